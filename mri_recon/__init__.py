@@ -1,0 +1,1 @@
+"""Accelerated MRI reconstruction: k-space in, image out."""

@@ -1,0 +1,60 @@
+"""The errors of the project: one small tree.
+
+```
+MriReconError            everything this project raises on purpose
+├── ShapeError           an array has the wrong rank, size or dtype
+├── MaskError            a sampling mask cannot be built, or does not fit the data
+├── FormatError          a file is not what it should be, or is unsafe to open
+├── DataError            the data registry cannot provide a set, or its content is wrong
+├── CheckpointError      weights or their model card are missing, damaged or do not fit
+├── ConfigError          a configuration has an unknown key or an impossible value
+└── MethodError          an unknown reconstruction method, or an option it does not have
+```
+
+Every message says what was expected, what came and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "FormatError",
+    "MaskError",
+    "MethodError",
+    "MriReconError",
+    "ShapeError",
+]
+
+
+class MriReconError(Exception):
+    """Base of every error that mri-recon raises on purpose."""
+
+
+class ShapeError(MriReconError):
+    """An array has the wrong rank, size or dtype."""
+
+
+class MaskError(MriReconError):
+    """A sampling mask cannot be built as asked, or does not fit the data."""
+
+
+class FormatError(MriReconError):
+    """A file is not in a known format, is damaged, or is unsafe to open."""
+
+
+class DataError(MriReconError):
+    """The data registry cannot provide a set, or the content found is not the registered one."""
+
+
+class CheckpointError(MriReconError):
+    """Weights or their model card are missing, damaged or do not fit each other."""
+
+
+class ConfigError(MriReconError):
+    """A configuration has an unknown key or an impossible value."""
+
+
+class MethodError(MriReconError):
+    """An unknown reconstruction method, or an option that the method does not have."""
