@@ -1,0 +1,144 @@
+"""Receive coils: root sum of squares, sensitivity maps from the dense centre, combination and expansion.
+
+Coil axis: the third from the end, `(..., coil, h, w)`; one coil keeps its axis of 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mri_recon.errors import ShapeError
+from mri_recon.fourier import ifft2c
+from mri_recon.masks import center_block
+
+if TYPE_CHECKING:
+    from mri_recon.masks import Mask
+
+__all__ = ["combine", "expand", "rss", "sens_maps_from_center"]
+
+# Rows of the calibration block along the readout, where the centre of the mask has fewer columns than this:
+# sensitivities are smooth, and rows far from the centre would bring anatomy and noise into the maps, not coil profiles.
+_MIN_CALIBRATION_ROWS = 24
+
+
+def rss(x: Tensor, dim: int = -3) -> Tensor:
+    """Root sum of squares over the coils: `sqrt(sum_c |x_c|^2)`.
+
+    Args:
+        x: coil images, complex or real, `(..., coil, h, w)`.
+        dim: the coil axis.
+
+    Returns:
+        real tensor without the coil axis, `(..., h, w)`.
+
+    Raises:
+        ShapeError: `dim` is not an axis of `x`.
+
+    Source: Roemer et al., Magn Reson Med 1990.
+    """
+    if not -x.ndim <= dim < x.ndim:
+        raise ShapeError(
+            f"expected coil images with a coil axis at {dim}, got shape {tuple(x.shape)}: "
+            "keep the coil axis, also for one coil, e.g. x[..., None, :, :]"
+        )
+    result: Tensor = torch.linalg.vector_norm(x, dim=dim)
+    return result
+
+
+def combine(coil_images: Tensor, sens_maps: Tensor) -> Tensor:
+    """Coil combination `sum_c conj(S_c) x_c`; the adjoint of `expand`.
+
+    Args:
+        coil_images: complex, `(..., coil, h, w)`.
+        sens_maps: complex, broadcastable to `coil_images`, with the same coils.
+
+    Returns:
+        complex image `(..., h, w)`.
+
+    Raises:
+        ShapeError: the coils or the sizes of the two differ.
+    """
+    if coil_images.ndim < 3 or sens_maps.ndim < 3 or coil_images.shape[-3:] != sens_maps.shape[-3:]:
+        raise ShapeError(
+            f"expected coil images and maps (..., coil, h, w) with equal coils and sizes, got "
+            f"{tuple(coil_images.shape)} and {tuple(sens_maps.shape)}: compute the maps from this k-space"
+        )
+    return (sens_maps.conj() * coil_images).sum(dim=-3)
+
+
+def expand(image: Tensor, sens_maps: Tensor) -> Tensor:
+    """Coil images `S_c x` of one image.
+
+    Args:
+        image: complex, `(..., h, w)`.
+        sens_maps: complex, `(..., coil, h, w)`.
+
+    Returns:
+        complex coil images `(..., coil, h, w)`.
+
+    Raises:
+        ShapeError: the image size is not that of the maps.
+    """
+    if image.ndim < 2 or sens_maps.ndim < 3 or image.shape[-2:] != sens_maps.shape[-2:]:
+        raise ShapeError(
+            f"expected an image (..., h, w) and maps (..., coil, h, w) of one size, got {tuple(image.shape)} and "
+            f"{tuple(sens_maps.shape)}: crop or pad one of them"
+        )
+    return sens_maps * image.unsqueeze(-3)
+
+
+def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
+    """Sensitivity maps from the fully sampled centre of k-space.
+
+    The low-resolution coil images `m_c = F^-1 (H y_c)`, with `H` a Hann window over the dense centre of the mask (zero
+    elsewhere), divided by their root sum of squares: `S_c = m_c / sqrt(sum_d |m_d|^2)`, so that `sum_c |S_c|^2 = 1`
+    everywhere. The phase of the first-order image is in the maps, so the combined image is nearly real.
+    One coil has no sensitivity to find: its map is 1.
+
+    Args:
+        kspace: complex, `(..., coil, readout, phase)`; only its dense centre is read.
+        mask: the sampling mask of that k-space.
+
+    Returns:
+        complex maps of the shape and type of `kspace`.
+
+    Raises:
+        ShapeError: `kspace` is not complex, or has no coil axis.
+        MaskError: the mask has no fully sampled centre.
+
+    Source: McKenzie et al., Magn Reson Med 2002 (self-calibration from the centre).
+    """
+    if kspace.ndim < 3 or not kspace.is_complex():
+        raise ShapeError(
+            f"expected complex k-space (..., coil, readout, phase), got {kspace.dtype} of shape {tuple(kspace.shape)}: "
+            "keep the coil axis, also for one coil"
+        )
+    if kspace.shape[-3] == 1:
+        return torch.ones_like(kspace)
+    rows, columns = center_block(mask)
+    rows = _narrow(rows, kspace.shape[-2], max(columns.stop - columns.start, _MIN_CALIBRATION_ROWS))
+    window = _hann(rows, kspace)[:, None] * _hann(columns, kspace)
+    low = torch.zeros_like(kspace)
+    low[..., rows, columns] = kspace[..., rows, columns] * window
+    coil_images = ifft2c(low)
+    magnitude = rss(coil_images).unsqueeze(-3)
+    # Where the centre gives no signal at all, any unit vector will do; equal weights keep sum |S|^2 = 1 there too.
+    flat = torch.full_like(coil_images, kspace.shape[-3] ** -0.5)
+    found = magnitude > 0
+    return torch.where(found, coil_images / torch.where(found, magnitude, torch.ones_like(magnitude)), flat)
+
+
+def _narrow(rows: slice, size: int, wanted: int) -> slice:
+    """At most `wanted` rows of the block, around the centre of k-space."""
+    start = max(rows.start, size // 2 - wanted // 2)
+    return slice(start, min(rows.stop, start + wanted))
+
+
+def _hann(block: slice, like: Tensor) -> Tensor:
+    """Hann window of the block without its zero end points, real, peak at most 1."""
+    size = block.stop - block.start
+    n = torch.arange(1, size + 1, device=like.device, dtype=like.real.dtype)
+    return torch.sin(torch.pi * n / (size + 1)) ** 2
