@@ -1,0 +1,124 @@
+"""Registered files on this machine: from a local copy, from the cache, or from their public source.
+
+Where the environment variable `MRI_RECON_DATA` names a folder laid out like the registry, files are taken from there
+and nothing is downloaded. Everything that is handed out has its registered SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from mri_recon.errors import DataError
+
+__all__ = ["DATA_VARIABLE", "cache_folder", "data_folder", "locate", "sha256_of", "verify"]
+
+DATA_VARIABLE = "MRI_RECON_DATA"
+
+# Files already verified in this process: (path, size, time of change) -> SHA-256. Training asks for a file often.
+_VERIFIED: dict[tuple[Path, int, int], str] = {}
+
+
+def data_folder() -> Path | None:
+    """The local copy that `MRI_RECON_DATA` names; None where it is unset or empty.
+
+    Raises:
+        DataError: it names something that is not a folder.
+    """
+    named = os.environ.get(DATA_VARIABLE)
+    if not named:
+        return None
+    folder = Path(named)
+    if not folder.is_dir():
+        raise DataError(f"{DATA_VARIABLE} names {named}, which is not a folder: correct it, or unset it to download")
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `mri-recon` in the user's cache folder, as the system defines it."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "mri-recon"
+
+
+def locate(name: str, sha256: str, *, url: str | None, manual: str = "", cache: Path | None = None) -> Path:
+    """The verified local path of a registered file, downloaded where it has to be.
+
+    Args:
+        name: path inside the data folder, for example `raw/set/file.mat`.
+        sha256: its registered digest.
+        url: its public source; None where there is none for this one file.
+        manual: how to get it by hand, for the message where `url` is None.
+        cache: folder of downloads; the user's cache by default.
+
+    Raises:
+        DataError: not at hand and not to be had, or not the registered content.
+    """
+    local = data_folder()
+    if local is not None:
+        path = local / name
+        if not path.is_file():
+            raise DataError(
+                f"{name}: not in {local}, the folder that {DATA_VARIABLE} names: add it, or unset the variable"
+            )
+        return verify(path, sha256)
+    path = (cache or cache_folder()) / name
+    if path.is_file():
+        return verify(path, sha256)
+    if url is None:
+        raise DataError(f"{name}: cannot be downloaded. {manual}")
+    _download(url, path, sha256)
+    return verify(path, sha256)
+
+
+def verify(path: Path, sha256: str) -> Path:
+    """The path itself, if its content has that SHA-256; a file is read once a process while it does not change.
+
+    Raises:
+        DataError: other content, or a file that cannot be read.
+    """
+    try:
+        status = path.stat()
+        key = (path, status.st_size, status.st_mtime_ns)
+        found = _VERIFIED.get(key) or sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if found != sha256:
+        raise DataError(f"{path}: expected SHA-256 {sha256}, got {found}: delete the file and fetch it again")
+    _VERIFIED[key] = found
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(url: str, path: Path, sha256: str) -> None:
+    try:
+        import pooch
+        from requests import RequestException
+    except ImportError as error:
+        raise DataError(
+            f"{path.name}: downloads need the extra 'data': pip install 'mri-recon[data]', "
+            f"or name a local copy in {DATA_VARIABLE}"
+        ) from error
+    logger: logging.Logger = pooch.get_logger()
+    logger.setLevel(logging.WARNING)
+    try:
+        # Into a temporary file first; only content of the right digest ever stands at `path`.
+        pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=path.name, path=path.parent)
+    except ValueError as error:
+        raise DataError(f"{url}: what came has another SHA-256 than the registered {sha256}: it is not used") from error
+    except (RequestException, OSError) as error:
+        raise DataError(
+            f"{url}: download failed ({error}): try again, or name a local copy in {DATA_VARIABLE}"
+        ) from error
