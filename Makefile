@@ -1,0 +1,60 @@
+# Every target sets up what it needs in .venv, once: nothing is installed globally.
+#
+#   make demo   compare the methods on the embedded sample: a table, demo/compare.json and demo/compare.png
+#   make test   lint, types, import rules and all tests
+#   make lint   the first three of them
+#   make lock   resolve the dependencies of pyproject.toml again
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+LOCKS := requirements.lock requirements-torch.lock
+
+.PHONY: demo test lint lock clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	@mkdir -p demo
+	$(BIN)/mri-recon compare "$$($(BIN)/mri-recon data sample)" --acceleration 4 \
+		--methods zero-filled,cs-wavelet,unet --json demo/compare.json --figure demo/compare.png
+	@echo
+	@echo "The picture is demo/compare.png, the numbers are in demo/compare.json (simulated sample, one mask: a demo, not a result)."
+	@echo "To serve reconstructions over HTTP:  $(BIN)/mri-recon serve   then open http://127.0.0.1:8000/docs"
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# torch goes by itself, without hashes: see requirements-torch.lock. The package is installed in place, without a second
+# resolution and without a build environment of its own, so that nothing outside the lock files is fetched.
+$(READY): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mri-recon needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+		"Install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet -r requirements-torch.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# uv resolves for every platform and Python at once; what only torch's GPU build needs comes with torch itself.
+UV := .venv/lock-tools/bin/uv
+GPU_ONLY := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton
+
+$(UV):
+	$(PYTHON) -m venv .venv/lock-tools
+	.venv/lock-tools/bin/python -m pip install --quiet 'uv>=0.9'
+
+lock: $(UV)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev \
+		--constraint requirements-torch.lock $(foreach name,torch $(GPU_ONLY),--no-emit-package $(name)) \
+		--custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv demo dist build
