@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -107,7 +108,8 @@ def _read_hdf5(path: Path) -> npt.NDArray[Any]:
     from mri_recon.io.hdf5 import open_hdf5  # here, because mri_recon.io imports this module
 
     with open_hdf5(path) as file:
-        if "mask" not in file:
+        dataset = file.get("mask")
+        if not isinstance(dataset, h5py.Dataset):
             raise FormatError(f"expected a dataset 'mask' in {path.name}, found: {', '.join(file) or 'nothing'}")
-        _check_declared(file["mask"].shape, path)
-        return np.asarray(file["mask"][()])
+        _check_declared(dataset.shape, path)
+        return np.asarray(dataset[()])
