@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mri_recon.data.registry import load_registry
+from mri_recon.data.sample import sample_path
 from mri_recon.data.splits import SPLITS
 
 __all__ = ["app"]
@@ -45,3 +46,9 @@ def fetch(
     console.print(f"{data_set.title}. Licence {data_set.licence}. Cite: {data_set.citation}", highlight=False)
     for file in data_set.files:
         typer.echo(str(file.path()))
+
+
+@app.command()
+def sample() -> None:
+    """Print the path of the embedded sample scan (simulated, not for clinical use)."""
+    typer.echo(str(sample_path()))
