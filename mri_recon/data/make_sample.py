@@ -37,7 +37,9 @@ PHASE_STRENGTH = 0.6  # radians
 LOOP_RADIUS = 75.0  # millimetres
 FORMER = (135.0, 155.0)  # semi-axes of the ellipse on which the loops stand, millimetres: left-right, front-back
 
-NOTICE = "SIMULATED from the Colin27 average brain. For demonstration and tests only, not for clinical use; never trained on."
+NOTICE = (
+    "SIMULATED from the Colin27 average brain. For demonstration and tests, not for clinical use; never trained on."
+)
 COPYRIGHT = (
     "Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill "
     "University. Permission to use, copy, modify, and distribute this software and its documentation for any purpose "
