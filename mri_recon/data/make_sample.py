@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mri_recon.data.registry import load_registry
+from mri_recon.data.registry import RegisteredFile, load_registry
 from mri_recon.data.simulate import complex_noise, fourier_crop, smooth_phase
 from mri_recon.errors import DataError
 from mri_recon.fourier import fft2c, ifft2c
 
-__all__ = ["loop_sensitivities", "simulate_sample", "write_sample"]
+__all__ = ["loop_sensitivities", "read_volume", "simulate_sample", "write_sample"]
 
 SEED = 27
 SLICES = (56, 72, 88, 104)  # of the volume's third axis: from the basal ganglia to the centrum semiovale
@@ -142,6 +142,17 @@ def write_sample(path: Path, volume: Volume) -> None:
         file.attrs.update(_attributes(target, provenance))
 
 
+def read_volume() -> Volume:
+    """The registered Colin27 volume.
+
+    Raises:
+        DataError: not at hand, or not the registered content.
+    """
+    import nibabel  # extra "data": only this script and training read NIfTI
+
+    return np.asarray(nibabel.load(_source().path()).dataobj, dtype=np.uint8)  # type: ignore[attr-defined]
+
+
 def _attributes(target: npt.NDArray[np.float32], provenance: dict[str, Any]) -> dict[str, Any]:
     return {
         "acquisition": "AXT1",
@@ -182,17 +193,11 @@ def _header(shape: tuple[int, ...]) -> bytes:
     ).encode()
 
 
-def _source() -> Any:
+def _source() -> RegisteredFile:
     return load_registry().files(name="colin27")[0]
-
-
-def _read_volume() -> Volume:
-    import nibabel
-
-    return np.asarray(nibabel.load(_source().path()).dataobj, dtype=np.uint8)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m mri_recon.data.make_sample OUT.h5")
-    write_sample(Path(sys.argv[1]), _read_volume())
+    write_sample(Path(sys.argv[1]), read_volume())
