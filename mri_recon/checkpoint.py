@@ -1,0 +1,211 @@
+"""Weights as safetensors with a JSON model card beside them; never a pickle.
+
+`NAME.safetensors` holds the tensors (bfloat16 or float32), `NAME.json` the card: what the network is, what it learned
+from, under which licences, for what it is meant, and the SHA-256 of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from mri_recon.errors import CheckpointError
+from mri_recon.models import Unet, UnetConfig
+
+__all__ = [
+    "Envelope",
+    "LoadedModel",
+    "ModelCard",
+    "build_network",
+    "load_checkpoint",
+    "load_named",
+    "save_checkpoint",
+    "shipped_models",
+    "write_atomically",
+]
+
+RESEARCH_ONLY = "Research only: not a medical device, not for diagnosis or treatment."
+
+
+class Envelope(BaseModel):
+    """The range of inputs that the network saw in training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    acceleration: tuple[float, float]
+    num_coils: tuple[int, int]
+    anatomy: str
+    sampling: str = "columns: dense centre, the rest at random"
+
+    def departures(self, *, acceleration: float, num_coils: int) -> list[str]:
+        """What of this input the network has not seen in training, one sentence each; empty when all is inside.
+
+        The realised acceleration may differ from the requested one by rounding, hence a margin of five per cent.
+        """
+        notes = []
+        low, high = self.acceleration
+        if not low / 1.05 <= acceleration <= high * 1.05:
+            notes.append(f"acceleration {acceleration:.2f} is outside the training range {low:g} to {high:g}")
+        few, many = self.num_coils
+        if not few <= num_coils <= many:
+            notes.append(f"{num_coils} coils are outside the training range {few} to {many}")
+        return notes
+
+
+class ModelCard(BaseModel):
+    """What a user must know of a set of weights before trusting it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    architecture: str
+    config: dict[str, Any]
+    description: str
+    intended_use: str = RESEARCH_ONLY
+    envelope: Envelope
+    data: list[dict[str, Any]] = Field(description="sets: name, persons, licence, citation, kind (raw or simulated)")
+    training: dict[str, Any] = Field(description="configuration, steps, seed, versions, device, duration")
+    loss_curve: list[dict[str, float]] = Field(description="step, train_loss, validation metrics")
+    results: dict[str, Any] = Field(default_factory=dict, description="validation results that chose these weights")
+    sha256: str = Field(default="", description="SHA-256 of the .safetensors file")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to run, with its card and the SHA-256 of its weights."""
+
+    network: nn.Module
+    card: ModelCard
+    sha256: str
+
+
+def build_network(architecture: str, config: Mapping[str, Any]) -> nn.Module:
+    """The untrained network that a configuration describes.
+
+    Raises:
+        CheckpointError: unknown architecture, or a configuration that does not fit it.
+    """
+    if architecture != "unet":
+        raise CheckpointError(f"unknown architecture {architecture!r}: expected one of unet")
+    try:
+        return Unet(UnetConfig(**config))
+    except ValidationError as error:
+        raise CheckpointError(f"configuration of {architecture}: {_first_problem(error)}") from error
+
+
+def save_checkpoint(path: Path, network: nn.Module, card: ModelCard, *, dtype: torch.dtype = torch.bfloat16) -> ModelCard:
+    """Write `path` (.safetensors) and the card beside it; returns the card with the SHA-256 filled in.
+
+    The weights are written before the card: a card always speaks of weights that are there in full.
+
+    Raises:
+        CheckpointError: a path that does not end in .safetensors.
+    """
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"expected a path ending in .safetensors, got {path.name}: rename it")
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    payload = save_tensors(tensors, metadata={"format": "pt", "name": card.name})
+    full = card.model_copy(update={"sha256": hashlib.sha256(payload).hexdigest()})
+    write_atomically(path, payload)
+    text = json.dumps(full.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path.with_suffix(".json"), text.encode())
+    return full
+
+
+def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> LoadedModel:
+    """Network and card from `path` (.safetensors, its card beside it), in float32, in evaluation mode.
+
+    Raises:
+        CheckpointError: a missing or damaged file, a wrong SHA-256, or weights that do not fit the card's network.
+    """
+    card_path = path.with_suffix(".json")
+    for needed in (path, card_path):
+        if not needed.is_file():
+            raise CheckpointError(f"expected weights and model card side by side, {needed.name} is missing in {path.parent}")
+    try:
+        card = ModelCard.model_validate_json(card_path.read_bytes())
+    except ValidationError as error:
+        raise CheckpointError(f"model card {card_path.name}: {_first_problem(error)}") from error
+    payload = path.read_bytes()
+    sha256 = hashlib.sha256(payload).hexdigest()
+    if sha256 != card.sha256:
+        raise CheckpointError(
+            f"weights {path.name}: expected SHA-256 {card.sha256}, got {sha256}: the file is damaged or belongs to another card"
+        )
+    try:
+        tensors: dict[str, Tensor] = load_tensors(payload)
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"weights {path.name}: not a safetensors file ({error})") from error
+    network = build_network(card.architecture, card.config)
+    try:
+        network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"weights {path.name} do not fit the network of its card: {error}") from error
+    return LoadedModel(network.to(device).eval().requires_grad_(False), card, sha256)
+
+
+def shipped_models() -> dict[str, Path]:
+    """Names and files of the weights that come with the package."""
+    folder = Path(str(files("mri_recon") / "weights"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def load_named(model: str, *, device: torch.device | str = "cpu") -> LoadedModel:
+    """A shipped model by name, or weights by the path of a `.safetensors` file; kept in memory once loaded.
+
+    Raises:
+        CheckpointError: neither a shipped name nor such a file.
+    """
+    shipped = shipped_models()
+    path = shipped.get(model) or Path(model)
+    if model not in shipped and path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"unknown model {model!r}: expected one of {', '.join(shipped) or '(none shipped)'} or a path ending in .safetensors"
+        )
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    return _load_cached(path, stamp, str(device))
+
+
+@lru_cache(maxsize=4)
+def _load_cached(path: Path, stamp: int, device: str) -> LoadedModel:
+    return load_checkpoint(path, device=device)
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Write a file so that it is there in full or not at all: temporary file beside it, sync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "(top)"
+    return f"{where}: {first['msg']}"

@@ -1,0 +1,256 @@
+"""Streams of training examples: the registry's training persons, or a user's folder of fastMRI files.
+
+Example number i of a stream depends on the seed and on i alone. A run that stopped at step s goes on with example s
+and sees exactly what it would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mri_recon.data.examples import (
+    Example,
+    SamplingConfig,
+    SimulationConfig,
+    crop_rows,
+    draw_mask,
+    raw_example,
+    simulate_kspace,
+)
+from mri_recon.data.images import ImageSlice, load_slices
+from mri_recon.data.registry import files as registered_files
+from mri_recon.errors import ConfigError, DataError
+from mri_recon.io import Scan, load
+from mri_recon.io.fastmri import FastMRIFile
+from mri_recon.learned import image_scale
+from mri_recon.masks import random_mask
+
+__all__ = ["DataConfig", "ExampleStream", "FolderSlices", "RegistrySlices", "split_folder", "validation_examples"]
+
+
+class DataConfig(BaseModel):
+    """Where examples come from and how they are cut."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: str = Field(default="", description="folder of fastMRI files; empty: the open sets of the data registry")
+    split_file: str = Field(default="", description="JSON {train: [file, ...], validation: [...]} for `root`; empty: by person")
+    validation_fraction: float = Field(default=0.2, gt=0, lt=1, description="share of persons kept for validation of `root`")
+    raw_probability: float = Field(default=0.25, ge=0, le=1, description="share of raw examples from the registry")
+    volume_probability: float = Field(default=0.4, ge=0, le=1, description="share of the isotropic volume among images")
+    rows: int = Field(default=64, ge=16, description="readout rows of an example")
+    full_probability: float = Field(default=0.06, ge=0, le=1, description="share of examples with up to `full_rows` rows")
+    full_rows: int = Field(default=256, ge=16, description="largest number of rows")
+    validation_slices: int = Field(default=24, ge=1, description="number of validation slices, each at 4x and 8x")
+    workers: int = Field(default=1, ge=0, description="processes that prepare examples")
+    sampling: SamplingConfig = SamplingConfig()
+    simulation: SimulationConfig = SimulationConfig()
+
+
+@dataclass(frozen=True)
+class RawSlice:
+    """One slice of full k-space `(coil, readout, phase)` and its acquired columns."""
+
+    kspace: Tensor
+    support: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class RegistrySlices:
+    """The registry's training persons: raw slices, and magnitude slices to simulate from."""
+
+    raw: tuple[RawSlice, ...]
+    images: tuple[ImageSlice, ...]
+
+    @classmethod
+    def read(cls, split: str) -> RegistrySlices:
+        """Everything of a split of the registry that has a truth.
+
+        Raises:
+            DataError: the files are not at hand or not the registered ones.
+        """
+        raw = []
+        for file in registered_files(split=split, kind="raw"):
+            scan = file.load()
+            if scan.fully_sampled:
+                raw += [RawSlice(kspace, scan.support) for kspace in scan.kspace]
+        images = load_slices([(file.name, file.path()) for file in registered_files(split=split, kind="image")])
+        return cls(tuple(raw), tuple(images))
+
+    def example(self, rng: np.random.Generator, config: DataConfig) -> Example:
+        """A random example, whole."""
+        if self.raw and (not self.images or rng.random() < config.raw_probability):
+            chosen = self.raw[rng.integers(len(self.raw))]
+            kspace = chosen.kspace.flip(-2) if rng.random() < 0.5 else chosen.kspace
+            return raw_example(kspace, draw_mask(kspace.shape[-1], rng, config.sampling, support=chosen.support))
+        isotropic = [image for image in self.images if "studyforrest" in image.source]
+        others = [image for image in self.images if "studyforrest" not in image.source]
+        pool = isotropic if not others or (isotropic and rng.random() < config.volume_probability) else others
+        kspace, maps = simulate_kspace(pool[rng.integers(len(pool))], rng, config.simulation)
+        return raw_example(kspace, draw_mask(kspace.shape[-1], rng, config.sampling), sens_maps=maps)
+
+
+@dataclass(frozen=True)
+class FolderSlices:
+    """The slices of a user's fastMRI files, read one at a time: memory does not grow with the data set."""
+
+    slices: tuple[tuple[Path, int], ...]
+
+    @classmethod
+    def index(cls, paths: Iterable[Path]) -> FolderSlices:
+        """List the slices of files without reading their k-space.
+
+        Raises:
+            FormatError: a file that is not in fastMRI's layout.
+            DataError: no slice at all.
+        """
+        found = []
+        for path in paths:
+            with FastMRIFile(path) as file:
+                found += [(path, index) for index in range(file.num_slices)]
+        if not found:
+            raise DataError("training data: expected at least one slice of fastMRI files, found none: check data.root")
+        return cls(tuple(found))
+
+    def read(self, number: int) -> Scan:
+        """One slice as a scan."""
+        path, index = self.slices[number]
+        return load(path, slices=slice(index, index + 1))
+
+    def example(self, rng: np.random.Generator, config: DataConfig) -> Example:
+        """A random example, whole."""
+        scan = self.read(int(rng.integers(len(self.slices))))
+        return _scan_example(scan, rng, config)
+
+
+Slices = RegistrySlices | FolderSlices
+
+
+class ExampleStream(Dataset[list[Example]]):
+    """Item i is the batch of training step i: `batch_size` examples of equal size, divided by their scale."""
+
+    def __init__(self, slices: Slices, config: DataConfig, *, seed: int, batch_size: int, steps: int) -> None:
+        self.slices, self.config = slices, config
+        self.seed, self.batch_size, self.steps = seed, batch_size, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> list[Example]:
+        rng = np.random.default_rng([self.seed, step])
+        rows = self.config.full_rows if rng.random() < self.config.full_probability else self.config.rows
+        return _same_size([self._one(rng, rows) for _ in range(self.batch_size)])
+
+    def _one(self, rng: np.random.Generator, rows: int) -> Example:
+        example = self.slices.example(rng, self.config)
+        return crop_rows(example, image_scale(example.image), rows, rng)
+
+
+def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> list[tuple[str, Example]]:
+    """Fixed validation examples, whole slices at R = 4 and 8, named by kind and acceleration.
+
+    Half raw, half simulated where both are at hand.
+    """
+    rng = np.random.default_rng([seed, 2**32 - 1])
+    examples = []
+    for number in range(config.validation_slices):
+        kind, kspace, support, maps, valid = _validation_slice(slices, number, rng, config)
+        for acceleration in (4, 8):
+            mask = random_mask(kspace.shape[-1], acceleration, seed=number, support=support)
+            examples.append((f"{kind}-{acceleration}x", raw_example(kspace, mask, sens_maps=maps, valid=valid)))
+    return examples
+
+
+def split_folder(config: DataConfig) -> tuple[list[Path], list[Path]]:
+    """Training and validation files of `config.root`: by the list in `split_file`, else by person.
+
+    Persons are told apart by the file's `patient_id` (the file's name where it has none) and dealt to the splits by a
+    checksum of it, so that adding files never moves a person.
+
+    Raises:
+        ConfigError: no such folder, a bad split file, or a split that is empty.
+    """
+    root = Path(config.root)
+    paths = sorted(root.glob("*.h5")) if root.is_dir() else []
+    if not paths:
+        raise ConfigError(f"data.root: expected a folder with fastMRI files (*.h5), found none in {root}")
+    if config.split_file:
+        train, validation = _listed(root, Path(config.split_file))
+    else:
+        persons: dict[str, list[Path]] = {}
+        for path in paths:
+            with FastMRIFile(path) as file:
+                persons.setdefault(file.patient_id or path.stem, []).append(path)
+        ordered = sorted(persons, key=lambda person: zlib.crc32(person.encode()))
+        held_out = ordered[: max(1, round(len(ordered) * config.validation_fraction))]
+        validation = [path for person in held_out for path in persons[person]]
+        train = [path for person in ordered if person not in held_out for path in persons[person]]
+    if not train or not validation:
+        raise ConfigError(
+            f"data.root: expected files of at least two persons, got {len(train)} training and {len(validation)} validation "
+            "files: add data or name the files in data.split_file"
+        )
+    return train, validation
+
+
+def _listed(root: Path, split_file: Path) -> tuple[list[Path], list[Path]]:
+    try:
+        lists = json.loads(split_file.read_text())
+        train, validation = ([root / str(name) for name in lists[key]] for key in ("train", "validation"))
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f'data.split_file: expected JSON {{"train": [...], "validation": [...]}}, got a problem in {split_file}: {error!r}'
+        ) from error
+    missing = [path.name for path in (*train, *validation) if not path.is_file()]
+    both = sorted({path.name for path in train} & {path.name for path in validation})
+    if missing or both:
+        raise ConfigError(f"data.split_file: files missing in data.root: {missing[:3]}; in both splits: {both[:3]}")
+    return train, validation
+
+
+def _scan_example(scan: Scan, rng: np.random.Generator, config: DataConfig) -> Example:
+    kspace = scan.kspace[0]
+    mask = draw_mask(kspace.shape[-1], rng, config.sampling, support=scan.support)
+    return raw_example(kspace, mask, valid=scan.recon_size)
+
+
+def _validation_slice(
+    slices: Slices, number: int, rng: np.random.Generator, config: DataConfig
+) -> tuple[str, Tensor, npt.NDArray[np.bool_] | None, Tensor | None, tuple[int, int] | None]:
+    if isinstance(slices, FolderSlices):
+        scan = slices.read(int(rng.integers(len(slices.slices))))
+        return "raw", scan.kspace[0], scan.support, None, scan.recon_size
+    if slices.raw and (not slices.images or number % 2 == 0):
+        raw = slices.raw[(number // 2) % len(slices.raw)]
+        return "raw", raw.kspace, raw.support, None, None
+    image = slices.images[rng.integers(len(slices.images))]
+    num_coils = 1 if number % 4 == 1 else 8
+    kspace, maps = simulate_kspace(image, rng, config.simulation, num_coils=num_coils)
+    return ("simulated-1coil" if num_coils == 1 else "simulated-8coil"), kspace, None, maps, None
+
+
+def _same_size(examples: Sequence[Example]) -> list[Example]:
+    """Cut a batch to its smallest height and width, so that it stacks; a batch of one stays whole."""
+    height = min(int(example.image.shape[0]) for example in examples)
+    width = min(int(example.image.shape[1]) for example in examples)
+    cut = []
+    for example in examples:
+        rows, columns = (
+            slice((side - keep) // 2, (side - keep) // 2 + keep)
+            for side, keep in zip(example.image.shape, (height, width), strict=True)
+        )
+        valid = (min(example.valid[0], height), min(example.valid[1], width))
+        cut.append(Example(example.image[rows, columns], example.target[rows, columns], valid))
+    smallest = (min(example.valid[0] for example in cut), min(example.valid[1] for example in cut))
+    return [Example(torch.clone(one.image), torch.clone(one.target), smallest) for one in cut]

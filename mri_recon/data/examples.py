@@ -1,0 +1,164 @@
+"""Training examples: a zero-filled image and the image it should have been, from simulated or from real k-space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from mri_recon.coils import combine, sens_maps_from_center
+from mri_recon.data.images import ImageSlice
+from mri_recon.data.simulate import coil_maps, complex_noise, fourier_crop, smooth_phase
+from mri_recon.errors import MaskError
+from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.masks import ColumnMask, default_center_fraction, random_mask, undersample
+
+__all__ = ["Example", "SamplingConfig", "SimulationConfig", "crop_rows", "draw_mask", "raw_example", "simulate_kspace"]
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class SamplingConfig(BaseModel):
+    """How masks are drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    acceleration: tuple[float, float] = Field(default=(2.0, 10.0), description="uniform range of R")
+    default_center: float = Field(default=0.75, ge=0, le=1, description="probability of the default centre fraction")
+    center_fraction: tuple[float, float] = Field(default=(0.03, 0.1), description="uniform range otherwise")
+
+
+class SimulationConfig(BaseModel):
+    """What is random about k-space simulated from a magnitude image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resolution: tuple[float, float] = Field(default=(0.55, 1.0), description="kept fraction of the matrix")
+    min_size: int = Field(default=96, ge=16, description="smallest side after the resolution is lowered")
+    gamma: tuple[float, float] = Field(default=(0.7, 1.5), description="contrast: magnitude ** gamma")
+    air: float = Field(default=0.25, ge=0, description="largest added field of view along the phase axis")
+    phase_strength: tuple[float, float] = Field(default=(0.0, 1.5), description="smooth phase, radians")
+    max_shift: float = Field(default=3.0, ge=0, description="largest shift of the k-space centre, samples")
+    multi_coil: float = Field(default=0.35, ge=0, le=1, description="probability of more than one coil")
+    num_coils: tuple[int, int] = Field(default=(2, 16), description="range of coils then")
+    snr: tuple[float, float] = Field(default=(8.0, 400.0), description="log-uniform range of bright signal to sigma")
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a network gets and what it should answer.
+
+    `image`: the coil-combined zero-filled image; `target`: the same combination of the full k-space. Both complex64
+    `(h, w)`. The loss counts on the centre of `valid` rows and columns: oversampled margins are not judged.
+    """
+
+    image: Tensor
+    target: Tensor
+    valid: tuple[int, int]
+
+
+def draw_mask(
+    width: int, rng: np.random.Generator, config: SamplingConfig, *, support: BoolArray | None = None
+) -> ColumnMask:
+    """A random column mask with a random acceleration and centre."""
+    acceleration = float(rng.uniform(*config.acceleration))
+    fraction = default_center_fraction(acceleration)
+    if rng.random() >= config.default_center:
+        fraction = float(rng.uniform(*config.center_fraction))
+    seed = int(rng.integers(2**31))
+    try:
+        return random_mask(width, acceleration, center_fraction=fraction, seed=seed, support=support)
+    except MaskError:
+        # A random centre may need more lines than a random acceleration has; the default one fits the default range.
+        fraction = default_center_fraction(acceleration)
+        return random_mask(width, acceleration, center_fraction=fraction, seed=seed, support=support)
+
+
+def simulate_kspace(
+    source: ImageSlice, rng: np.random.Generator, config: SimulationConfig, *, num_coils: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Simulated full k-space of one slice and its coil maps, each complex64 `(coil, h, w)`.
+
+    Orientation, resolution, contrast, field of view, phase, coils and noise are drawn from `rng`; `num_coils` fixes
+    the number of coils. y_c = F (S_c x + n_c), n_c complex white noise.
+    """
+    magnitude = torch.from_numpy(_augment(source.magnitude.astype(np.float32), rng))
+    keep = rng.uniform(*config.resolution)
+    size = tuple(min(side, max(config.min_size, round(side * keep))) for side in magnitude.shape)
+    magnitude = fourier_crop(magnitude, (size[0], size[1])).abs()
+    magnitude = magnitude ** float(rng.uniform(*config.gamma))
+    padding = round(magnitude.shape[1] * rng.uniform(0, config.air)) if rng.random() < 0.3 else 0
+    magnitude = torch.nn.functional.pad(magnitude, (padding // 2, padding - padding // 2))
+    shape = (int(magnitude.shape[0]), int(magnitude.shape[1]))
+    strength = float(rng.uniform(*config.phase_strength))
+    phase = torch.from_numpy(smooth_phase(shape, rng, strength=strength, max_shift=config.max_shift))
+    image = torch.polar(magnitude, phase)
+    if num_coils is None:
+        many = rng.random() < config.multi_coil
+        num_coils = int(rng.integers(config.num_coils[0], config.num_coils[1] + 1)) if many else 1
+    maps = torch.from_numpy(coil_maps(num_coils, shape, rng))
+    sigma = float(np.exp(-rng.uniform(*np.log(config.snr))))
+    coil_images = maps * image + complex_noise((num_coils, *shape), rng, sigma=sigma)
+    return fft2c(coil_images), maps
+
+
+def raw_example(
+    kspace: Tensor,
+    mask: ColumnMask,
+    *,
+    sens_maps: Tensor | None = None,
+    valid: tuple[int, int] | None = None,
+) -> Example:
+    """The example that one slice of full k-space and a mask make.
+
+    The target is the full k-space combined with `sens_maps` where they are known (simulation), else with the maps
+    estimated from the centre, brought to the root-sum-of-squares magnitude, the reference of the metrics. Its noise
+    on the sampled lines is the input's: a network that keeps what was measured is not punished for it.
+
+    Args:
+        kspace: full, complex64 `(coil, readout, phase)`.
+        mask: the column mask to learn from.
+        sens_maps: true maps `(coil, readout, phase)`.
+        valid: centre that the loss counts on; everything by default.
+    """
+    estimated = sens_maps_from_center(undersample(kspace, mask)[None], mask)[0]
+    image = combine(ifft2c(undersample(kspace, mask)), estimated)
+    coil_images = ifft2c(kspace)
+    target = combine(coil_images, estimated)
+    if kspace.shape[0] > 1:
+        if sens_maps is None:
+            magnitude = coil_images.abs().square().sum(dim=0).sqrt()
+        else:
+            magnitude = combine(coil_images, sens_maps).abs()
+        # The phase in the gauge of the estimated maps is the only one that a network can know.
+        target = torch.polar(magnitude, target.angle())
+    return Example(image, target, valid or (int(image.shape[0]), int(image.shape[1])))
+
+
+def crop_rows(example: Example, scale: Tensor, rows: int, rng: np.random.Generator) -> Example:
+    """Divide by `scale` and cut a random band of `rows` readout rows.
+
+    Undersampled columns alias along the phase axis only, so a band of readout rows is a complete reconstruction problem
+    at a fraction of the cost.
+    """
+    height = int(example.image.shape[0])
+    image, target, valid = example.image / scale, example.target / scale, example.valid
+    if rows >= height:
+        return Example(image, target, valid)
+    start = int(rng.integers(0, height - rows + 1))
+    band = slice(start, start + rows)
+    return Example(image[band], target[band], (rows, valid[1]))
+
+
+def _augment(magnitude: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """One of the eight orientations of a plane: either axis may be the phase axis, either end may be up."""
+    if rng.random() < 0.5:
+        magnitude = magnitude.T
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            magnitude = np.flip(magnitude, axis=axis)
+    return np.ascontiguousarray(magnitude)

@@ -1,0 +1,117 @@
+"""A network as a reconstruction method: combine the coils, scale, run, undo the scale.
+
+The same three functions make a network's training examples and its input at inference, so that the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mri_recon.checkpoint import load_named
+from mri_recon.coils import combine, sens_maps_from_center
+from mri_recon.errors import MethodError
+from mri_recon.fourier import ifft2c
+from mri_recon.masks import Mask
+
+__all__ = ["SCALE_PERCENTILE", "apply_network", "image_scale", "network_input", "unet"]
+
+SCALE_PERCENTILE = 99.0
+"""A network sees an image divided by this percentile of its magnitude."""
+
+
+def network_input(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -> Tensor:
+    """The coil-combined zero-filled image sum_c conj(S_c) F^-1 y_c, complex `(slice, h, w)`.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero where not sampled.
+        mask: the sampling mask.
+        sens_maps: coil sensitivities like `kspace`; estimated from the dense centre when absent (one coil: S = 1).
+    """
+    maps = sens_maps_from_center(kspace, mask) if sens_maps is None else sens_maps
+    return combine(ifft2c(kspace), maps)
+
+
+def image_scale(image: Tensor) -> Tensor:
+    """The scale of each slice: the 99th percentile of its magnitude, `(slice, 1, 1)`; 1 for an empty slice.
+
+    Proportional to the image, so that a network behind it does not depend on the units of k-space. The percentile is
+    the nearest rank: the k-th smallest of n magnitudes, k = ceil(0.99 n).
+    """
+    magnitude = image.abs().flatten(start_dim=-2)
+    count = magnitude.shape[-1]
+    rank = max(1, min(count, -int(-count * SCALE_PERCENTILE // 100)))
+    scale = magnitude.kthvalue(rank, dim=-1).values
+    # A slice of almost only zeros still has a largest value; an empty one stays empty whatever it is divided by.
+    scale = torch.where(scale > 0, scale, magnitude.amax(dim=-1))
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return scale[..., None, None]
+
+
+def apply_network(network: nn.Module, image: Tensor) -> Tensor:
+    """Run a two-channel network on complex images, a slice at a time: scale, run, undo the scale.
+
+    Args:
+        network: `(1, 2, h, w)` to `(1, 2, h, w)`.
+        image: complex `(slice, h, w)`.
+
+    Returns:
+        complex `(slice, h, w)`.
+    """
+    scale = image_scale(image)
+    scaled = torch.view_as_real(image / scale).movedim(-1, -3)
+    # One slice at a time: memory does not grow with the scan, and a slice's result does not depend on its neighbours.
+    out = torch.cat([network(part) for part in scaled.split(1)])
+    return torch.view_as_complex(out.movedim(-3, -1).contiguous().float()) * scale
+
+
+def unet(
+    kspace: Tensor,
+    mask: Mask,
+    *,
+    sens_maps: Tensor | None = None,
+    device: torch.device,
+    model: str = "unet",
+) -> tuple[Tensor, dict[str, Any]]:
+    """Reconstruct with a U-Net: x = s (z/s + N(z/s)), z the coil-combined zero-filled image, s its scale.
+
+    Args:
+        kspace: complex64 `(slice, coil, readout, phase)`.
+        mask: the sampling mask.
+        sens_maps: coil sensitivities like `kspace`; estimated from the dense centre when absent.
+        device: where to run.
+        model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
+
+    Returns:
+        complex64 image `(slice, h, w)`; info: `model`, `model_sha256`, `parameters`, `scale`, `notes`, `seconds`.
+
+    Raises:
+        MethodError: the model is not an image-to-image network.
+        CheckpointError: unknown model, or damaged weights.
+    """
+    loaded = load_named(model, device=device)
+    if loaded.card.architecture != "unet":
+        raise MethodError(
+            f"method unet: expected weights of a unet, got a {loaded.card.architecture} in {model!r}: choose another model"
+        )
+    start = time.perf_counter()
+    with torch.inference_mode():
+        combined = network_input(
+            kspace.to(device), mask, None if sens_maps is None else sens_maps.to(device)
+        )
+        image = apply_network(loaded.network, combined)
+    seconds = time.perf_counter() - start
+    info: dict[str, Any] = {
+        "model": loaded.card.name,
+        "model_sha256": loaded.sha256,
+        "parameters": sum(p.numel() for p in loaded.network.parameters()),
+        "scale": f"{SCALE_PERCENTILE:g}th percentile of the zero-filled magnitude of each slice",
+        "notes": loaded.card.envelope.departures(
+            acceleration=mask.realised_acceleration, num_coils=kspace.shape[1]
+        ),
+        "seconds": seconds,
+    }
+    return image.clone(), info

@@ -1,0 +1,112 @@
+"""The U-Net of fastMRI with a choice of normalisation."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mri_recon.errors import ShapeError
+from mri_recon.models.normalization import normalization
+
+__all__ = ["Unet", "UnetConfig"]
+
+
+class UnetConfig(BaseModel):
+    """What a U-Net is made of; stored in the model card, so that weights rebuild their own network."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    in_chans: int = Field(default=2, ge=1, description="input channels: real and imaginary part")
+    out_chans: int = Field(default=2, ge=1, description="output channels: real and imaginary part of the correction")
+    chans: int = Field(default=32, ge=1, description="feature channels of the first level; doubled at each level")
+    num_pool_layers: int = Field(default=4, ge=1, description="number of down- and up-sampling steps")
+    normalization: str = Field(default="group", description="group, batch, layer, instance or none")
+    channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
+    drop_prob: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout probability of whole channels")
+
+
+class Unet(nn.Module):
+    """U-Net with a residual output: y = x + N(x).
+
+    Encoder and decoder of `num_pool_layers` levels, each two 3x3 convolutions with normalisation and leaky ReLU (slope
+    0.2); average pooling down, 2x2 transposed convolution up, skip connections by concatenation, a 1x1 convolution at
+    the end (Ronneberger et al., MICCAI 2015; Zbontar et al., arXiv:1811.08839). The output convolution starts at zero,
+    so an untrained network returns its input.
+
+    Any height and width: the input is padded with its own edge to the next multiple of 2^num_pool_layers and the
+    output is cropped back.
+
+    Shapes: `(batch, in_chans, h, w)` real in, `(batch, out_chans, h, w)` real out.
+
+    Raises:
+        ShapeError: another rank or number of channels.
+    """
+
+    def __init__(self, config: UnetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.chans * 2**level for level in range(config.num_pool_layers + 1)]
+        self.down = nn.ModuleList(
+            _conv_block(before, after, config)
+            for before, after in zip([config.in_chans, *widths[:-2]], widths[:-1], strict=True)
+        )
+        self.bottom = _conv_block(widths[-2], widths[-1], config)
+        self.up_transpose = nn.ModuleList(
+            _up_block(2 * width, width, config) for width in reversed(widths[:-1])
+        )
+        self.up = nn.ModuleList(_conv_block(2 * width, width, config) for width in reversed(widths[:-1]))
+        self.head = nn.Conv2d(config.chans, config.out_chans, kernel_size=1)
+        nn.init.zeros_(self.head.weight)
+        if self.head.bias is not None:
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.config.in_chans:
+            raise ShapeError(
+                f"U-Net: expected (batch, {self.config.in_chans}, h, w), got {tuple(x.shape)}: "
+                "stack real and imaginary part as channels"
+            )
+        height, width = x.shape[-2:]
+        features = _pad_to_multiple(x, 2**self.config.num_pool_layers)
+        skips = []
+        for block in self.down:
+            features = block(features)
+            skips.append(features)
+            features = functional.avg_pool2d(features, kernel_size=2)
+        features = self.bottom(features)
+        for transpose, block in zip(self.up_transpose, self.up, strict=True):
+            features = block(torch.cat([transpose(features), skips.pop()], dim=1))
+        correction: Tensor = self.head(features)[..., :height, :width]
+        return x[:, : self.config.out_chans] + correction
+
+
+def _conv_block(in_chans: int, out_chans: int, config: UnetConfig) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for chans in (in_chans, out_chans):
+        # A bias before a normalisation that subtracts the mean would be a parameter without effect.
+        layers += [
+            nn.Conv2d(chans, out_chans, kernel_size=3, padding=1, bias=config.normalization == "none"),
+            normalization(config.normalization, out_chans, channels_per_group=config.channels_per_group),
+            nn.LeakyReLU(negative_slope=0.2, inplace=True),
+        ]
+        if config.drop_prob > 0:
+            layers.append(nn.Dropout2d(config.drop_prob))
+    return nn.Sequential(*layers)
+
+
+def _up_block(in_chans: int, out_chans: int, config: UnetConfig) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(in_chans, out_chans, kernel_size=2, stride=2, bias=config.normalization == "none"),
+        normalization(config.normalization, out_chans, channels_per_group=config.channels_per_group),
+        nn.LeakyReLU(negative_slope=0.2, inplace=True),
+    )
+
+
+def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if bottom == 0 and right == 0:
+        return x
+    return functional.pad(x, (0, right, 0, bottom), mode="replicate")

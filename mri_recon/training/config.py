@@ -1,0 +1,129 @@
+"""The configuration of a training run: typed TOML with overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mri_recon.data.dataset import DataConfig
+from mri_recon.errors import ConfigError
+from mri_recon.models import UnetConfig
+
+__all__ = ["LossConfig", "OptimizerConfig", "RunConfig", "TrainConfig", "load_config"]
+
+
+class RunConfig(BaseModel):
+    """How long, where and how precisely."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="unet", description="name of the run and of its weights")
+    folder: str = Field(default="runs", description="folder that holds the run's folder")
+    steps: int = Field(default=20_000, ge=1, description="optimiser steps")
+    batch_size: int = Field(default=1, ge=1, description="examples a step")
+    seed: int = Field(default=0, ge=0, description="seed of weights and data")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    precision: str = Field(default="float32", pattern="^(float32|bfloat16)$", description="float32, or bfloat16 autocast")
+    channels_last: bool = Field(default=True, description="memory format of the network")
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's own choice")
+    validate_every: int = Field(default=1000, ge=1, description="steps between validations")
+    checkpoint_every: int = Field(default=500, ge=1, description="steps between resumable checkpoints")
+
+
+class OptimizerConfig(BaseModel):
+    """Adam with warm-up, cosine decay, gradient clipping and an average of the weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(default=5e-4, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment")
+    eps: float = Field(default=1e-8, gt=0, description="added to the root of the second moment")
+    warmup: int = Field(default=500, ge=0, description="steps of linear warm-up")
+    final_lr: float = Field(default=0.01, ge=0, le=1, description="last learning rate over the peak")
+    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    ema_decay: float = Field(default=0.999, ge=0, lt=1, description="decay of the weight average; 0: none")
+
+
+class LossConfig(BaseModel):
+    """Weights of the two terms of `l1_ssim_loss`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    l1: float = Field(default=1.0, ge=0)
+    ssim: float = Field(default=0.1, ge=0)
+
+
+class TrainConfig(BaseModel):
+    """Everything that a run depends on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: RunConfig = RunConfig()
+    model: UnetConfig = UnetConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a TOML file and apply `section.key=value` overrides (values in TOML syntax; bare words are strings).
+
+    Raises:
+        ConfigError: no such file, bad TOML, an unknown key (the valid ones are listed) or an impossible value.
+    """
+    try:
+        tree: dict[str, Any] = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"configuration {path}: cannot be read ({error.strerror}): give the path of a TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration {path}: not TOML ({error})") from error
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config(tree)
+
+
+def parse_config(tree: dict[str, Any]) -> TrainConfig:
+    """A configuration from nested tables.
+
+    Raises:
+        ConfigError: an unknown key (the valid ones are listed) or an impossible value.
+    """
+    try:
+        return TrainConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"unknown key {where}: expected one of {', '.join(_keys(first['loc'][:-1]))}") from error
+        raise ConfigError(f"{where}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"--set: expected section.key=value, got {override!r}")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = tree
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {part} is a value, not a section")
+    table[parts[-1]] = value
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = TrainConfig
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)
