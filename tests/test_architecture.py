@@ -1,0 +1,80 @@
+"""The shape of the project: which way imports run, what is public, and that the two commands agree on it."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+import mri_recon
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mri_recon"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_imports_run_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_every_public_name_is_there_and_documented(path: Path) -> None:
+    """`__all__` names things that exist, once; what it names has a docstring."""
+    module = import_module(_name(path))
+    names = getattr(module, "__all__", [])
+    assert len(set(names)) == len(names)
+    for name in names:
+        thing = getattr(module, name)
+        if callable(thing) and getattr(thing, "__module__", "").startswith("mri_recon"):
+            assert thing.__doc__, f"{module.__name__}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path.relative_to(ROOT)} has no docstring"
+
+
+def test_the_library_has_one_front_door() -> None:
+    """The names the design promises are importable from `mri_recon`, and `__all__` says no more than is there."""
+    promised = {"load", "save", "random_mask", "undersample", "reconstruct", "evaluate", "Scan", "Reconstruction"}
+    assert promised <= set(mri_recon.__all__)
+    assert len(mri_recon.__all__) <= 40
+    for name in mri_recon.__all__:
+        assert hasattr(mri_recon, name)
+
+
+def test_the_version_is_written_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {project['version']}" in citation
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_declared_entry_points_load() -> None:
+    """Every verb that the package declares is there: a typo would only show at a user's prompt."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    for group, verbs in declared.items():
+        found = {entry.name: entry for entry in entry_points(group=group) if entry.module.startswith("mri_recon.")}
+        assert {name: entry.value for name, entry in found.items()} == verbs
+        for entry in found.values():
+            assert callable(entry.load())
+
+
+def test_every_direct_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    locks = (ROOT / "requirements.lock").read_text() + (ROOT / "requirements-torch.lock").read_text()
+    for requirement in wanted:
+        name = requirement.split(">=")[0].split("[")[0]
+        assert name == "mri-recon" or f"\n{name}==" in locks, f"{name} is not locked: run `make lock`"
