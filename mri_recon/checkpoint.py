@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +22,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from mri_recon._files import write_atomically
 from mri_recon.errors import CheckpointError
 from mri_recon.models import Unet, UnetConfig
 
@@ -36,7 +35,6 @@ __all__ = [
     "load_named",
     "save_checkpoint",
     "shipped_models",
-    "write_atomically",
 ]
 
 RESEARCH_ONLY = "Research only: not a medical device, not for diagnosis or treatment."
@@ -124,6 +122,7 @@ def save_checkpoint(path: Path, network: nn.Module, card: ModelCard, *, dtype: t
     }
     payload = save_tensors(tensors, metadata={"format": "pt", "name": card.name})
     full = card.model_copy(update={"sha256": hashlib.sha256(payload).hexdigest()})
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, payload)
     text = json.dumps(full.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     write_atomically(path.with_suffix(".json"), text.encode())
@@ -187,22 +186,6 @@ def load_named(model: str, *, device: torch.device | str = "cpu") -> LoadedModel
 @lru_cache(maxsize=4)
 def _load_cached(path: Path, stamp: int, device: str) -> LoadedModel:
     return load_checkpoint(path, device=device)
-
-
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Write a file so that it is there in full or not at all: temporary file beside it, sync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -1,6 +1,6 @@
 """Training of a U-Net: one loop that reads from top to bottom.
 
-    python -c "from mri_recon.training.train import run; ..."   or   mri-recon train CONFIG.toml [--set run.steps=100]
+    mri-recon train CONFIG.toml [--set run.steps=100] [--resume RUN]
 
 A run has a folder: `config.json`, `state.safetensors` (to go on), `metrics.jsonl` (a line a validation), and NAME.safetensors
 with its model card NAME.json: the averaged weights that were best on the validation examples.
@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mri_recon import metrics
-from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint, write_atomically
+from mri_recon._files import write_atomically
+from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
 from mri_recon.data import registry
 from mri_recon.data.dataset import (
     ExampleStream,
@@ -66,6 +67,7 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
     folder = Path(config.run.folder) / config.run.name
     if (folder / "config.json").exists():
         raise ConfigError(f"run folder {folder} exists: go on with --resume {folder}, or choose another --set run.name=NAME")
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.json", (config.model_dump_json(indent=2) + "\n").encode())
     return train(config, folder)
 
@@ -119,7 +121,10 @@ def train(config: TrainConfig, folder: Path) -> Path:
             scheduler.step()
             _update_average(average, model, decay=_average_decay(step, config.optimizer.ema_decay))
             losses.append(float(loss.detach()))
-            progress.update(bar, completed=step, loss=sum(losses[-100:]) / len(losses[-100:]))
+            recent = sum(losses[-100:]) / len(losses[-100:])
+            progress.update(bar, completed=step, loss=recent)
+            if step % 100 == 0 and not progress.console.is_terminal:  # a log file shows no moving bar
+                progress.console.print(f"step {step}/{config.run.steps}  loss {recent:.4f}")
 
             last = step == config.run.steps
             if step % config.run.validate_every == 0 or last:

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mri_recon.data.examples import (
+    Example,
+    SamplingConfig,
+    SimulationConfig,
+    crop_rows,
+    draw_mask,
+    raw_example,
+    simulate_kspace,
+)
+from mri_recon.data.images import ImageSlice
+from mri_recon.fourier import fft1c, fft2c, ifft1c, ifft2c
+from mri_recon.masks import random_mask, undersample
+
+
+def _slice(shape: tuple[int, int] = (53, 48)) -> ImageSlice:
+    y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
+    disc = (y**2 / 0.8 + x**2 / 0.5 < 1) * (1 + 0.3 * np.sin(9 * x) * np.cos(7 * y))
+    return ImageSlice(disc.astype(np.float16), "test")
+
+
+def _simulated(num_coils: int, seed: int = 0, **config: object) -> tuple[torch.Tensor, torch.Tensor]:
+    settings = SimulationConfig(min_size=32, **config)  # type: ignore[arg-type]
+    return simulate_kspace(_slice(), np.random.default_rng(seed), settings, num_coils=num_coils)
+
+
+@pytest.mark.parametrize("num_coils", [1, 5])
+def test_full_sampling_gives_the_target_itself(num_coils: int) -> None:
+    kspace, maps = _simulated(num_coils)
+    mask = random_mask(kspace.shape[-1], 1.0, seed=0)
+    example = raw_example(kspace, mask, sens_maps=maps)
+    # Several coils: maps estimated from a windowed centre lose a little of the signal.
+    assert (example.image - example.target).norm() < (1e-6 if num_coils == 1 else 0.1) * example.target.norm()
+
+
+def test_simulated_noise_is_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    blank = ImageSlice(np.zeros((64, 64), np.float16), "test")
+    kspace, _ = simulate_kspace(blank, rng, SimulationConfig(snr=(20.0, 20.0), resolution=(1, 1), air=0), num_coils=4)
+    assert float(kspace.real.std()) == pytest.approx(1 / 20, rel=0.03)
+
+
+def test_simulated_image_has_a_phase() -> None:
+    kspace, _ = _simulated(1, snr=(1e6, 1e6), phase_strength=(1.0, 1.0))
+    mirrored = kspace.flip(-1, -2).roll((1, 1), (-1, -2)) if kspace.shape[-1] % 2 == 0 else kspace.flip(-1, -2)
+    assert (kspace - mirrored.conj()).norm() > 0.1 * kspace.norm()
+
+
+def test_target_keeps_the_noise_of_the_full_kspace() -> None:
+    kspace, _ = _simulated(1)
+    mask = random_mask(kspace.shape[-1], 4, num_low_frequencies=5, seed=2)
+    torch.testing.assert_close(raw_example(kspace, mask).target, ifft2c(kspace)[0])
+
+
+def test_multi_coil_target_is_the_root_sum_of_squares() -> None:
+    kspace, _ = _simulated(6)
+    mask = random_mask(kspace.shape[-1], 4, num_low_frequencies=5, seed=2)
+    rss = ifft2c(kspace).abs().square().sum(0).sqrt()
+    torch.testing.assert_close(raw_example(kspace, mask).target.abs(), rss)
+
+
+def test_a_band_of_rows_is_a_complete_problem() -> None:
+    kspace, _ = _simulated(1)
+    mask = random_mask(kspace.shape[-1], 3, num_low_frequencies=5, seed=2)
+    example = raw_example(kspace, mask)
+    cut = crop_rows(example, torch.tensor(2.0), 16, np.random.default_rng(1))
+    again = ifft1c(undersample(fft1c(cut.target, -1), mask), -1)
+    torch.testing.assert_close(again, cut.image, atol=1e-5, rtol=1e-4)
+
+
+def test_more_rows_than_there_are_keep_everything() -> None:
+    example = Example(torch.ones(5, 4, dtype=torch.complex64), torch.ones(5, 4, dtype=torch.complex64), (5, 4))
+    assert crop_rows(example, torch.tensor(1.0), 9, np.random.default_rng(0)).image.shape == (5, 4)
+
+
+def test_masks_cover_the_range_and_stay_on_the_support() -> None:
+    support = np.ones(126, dtype=bool)
+    support[:5] = support[121:] = support[70] = False
+    rng = np.random.default_rng(0)
+    masks = [draw_mask(126, rng, SamplingConfig(), support=support) for _ in range(200)]
+    realised = [mask.realised_acceleration for mask in masks]
+    assert min(realised) < 2.3
+    assert max(realised) > 9
+    assert all(not (mask.lines & ~support).any() for mask in masks)
+    assert len({mask.num_low_frequencies for mask in masks}) > 3
+
+
+def test_simulation_depends_on_its_generator_alone() -> None:
+    assert torch.equal(_simulated(3, seed=4)[0], _simulated(3, seed=4)[0])
+    assert _simulated(3, seed=4)[0].shape != _simulated(3, seed=5)[0].shape or not torch.equal(
+        _simulated(3, seed=4)[0], _simulated(3, seed=5)[0]
+    )
+
+
+def test_noise_free_kspace_is_that_of_the_weighted_images() -> None:
+    kspace, maps = _simulated(3, snr=(1e7, 1e7))
+    image = (maps.conj() * ifft2c(kspace)).sum(0)
+    torch.testing.assert_close(fft2c(maps * image), kspace, atol=1e-4, rtol=1e-3)
