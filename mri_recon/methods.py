@@ -1,0 +1,318 @@
+"""The table name -> reconstruction method, and `reconstruct()`, the one way to call any of them.
+
+A method is a function from undersampled k-space and its mask to an image:
+
+    def my_method(kspace, mask, *, sens_maps, device, my_option=1.0):
+        ...
+        return image, {"iterations": 7}
+
+`kspace` is complex64 `(slice, coil, readout, phase)`, already on `device`, zero outside `mask`; `image` is
+`(slice, h, w)`. What follows the four fixed names in the signature are the method's options, with their defaults; a
+method that has no use for `device` may leave it out. A package adds a method under the entry-point group
+`mri_recon.methods`
+
+    [project.entry-points."mri_recon.methods"]
+    my-method = "my_package.my_module:my_method"
+
+and it appears in the command line, the service and the evaluation. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
+from mri_recon.masks import Mask, as_mask
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Method",
+    "Reconstruction",
+    "check_options",
+    "get_method",
+    "method_names",
+    "method_options",
+    "reconstruct",
+    "resolve_device",
+]
+
+ENTRY_POINT_GROUP = "mri_recon.methods"
+_FIXED_PARAMETERS = ("kspace", "mask", "sens_maps", "device")
+
+
+class Method(Protocol):
+    """What a reconstruction method looks like from outside."""
+
+    def __call__(
+        self, kspace: Tensor, mask: Mask, *, sens_maps: Tensor | None, device: torch.device, **options: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """k-space `(slice, coil, readout, phase)` and its mask to the image `(slice, h, w)` and `info`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a method made of a scan.
+
+    Attributes:
+        image: `(slice, h, w)`, complex64 (float32 where a method yields magnitudes only), on the input's device.
+        method: name of the method.
+        info: what the method tells of itself (iterations, objective, model, ...) and `seconds`, its wall time.
+    """
+
+    image: Tensor
+    method: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def magnitude(self) -> Tensor:
+        """|image|, float32 `(slice, h, w)`."""
+        return self.image.abs().to(torch.float32)
+
+
+def _zero_filled() -> Callable[..., Any]:
+    from mri_recon.classical import zero_filled
+
+    return zero_filled
+
+
+def _cg_sense() -> Callable[..., Any]:
+    from mri_recon.classical import cg_sense
+
+    return cg_sense
+
+
+def _cs_wavelet() -> Callable[..., Any]:
+    from mri_recon.classical import cs_wavelet
+
+    return cs_wavelet
+
+
+def _unet() -> Callable[..., Any]:
+    from mri_recon.learned import unet
+
+    return unet
+
+
+# Loaders, not functions: naming a method costs no import of what it needs.
+_BUILT_IN: dict[str, Callable[[], Callable[..., Any]]] = {
+    "zero-filled": _zero_filled,
+    "cg-sense": _cg_sense,
+    "cs-wavelet": _cs_wavelet,
+    "unet": _unet,
+}
+
+
+def method_names() -> list[str]:
+    """Names that `reconstruct` accepts: the built-in ones, then those of installed packages."""
+    return [*_BUILT_IN, *sorted(_third_party())]
+
+
+def get_method(name: str) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
+    """The function behind a name.
+
+    Raises:
+        MethodError: unknown name (the message lists the valid ones), or the package that registers it cannot be loaded.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]()
+    third_party = _third_party()
+    if name not in third_party:
+        raise MethodError(f"expected one of the methods {', '.join(method_names())}, got {name!r}: choose one of them")
+    entry = third_party[name]
+    try:
+        function = entry.load()
+    except Exception as error:  # whatever a foreign package raises while it is imported
+        raise MethodError(
+            f"method {name!r} ({entry.value}) cannot be loaded ({type(error).__name__}: {error}): "
+            "repair or uninstall the package that registers it"
+        ) from error
+    if not callable(function):
+        raise MethodError(
+            f"method {name!r} ({entry.value}) is a {type(function).__name__}, expected a function: repair it"
+        )
+    return cast(Callable[..., tuple[Tensor, dict[str, Any]]], function)
+
+
+def method_options(name: str) -> dict[str, Any]:
+    """Options of a method and their defaults, read from its signature.
+
+    Raises:
+        MethodError: unknown method.
+    """
+    return {
+        key: None if parameter.default is inspect.Parameter.empty else parameter.default
+        for key, parameter in inspect.signature(get_method(name)).parameters.items()
+        if key not in _FIXED_PARAMETERS and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse an option that the method does not have, before any work is done.
+
+    Raises:
+        MethodError: unknown method or option; the message lists the valid ones.
+    """
+    parameters = inspect.signature(get_method(name)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return  # the method takes anything, and checks for itself
+    valid = method_options(name)
+    for key in options:
+        if key not in valid:
+            has = f"one of its options {', '.join(valid)}" if valid else "no option, for it has none"
+            raise MethodError(f"method {name!r}: expected {has}, got {key!r}: leave it out or correct its name")
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """A device that this machine has; the processor for None.
+
+    Raises:
+        MethodError: not the name of a device, or not available here.
+    """
+    try:
+        chosen = torch.device("cpu" if device is None else device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise MethodError(
+            f"expected a device of this machine such as 'cpu' or 'cuda', got {str(device)!r} ({reason}): choose another"
+        ) from error
+    return chosen
+
+
+def reconstruct(
+    kspace: Tensor | npt.NDArray[Any],
+    mask: Mask | npt.NDArray[Any] | Tensor,
+    *,
+    method: str,
+    sens_maps: Tensor | npt.NDArray[Any] | None = None,
+    device: str | torch.device | None = None,
+    **options: Any,
+) -> Reconstruction:
+    """Reconstruct undersampled k-space with a method of the table.
+
+    No method depends on the units of its input: `reconstruct(1e6 * kspace)` is `1e6 * reconstruct(kspace)`.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero where `mask` is False.
+        mask: what was sampled: a mask of `mri_recon.masks`, or bool `(phase,)`, `(readout, phase)`.
+        method: one of `method_names()`.
+        sens_maps: complex `(coil, readout, phase)` or `(slice, coil, readout, phase)`, sum over coils of |S|^2 = 1 on
+            the support; None: the method estimates what it needs.
+        device: where to compute; None: where `kspace` is.
+        options: the method's own, see `method_options(method)`.
+
+    Returns:
+        `Reconstruction`, its image on the device of `kspace` (the processor for an array).
+
+    Raises:
+        MethodError: unknown method, option or device, or a method that does not return an image.
+        ShapeError: `kspace` or `sens_maps` with the wrong rank, size or dtype.
+        FormatError: `kspace` is all zero, or not finite.
+        MaskError: `mask` does not fit, or `kspace` is not zero outside it.
+    """
+    function = get_method(method)
+    check_options(method, options)
+    y = _checked_kspace(kspace)
+    home = y.device
+    target_device = home if device is None else resolve_device(device)
+    sampling = as_mask(mask, tuple(y.shape))
+    _check_zero_outside(y, sampling)
+    maps = None if sens_maps is None else _checked_maps(sens_maps, y).to(target_device)
+    given: dict[str, Any] = {"sens_maps": maps, **options}
+    if _wants_device(function):
+        given["device"] = target_device
+    start = time.perf_counter()
+    result = function(y.to(target_device), sampling, **given)
+    image, info = _checked_result(result, method, num_slices=y.shape[0])
+    image = image.to(home)  # inside the measured time: a GPU has not finished before its result is here
+    return Reconstruction(image=image, method=method, info={**info, "seconds": time.perf_counter() - start})
+
+
+def _third_party() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name in _BUILT_IN:
+            warnings.warn(
+                f"method {entry.name!r} of {entry.value} has the name of a built-in method and is ignored: rename it",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        else:
+            found[entry.name] = entry
+    return found
+
+
+def _wants_device(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters
+    return "device" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _checked_kspace(kspace: Tensor | npt.NDArray[Any]) -> Tensor:
+    y = torch.as_tensor(np.ascontiguousarray(kspace)) if isinstance(kspace, np.ndarray) else kspace
+    if not isinstance(y, Tensor):
+        raise ShapeError(f"expected k-space as a tensor or a NumPy array, got {type(kspace).__name__}: convert it")
+    shape = tuple(y.shape)
+    if y.ndim != 4:
+        cure = {
+            2: "a single image of one coil is kspace[None, None]",
+            3: "one slice of many coils is kspace[None], many slices of one coil are kspace[:, None]",
+        }.get(y.ndim, "give it these four axes")
+        raise ShapeError(f"expected k-space (slice, coil, readout, phase), got {y.ndim} axes {shape}: {cure}")
+    if 0 in shape:
+        raise ShapeError(f"expected k-space with at least one sample on every axis, got {shape}: check how it was cut")
+    if not y.is_complex():
+        raise ShapeError(
+            f"expected complex k-space, got {y.dtype}: where real and imaginary part are a last axis of 2, "
+            "join them with torch.view_as_complex"
+        )
+    y = y.to(torch.complex64)
+    if not bool(torch.isfinite(torch.view_as_real(y)).all()):
+        raise FormatError(
+            "expected finite k-space, got infinite or not-a-number samples in complex64: "
+            "replace or mask out the damaged samples, or rescale values beyond 1e38"
+        )
+    if not bool((y != 0).any()):
+        raise FormatError("expected k-space with a signal, got only zeros: check the file, the variable and the mask")
+    return y
+
+
+def _check_zero_outside(y: Tensor, mask: Mask) -> None:
+    outside = (y != 0) & ~mask.tensor(y.device)
+    count = int(outside.any(dim=0).any(dim=0).sum())
+    if count:
+        raise MaskError(
+            f"expected k-space that is zero outside the mask, got samples at {count} of {y.shape[-2] * y.shape[-1]} "
+            "positions that the mask excludes: undersample first, undersample(kspace, mask)"
+        )
+
+
+def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], y: Tensor) -> Tensor:
+    maps = torch.as_tensor(np.ascontiguousarray(sens_maps)) if isinstance(sens_maps, np.ndarray) else sens_maps
+    if tuple(maps.shape) not in (tuple(y.shape), tuple(y.shape[1:])) or not maps.is_complex():
+        raise ShapeError(
+            f"expected complex sens_maps {tuple(y.shape[1:])} or {tuple(y.shape)} to fit the k-space, "
+            f"got {maps.dtype} {tuple(maps.shape)}: give one map a coil"
+        )
+    return maps.to(torch.complex64).expand(y.shape)
+
+
+def _checked_result(result: Any, method: str, *, num_slices: int) -> tuple[Tensor, dict[str, Any]]:
+    image = result[0] if isinstance(result, tuple) and len(result) == 2 else None
+    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != num_slices:
+        got = f"{type(image).__name__} {tuple(image.shape)}" if isinstance(image, Tensor) else type(result).__name__
+        raise MethodError(
+            f"method {method!r}: expected it to return (image ({num_slices}, h, w), info), got {got}: repair the method"
+        )
+    return image, dict(result[1])

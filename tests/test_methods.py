@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mri_recon import methods
+from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
+from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
+from mri_recon.fourier import fft2c
+from mri_recon.masks import ColumnMask, random_mask, undersample
+from mri_recon.methods import Reconstruction, check_options, get_method, method_names, method_options, reconstruct
+from mri_recon.models import Unet, UnetConfig
+
+BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet"]
+
+
+def _scan(*shape: int, seed: int = 0) -> Tensor:
+    """k-space (slice, coil, h, w) of a smooth object with a phase, and a little noise."""
+    slices, coils, h, w = shape
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
+    disc = ((y**2 + x**2 < 0.7) + 0.5 * (np.abs(x - 0.2) + np.abs(y) < 0.4)) * np.exp(1j * (x + 0.5 * y))
+    centres = rng.uniform(-1, 1, (coils, 2))
+    maps = np.stack([np.exp(-((y - a) ** 2) - (x - b) ** 2 + 1j * a * x) for a, b in centres])
+    images = disc * maps * np.linspace(1, 2, slices)[:, None, None, None]
+    images = images + 0.01 * (rng.normal(size=images.shape) + 1j * rng.normal(size=images.shape))
+    return fft2c(torch.from_numpy(images)).to(torch.complex64)
+
+
+def _masked(*shape: int, seed: int = 0) -> tuple[Tensor, ColumnMask]:
+    mask = random_mask(shape[-1], 2, num_low_frequencies=max(2, shape[-1] // 6), seed=seed)
+    return undersample(_scan(*shape, seed=seed), mask), mask
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny network with random weights that do something."""
+    torch.manual_seed(0)
+    network = Unet(UnetConfig(chans=4, num_pool_layers=2))
+    nn.init.normal_(network.head.weight, std=0.2)
+    envelope = Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="discs")
+    card = ModelCard(
+        name="tiny", architecture="unet", config=network.config.model_dump(), description="a test", envelope=envelope,
+        data=[], training={}, loss_curve=[],
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_checkpoint(path, network, card)
+    return str(path)
+
+
+def _options(name: str, model: str) -> dict[str, Any]:
+    return {"cs-wavelet": {"max_iters": 15}, "unet": {"model": model}}.get(name, {})
+
+
+def _install(monkeypatch: pytest.MonkeyPatch, folder: Path, entries: dict[str, str], module: str) -> None:
+    """A package with entry points, as pip would leave it."""
+    (folder / "fake_methods.py").write_text(module)
+    information = folder / "fake_methods-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-methods\nVersion: 1.0\n")
+    lines = "\n".join(f"{name} = {value}" for name, value in entries.items())
+    (information / "entry_points.txt").write_text(f"[{methods.ENTRY_POINT_GROUP}]\n{lines}\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(__import__("sys").modules, "fake_methods", raising=False)
+
+
+def test_built_in_names() -> None:
+    assert method_names()[:4] == BUILT_IN
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("shape", [(1, 1, 17, 22), (3, 1, 16, 19), (2, 3, 21, 16), (1, 4, 13, 15)])
+def test_every_method_makes_an_image_of_every_shape(name: str, shape: tuple[int, ...], model: str) -> None:
+    kspace, mask = _masked(*shape)
+    before = kspace.clone()
+    result = reconstruct(kspace, mask, method=name, **_options(name, model))
+    assert isinstance(result, Reconstruction)
+    assert result.image.shape == (shape[0], *shape[2:])
+    assert result.image.dtype in (torch.complex64, torch.float32)
+    assert torch.isfinite(result.magnitude).all()
+    assert result.magnitude.dtype == torch.float32
+    assert result.method == name
+    assert result.info["seconds"] > 0
+    assert torch.equal(kspace, before), "the input was changed"
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("shape", [(2, 1, 17, 22), (1, 3, 20, 15)])
+@pytest.mark.parametrize("factor", [1e6, 1e-6])
+def test_no_method_depends_on_the_units(name: str, shape: tuple[int, ...], factor: float, model: str) -> None:
+    kspace, mask = _masked(*shape)
+    image = reconstruct(kspace, mask, method=name, **_options(name, model)).image
+    scaled = reconstruct(factor * kspace, mask, method=name, **_options(name, model)).image
+    torch.testing.assert_close(scaled / factor, image, rtol=1e-3, atol=1e-4 * float(image.abs().max()))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_another_input_gives_another_image(name: str, model: str) -> None:
+    kspace, mask = _masked(1, 1, 16, 19)
+    other, _ = _masked(1, 1, 16, 19, seed=5)
+    options = _options(name, model)
+    first = reconstruct(kspace, mask, method=name, **options).image
+    second = reconstruct(undersample(other, mask), mask, method=name, **options).image
+    assert not torch.allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_slices_do_not_know_each_other(name: str, model: str) -> None:
+    kspace, mask = _masked(3, 1, 16, 19)
+    # A fixed number of iterations: a stopping rule may well look at the whole volume.
+    options = {"cs-wavelet": {"max_iters": 15, "gap_tol": 0.0}, "cg-sense": {"tol": 0.0, "max_iters": 5}}.get(
+        name, _options(name, model)
+    )
+    whole = reconstruct(kspace, mask, method=name, **options).image
+    alone = reconstruct(kspace[1:2], mask, method=name, **options).image
+    torch.testing.assert_close(alone[0], whole[1], rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+
+
+def test_arrays_and_tensors_are_both_welcome() -> None:
+    kspace, mask = _masked(2, 1, 11, 14)
+    from_tensor = reconstruct(kspace, mask, method="zero-filled").image
+    from_array = reconstruct(kspace.numpy(), mask.lines, method="zero-filled").image
+    from_double = reconstruct(kspace.numpy().astype(np.complex128), mask.tensor(), method="zero-filled").image
+    assert torch.equal(from_array, from_tensor)
+    assert torch.equal(from_double, from_tensor)
+
+
+def test_a_view_of_an_array_is_read_right() -> None:
+    kspace, mask = _masked(2, 1, 11, 14)
+    flipped = kspace.numpy()[:, :, ::-1]
+    expected = reconstruct(kspace.flip(2), mask, method="zero-filled").image
+    assert torch.equal(reconstruct(flipped, mask, method="zero-filled").image, expected)
+
+
+def test_a_two_dimensional_mask() -> None:
+    kspace = _scan(1, 1, 12, 15)
+    pattern = np.random.default_rng(0).random((12, 15)) < 0.5
+    pattern[4:8, 5:10] = True
+    image = reconstruct(undersample(kspace, pattern), pattern, method="zero-filled").image
+    assert image.shape == (1, 12, 15)
+
+
+def test_given_maps_are_used_and_may_be_of_one_slice() -> None:
+    kspace, mask = _masked(2, 3, 12, 15)
+    torch.manual_seed(0)
+    maps = torch.view_as_complex(torch.randn(3, 12, 15, 2))
+    maps = maps / maps.abs().square().sum(0).sqrt()
+    one = reconstruct(kspace, mask, method="zero-filled", sens_maps=maps).image
+    every = reconstruct(kspace, mask, method="zero-filled", sens_maps=maps.expand(2, 3, 12, 15).numpy()).image
+    torch.testing.assert_close(one, every)
+    assert not torch.allclose(one.abs(), reconstruct(kspace, mask, method="zero-filled").magnitude)
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        torch.ones(2, 12, 15, dtype=torch.complex64),
+        torch.ones(3, 15, 12, dtype=torch.complex64),
+        torch.ones(3, 12, 15),
+    ],
+)
+def test_maps_that_do_not_fit(maps: Tensor) -> None:
+    kspace, mask = _masked(2, 3, 12, 15)
+    with pytest.raises(
+        ShapeError, match=r"expected complex sens_maps \(3, 12, 15\) or \(2, 3, 12, 15\).*one map a coil"
+    ):
+        reconstruct(kspace, mask, method="zero-filled", sens_maps=maps)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda k: k[0], ShapeError, "got 3 axes (1, 12, 15): one slice of many coils is kspace[None]"),
+        (lambda k: k[0, 0], ShapeError, "a single image of one coil is kspace[None, None]"),
+        (lambda k: k[None], ShapeError, "got 5 axes (1, 2, 1, 12, 15): give it these four axes"),
+        (lambda k: k.real, ShapeError, "expected complex k-space, got torch.float32"),
+        (lambda k: k[:0], ShapeError, "at least one sample on every axis, got (0, 1, 12, 15)"),
+        (lambda k: k.tolist(), ShapeError, "expected k-space as a tensor or a NumPy array, got list"),
+        (lambda k: 0 * k, FormatError, "got only zeros"),
+        (lambda k: k * torch.inf, FormatError, "expected finite k-space"),
+        (lambda k: torch.where(k != 0, torch.nan, k), FormatError, "expected finite k-space"),
+        (lambda k: k.to(torch.complex128) * 1e40, FormatError, "rescale values beyond 1e38"),
+        (lambda k: k + 1, MaskError, "undersample first, undersample(kspace, mask)"),
+        (lambda k: k[..., :-1], MaskError, "15"),
+    ],
+)
+def test_kspace_that_cannot_be(change: Any, error: type[Exception], message: str) -> None:
+    kspace, mask = _masked(2, 1, 12, 15)
+    with pytest.raises(error, match=re.escape(message)):
+        reconstruct(change(kspace), mask, method="zero-filled")
+
+
+def test_an_unknown_method_lists_the_known() -> None:
+    kspace, mask = _masked(1, 1, 12, 15)
+    with pytest.raises(MethodError, match=r"one of the methods zero-filled, cg-sense, cs-wavelet, unet.*got 'magic'"):
+        reconstruct(kspace, mask, method="magic")
+
+
+def test_an_unknown_option_lists_the_known() -> None:
+    kspace, mask = _masked(1, 1, 12, 15)
+    with pytest.raises(MethodError, match=r"'cs-wavelet'.*reg_weight, gap_tol, max_iters.*got 'lamda'"):
+        reconstruct(kspace, mask, method="cs-wavelet", lamda=1.0)
+    with pytest.raises(MethodError, match=r"'zero-filled': expected no option, for it has none, got 'reg_weight'"):
+        check_options("zero-filled", {"reg_weight": 1})
+
+
+def test_options_are_those_of_the_signature() -> None:
+    assert method_options("zero-filled") == {}
+    assert method_options("unet") == {"model": "unet"}
+    assert {"reg_weight", "gap_tol", "max_iters"} <= set(method_options("cs-wavelet"))
+
+
+def test_a_device_that_is_not_there() -> None:
+    kspace, mask = _masked(1, 1, 12, 15)
+    with pytest.raises(MethodError, match=r"expected a device of this machine.*got 'abacus'"):
+        reconstruct(kspace, mask, method="zero-filled", device="abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(MethodError, match="got 'cuda'"):
+            reconstruct(kspace, mask, method="zero-filled", device="cuda")
+
+
+@settings(max_examples=20)
+@given(
+    slices=st.integers(1, 3), coils=st.integers(1, 3), h=st.integers(1, 9), w=st.integers(2, 9), seed=st.integers(0, 99)
+)
+def test_zero_filled_of_everything_is_the_image(slices: int, coils: int, h: int, w: int, seed: int) -> None:
+    """With every column sampled, the root sum of squares of the coil images comes back."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(slices, coils, h, w)) + 1j * rng.normal(size=(slices, coils, h, w))
+    result = reconstruct(fft2c(torch.from_numpy(images)), np.ones(w, dtype=bool), method="zero-filled")
+    np.testing.assert_allclose(
+        result.magnitude.numpy(), np.sqrt((np.abs(images) ** 2).sum(axis=1)), rtol=1e-4, atol=1e-5
+    )
+
+
+THIRD_PARTY = """
+def half(kspace, mask, *, sens_maps, device, factor=0.5):
+    assert kspace.device == device
+    return factor * kspace[:, 0].abs(), {"lines": int(mask.tensor().sum())}
+
+def without_device(kspace, mask, *, sens_maps=None):
+    return kspace[:, 0], {}
+
+def anything(kspace, mask, **options):
+    return kspace[:, 0], {"options": sorted(options)}
+
+def only_image(kspace, mask, *, sens_maps):
+    return kspace[:, 0]
+
+def flat(kspace, mask, *, sens_maps):
+    return kspace[0, 0], {}
+
+number = 7
+"""
+
+
+@pytest.fixture
+def third_party(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = ["half", "without_device", "anything", "only_image", "flat", "number"]
+    entries = {name.replace("_", "-"): f"fake_methods:{name}" for name in names}
+    _install(
+        monkeypatch, tmp_path, {**entries, "absent": "fake_methods:absent", "gone": "no_such_module:f"}, THIRD_PARTY
+    )
+
+
+@pytest.mark.usefixtures("third_party")
+def test_a_method_of_another_package() -> None:
+    assert method_names()[:4] == BUILT_IN
+    assert "half" in method_names()
+    assert method_options("half") == {"factor": 0.5}
+    kspace, mask = _masked(2, 1, 12, 15)
+    result = reconstruct(kspace, mask, method="half", factor=2)
+    torch.testing.assert_close(result.image, 2 * kspace[:, 0].abs())
+    assert result.info["lines"] == mask.num_lines
+    assert torch.equal(reconstruct(kspace, mask, method="without-device").image, kspace[:, 0])
+    assert reconstruct(kspace, mask, method="anything", x=1).info["options"] == ["device", "sens_maps", "x"]
+
+
+@pytest.mark.usefixtures("third_party")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("only-image", r"expected it to return \(image \(2, h, w\), info\), got Tensor: repair"),
+        ("flat", r"got Tensor \(12, 15\): repair"),
+        ("number", r"is a int, expected a function"),
+        ("absent", r"'absent' \(fake_methods:absent\) cannot be loaded \(AttributeError"),
+        ("gone", r"cannot be loaded \(ModuleNotFoundError: No module named 'no_such_module'\): repair or uninstall"),
+    ],
+)
+def test_a_broken_method_of_another_package(name: str, message: str) -> None:
+    kspace, mask = _masked(2, 1, 12, 15)
+    with pytest.raises(MethodError, match=message):
+        reconstruct(kspace, mask, method=name)
+
+
+def test_nobody_replaces_a_built_in_method(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _install(monkeypatch, tmp_path, {"unet": "fake_methods:half"}, THIRD_PARTY)
+    with pytest.warns(
+        RuntimeWarning, match="'unet' of fake_methods:half has the name of a built-in method and is ignored"
+    ):
+        assert method_names() == BUILT_IN
+    assert get_method("unet").__module__ == "mri_recon.learned"
