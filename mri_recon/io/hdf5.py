@@ -1,0 +1,279 @@
+"""Opening HDF5 files that somebody else made, without following where they point.
+
+HDF5 can name other files in four ways: external links, external storage, virtual datasets and object references. A
+reader that follows them hands out files of the machine it runs on. Here the whole tree is walked first, through
+interfaces that describe a link without following it, and a file with anything but plain content is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from mri_recon.errors import FormatError
+from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+
+__all__ = ["MAX_OBJECTS", "get_dataset", "hdf5_errors", "open_hdf5", "read_array", "read_attribute", "read_text"]
+
+MAX_OBJECTS = 4096
+"""Objects and links that a file may hold; fastMRI's hold five."""
+
+_ALLOWED_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE,
+    h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_FLETCHER32,
+    h5py.h5z.FILTER_LZF,
+}
+# What the HDF5 library raises through h5py when a file is damaged; which of them it is says nothing to a user.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, SystemError)
+_MAX_TEXT = 2**20
+_MAX_ATTRIBUTE = 2**16
+_MIN_CHUNK_LIMIT = 2**26
+# Text counts as an object in no case: it is read by read_text, one at a time.
+_PLAIN_CLASSES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING}
+_NATIVE_COMPLEX = getattr(h5py.h5t, "COMPLEX", None)  # a type of its own since HDF5 2.0
+
+
+@contextmanager
+def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """An HDF5 file, open for reading, after the whole of it was checked to hold plain arrays and groups only.
+
+    Refused: links (soft, external, user-defined), external storage, virtual datasets, filters other than gzip, lzf,
+    shuffle and fletcher32, elements other than numbers, booleans, complex pairs and text, chunks far larger than their
+    array, more than `MAX_OBJECTS` objects.
+
+    Raises:
+        FormatError: no such file, not HDF5, damaged, or any of the above.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FormatError(f"expected an HDF5 file, found nothing at {path}: check the path")
+    with hdf5_errors(path):
+        file = h5py.File(path, "r")
+    try:
+        with hdf5_errors(path):
+            _check_tree(file, path)
+        yield file
+    finally:
+        file.close()
+
+
+@contextmanager
+def hdf5_errors(path: Path) -> Iterator[None]:
+    """What the HDF5 library raises about a damaged file, as a `FormatError`; wrap every read with it."""
+    try:
+        yield
+    except FormatError:
+        raise
+    except MemoryError as error:
+        raise FormatError(f"expected enough memory for {path.name}, got too little: read some slices only") from error
+    except _DAMAGE as error:
+        # The library's own words stay in the chain: they may quote the file.
+        raise FormatError(f"expected a readable HDF5 file, got {path.name}, which is damaged or cut short") from error
+
+
+def get_dataset(file: h5py.Group, name: str) -> h5py.Dataset | None:
+    """A dataset by its path, None where there is none; every component of the path has to be a hard link.
+
+    Raises:
+        FormatError: a link, or a group of that name.
+    """
+    where = Path(file.file.filename)
+    group = file
+    parts = [part for part in name.split("/") if part]
+    with hdf5_errors(where):
+        for number, part in enumerate(parts):
+            if not group.id.links.exists(part.encode()):
+                return None
+            _check_link(group.id, part.encode(), where)
+            found = group[part]
+            if number == len(parts) - 1 and isinstance(found, h5py.Dataset):
+                return found
+            if not isinstance(found, h5py.Group):
+                return None
+            group = found
+    raise FormatError(f"expected an array {show(name)} in {where.name}, found a group: this is not a k-space file")
+
+
+def read_array(
+    dataset: h5py.Dataset, *, max_bytes: int = DEFAULT_MAX_BYTES, selection: tuple[slice, ...] = ()
+) -> npt.NDArray[Any]:
+    """A numeric dataset or a part of it, its size checked before memory is taken. Complex data arrives as complex64.
+
+    Args:
+        dataset: from a file that `open_hdf5` opened.
+        max_bytes: limit for the selected part.
+        selection: slices for the leading axes.
+
+    Raises:
+        FormatError: too large, not numeric, or damaged.
+    """
+    path = Path(dataset.file.filename)
+    where = f"{show(dataset.name)} of {path.name}"
+    with hdf5_errors(path):
+        if dataset.dtype.kind not in "biufc":
+            raise FormatError(f"expected numbers in {where}, got {dataset.dtype}: this is not a k-space file")
+        itemsize = dataset.dtype.itemsize
+        part = [*(len(range(*s.indices(n))) for s, n in zip(selection, dataset.shape, strict=False))]
+        shape = (*part, *dataset.shape[len(part) :])
+        check_declared(shape, itemsize, where=where, max_bytes=max_bytes)
+        whole = math.prod(dataset.shape) * itemsize
+        check_compression(whole, dataset.id.get_storage_size(), where=where)
+        wanted = np.dtype(np.complex64) if dataset.dtype.kind == "c" else dataset.dtype.newbyteorder("=")
+        out = np.empty(shape, dtype=wanted)
+        if out.size == 0:
+            return out
+        if not dataset.shape:
+            return np.asarray(dataset[()], dtype=wanted)
+        for target, source in _blocks(dataset, selection[0] if selection else slice(None), max_bytes):
+            # Converted block by block: complex128 never stands whole beside its complex64 copy.
+            with np.errstate(over="ignore"):  # what does not fit becomes inf, which the scan refuses with a reason
+                out[target] = dataset[(source, *selection[1:])]
+        return out
+
+
+def read_text(dataset: h5py.Dataset) -> str:
+    """A dataset of one text.
+
+    Raises:
+        FormatError: not one text, longer than a mebibyte, or not UTF-8.
+    """
+    path = Path(dataset.file.filename)
+    where = f"{show(dataset.name)} of {path.name}"
+    with hdf5_errors(path):
+        if h5py.check_string_dtype(dataset.dtype) is None or math.prod(dataset.shape or ()) != 1:
+            raise FormatError(f"expected one text in {where}, got {dataset.dtype} of shape {dataset.shape}")
+        if dataset.dtype.itemsize > _MAX_TEXT:
+            raise FormatError(f"expected at most {_MAX_TEXT} characters in {where}, got {dataset.dtype.itemsize}")
+        value = np.asarray(dataset[()]).reshape(-1)[0]
+    data = value.encode() if isinstance(value, str) else bytes(value)
+    if len(data) > _MAX_TEXT:
+        raise FormatError(f"expected at most {_MAX_TEXT} characters in {where}, got {len(data)}")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"expected UTF-8 text in {where}, got other bytes: store it as UTF-8") from error
+
+
+def read_attribute(item: h5py.Group | h5py.Dataset, name: str) -> str | float | int | bool | None:
+    """An attribute of one number or one short text, None where there is none.
+
+    Raises:
+        FormatError: anything else under that name.
+    """
+    path = Path(item.file.filename)
+    with hdf5_errors(path):
+        if name not in item.attrs:
+            return None
+        attribute = item.attrs.get_id(name)
+        plain = attribute.get_type().get_class() in _PLAIN_CLASSES
+        if not plain or attribute.get_space().get_simple_extent_npoints() != 1:
+            raise FormatError(f"expected the attribute {show(name)} of {path.name} to be one number or text")
+        if attribute.get_storage_size() > _MAX_ATTRIBUTE:
+            raise FormatError(f"expected a short attribute {show(name)} in {path.name}, got a very long one")
+        value = np.asarray(item.attrs[name]).reshape(-1)[0]
+    if isinstance(value, bytes | str):
+        return _plain_text(value)
+    number: float | int | bool = value.item()
+    return number
+
+
+def _plain_text(value: bytes | str) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return "".join(character for character in text[:_MAX_ATTRIBUTE] if character.isprintable())
+
+
+def _blocks(dataset: h5py.Dataset, first: slice, max_bytes: int) -> Iterator[tuple[Any, Any]]:
+    """(where to put, what to read) along the first axis, in steps of whole chunks; no chunk is unpacked twice."""
+    start, stop, step = first.indices(dataset.shape[0])
+    if step != 1:
+        raise FormatError(f"expected slices in steps of 1, got {first}: select from the scan instead")
+    length = max(1, dataset.chunks[0] if dataset.chunks else 1)
+    row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    if length * row > max_bytes:
+        length = 1
+    position = start
+    while position < stop:
+        # Up to the next border of a chunk, and on from there chunk by chunk.
+        end = min(stop, (position // length + 1) * length)
+        yield slice(position - start, end - start), slice(position, end)
+        position = end
+
+
+# ---------------------------------------------------------------------------------------------- the walk
+
+
+def _check_tree(file: h5py.File, path: Path) -> None:
+    pending: list[Any] = [file.id]
+    seen: set[int] = set()
+    links = 0
+    while pending:
+        group = pending.pop()
+        links += group.get_num_objs()
+        if links > MAX_OBJECTS:
+            raise FormatError(
+                f"expected at most {MAX_OBJECTS} objects in {path.name}, found more: this is not a k-space file"
+            )
+        names: list[bytes] = []
+        group.links.iterate(names.append)
+        for name in names:
+            _check_link(group, name, path)
+            item = h5py.h5o.open(group, name)  # a hard link: the object lies in this file
+            address = h5py.h5o.get_info(item).addr
+            if address in seen:
+                continue  # hard links may form rings
+            seen.add(address)
+            if isinstance(item, h5py.h5d.DatasetID):
+                _check_dataset(item, name, path)
+            elif isinstance(item, h5py.h5g.GroupID):
+                pending.append(item)
+
+
+def _check_link(group: Any, name: bytes, path: Path) -> None:
+    if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+        raise FormatError(
+            f"expected plain arrays in {path.name}, got the link {show(name)}: links are not followed, copy the data in"
+        )
+
+
+def _check_dataset(dataset: Any, name: bytes, path: Path) -> None:
+    where = f"{show(name)} of {path.name}"
+    plist = dataset.get_create_plist()
+    if plist.get_layout() == h5py.h5d.VIRTUAL:
+        raise FormatError(f"expected an array stored in the file, {where} is a virtual dataset: copy the data in")
+    if plist.get_external_count() > 0:
+        raise FormatError(f"expected an array stored in the file, {where} has external storage: copy the data in")
+    for index in range(plist.get_nfilters()):
+        code = plist.get_filter(index)[0]
+        if code not in _ALLOWED_FILTERS:
+            raise FormatError(
+                f"expected gzip, lzf or no compression, {where} uses the HDF5 filter {code}: "
+                "store it again with h5repack -f GZIP=4"
+            )
+    kind = dataset.get_type()
+    if not _is_plain(kind):
+        raise FormatError(
+            f"expected arrays of numbers or text, {where} has records, references or objects: "
+            "convert it first (raw ISMRMRD files: sort the readouts into k-space, in fastMRI's layout)"
+        )
+    if plist.get_layout() == h5py.h5d.CHUNKED:
+        chunk = math.prod(plist.get_chunk()) * kind.get_size()
+        if chunk > max(_MIN_CHUNK_LIMIT, math.prod(dataset.shape) * kind.get_size()):
+            raise FormatError(
+                f"expected chunks no larger than the array, {where} has chunks of {chunk} bytes: it is damaged"
+            )
+
+
+def _is_plain(kind: Any) -> bool:
+    code = kind.get_class()
+    if code in _PLAIN_CLASSES or (_NATIVE_COMPLEX is not None and code == _NATIVE_COMPLEX):
+        return True
+    # Complex numbers are records of two equal floats; h5py reads those named r and i as complex.
+    return code == h5py.h5t.COMPOUND and bool(kind.dtype.kind == "c")

@@ -1,0 +1,85 @@
+"""The ISMRMRD header of fastMRI files: matrix sizes and encoding limits, out of XML that is not trusted."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+
+from mri_recon.errors import FormatError
+
+__all__ = ["Header", "parse_header"]
+
+# Entities are declared in a document type; without one there is nothing to expand and nothing to fetch.
+_DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+_MAX_SIZE = 2**20
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a reconstruction needs of an ISMRMRD header; None where the header does not say.
+
+    Attributes:
+        encoded_size: matrix size of k-space, `(readout, phase)`.
+        recon_size: matrix size of the image `(h, w)`: readout, then phase.
+        limit_center: index of the phase-encoding step at the centre of k-space.
+        limit_maximum: index of the last acquired phase-encoding step.
+    """
+
+    encoded_size: tuple[int, int] | None = None
+    recon_size: tuple[int, int] | None = None
+    limit_center: int | None = None
+    limit_maximum: int | None = None
+
+    @property
+    def padding(self) -> tuple[int, int] | None:
+        """First acquired column and the one after the last, by fastMRI's rule.
+
+        left = N_phase // 2 - center, right = left + maximum + 1; None where the header lacks one of them.
+        """
+        if self.encoded_size is None or self.limit_center is None or self.limit_maximum is None:
+            return None
+        left = self.encoded_size[1] // 2 - self.limit_center
+        return left, left + self.limit_maximum + 1
+
+
+def parse_header(text: str, *, where: str) -> Header:
+    """An ISMRMRD header, with or without its namespace; entities and document types are refused before parsing.
+
+    Raises:
+        FormatError: longer than a mebibyte, a document type or entity, not XML, or sizes that are no positive integers.
+    """
+    if len(text) > _MAX_SIZE:
+        raise FormatError(f"expected an ISMRMRD header of at most {_MAX_SIZE} characters in {where}, got {len(text)}")
+    if _DECLARATION.search(text):
+        raise FormatError(f"expected an ISMRMRD header without DOCTYPE and ENTITY in {where}, got one: remove them")
+    try:
+        # Text, not bytes: an encoding that the XML names cannot hide anything from the check above.
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise FormatError(
+            f"expected an ISMRMRD header in XML in {where}, got text that is not: it is damaged"
+        ) from error
+    encoding = "{*}encoding"
+    limits = f"{encoding}/{{*}}encodingLimits/{{*}}kspace_encoding_step_1"
+    return Header(
+        encoded_size=_size(root, f"{encoding}/{{*}}encodedSpace/{{*}}matrixSize", where),
+        recon_size=_size(root, f"{encoding}/{{*}}reconSpace/{{*}}matrixSize", where),
+        limit_center=_number(root, f"{limits}/{{*}}center", where, least=0),
+        limit_maximum=_number(root, f"{limits}/{{*}}maximum", where, least=0),
+    )
+
+
+def _size(root: ElementTree.Element, path: str, where: str) -> tuple[int, int] | None:
+    x, y = (_number(root, f"{path}/{{*}}{axis}", where, least=1) for axis in "xy")
+    return None if x is None or y is None else (x, y)
+
+
+def _number(root: ElementTree.Element, path: str, where: str, *, least: int) -> int | None:
+    text = root.findtext(path)
+    if text is None:
+        return None
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text, re.ASCII) or int(text) < least:
+        name = path.replace("{*}", "")
+        raise FormatError(f"expected an integer of at least {least} for {name} in {where}, got {text[:20]!a}")
+    return int(text)

@@ -1,0 +1,59 @@
+"""How much memory a file may ask for, checked before any of it is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mri_recon.errors import FormatError
+
+__all__ = ["DEFAULT_MAX_BYTES", "check_compression", "check_declared", "show"]
+
+DEFAULT_MAX_BYTES = 16 * 2**30
+"""Largest array that a reader takes unless it is told otherwise (`max_bytes`): 16 GiB as stored or as complex64."""
+
+_COMPLEX64 = 8
+_MAX_RATIO = 1100
+"""Deflate cannot do better than 1032 to 1; what claims more was never stored."""
+_ALWAYS_FINE = 2**24
+"""Below 16 MiB no ratio is looked at: nothing is gained by an attack, and masks compress well."""
+
+
+def check_declared(shape: Sequence[int], itemsize: int, *, where: str, max_bytes: int) -> int:
+    """Bytes that an array of this shape takes.
+
+    Args:
+        shape: as the file declares it, before anything is read.
+        itemsize: bytes of an element as stored; counted as at least complex64, which k-space becomes.
+        where: the array and its file, for the message.
+        max_bytes: the limit.
+
+    Raises:
+        FormatError: more than `max_bytes`.
+    """
+    size = math.prod(int(n) for n in shape) * max(int(itemsize), _COMPLEX64)
+    if size > max_bytes:
+        raise FormatError(
+            f"expected at most {max_bytes} bytes, {where} declares shape {tuple(int(n) for n in shape)}, "
+            f"which takes {size}: it is damaged, or raise max_bytes, or read some slices only"
+        )
+    return size
+
+
+def check_compression(size: int, stored: int, *, where: str) -> None:
+    """Refuse contents that are larger than what is stored could unpack to.
+
+    Raises:
+        FormatError: more than deflate's best ratio, on 16 MiB or more.
+    """
+    if size > max(_ALWAYS_FINE, stored * _MAX_RATIO):
+        raise FormatError(
+            f"expected stored data, {where} declares {size} bytes but stores {stored}: "
+            "it is damaged or a decompression bomb"
+        )
+
+
+def show(name: object) -> str:
+    """A name out of a file, safe to print: escaped and short."""
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    return ascii(text if len(text) <= 60 else text[:57] + "...")

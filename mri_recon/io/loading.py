@@ -1,0 +1,88 @@
+"""One door for every format: what a file is, is decided by its first bytes, not by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mri_recon.errors import FormatError
+from mri_recon.io.fastmri import load_fastmri
+from mri_recon.io.limits import DEFAULT_MAX_BYTES
+from mri_recon.io.matlab import load_mat
+from mri_recon.io.numpy_arrays import load_npy, load_npz
+from mri_recon.io.scan import Scan
+
+__all__ = ["FORMATS", "load"]
+
+FORMATS = "fastMRI HDF5 (.h5), NumPy (.npy, .npz) and MATLAB v5 (.mat)"
+"""What `load` reads, in words."""
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def load(
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    variable: str | None = None,
+    slices: slice | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> Scan:
+    """Read k-space from a fastMRI HDF5, `.npy`, `.npz` or MATLAB v5 file.
+
+    Args:
+        path: the file; its content decides the format.
+        axes: what the array's axes are, e.g. "coil readout phase". By default NumPy and HDF5 arrays are
+            "readout phase", "slice readout phase" or "slice coil readout phase" by their rank, MATLAB's
+            "readout phase", "readout phase slice" or "readout phase coil slice"; `meta["axes_assumed"]` says so.
+        variable: name of the array; needed where several could be meant.
+        slices: read these slices only, in steps of 1; from HDF5 the others are not even unpacked.
+        max_bytes: largest array to take, checked against what the file declares before any memory is.
+
+    Returns:
+        Scan: `kspace` `(slice, coil, readout, phase)`, its `target`, `mask`, `support`, `recon_size` and `meta`.
+
+    Raises:
+        FormatError: no such file, an unknown format, damaged, unsafe (links, pickles, sizes), or not k-space
+            (real, empty, all zero, not finite).
+    """
+    path = Path(path)
+    options = {"axes": axes, "variable": variable}
+    kind = _kind(path)
+    try:
+        if kind == "hdf5":
+            return load_fastmri(path, **options, slices=slices or slice(None), max_bytes=max_bytes)
+        reader = {"npy": load_npy, "npz": load_npz, "mat": load_mat}[kind]
+        return reader(path, **options, slices=slices or slice(None), max_bytes=max_bytes)
+    except OSError as error:
+        raise FormatError(f"cannot read {path.name} ({error.strerror}): check the file and its permissions") from error
+
+
+def _kind(path: Path) -> str:
+    if not path.is_file():
+        raise FormatError(f"expected a k-space file, found nothing at {path}: check the path")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(520)
+    except OSError as error:
+        raise FormatError(f"cannot read {path.name} ({error.strerror}): check the file and its permissions") from error
+    if head.startswith(b"MATLAB 7.3"):
+        raise FormatError(
+            f"expected a MATLAB v5 file, {path.name} is v7.3 (HDF5 of MATLAB's own kind): "
+            "save it in MATLAB with save(..., '-v7') or write fastMRI HDF5"
+        )
+    if head.startswith(_HDF5) or head[512:520] == _HDF5:
+        return "hdf5"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith(b"PK\x03\x04"):
+        return "npz"
+    if head.startswith(b"MATLAB 5.0"):
+        return "mat"
+    what = (
+        "an empty file"
+        if not head
+        else "a DICOM image, which holds no k-space"
+        if head[128:132] == b"DICM"
+        else "another"
+    )
+    raise FormatError(f"expected {FORMATS}, {path.name} is {what}: convert the k-space to one of these")

@@ -1,0 +1,206 @@
+"""MATLAB v5 `.mat`: numeric arrays only, found and measured before SciPy reads the chosen one.
+
+A v5 file is a header of 128 bytes and one element a variable: type, length, content; since version 7 each element is
+deflated. Names, classes and sizes stand in the first bytes of an element, so they are read from there, with bounds. Only
+the chosen element is unpacked, no further than the length it declares, and SciPy decodes that.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mri_recon.errors import FormatError
+from mri_recon.io.axes import MATLAB_ORDER, arrange, parse_axes
+from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+from mri_recon.io.scan import Scan, make_scan
+from mri_recon.io.variables import MASK_NAME, pick_variable
+
+__all__ = ["load_mat"]
+
+_HEADER_SIZE = 128
+_MATRIX, _COMPRESSED = 14, 15  # types of an element at the top level
+_INT8, _INT32, _UINT32 = 1, 5, 6  # types of its parts
+_CLASSES = {1: "cell", 2: "struct", 3: "object", 4: "text", 5: "sparse", 16: "function", 17: "opaque"}
+_ITEMSIZE = {6: 8, 7: 4, 8: 1, 9: 1, 10: 2, 11: 2, 12: 4, 13: 4, 14: 8, 15: 8}  # double, single, int8 ... uint64
+_COMPLEX_FLAG = 0x0800
+_MAX_VARIABLES = 4096
+_HEAD = 4096
+_DAMAGED = "is damaged or cut short"
+
+
+@dataclass(frozen=True)
+class _Variable:
+    name: str
+    kind: str
+    """ "numeric", or what else it is."""
+    shape: tuple[int, ...]
+    itemsize: int
+    offset: int
+    """Of the element's content in the file."""
+    stored: int
+    """Bytes of the content in the file."""
+    compressed: bool
+
+
+def load_mat(
+    path: Path,
+    *,
+    axes: str | None = None,
+    variable: str | None = None,
+    slices: slice = slice(None),
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> Scan:
+    """A MATLAB v5 file as a scan; an array `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
+    with path.open("rb") as stream:
+        order = _byte_order(stream.read(_HEADER_SIZE), path)
+        found = {one.name: one for one in _scan_variables(stream, order, path)}
+        numeric = [name for name, one in found.items() if one.kind == "numeric"]
+        if variable in found and variable not in numeric:
+            raise FormatError(
+                f"expected numbers in {show(variable)} of {path.name}, got {found[variable].kind}: save an array"
+            )
+        name = pick_variable(numeric, variable, where=path.name)
+        array = _read(stream, found[name], order, path, max_bytes)
+        has_mask = MASK_NAME in numeric and name != MASK_NAME
+        mask = _read(stream, found[MASK_NAME], order, path, max_bytes) if has_mask else None
+    where = f"{show(name)} of {path.name}"
+    if array.dtype.kind != "c":
+        raise FormatError(
+            f"expected complex k-space in {where}, got {array.dtype} of shape {array.shape}: save the complex array "
+            "(or name another one with variable)"
+        )
+    names = parse_axes(axes, array.shape, MATLAB_ORDER, where=where)
+    return make_scan(
+        arrange(array, names)[slices],
+        name=path.name,
+        mask=mask,
+        meta={
+            "format": "MATLAB v5",
+            "file": path.name,
+            "variable": name,
+            "axes": " ".join(names),
+            "axes_assumed": axes is None,
+        },
+    )
+
+
+def _byte_order(header: bytes, path: Path) -> str:
+    order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
+    if len(header) < _HEADER_SIZE or order is None:
+        raise FormatError(f"expected a MATLAB v5 file, got {path.name}, which {_DAMAGED}")
+    if struct.unpack(f"{order}H", header[124:126])[0] != 0x0100:
+        raise FormatError(f"expected a MATLAB v5 file, {path.name} has another version: save it with -v7 or as .npy")
+    return order
+
+
+def _scan_variables(stream: IO[bytes], order: str, path: Path) -> list[_Variable]:
+    """Every variable of the file, from the first bytes of each element."""
+    end = os.fstat(stream.fileno()).st_size
+    found: list[_Variable] = []
+    offset = _HEADER_SIZE
+    while offset < end:
+        if len(found) >= _MAX_VARIABLES:
+            raise FormatError(f"expected at most {_MAX_VARIABLES} variables in {path.name}, found more")
+        stream.seek(offset)
+        tag = stream.read(8)
+        if len(tag) < 8:
+            raise FormatError(f"expected a MATLAB v5 file, got {path.name}, which {_DAMAGED}")
+        kind, length = struct.unpack(f"{order}II", tag)
+        if kind not in (_MATRIX, _COMPRESSED) or length > end - offset - 8:
+            raise FormatError(f"expected a MATLAB v5 file, got {path.name}, which {_DAMAGED}")
+        content = stream.read(min(length, _HEAD))
+        compressed = kind == _COMPRESSED
+        head = _inflate(content, _HEAD, path)[8:] if compressed else content
+        found.append(_describe(head, order, path, offset + 8, length, compressed))
+        offset += 8 + length
+    return found
+
+
+def _describe(head: bytes, order: str, path: Path, offset: int, stored: int, compressed: bool) -> _Variable:
+    """Class, shape and name out of the first parts of a matrix element: flags, dimensions, name."""
+    flags, rest = _part(head, order, _UINT32, path)
+    if len(flags) < 8:
+        raise FormatError(f"expected a MATLAB v5 file, got {path.name}, which {_DAMAGED}")
+    word = struct.unpack(f"{order}I", flags[:4])[0]
+    code, is_complex = word & 0xFF, bool(word & _COMPLEX_FLAG)
+    kind = "numeric" if code in _ITEMSIZE else _CLASSES.get(code, "an unknown class")
+    if code == 17:  # an opaque object has no dimensions: its name comes next
+        return _Variable("", kind, (), 0, offset, stored, compressed)
+    dimensions, rest = _part(rest, order, _INT32, path)
+    name, _ = _part(rest, order, _INT8, path)
+    shape = struct.unpack(f"{order}{len(dimensions) // 4}i", dimensions[: len(dimensions) // 4 * 4])
+    if not shape or min(shape) < 0:
+        raise FormatError(f"expected a MATLAB v5 file, {path.name} declares shape {shape}: it is damaged")
+    itemsize = _ITEMSIZE.get(code, 0) * (2 if is_complex else 1)
+    return _Variable(name.decode("latin-1"), kind, shape, itemsize, offset, stored, compressed)
+
+
+def _part(data: bytes, order: str, expected: int, path: Path) -> tuple[bytes, bytes]:
+    """One part of an element and what follows it; short parts share eight bytes with their tag."""
+    if len(data) >= 8:
+        (word,) = struct.unpack(f"{order}I", data[:4])
+        if word >> 16:
+            kind, length, start, stop = word & 0xFFFF, word >> 16, 4, 8
+        else:
+            (length,) = struct.unpack(f"{order}I", data[4:8])
+            kind, start, stop = word, 8, 8 + -(-length // 8) * 8
+        if kind == expected and start + length <= min(stop, len(data)):
+            return data[start : start + length], data[stop:]
+    raise FormatError(f"expected a MATLAB v5 file, got {path.name}, which {_DAMAGED}")
+
+
+def _read(stream: IO[bytes], one: _Variable, order: str, path: Path, max_bytes: int) -> npt.NDArray[Any]:
+    where = f"{show(one.name)} of {path.name}"
+    size = check_declared(one.shape, one.itemsize, where=where, max_bytes=max_bytes)
+    if one.compressed:
+        check_compression(math.prod(one.shape), one.stored, where=where)  # numbers may be stored in one byte each
+    stream.seek(one.offset)
+    content = stream.read(one.stored)
+    if one.compressed:
+        # Beside the numbers there are a name, tags and padding; what unpacks to more than that is not this array.
+        element = _inflate(content, size + 2 * _HEAD, path)
+        if len(element) > size + _HEAD:
+            raise FormatError(
+                f"expected {size} bytes in {where}, it unpacks to more: it is damaged or a decompression bomb"
+            )
+        (declared,) = struct.unpack(f"{order}I", element[4:8])
+        if declared != len(element) - 8:
+            raise FormatError(f"expected {declared} bytes in {where}, got {len(element) - 8}: it {_DAMAGED}")
+    else:
+        element = struct.pack(f"{order}II", _MATRIX, one.stored) + content
+    return _decode(element, one, order, where)
+
+
+def _decode(element: bytes, one: _Variable, order: str, where: str) -> npt.NDArray[Any]:
+    import scipy.io  # here, because only this format needs it and it is slow to import
+
+    # A header of our own: the file's may point SciPy to further content.
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(f"{order}H", 0x0100) + (b"IM" if order == "<" else b"MI")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array = scipy.io.loadmat(cast(Any, io.BytesIO(header + element)))[one.name]  # the stubs know paths only
+    except Exception as error:  # damaged files raise anything from struct.error to MemoryError inside SciPy
+        raise FormatError(f"expected numbers in {where}, which {_DAMAGED}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc" or array.shape != one.shape:
+        raise FormatError(f"expected numbers of shape {one.shape} in {where}, got something else: it is damaged")
+    return array
+
+
+def _inflate(data: bytes, limit: int, path: Path) -> bytes:
+    """At most `limit` bytes of what deflated data unpacks to."""
+    try:
+        return zlib.decompressobj().decompress(data, limit)
+    except zlib.error as error:
+        raise FormatError(f"expected a MATLAB v5 file, got {path.name}, which {_DAMAGED}") from error

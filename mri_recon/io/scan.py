@@ -1,0 +1,227 @@
+"""A scan: k-space in one order of axes, and what its file says or the data shows about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mri_recon.coils import rss
+from mri_recon.errors import FormatError
+from mri_recon.fourier import ifft2c
+from mri_recon.io.support import Sampling, inspect_sampling, sampled_points
+from mri_recon.masks import ColumnMask, Mask, PatternMask, column_mask_from_lines
+
+__all__ = ["Scan", "make_scan", "sampled_pattern"]
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan, whatever file it came from.
+
+    Attributes:
+        kspace: complex64 `(slice, coil, readout, phase)`, on the CPU, in the file's units.
+        target: float32 magnitudes `(slice, h, w)` to compare with, at most of `recon_size`; None where there is none.
+        target_source: "file: reconstruction_rss", "file: reconstruction_esc", "rss of the full k-space" or "none".
+        mask: the file's own mask; None where it has none. Never guessed, see `sampled_pattern`.
+        support: bool `(phase,)`, the columns that the scanner acquired, or would have acquired without a mask.
+        recon_size: height and width of the image that the header asks for; k-space's own size where it does not.
+        meta: format, file, axes (and whether they were assumed), header fields, attributes, notes.
+    """
+
+    kspace: Tensor
+    target: Tensor | None
+    target_source: str
+    mask: Mask | None
+    support: BoolArray
+    recon_size: tuple[int, int]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_slices(self) -> int:
+        """Number of slices."""
+        return int(self.kspace.shape[0])
+
+    @property
+    def num_coils(self) -> int:
+        """Number of coils; a single coil keeps its axis of 1."""
+        return int(self.kspace.shape[1])
+
+    @property
+    def width(self) -> int:
+        """Number of columns of k-space, acquired or not."""
+        return int(self.kspace.shape[-1])
+
+    @property
+    def fully_sampled(self) -> bool:
+        """Whether every column of the support holds data: by `meta["fully_sampled"]`, else whether there is no mask."""
+        return bool(self.meta.get("fully_sampled", self.mask is None))
+
+
+def make_scan(
+    kspace: npt.NDArray[Any],
+    *,
+    name: str,
+    meta: dict[str, Any],
+    mask: npt.NDArray[Any] | None = None,
+    padding: tuple[int, int] | None = None,
+    recon_size: tuple[int, int] | None = None,
+    target: npt.NDArray[Any] | None = None,
+    target_source: str = "none",
+) -> Scan:
+    """A scan out of what a reader found; checks the k-space and finds its support.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`.
+        name: of the file, for messages.
+        meta: becomes the scan's `meta`, with what is found here added.
+        mask: the file's own, `(phase,)` or `(readout, phase)`, axes of 1 allowed.
+        padding: first acquired column and the one after the last, if the file says.
+        recon_size: as the header gives it; cut to k-space's size.
+        target: the file's own reconstruction, real `(slice, h, w)`.
+        target_source: which it is.
+
+    Raises:
+        FormatError: empty, all-zero or non-finite k-space, or a mask, padding or reconstruction that does not fit.
+    """
+    tensor = _checked(kspace, name)
+    readout, phase = int(tensor.shape[-2]), int(tensor.shape[-1])
+    inside, padding_note = _padded_columns(padding, tensor)
+    sampling = inspect_sampling(tensor, inside)
+    own = None if mask is None else _own_mask(mask, (readout, phase), inside, name)
+    support, fully_sampled, note = _judge(sampling, own, inside)
+    size = (min(recon_size[0], readout), min(recon_size[1], phase)) if recon_size else None
+    reference: Tensor | None = None
+    if target is not None:
+        reference = _checked_target(target, tensor, size, name)
+    elif fully_sampled:
+        reference, target_source = _rss_of_full(tensor, size or (readout, phase)), "rss of the full k-space"
+    if size is None:
+        size = (readout, phase) if reference is None else (int(reference.shape[-2]), int(reference.shape[-1]))
+    notes = "; ".join(part for part in (padding_note, note) if part)
+    found = {
+        "fully_sampled": fully_sampled,
+        "padding": list(padding) if padding is not None and not padding_note else None,
+        "columns_with_data": int(sampling.columns.sum()),
+    }
+    return Scan(
+        kspace=tensor,
+        target=reference,
+        target_source="none" if reference is None else target_source,
+        mask=own,
+        support=support,
+        recon_size=size,
+        meta={**meta, **found, **({"note": notes} if notes else {})},
+    )
+
+
+def sampled_pattern(scan: Scan) -> Mask:
+    """The mask that the zeros of the k-space suggest: what is above 1e-8 of the maximum in any coil or slice.
+
+    A guess that has to be asked for: `load` never makes it, for a zero may also have been measured. A pattern that is
+    the same in every row that holds data is a `ColumnMask`.
+
+    Raises:
+        MaskError: nothing is sampled.
+    """
+    points: BoolArray = np.any(sampled_points(scan.kspace), axis=0)
+    rows, lines = np.any(points, axis=1), np.any(points, axis=0)
+    # A measured sample may be exactly zero; a column that is sampled has no more than a few of them.
+    if (points[rows].mean(axis=0)[lines] > 0.99).all():
+        return column_mask_from_lines(lines, kind="from-zeros", support=scan.support | lines)
+    return PatternMask(points, source="from-zeros")
+
+
+def _checked(kspace: npt.NDArray[Any], name: str) -> Tensor:
+    if 0 in kspace.shape:
+        raise FormatError(f"expected k-space with samples, {name} has an empty array of shape {kspace.shape}")
+    with np.errstate(over="ignore"):
+        tensor = torch.from_numpy(np.ascontiguousarray(kspace, dtype=np.complex64))
+    for part in tensor:  # slice by slice: no second copy of the whole in memory
+        if not bool(torch.isfinite(torch.view_as_real(part)).all()):
+            raise FormatError(
+                f"expected finite k-space, {name} has NaN or infinite samples, or larger ones than single precision "
+                "holds: find out where they come from before anything is reconstructed"
+            )
+    if not bool(tensor.any()):
+        raise FormatError(f"expected k-space with signal, {name} has zeros only: check how it was exported")
+    return tensor
+
+
+def _padded_columns(padding: tuple[int, int] | None, kspace: Tensor) -> tuple[BoolArray, str]:
+    """Columns that the header says were acquired; all of them, and a note, where what it says cannot be."""
+    phase = int(kspace.shape[-1])
+    everything = np.ones(phase, dtype=np.bool_)
+    if padding is None:
+        return everything, ""
+    left, right = padding
+    if not 0 <= left < right <= phase:
+        return everything, f"the header's padding [{left}, {right}) does not fit {phase} columns and is ignored"
+    if not bool(kspace[..., left:right].any()):
+        return everything, f"the header's padding [{left}, {right}) holds no data and is ignored"
+    inside = np.zeros(phase, dtype=np.bool_)
+    inside[left:right] = True
+    return inside, ""
+
+
+def _own_mask(mask: npt.NDArray[Any], plane: tuple[int, int], inside: BoolArray, name: str) -> Mask:
+    squeezed = mask.reshape([n for n in mask.shape if n != 1] or [1])
+    if squeezed.shape not in ((plane[1],), plane) or squeezed.dtype.kind not in "biuf":
+        raise FormatError(
+            f"expected a mask ({plane[1]},) or {plane} beside the k-space of {name}, "
+            f"got {mask.dtype} of shape {mask.shape}: it belongs to another scan"
+        )
+    if not np.isin(squeezed, (0, 1)).all():
+        raise FormatError(f"expected a mask of 0 and 1 in {name}, got other values: threshold it first")
+    chosen = squeezed.astype(np.bool_) & inside
+    if not chosen.any():
+        raise FormatError(f"expected a mask that samples some of the acquired columns of {name}, got none")
+    if chosen.ndim == 2 and not (chosen == chosen[:1]).all():
+        return PatternMask(chosen, source="file")
+    return column_mask_from_lines(chosen if chosen.ndim == 1 else chosen[0], kind="file", support=inside)
+
+
+def _judge(sampling: Sampling, own: Mask | None, inside: BoolArray) -> tuple[BoolArray, bool, str]:
+    """Support, whether it is fully sampled, and what to tell the user."""
+    if own is None:
+        if sampling.undersampled:
+            return inside, False, f"{sampling.reason}, and the file has no mask: give the mask it was sampled with"
+        dead = sampling.num_missing
+        return sampling.columns, True, f"{dead} dead columns inside the support" if dead else ""
+    kept = own.lines[None] if isinstance(own, ColumnMask) else own.pattern
+    if not sampling.undersampled and bool((sampling.columns[None] & ~kept).any()):
+        return sampling.columns, True, "the file's mask leaves out samples that the file holds: it was not applied"
+    if not sampling.undersampled and bool((kept | ~inside[None]).all()):
+        return sampling.columns, True, ""  # a mask of everything
+    return inside, False, ""
+
+
+def _checked_target(target: npt.NDArray[Any], kspace: Tensor, size: tuple[int, int] | None, name: str) -> Tensor:
+    if target.ndim != 3 or target.shape[0] != kspace.shape[0] or target.dtype.kind not in "biuf" or 0 in target.shape:
+        raise FormatError(
+            f"expected a reconstruction of real numbers ({kspace.shape[0]}, h, w) in {name}, "
+            f"got {target.dtype} of shape {target.shape}: it belongs to another scan"
+        )
+    image = torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32))
+    if not bool(torch.isfinite(image).all()):
+        raise FormatError(f"expected a finite reconstruction in {name}, got NaN or infinite values")
+    return _center_crop(image, size or (int(kspace.shape[-2]), int(kspace.shape[-1]))).contiguous()
+
+
+def _rss_of_full(kspace: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.stack([_center_crop(rss(ifft2c(part)), size) for part in kspace])
+
+
+def _center_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The centre of the last two axes, as fastMRI cuts it; an axis that is not larger stays."""
+    for axis, wanted in ((-2, size[0]), (-1, size[1])):
+        excess = int(image.shape[axis]) - wanted
+        if excess > 0:
+            image = image.narrow(axis, excess // 2, wanted)
+    return image

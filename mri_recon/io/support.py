@@ -1,0 +1,81 @@
+"""Which columns of k-space hold data, and whether what is missing looks like undersampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+__all__ = ["MAX_MISSING_COLUMNS", "MAX_MISSING_POINTS", "THRESHOLD", "Sampling", "inspect_sampling", "sampled_points"]
+
+BoolArray = npt.NDArray[np.bool_]
+
+THRESHOLD = 1e-8
+"""Data is what exceeds this fraction of the largest magnitude; the rest is the residue of some earlier transform."""
+
+MAX_MISSING_COLUMNS = 0.1
+"""A scan is fully sampled if at most this fraction of the columns between its first and its last one is empty: dead."""
+
+MAX_MISSING_POINTS = 0.01
+"""... and at most this fraction of the points inside its rows and columns is (a sample may be exactly zero)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What the zeros of k-space show.
+
+    Attributes:
+        columns: bool `(phase,)`, columns with data in any slice.
+        num_missing: empty columns between the first and the last with data.
+        undersampled: whether more is missing than dead columns explain.
+        reason: why, in words; empty where it is not.
+    """
+
+    columns: BoolArray
+    num_missing: int
+    undersampled: bool
+    reason: str
+
+
+def sampled_points(kspace: Tensor) -> BoolArray:
+    """Points with data in any coil, bool `(slice, readout, phase)`, of k-space `(slice, coil, readout, phase)`."""
+    largest = max(float(part.abs().max()) for part in kspace)
+    return np.stack([(part.abs().amax(dim=0) > THRESHOLD * largest).numpy() for part in kspace])
+
+
+def inspect_sampling(kspace: Tensor, inside: BoolArray) -> Sampling:
+    """Find the columns with data among those that the header calls acquired, and judge what is missing.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, not all zero.
+        inside: bool `(phase,)`, columns that may hold data; some of them do.
+    """
+    points = sampled_points(kspace) & inside
+    columns: BoolArray = np.any(points, axis=(0, 1))
+    num_missing = _missing_inside(columns)
+    reason = ""
+    for plane in points:
+        # Slices may have been sampled differently: each is judged. One without any data says nothing.
+        if plane.any() and not reason:
+            reason = _why_undersampled(plane)
+    return Sampling(columns, num_missing, bool(reason), reason)
+
+
+def _why_undersampled(plane: BoolArray) -> str:
+    rows: BoolArray = np.any(plane, axis=1)
+    columns: BoolArray = np.any(plane, axis=0)
+    missing = _missing_inside(columns)
+    extent = missing + int(columns.sum())
+    if missing > MAX_MISSING_COLUMNS * extent:
+        return f"{missing} of the {extent} columns between the first and the last with data are empty"
+    empty = 1.0 - float(plane[np.ix_(rows, columns)].mean())
+    if empty > MAX_MISSING_POINTS:
+        return f"{empty:.1%} of the points inside the acquired rows and columns hold no data"
+    return ""
+
+
+def _missing_inside(columns: BoolArray) -> int:
+    found = np.flatnonzero(columns)
+    return int(found[-1] - found[0] + 1 - found.size) if found.size else 0

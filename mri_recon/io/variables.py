@@ -1,0 +1,39 @@
+"""Which of a file's several arrays is the k-space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mri_recon.errors import FormatError
+from mri_recon.io.limits import show
+
+__all__ = ["MASK_NAME", "USUAL_NAMES", "pick_variable"]
+
+USUAL_NAMES = ("kspace", "ksp", "data")
+"""Names that are taken for the k-space without asking, the first one found."""
+
+MASK_NAME = "mask"
+
+
+def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> str:
+    """The name asked for, else a usual one, else the only one.
+
+    Raises:
+        FormatError: no such array, none at all, or several without a usual name.
+    """
+    listed = ", ".join(show(name) for name in names[:20])
+    if variable is not None:
+        if variable not in names:
+            raise FormatError(
+                f"expected an array {show(variable)} in {where}, found: {listed or 'none'}: choose one of these"
+            )
+        return variable
+    candidates = [name for name in names if name != MASK_NAME]
+    usual = [name for name in USUAL_NAMES if name in candidates]
+    if usual:
+        return usual[0]
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise FormatError(f"expected an array of k-space in {where}, found: {listed or 'none'}")
+    raise FormatError(f"expected one array in {where}, found several: {listed}: name the k-space with variable")
