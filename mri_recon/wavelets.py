@@ -12,12 +12,12 @@ from mri_recon.errors import MethodError, ShapeError
 
 __all__ = ["WaveletTransform", "default_levels", "padded_size"]
 
-# The coarsest approximation keeps at least this many samples a side: below it a coefficient says little about an image.
-_MIN_COARSE = 16
+# The coarsest approximation keeps at least this many samples a side, about as many as BART's does.
+_MIN_COARSE = 8
 
 
 def default_levels(h: int, w: int) -> int:
-    """Most levels that leave at least 16 coarse samples on the shorter side, at least 1."""
+    """Most levels that leave at least 8 coarse samples on the shorter side, at least 1."""
     return max(1, (max(min(h, w), 1) // _MIN_COARSE).bit_length() - 1)
 
 

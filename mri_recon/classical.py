@@ -1,0 +1,263 @@
+"""Reconstruction without learning: zero-filled, CG-SENSE and wavelet compressed sensing.
+
+Each method takes k-space `(slice, coil, readout, phase)` that is zero outside `mask`, and returns the image
+`(slice, h, w)` with what is known about it. Each computes on data scaled to a largest zero-filled magnitude of 1 and
+undoes the scale, so `1e6 * kspace` gives `1e6 * image`; double precision in gives double precision out.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mri_recon.coils import combine, rss, sens_maps_from_center
+from mri_recon.errors import FormatError, MethodError, ShapeError
+from mri_recon.fourier import ifft2c
+from mri_recon.masks import Mask, as_mask
+from mri_recon.operators import SenseOperator
+from mri_recon.solvers import conjugate_gradient, fista
+from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
+
+__all__ = ["auto_reg_weight", "cg_sense", "cs_wavelet", "zero_filled"]
+
+AUTO_REG_WEIGHT = 0.01
+
+
+def auto_reg_weight() -> float:
+    """The relative weight that `reg_weight="auto"` stands for."""
+    return AUTO_REG_WEIGHT
+
+
+def zero_filled(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
+    """Inverse FFT of the samples, with zeros for the rest.
+
+    One coil: `F^-1 y`. Several coils with maps: `sum_c conj(S_c) F^-1 y_c`. Several coils without maps: the
+    root sum of squares `sqrt(sum_c |F^-1 y_c|^2)`, which is real.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
+        mask: the sampling mask.
+        sens_maps: complex, one slice or all slices of k-space; `None` as above.
+
+    Returns:
+        image `(slice, readout, phase)`, complex or (root sum of squares) real; info with `combination`, `seconds`.
+
+    Raises:
+        ShapeError: k-space or maps of the wrong shape or type.
+        MaskError: a mask that does not fit the k-space.
+        FormatError: k-space that is not finite, or a slice without a signal.
+    """
+    start = time.perf_counter()
+    _checked(kspace)
+    as_mask(mask, kspace.shape)
+    coil_images = ifft2c(kspace)
+    if sens_maps is not None:
+        image, combination = combine(coil_images, _checked_maps(sens_maps, kspace)), "sens_maps"
+    elif kspace.shape[1] == 1:
+        image, combination = coil_images[:, 0], "none"
+    else:
+        image, combination = rss(coil_images), "rss"
+    return image, {"combination": combination, "seconds": time.perf_counter() - start}
+
+
+def cg_sense(
+    kspace: Tensor,
+    mask: Mask | Tensor,
+    sens_maps: Tensor | None = None,
+    *,
+    reg_weight: float = 1e-2,
+    tol: float = 1e-4,
+    max_iters: int = 50,
+) -> tuple[Tensor, dict[str, Any]]:
+    """SENSE with a small quadratic penalty, solved by conjugate gradients.
+
+        minimise 1/2 ||A x - y||^2 + mu/2 ||x||^2,   (A^H A + mu) x = A^H y,   A = P F S
+
+    With one coil `A^H A` is a projection, and the solution is the zero-filled image divided by `1 + mu`.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
+        mask: the sampling mask.
+        sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
+        reg_weight: `mu >= 0`, in units of `||A||^2`, which is 1 for maps with sum |S|^2 = 1: no unit of the data in it.
+        tol: relative residual of the normal equations to stop at.
+        max_iters: most iterations.
+
+    Returns:
+        complex image `(slice, readout, phase)`; info with `iterations`, `relative_residual`, `reg_weight`, `stop`
+        ("tol" or "max_iters"), `seconds`. Over several slices the worst of them counts.
+
+    Raises:
+        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from.
+        MethodError: an option out of range.
+
+    Source: Pruessmann et al., Magn Reson Med 2001.
+    """
+    start = time.perf_counter()
+    if not 0 <= reg_weight < math.inf:
+        raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.01 is a common start")
+    operator = _operator(kspace, mask, sens_maps)
+    mu = reg_weight * operator.norm_bound
+    rhs, scale = _scaled(operator.adjoint(kspace))
+    solution = conjugate_gradient(lambda x: operator.normal(x) + mu * x, rhs, tol=tol, max_iters=max_iters)
+    info = {
+        "iterations": int(solution.iterations.max()),
+        "relative_residual": float(solution.relative_residual.max()),
+        "reg_weight": reg_weight,
+        "stop": "tol" if bool(solution.converged.all()) else "max_iters",
+        "seconds": time.perf_counter() - start,
+    }
+    return solution.x * scale, info
+
+
+def cs_wavelet(
+    kspace: Tensor,
+    mask: Mask | Tensor,
+    sens_maps: Tensor | None = None,
+    *,
+    wavelet: str = "db4",
+    levels: int | None = None,
+    reg_weight: float | str = "auto",
+    gap_tol: float = 1e-2,
+    max_iters: int = 200,
+    final_step: bool = True,
+) -> tuple[Tensor, dict[str, Any]]:
+    """Compressed sensing with an l1 penalty on orthonormal wavelet coefficients, solved by restarted FISTA.
+
+        minimise over u  1/2 ||A u - y||^2 + lambda ||W u||_1,   A = P F S C,   image = C u
+
+    `W` is the periodised transform, and all its bands are penalised, the approximation too. Sides that `2^levels` does
+    not divide are padded: the unknown `u` is the padded image and the crop `C` belongs to `A`, so that objective,
+    proximal map and duality gap speak of one problem.
+
+    By default the image is the minimiser after one more gradient step of the data term, as in BART, whose FISTA ends on
+    it: `u + A^H (y - A u) / ||A||^2`. It takes back what shrinkage took from the samples that are known. With one coil
+    it is data consistency: the measured samples stand in the k-space of the image. Objective and gap are the minimiser's.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
+        mask: the sampling mask.
+        sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
+        wavelet: an orthogonal wavelet of PyWavelets.
+        levels: of the transform; `None` takes the most that leave 8 coarse samples on the shorter side.
+        reg_weight: `lambda` of each slice in units of `max |W A^H y|` of that slice, in (0, 1), for at 1 the solution
+            is 0; "auto" is `auto_reg_weight`, a constant chosen on validation persons.
+        gap_tol: relative duality gap to stop at.
+        max_iters: most iterations.
+        final_step: end on the gradient step; without it the image is the minimiser itself.
+
+    Returns:
+        complex image `(slice, readout, phase)`; info with `iterations`, `objective` (in the squared units of the
+        k-space), `relative_gap`, `reg_weight`, `reg_weight_unit`, `stop` ("gap" or "max_iters"), `wavelet`, `levels`,
+        `padded_size`, `final_step`, `seconds` and the lists `per_slice`. Over several slices, the worst gap, the most iterations and
+        the sum of objectives.
+
+    Raises:
+        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from.
+        MethodError: an unknown wavelet, or an option out of range.
+
+    Source: Lustig, Donoho and Pauly, Magn Reson Med 2007.
+    """
+    start = time.perf_counter()
+    _checked(kspace)
+    weight = _checked_weight(reg_weight)
+    size = (kspace.shape[-2], kspace.shape[-1])
+    levels = default_levels(*size) if levels is None else levels
+    padded = padded_size(*size, levels)
+    transform = WaveletTransform(wavelet, levels, padded, kspace.device)
+    operator = _operator(kspace, mask, sens_maps, image_size=padded)
+    start_image, scale = _scaled(operator.adjoint(kspace))
+    lam = weight * transform.forward(start_image).abs().flatten(1).amax(dim=1)
+    solution = fista(
+        lambda c: operator.forward(transform.inverse(c)),
+        lambda r: transform.forward(operator.adjoint(r)),
+        kspace / scale[:, None],
+        lam,
+        step=1.0 / operator.norm_bound,
+        gap_tol=gap_tol,
+        max_iters=max_iters,
+    )
+    objective = solution.objective * scale.flatten().to(torch.float64) ** 2
+    info = {
+        "iterations": int(solution.iterations.max()),
+        "objective": float(objective.sum()),
+        "relative_gap": float(solution.relative_gap.max()),
+        "reg_weight": weight,
+        "reg_weight_unit": "max |W A^H y| of the slice",
+        "stop": "gap" if bool(solution.converged.all()) else "max_iters",
+        "wavelet": wavelet,
+        "levels": levels,
+        "padded_size": list(padded),
+        "final_step": final_step,
+        "per_slice": {
+            "iterations": solution.iterations.tolist(),
+            "objective": objective.tolist(),
+            "relative_gap": solution.relative_gap.tolist(),
+        },
+    }
+    unknown = transform.inverse(solution.x)
+    if final_step:
+        residual = kspace / scale[:, None] - operator.forward(unknown)
+        unknown = unknown + operator.adjoint(residual) / operator.norm_bound
+    image = operator.crop(unknown) * scale
+    info["seconds"] = time.perf_counter() - start
+    return image, info
+
+
+def _checked(kspace: Tensor) -> None:
+    """Refuse what would become an image without meaning."""
+    if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
+        raise ShapeError(
+            f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
+            "a single image of one coil is kspace[None, None]"
+        )
+    if not bool(torch.isfinite(torch.view_as_real(kspace)).all()):
+        raise FormatError("expected finite k-space, got infinite or not-a-number samples: repair or mask them out")
+    empty = (kspace == 0).flatten(1).all(dim=1).nonzero().flatten().tolist()
+    if empty:
+        raise FormatError(f"expected a signal in every slice, got only zeros in slices {empty}: leave them out")
+
+
+def _checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
+    if tuple(sens_maps.shape) not in (tuple(kspace.shape), tuple(kspace.shape[1:])) or not sens_maps.is_complex():
+        raise ShapeError(
+            f"expected complex sens_maps {tuple(kspace.shape[1:])} or {tuple(kspace.shape)}, got {sens_maps.dtype} of "
+            f"shape {tuple(sens_maps.shape)}: give one map a coil"
+        )
+    if not bool(torch.isfinite(torch.view_as_real(sens_maps)).all()) or not bool((sens_maps != 0).any()):
+        raise FormatError("expected finite sens_maps that are not all zero: estimate them again")
+    return sens_maps.to(device=kspace.device, dtype=kspace.dtype).expand(kspace.shape)
+
+
+def _checked_weight(reg_weight: float | str) -> float:
+    if reg_weight == "auto":
+        return auto_reg_weight()
+    if isinstance(reg_weight, bool) or not isinstance(reg_weight, int | float) or not 0 < reg_weight < 1:
+        raise MethodError(
+            f'expected reg_weight "auto" or a number in (0, 1), got {reg_weight!r}: it is relative to max |W A^H y|, '
+            "where the solution becomes 0; without a weight use cg-sense"
+        )
+    return float(reg_weight)
+
+
+def _operator(
+    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, image_size: tuple[int, int] | None = None
+) -> SenseOperator:
+    _checked(kspace)
+    checked_mask = as_mask(mask, kspace.shape)
+    maps = sens_maps_from_center(kspace, checked_mask) if sens_maps is None else _checked_maps(sens_maps, kspace)
+    return SenseOperator(checked_mask.tensor(kspace.device), maps, image_size)
+
+
+def _scaled(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The image divided by its largest magnitude, slice by slice, and that magnitude `(slice, 1, 1)`."""
+    scale = image.abs().flatten(1).amax(dim=1)[:, None, None]
+    if not bool((scale > 0).all()):
+        raise FormatError(
+            "expected k-space samples on the mask, got a slice without any: the mask belongs to another scan"
+        )
+    return image / scale, scale
