@@ -106,7 +106,9 @@ def build_network(architecture: str, config: Mapping[str, Any]) -> nn.Module:
         raise CheckpointError(f"configuration of {architecture}: {_first_problem(error)}") from error
 
 
-def save_checkpoint(path: Path, network: nn.Module, card: ModelCard, *, dtype: torch.dtype = torch.bfloat16) -> ModelCard:
+def save_checkpoint(
+    path: Path, network: nn.Module, card: ModelCard, *, dtype: torch.dtype = torch.bfloat16
+) -> ModelCard:
     """Write `path` (.safetensors) and the card beside it; returns the card with the SHA-256 filled in.
 
     The weights are written before the card: a card always speaks of weights that are there in full.
@@ -138,7 +140,9 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Loaded
     card_path = path.with_suffix(".json")
     for needed in (path, card_path):
         if not needed.is_file():
-            raise CheckpointError(f"expected weights and model card side by side, {needed.name} is missing in {path.parent}")
+            raise CheckpointError(
+                f"expected weights and model card side by side, {needed.name} is missing in {path.parent}"
+            )
     try:
         card = ModelCard.model_validate_json(card_path.read_bytes())
     except ValidationError as error:
@@ -147,7 +151,8 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Loaded
     sha256 = hashlib.sha256(payload).hexdigest()
     if sha256 != card.sha256:
         raise CheckpointError(
-            f"weights {path.name}: expected SHA-256 {card.sha256}, got {sha256}: the file is damaged or belongs to another card"
+            f"weights {path.name}: expected SHA-256 {card.sha256}, got {sha256}: the file is damaged or belongs to "
+            "another card"
         )
     try:
         tensors: dict[str, Tensor] = load_tensors(payload)
@@ -177,7 +182,8 @@ def load_named(model: str, *, device: torch.device | str = "cpu") -> LoadedModel
     path = shipped.get(model) or Path(model)
     if model not in shipped and path.suffix != ".safetensors":
         raise CheckpointError(
-            f"unknown model {model!r}: expected one of {', '.join(shipped) or '(none shipped)'} or a path ending in .safetensors"
+            f"unknown model {model!r}: expected one of {', '.join(shipped) or '(none shipped)'} "
+            "or a path ending in .safetensors"
         )
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
     return _load_cached(path, stamp, str(device))

@@ -17,7 +17,7 @@ from mri_recon.masks import center_block
 if TYPE_CHECKING:
     from mri_recon.masks import Mask
 
-__all__ = ["combine", "expand", "rss", "sens_maps_from_center"]
+__all__ = ["combine", "expand", "low_resolution_images", "rss", "sens_maps_from_center"]
 
 # Rows of the calibration block along the readout, where the centre of the mask has fewer columns than this:
 # sensitivities are smooth, and rows far from the centre would bring anatomy and noise into the maps, not coil profiles.
@@ -118,12 +118,7 @@ def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
         )
     if kspace.shape[-3] == 1:
         return torch.ones_like(kspace)
-    rows, columns = center_block(mask)
-    rows = _narrow(rows, kspace.shape[-2], max(columns.stop - columns.start, _MIN_CALIBRATION_ROWS))
-    window = _hann(rows, kspace)[:, None] * _hann(columns, kspace)
-    low = torch.zeros_like(kspace)
-    low[..., rows, columns] = kspace[..., rows, columns] * window
-    coil_images = ifft2c(low)
+    coil_images = low_resolution_images(kspace, mask)
     magnitude = rss(coil_images).unsqueeze(-3)
     # Where the centre gives no signal at all, any unit vector will do; equal weights keep sum |S|^2 = 1 there too.
     flat = torch.full_like(coil_images, kspace.shape[-3] ** -0.5)
@@ -131,10 +126,32 @@ def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     return torch.where(found, coil_images / torch.where(found, magnitude, torch.ones_like(magnitude)), flat)
 
 
+def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
+    """Coil images of the fully sampled centre alone, `m_c = F^-1 (H y_c)`, with `H` a Hann window over it.
+
+    Args:
+        kspace: complex, `(..., coil, readout, phase)`; only its dense centre is read.
+        mask: the sampling mask of that k-space.
+
+    Returns:
+        complex coil images of the shape and type of `kspace`.
+
+    Raises:
+        MaskError: the mask has no fully sampled centre.
+    """
+    rows, columns = center_block(mask)
+    rows = _narrow(rows, kspace.shape[-2], max(columns.stop - columns.start, _MIN_CALIBRATION_ROWS))
+    window = _hann(rows, kspace)[:, None] * _hann(columns, kspace)
+    low = torch.zeros_like(kspace)
+    low[..., rows, columns] = kspace[..., rows, columns] * window
+    return ifft2c(low)
+
+
 def _narrow(rows: slice, size: int, wanted: int) -> slice:
     """At most `wanted` rows of the block, around the centre of k-space."""
-    start = max(rows.start, size // 2 - wanted // 2)
-    return slice(start, min(rows.stop, start + wanted))
+    first, last, _ = rows.indices(size)
+    start = max(first, size // 2 - wanted // 2)
+    return slice(start, min(last, start + wanted))
 
 
 def _hann(block: slice, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mri_recon.checkpoint import load_named
-from mri_recon.coils import combine, sens_maps_from_center
+from mri_recon.coils import combine, low_resolution_images, sens_maps_from_center
 from mri_recon.errors import MethodError
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import Mask
@@ -23,16 +23,30 @@ SCALE_PERCENTILE = 99.0
 """A network sees an image divided by this percentile of its magnitude."""
 
 
-def network_input(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -> Tensor:
-    """The coil-combined zero-filled image sum_c conj(S_c) F^-1 y_c, complex `(slice, h, w)`.
+def network_input(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The coil-combined zero-filled image without its smooth phase, and that phase.
+
+    z = conj(p) sum_c conj(S_c) F^-1 y_c, where p = m / |m| is the phase of the low-resolution image m of the dense
+    centre, combined with the same maps. An image's smooth phase is an accident of coil and echo; without it nearly all
+    of the signal is in the real channel, and a network need not learn every phase there is. |p| = 1, so that the result
+    is p times the network's answer. Several coils with maps from the centre have p = 1: their maps hold the phase.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero where not sampled.
         mask: the sampling mask.
         sens_maps: coil sensitivities like `kspace`; estimated from the dense centre when absent (one coil: S = 1).
+
+    Returns:
+        z and p, complex `(slice, h, w)`.
+
+    Raises:
+        MaskError: the mask has no fully sampled centre.
     """
     maps = sens_maps_from_center(kspace, mask) if sens_maps is None else sens_maps
-    return combine(ifft2c(kspace), maps)
+    low = combine(low_resolution_images(kspace, mask), maps)
+    magnitude = low.abs()
+    phase = torch.where(magnitude > 0, low / torch.where(magnitude > 0, magnitude, 1.0), torch.ones_like(low))
+    return combine(ifft2c(kspace), maps) * phase.conj(), phase
 
 
 def image_scale(image: Tensor) -> Tensor:
@@ -64,7 +78,7 @@ def apply_network(network: nn.Module, image: Tensor) -> Tensor:
     scale = image_scale(image)
     scaled = torch.view_as_real(image / scale).movedim(-1, -3)
     # One slice at a time: memory does not grow with the scan, and a slice's result does not depend on its neighbours.
-    out = torch.cat([network(part) for part in scaled.split(1)])
+    out = torch.cat([network(part) for part in torch.split(scaled, 1)])
     return torch.view_as_complex(out.movedim(-3, -1).contiguous().float()) * scale
 
 
@@ -76,7 +90,10 @@ def unet(
     device: torch.device,
     model: str = "unet",
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Reconstruct with a U-Net: x = s (z/s + N(z/s)), z the coil-combined zero-filled image, s its scale.
+    """Reconstruct with a U-Net: x = p s (z/s + N(z/s)).
+
+    z is the coil-combined zero-filled image without its smooth phase p (`network_input`), s its scale (`image_scale`),
+    N the network without its residual connection.
 
     Args:
         kspace: complex64 `(slice, coil, readout, phase)`.
@@ -95,23 +112,20 @@ def unet(
     loaded = load_named(model, device=device)
     if loaded.card.architecture != "unet":
         raise MethodError(
-            f"method unet: expected weights of a unet, got a {loaded.card.architecture} in {model!r}: choose another model"
+            f"method unet: expected weights of a unet, got a {loaded.card.architecture} in {model!r}: "
+            "choose another model"
         )
     start = time.perf_counter()
     with torch.inference_mode():
-        combined = network_input(
-            kspace.to(device), mask, None if sens_maps is None else sens_maps.to(device)
-        )
-        image = apply_network(loaded.network, combined)
+        combined, phase = network_input(kspace.to(device), mask, None if sens_maps is None else sens_maps.to(device))
+        image = apply_network(loaded.network, combined) * phase
     seconds = time.perf_counter() - start
     info: dict[str, Any] = {
         "model": loaded.card.name,
         "model_sha256": loaded.sha256,
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
         "scale": f"{SCALE_PERCENTILE:g}th percentile of the zero-filled magnitude of each slice",
-        "notes": loaded.card.envelope.departures(
-            acceleration=mask.realised_acceleration, num_coils=kspace.shape[1]
-        ),
+        "notes": loaded.card.envelope.departures(acceleration=mask.realised_acceleration, num_coils=kspace.shape[1]),
         "seconds": seconds,
     }
     return image.clone(), info

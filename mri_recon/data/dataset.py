@@ -45,12 +45,18 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: str = Field(default="", description="folder of fastMRI files; empty: the open sets of the data registry")
-    split_file: str = Field(default="", description="JSON {train: [file, ...], validation: [...]} for `root`; empty: by person")
-    validation_fraction: float = Field(default=0.2, gt=0, lt=1, description="share of persons kept for validation of `root`")
+    split_file: str = Field(
+        default="", description="JSON {train: [file, ...], validation: [...]} for `root`; empty: by person"
+    )
+    validation_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="share of persons kept for validation of `root`"
+    )
     raw_probability: float = Field(default=0.25, ge=0, le=1, description="share of raw examples from the registry")
     volume_probability: float = Field(default=0.4, ge=0, le=1, description="share of the isotropic volume among images")
     rows: int = Field(default=64, ge=16, description="readout rows of an example")
-    full_probability: float = Field(default=0.06, ge=0, le=1, description="share of examples with up to `full_rows` rows")
+    full_probability: float = Field(
+        default=0.06, ge=0, le=1, description="share of examples with up to `full_rows` rows"
+    )
     full_rows: int = Field(default=256, ge=16, description="largest number of rows")
     validation_slices: int = Field(default=24, ge=1, description="number of validation slices, each at 4x and 8x")
     workers: int = Field(default=1, ge=0, description="processes that prepare examples")
@@ -198,7 +204,8 @@ def split_folder(config: DataConfig) -> tuple[list[Path], list[Path]]:
         train = [path for person in ordered if person not in held_out for path in persons[person]]
     if not train or not validation:
         raise ConfigError(
-            f"data.root: expected files of at least two persons, got {len(train)} training and {len(validation)} validation "
+            f"data.root: expected files of at least two persons, got {len(train)} training and {len(validation)} "
+            "validation "
             "files: add data or name the files in data.split_file"
         )
     return train, validation
@@ -210,7 +217,8 @@ def _listed(root: Path, split_file: Path) -> tuple[list[Path], list[Path]]:
         train, validation = ([root / str(name) for name in lists[key]] for key in ("train", "validation"))
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(
-            f'data.split_file: expected JSON {{"train": [...], "validation": [...]}}, got a problem in {split_file}: {error!r}'
+            f'data.split_file: expected JSON {{"train": [...], "validation": [...]}}, got a problem in {split_file}: '
+            f"{error!r}"
         ) from error
     missing = [path.name for path in (*train, *validation) if not path.is_file()]
     both = sorted({path.name for path in train} & {path.name for path in validation})

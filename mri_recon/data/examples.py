@@ -15,6 +15,7 @@ from mri_recon.data.images import ImageSlice
 from mri_recon.data.simulate import coil_maps, complex_noise, fourier_crop, smooth_phase
 from mri_recon.errors import MaskError
 from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.learned import network_input
 from mri_recon.masks import ColumnMask, default_center_fraction, random_mask, undersample
 
 __all__ = ["Example", "SamplingConfig", "SimulationConfig", "crop_rows", "draw_mask", "raw_example", "simulate_kspace"]
@@ -52,8 +53,9 @@ class SimulationConfig(BaseModel):
 class Example:
     """What a network gets and what it should answer.
 
-    `image`: the coil-combined zero-filled image; `target`: the same combination of the full k-space. Both complex64
-    `(h, w)`. The loss counts on the centre of `valid` rows and columns: oversampled margins are not judged.
+    `image`: what `learned.network_input` makes of the undersampled k-space; `target`: the image of the full k-space
+    with the same phase taken out. Both complex64 `(h, w)`. The loss counts on the centre of `valid` rows and
+    columns: oversampled margins are not judged.
     """
 
     image: Tensor
@@ -125,10 +127,11 @@ def raw_example(
         sens_maps: true maps `(coil, readout, phase)`.
         valid: centre that the loss counts on; everything by default.
     """
-    estimated = sens_maps_from_center(undersample(kspace, mask)[None], mask)[0]
-    image = combine(ifft2c(undersample(kspace, mask)), estimated)
+    masked = undersample(kspace, mask)[None]
+    estimated = sens_maps_from_center(masked, mask)
+    image, phase = (x[0] for x in network_input(masked, mask, estimated))
     coil_images = ifft2c(kspace)
-    target = combine(coil_images, estimated)
+    target = combine(coil_images, estimated[0]) * phase.conj()
     if kspace.shape[0] > 1:
         if sens_maps is None:
             magnitude = coil_images.abs().square().sum(dim=0).sqrt()

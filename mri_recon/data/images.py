@@ -13,7 +13,7 @@ import torch
 from mri_recon.data.simulate import fourier_crop
 from mri_recon.errors import DataError
 
-__all__ = ["ImageSlice", "MAX_SIZE", "load_slices"]
+__all__ = ["MAX_SIZE", "ImageSlice", "load_slices"]
 
 MAX_SIZE = 256
 """Largest side of a truth image: interpolated or zero-filled sources hold no more than that."""
@@ -48,8 +48,7 @@ def load_slices(files: Sequence[tuple[str, Path]], *, max_size: int = MAX_SIZE) 
         source = "/".join(name.split("/")[:2])
         if source not in _SUPPORT:
             raise DataError(f"no image reader for {name}: expected a file under one of {', '.join(_SUPPORT)}")
-        for magnitude in _planes(_read_volume(path), source, max_size):
-            slices.append(ImageSlice(magnitude, source))
+        slices.extend(ImageSlice(plane, source) for plane in _planes(_read_volume(path), source, max_size))
     return slices
 
 

@@ -46,7 +46,9 @@ def fourier_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
     return scale * ifft2c(fft2c(image)[..., rows, columns])
 
 
-def smooth_phase(shape: tuple[int, int], rng: np.random.Generator, *, strength: float, max_shift: float = 0.0) -> ArrayF:
+def smooth_phase(
+    shape: tuple[int, int], rng: np.random.Generator, *, strength: float, max_shift: float = 0.0
+) -> ArrayF:
     """A smooth random phase in radians, `(h, w)`.
 
     A sum of the 15 lowest cosine modes with falling random weights, scaled to a standard deviation of `strength`

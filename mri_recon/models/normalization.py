@@ -15,8 +15,8 @@ def normalization(name: str, num_channels: int, *, channels_per_group: int = 32)
     """The normalisation layer called `name` for feature maps `(batch, num_channels, h, w)`.
 
     `group` divides the channels into groups of `channels_per_group` (one group where there are fewer channels) and
-    normalises each group of each image: y = gamma (x - mean) / sqrt(var + eps) + beta (Wu and He, ECCV 2018). `layer` is
-    one group, `instance` a group a channel, `batch` uses the statistics of the batch, `none` is the identity.
+    normalises each group of each image: y = gamma (x - mean) / sqrt(var + eps) + beta (Wu and He, ECCV 2018). `layer`
+    is one group, `instance` a group a channel, `batch` uses the statistics of the batch, `none` is the identity.
 
     Raises:
         ConfigError: unknown name, or channels that do not divide into such groups.

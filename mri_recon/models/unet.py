@@ -53,9 +53,7 @@ class Unet(nn.Module):
             for before, after in zip([config.in_chans, *widths[:-2]], widths[:-1], strict=True)
         )
         self.bottom = _conv_block(widths[-2], widths[-1], config)
-        self.up_transpose = nn.ModuleList(
-            _up_block(2 * width, width, config) for width in reversed(widths[:-1])
-        )
+        self.up_transpose = nn.ModuleList(_up_block(2 * width, width, config) for width in reversed(widths[:-1]))
         self.up = nn.ModuleList(_conv_block(2 * width, width, config) for width in reversed(widths[:-1]))
         self.head = nn.Conv2d(config.chans, config.out_chans, kernel_size=1)
         nn.init.zeros_(self.head.weight)
@@ -63,6 +61,7 @@ class Unet(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(batch, in_chans, h, w)` to `(batch, out_chans, h, w)`."""
         if x.ndim != 4 or x.shape[1] != self.config.in_chans:
             raise ShapeError(
                 f"U-Net: expected (batch, {self.config.in_chans}, h, w), got {tuple(x.shape)}: "

@@ -27,7 +27,9 @@ class RunConfig(BaseModel):
     batch_size: int = Field(default=1, ge=1, description="examples a step")
     seed: int = Field(default=0, ge=0, description="seed of weights and data")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
-    precision: str = Field(default="float32", pattern="^(float32|bfloat16)$", description="float32, or bfloat16 autocast")
+    precision: str = Field(
+        default="float32", pattern="^(float32|bfloat16)$", description="float32, or bfloat16 autocast"
+    )
     channels_last: bool = Field(default=True, description="memory format of the network")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's own choice")
     validate_every: int = Field(default=1000, ge=1, description="steps between validations")
@@ -78,7 +80,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     try:
         tree: dict[str, Any] = tomllib.loads(path.read_text())
     except OSError as error:
-        raise ConfigError(f"configuration {path}: cannot be read ({error.strerror}): give the path of a TOML file") from error
+        raise ConfigError(
+            f"configuration {path}: cannot be read ({error.strerror}): give the path of a TOML file"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration {path}: not TOML ({error})") from error
     for override in overrides:

@@ -16,8 +16,9 @@ SSIM_WINDOW = 7
 def ssim_map(image: Tensor, target: Tensor, max_value: Tensor) -> Tensor:
     """Structural similarity at each pixel, differentiable.
 
-    SSIM = (2 m_x m_y + C1)(2 c_xy + C2) / ((m_x^2 + m_y^2 + C1)(v_x + v_y + C2)), C1 = (0.01 L)^2, C2 = (0.03 L)^2, over a
-    7x7 uniform window with unbiased variances, as in `mri_recon.metrics` (Wang et al., IEEE TIP 2004).
+    SSIM = (2 m_x m_y + C1)(2 c_xy + C2) / ((m_x^2 + m_y^2 + C1)(v_x + v_y + C2)), C1 = (0.01 L)^2 and
+    C2 = (0.03 L)^2, over a 7x7 uniform window with unbiased variances, as in `mri_recon.metrics` (Wang et al., IEEE
+    TIP 2004).
 
     Args:
         image, target: real `(batch, h, w)`, h and w at least 7.

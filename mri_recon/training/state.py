@@ -76,10 +76,11 @@ def load_state(
         average.load_state_dict(_part(tensors, "average."))
     except RuntimeError as error:
         raise CheckpointError(f"resume: {path} is of another network: {error}") from error
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in _part(tensors, "optimizer.").items():
         index, slot = key.split(".", 1)
-        slots.setdefault(int(index), {})[slot] = value
+        slots.setdefault(int(index), {})[slot] = _like(parameters[int(index)], value)
     groups = meta["param_groups"]
     for group in groups:
         group["betas"] = tuple(group["betas"])
@@ -89,6 +90,11 @@ def load_state(
     if torch.cuda.is_available() and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])
     return int(meta["step"]), list(meta["history"])
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment in the memory format of its parameter: the fused optimiser walks both as they lie in memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def _metadata(payload: bytes) -> dict[str, Any]:

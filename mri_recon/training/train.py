@@ -2,8 +2,8 @@
 
     mri-recon train CONFIG.toml [--set run.steps=100] [--resume RUN]
 
-A run has a folder: `config.json`, `state.safetensors` (to go on), `metrics.jsonl` (a line a validation), and NAME.safetensors
-with its model card NAME.json: the averaged weights that were best on the validation examples.
+A run has a folder: `config.json`, `state.safetensors` (to go on), `metrics.jsonl` (a line a validation), and
+NAME.safetensors with its model card NAME.json: the averaged weights that were best on the validation examples.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
     config = load_config(config_path, overrides)
     folder = Path(config.run.folder) / config.run.name
     if (folder / "config.json").exists():
-        raise ConfigError(f"run folder {folder} exists: go on with --resume {folder}, or choose another --set run.name=NAME")
+        raise ConfigError(
+            f"run folder {folder} exists: go on with --resume {folder}, or choose another --set run.name=NAME"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.json", (config.model_dump_json(indent=2) + "\n").encode())
     return train(config, folder)
@@ -91,9 +93,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
     state_file = folder / "state.safetensors"
     first, history = 0, list[dict[str, float]]()
     if state_file.exists():
-        first, history = load_state(
-            state_file, model=model, average=average, optimizer=optimizer, scheduler=scheduler
-        )
+        first, history = load_state(state_file, model=model, average=average, optimizer=optimizer, scheduler=scheduler)
 
     training, validation = _slices(config)
     examples = validation_examples(validation, config.data, seed=config.run.seed)
@@ -103,7 +103,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
     loader = DataLoader(
         stream,
         batch_size=None,
-        sampler=range(first, config.run.steps),  # type: ignore[arg-type]  # any iterable of indices
+        sampler=range(first, config.run.steps),
         num_workers=config.data.workers,
         pin_memory=device.type == "cuda",
         prefetch_factor=16 if config.data.workers else None,
@@ -115,7 +115,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
             model.train()
             loss = _loss(model, batch, config, device)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
             optimizer.step()
             scheduler.step()
@@ -136,7 +136,9 @@ def train(config: TrainConfig, folder: Path) -> Path:
                 _append(folder / "metrics.jsonl", record)
                 progress.update(bar, psnr=scores["psnr"])
                 if scores["psnr"] >= max(entry["psnr"] for entry in history):
-                    save_checkpoint(folder / f"{config.run.name}.safetensors", average, _card(config, training, history))
+                    save_checkpoint(
+                        folder / f"{config.run.name}.safetensors", average, _card(config, training, history)
+                    )
             if step % config.run.checkpoint_every == 0 or last:
                 save_state(
                     state_file,
@@ -251,7 +253,11 @@ def _card(config: TrainConfig, training: Slices, history: list[dict[str, float]]
             "parameters": sum(p.numel() for p in Unet(config.model).parameters()),
         },
         loss_curve=history,
-        results={"chosen_by": "mean validation PSNR over kinds of examples", "step": history[-1]["step"], **history[-1]},
+        results={
+            "chosen_by": "mean validation PSNR over kinds of examples",
+            "step": history[-1]["step"],
+            **history[-1],
+        },
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -48,7 +50,7 @@ def test_has_the_number_of_parameters_of_the_published_network() -> None:
     plain = Unet(UnetConfig(normalization="none", in_chans=1, out_chans=1))
     convolutions = sum(p.numel() for name, p in plain.named_parameters() if name.endswith("weight"))
     widths = [32, 64, 128, 256, 512]
-    expected = 9 * (1 * 32 + 32 * 32) + sum(9 * (a * b + b * b) for a, b in zip(widths, widths[1:], strict=False))
+    expected = 9 * (1 * 32 + 32 * 32) + sum(9 * (a * b + b * b) for a, b in itertools.pairwise(widths))
     expected += sum(4 * 2 * w * w + 9 * (2 * w * w + w * w) for w in widths[:-1]) + 32
     assert convolutions == expected
 
@@ -72,7 +74,9 @@ def test_fewer_channels_than_a_group_make_one_group() -> None:
 
 
 def test_unknown_normalisation_lists_the_known() -> None:
-    with pytest.raises(ConfigError, match="unknown normalization 'grop': expected one of group, batch, layer, instance, none"):
+    with pytest.raises(
+        ConfigError, match="unknown normalization 'grop': expected one of group, batch, layer, instance, none"
+    ):
         normalization("grop", 8)
 
 

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mri_recon.data.dataset import (
+    DataConfig,
+    ExampleStream,
+    FolderSlices,
+    RawSlice,
+    RegistrySlices,
+    split_folder,
+    validation_examples,
+)
+from mri_recon.data.images import ImageSlice, load_slices
+from mri_recon.errors import ConfigError, DataError
+from mri_recon.fourier import fft2c
+from mri_recon.learned import image_scale
+from tests.fastmri_files import write_fastmri
+
+
+def _registry_like() -> RegistrySlices:
+    rng = np.random.default_rng(0)
+    image = np.zeros((60, 50), np.float16)
+    image[10:50, 12:40] = rng.uniform(0.5, 1, (40, 28))
+    support = np.ones(21, dtype=bool)
+    support[[0, 20]] = False
+    kspace = fft2c(torch.view_as_complex(torch.from_numpy(rng.normal(size=(1, 33, 21, 2)).astype(np.float32))))
+    kspace[..., ~torch.from_numpy(support)] = 0
+    return RegistrySlices(
+        (RawSlice(kspace, support),),
+        (ImageSlice(image, "images/studyforrest-t1w"), ImageSlice(image, "images/brain-ms")),
+    )
+
+
+CONFIG = DataConfig.model_validate(
+    {"rows": 16, "simulation": {"min_size": 24}, "sampling": {"acceleration": (2, 4)}, "validation_slices": 8}
+)
+
+
+def test_an_item_depends_on_seed_and_number_alone() -> None:
+    streams = [ExampleStream(_registry_like(), CONFIG, seed=seed, batch_size=1, steps=9) for seed in (3, 3, 4)]
+    assert torch.equal(streams[0][7][0].image, streams[1][7][0].image)
+    differing = [streams[0][7][0].image, streams[0][6][0].image, streams[2][7][0].image]
+    for i in range(3):
+        for j in range(i):
+            assert differing[i].shape != differing[j].shape or not torch.equal(differing[i], differing[j])
+
+
+def test_a_batch_stacks() -> None:
+    stream = ExampleStream(_registry_like(), CONFIG, seed=0, batch_size=4, steps=10)
+    for step in range(10):
+        shapes = {tuple(example.image.shape) for example in stream[step]}
+        assert len(shapes) == 1
+        assert len(stream[step]) == 4
+        assert len({example.valid for example in stream[step]}) == 1
+
+
+def test_examples_are_scaled_and_differ_from_their_target() -> None:
+    stream = ExampleStream(_registry_like(), CONFIG, seed=0, batch_size=1, steps=30)
+    for step in range(30):
+        (example,) = stream[step]
+        assert 0.1 < float(image_scale(example.image[None])) < 3
+        assert (example.image - example.target).norm() > 0.01 * example.target.norm()
+
+
+def test_validation_has_raw_and_simulated_at_both_accelerations() -> None:
+    examples = validation_examples(_registry_like(), CONFIG, seed=0)
+    assert {name for name, _ in examples} == {
+        f"{kind}-{r}x" for kind in ("raw", "simulated-1coil", "simulated-8coil") for r in (4, 8)
+    }
+    again = validation_examples(_registry_like(), CONFIG, seed=0)
+    assert all(torch.equal(a.image, b.image) for (_, a), (_, b) in zip(examples, again, strict=True))
+
+
+def test_folder_is_split_by_person(fastmri_folder: Path) -> None:
+    train, validation = split_folder(DataConfig(root=str(fastmri_folder)))
+    assert {path.name for path in train} | {path.name for path in validation} == {
+        path.name for path in fastmri_folder.iterdir()
+    }
+    for visits in (train, validation):
+        names = {path.name for path in visits}
+        assert ("file0.h5" in names) == ("file0-visit2.h5" in names)
+
+
+def test_folder_split_by_a_list(fastmri_folder: Path, tmp_path: Path) -> None:
+    lists = tmp_path / "split.json"
+    lists.write_text(json.dumps({"train": ["file1.h5"], "validation": ["file2.h5"]}))
+    train, validation = split_folder(DataConfig(root=str(fastmri_folder), split_file=str(lists)))
+    assert [path.name for path in train] == ["file1.h5"]
+    assert [path.name for path in validation] == ["file2.h5"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"train": ["file1.h5"]}', "expected JSON"),
+        ("nonsense", "expected JSON"),
+        ('{"train": ["file1.h5"], "validation": ["file7.h5"]}', r"files missing in data\.root: \['file7\.h5'\]"),
+        ('{"train": ["file1.h5"], "validation": ["file1.h5"]}', r"in both splits: \['file1\.h5'\]"),
+    ],
+)
+def test_bad_lists(fastmri_folder: Path, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        split_folder(DataConfig(root=str(fastmri_folder), split_file=str(tmp_path / "split.json")))
+
+
+def test_no_folder_and_one_person(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected a folder with fastMRI files \(\*\.h5\), found none"):
+        split_folder(DataConfig(root=str(tmp_path / "nosuch")))
+    write_fastmri(tmp_path / "a.h5")
+    with pytest.raises(ConfigError, match="expected files of at least two persons, got 0 training and 1 validation"):
+        split_folder(DataConfig(root=str(tmp_path)))
+
+
+def test_folder_examples_of_the_published_size_are_judged_on_the_recon_size(tmp_path: Path) -> None:
+    path = write_fastmri(tmp_path / "knee.h5", shape=(2, 15, 640, 368), recon=(320, 320))
+    slices = FolderSlices.index([path])
+    assert len(slices.slices) == 2
+    config = CONFIG.model_copy(update={"rows": 64})
+    (example,) = ExampleStream(slices, config, seed=0, batch_size=1, steps=1)[0]
+    assert example.image.shape == (64, 368)
+    assert example.valid == (64, 320)
+
+
+def test_no_slices() -> None:
+    with pytest.raises(DataError, match="expected at least one slice of fastMRI files, found none"):
+        FolderSlices.index([])
+
+
+def test_image_of_an_unknown_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image reader for images/other/a.nii.gz: expected a file under one of"):
+        load_slices([("images/other/a.nii.gz", tmp_path / "a.nii.gz")])
+    with pytest.raises(DataError, match="expected at least one image file, got none"):
+        load_slices([])
+
+
+@pytest.mark.real_data
+def test_registry_slices_have_their_true_support(real_data: Path) -> None:
+    files = [("images/brain-ms/patient20/study2_T1W.nii.gz", real_data / "images/brain-ms/patient20/study2_T1W.nii.gz")]
+    slices = load_slices(files)
+    assert {piece.magnitude.shape for piece in slices} == {(166, 256)}  # 0.65 of 256 along the zero-filled axis
+    assert all(0.2 < float(piece.magnitude.max()) < 10 for piece in slices)
