@@ -27,7 +27,7 @@ test: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo --no-cache
 
 # torch goes by itself, without hashes: see requirements-torch.lock. The package is installed in place, without a second
 # resolution and without a build environment of its own, so that nothing outside the lock files is fetched.
