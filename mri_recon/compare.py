@@ -1,0 +1,253 @@
+"""Several methods on the same undersampled scan: one table, one JSON file, the images for one picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mri_recon._files import write_atomically
+from mri_recon.errors import MethodError
+from mri_recon.io import Scan
+from mri_recon.masks import Mask, as_mask, undersample
+from mri_recon.methods import Reconstruction, check_options, reconstruct
+from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "center_crop",
+    "check_methods",
+    "compare",
+    "convention",
+    "jsonable",
+    "mask_caption",
+    "results_document",
+    "scan_name",
+    "write_json",
+]
+
+METRICS = ("nmse", "psnr", "ssim")
+"""Metrics of a row, in the order of a table."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several methods made of one scan.
+
+    Attributes:
+        file: name of the scan.
+        receipt: the mask, JSON-able.
+        target_source: where the reference comes from, or "none".
+        rows: one a method: `file`, `acceleration` (requested; null for a mask from a file), `seed`, `method`, `nmse`,
+            `psnr`, `ssim` (null without a reference), `seconds`, `info`; `foreground` with the same metrics on the
+            object alone where that was asked for.
+        mask: what was sampled.
+        target: reference magnitudes `(slice, h, w)` or None.
+        reconstructions: method to its result, at full size.
+    """
+
+    file: str
+    receipt: dict[str, Any]
+    target_source: str
+    rows: list[dict[str, Any]]
+    mask: Mask
+    target: Tensor | None
+    recon_size: tuple[int, int]
+    reconstructions: dict[str, Reconstruction] = field(default_factory=dict)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width that are shown and measured: the reference's, else the header's reconstruction size."""
+        if self.target is None:
+            return self.recon_size
+        return int(self.target.shape[-2]), int(self.target.shape[-1])
+
+    def magnitude(self, method: str) -> Tensor:
+        """Magnitudes of a method, `(slice, h, w)`, centre-cropped to `image_size`."""
+        return center_crop(self.reconstructions[method].magnitude.cpu(), self.image_size)
+
+    def document(self) -> dict[str, Any]:
+        """The content of the JSON file: `convention`, `mask`, `results`."""
+        return results_document(self.receipt, self.rows, target_source=self.target_source)
+
+    def write_json(self, path: str | Path) -> None:
+        """Write `document()`; a reader never sees half a file.
+
+        Raises:
+            FormatError: the folder does not exist.
+        """
+        write_json(path, self.document())
+
+
+def compare(
+    scan: Scan,
+    mask: Mask,
+    methods: Sequence[str],
+    *,
+    device: str | torch.device | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    file: str | None = None,
+    acceleration: float | None = None,
+    seed: int | str | None = None,
+    foreground: bool = False,
+) -> Comparison:
+    """Undersample a scan once, reconstruct it with every method, and measure each against the reference.
+
+    Args:
+        scan: what `load` returned.
+        mask: what to keep of its k-space.
+        methods: names of methods; each is run once, in this order.
+        device: where to compute; None: the processor.
+        options: method name to its options.
+        file: name for the rows; None: the scan's own.
+        acceleration: requested acceleration for the rows; None: the mask's.
+        seed: seed of the mask for the rows; None: the mask's.
+        foreground: measure a second time with the background masked, the same for all methods.
+
+    Raises:
+        MethodError: an unknown method or option, options for a method that is not compared, or no method at all.
+        MaskError: the mask does not fit the scan.
+    """
+    names = list(dict.fromkeys(methods))
+    chosen = dict(options or {})
+    check_methods(names, chosen)
+    mask = as_mask(mask, tuple(scan.kspace.shape))
+    receipt = jsonable(mask.receipt())
+    name_of_scan = scan_name(scan) if file is None else file
+    shared = {
+        "file": name_of_scan,
+        "acceleration": receipt.get("requested_acceleration") if acceleration is None else acceleration,
+        "seed": receipt.get("seed") if seed is None else seed,
+    }
+    kspace = undersample(scan.kspace, mask)
+    rows, reconstructions = [], {}
+    for name in names:
+        result = reconstruct(kspace, mask, method=name, device=device, **chosen.get(name, {}))
+        reconstructions[name] = result
+        rows.append({**shared, **_row(result, scan.target, foreground=foreground)})
+    return Comparison(
+        file=name_of_scan,
+        receipt=receipt,
+        target_source=scan.target_source,
+        rows=rows,
+        mask=mask,
+        target=scan.target,
+        recon_size=scan.recon_size,
+        reconstructions=reconstructions,
+    )
+
+
+def check_methods(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse unknown methods and options before the first, perhaps long, reconstruction.
+
+    Raises:
+        MethodError: see `compare`.
+    """
+    if not methods:
+        raise MethodError("expected at least one method to compare, got none: name some, e.g. zero-filled,cs-wavelet")
+    for name in methods:
+        check_options(name, options.get(name, {}))
+    for name in options:
+        if name not in methods:
+            raise MethodError(
+                f"expected options for one of the compared methods {', '.join(methods)}, got some for {name!r}: "
+                "add the method or leave its options out"
+            )
+
+
+def center_crop(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The centre `(..., h, w)` of images; an axis that is not larger is left as it is."""
+    for axis, wanted in ((-2, size[0]), (-1, size[1])):
+        excess = images.shape[axis] - wanted
+        if excess > 0:
+            images = images.narrow(axis, excess // 2, wanted)
+    return images
+
+
+def scan_name(scan: Scan) -> str:
+    """Name of a scan for tables: its file's name, or "array" for one that never was a file."""
+    return str(scan.meta.get("file", "array"))
+
+
+def mask_caption(receipt: Mapping[str, Any]) -> str:
+    """A mask in one line: its kind, what was asked, what was realised."""
+    asked, realised = receipt.get("requested_acceleration"), float(receipt["realised_acceleration"])
+    acceleration = f"R = {realised:.2f}" if asked is None else f"R = {asked:g} asked, {realised:.2f} realised"
+    if receipt["kind"] == "pattern":
+        return f"2-D pattern, {receipt['num_samples']} samples, {acceleration}"
+    seed = "" if receipt.get("seed") is None else f", seed {receipt['seed']}"
+    kind = {"file": "the file's columns", "array": "given columns", "from-zeros": "the columns that are not zero"}.get(
+        receipt["kind"], f"{receipt['kind']} columns"
+    )
+    return (
+        f"{kind}, {receipt['num_lines']} of {receipt['support_width']} "
+        f"({receipt['num_low_frequencies']} in the centre), {acceleration}{seed}"
+    )
+
+
+def convention(target_source: str | None = None, *, foreground: bool = False) -> str:
+    """The one convention of all metrics, with where the reference came from, for print beside every table."""
+    reference = "" if target_source is None else f" Reference: {target_source}."
+    return CONVENTION + reference + (f" Second set of metrics: {FOREGROUND_RULE}" if foreground else "")
+
+
+def results_document(
+    mask: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, target_source: str | None = None
+) -> dict[str, Any]:
+    """What `compare --json` and `evaluate --json` write."""
+    stated = convention(target_source, foreground=any("foreground" in row for row in rows))
+    return {"convention": stated, "mask": jsonable(mask), "results": jsonable(rows)}
+
+
+def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON file beside its final name, then move it there, so that no reader sees half of it.
+
+    Raises:
+        FormatError: the folder does not exist or cannot be written to.
+    """
+    text = json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, text.encode())
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON types of tensors, arrays, paths and tuples; a number that JSON cannot say (infinite) becomes null."""
+    match value:
+        case bool() | None | str() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): jsonable(item) for key, item in value.items()}
+        case Tensor():
+            return jsonable(value.tolist())
+        case np.ndarray() | np.generic():
+            return jsonable(value.tolist())
+        case list() | tuple() | set() | frozenset():
+            return [jsonable(item) for item in value]
+        case _:
+            return str(value)
+
+
+def _row(result: Reconstruction, target: Tensor | None, *, foreground: bool) -> dict[str, Any]:
+    info = dict(result.info)
+    row: dict[str, Any] = {"method": result.method, **_metrics(result, target, mask_background=False)}
+    row["seconds"] = info.pop("seconds")
+    row["info"] = jsonable(info)
+    if foreground:
+        row["foreground"] = _metrics(result, target, mask_background=True)
+    return row
+
+
+def _metrics(result: Reconstruction, target: Tensor | None, *, mask_background: bool) -> dict[str, float | None]:
+    if target is None:
+        return dict.fromkeys(METRICS)
+    values = evaluate(result.image.cpu(), target, mask_background=mask_background).as_dict()
+    return {name: jsonable(values[name]) for name in METRICS}

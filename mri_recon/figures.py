@@ -1,0 +1,352 @@
+"""The comparison picture: the reference, each method, its error at one common scale, the metrics under each.
+
+Drawn with Matplotlib's objects alone, never `pyplot`: no global state, so a server may draw in any thread.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mri_recon._files import write_atomically
+from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.compare import Comparison, mask_caption
+from mri_recon.errors import MethodError, ShapeError
+from mri_recon.masks import PatternMask
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["MAX_BYTES", "comparison_figure", "draw_comparison"]
+
+MAX_BYTES = 300_000
+"""Largest size of a PNG; where the content does not compress, its resolution is lowered until it fits."""
+
+_PALETTES = ((128, 80), (80, 56), (56, 40), (40, 28))  # levels of gray and of error, finest first
+_SHRINK = (1.0, 0.85, 0.7, 0.55, 0.4)
+_WINDOW_PERCENTILE = 99.0
+_ERROR_PERCENTILE = 99.5
+_BACKGROUND, _TEXT, _MUTED, _ACCENT, _EDGE = "#0f1115", "#f2f2f2", "#a3a9b3", "#f0b35a", "#2b2f36"
+_IMAGE_MAP, _ERROR_MAP = "gray", "inferno"
+_LABELS = {"zero-filled": "Zero-filled", "cg-sense": "CG-SENSE", "cs-wavelet": "CS wavelet", "unet": "U-Net"}
+_PANEL = (2.5, 3.6)  # largest width and height of a panel, inches
+_CELL = 2.1  # smallest width of a column: the metrics must fit under a narrow panel
+_SMALL = 7.5  # points
+_SMALL_PER_INCH = 17  # characters of that size in an inch, for wrapping
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Panels:
+    """The numbers that are drawn: one slice of each image, the errors, and the scales that all of them share."""
+
+    reference: FloatArray | None
+    images: dict[str, FloatArray]
+    errors: dict[str, FloatArray]  # per cent of the reference's maximum
+    window: float
+    error_limit: float
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things stand, in inches from the upper left corner.
+
+    Panels start on whole dots and a pixel of the image is a whole number of dots, so that no pixel is drawn wider than
+    another.
+    """
+
+    columns: int
+    rows: int
+    panel: tuple[float, float]
+    dpi: float
+    footer_lines: int = 1
+    margin: float = 0.3
+    gap: float = 0.12
+    header: float = 0.98
+    captions: float = 0.5
+    bar: float = 0.72
+
+    @classmethod
+    def of(cls, size: tuple[int, int], *, columns: int, with_reference: bool) -> _Layout:
+        """The layout for images of `size` (h, w)."""
+        height, width = size
+        inches = min(_PANEL[0] / width, _PANEL[1] / height)  # an image pixel, square
+        dots = max(1, int(210 * inches))  # as many whole dots a pixel as about 210 an inch allow
+        return cls(
+            columns=columns,
+            rows=2 if with_reference else 1,
+            panel=(width * inches, height * inches),
+            dpi=dots / inches,
+            bar=0.72 if with_reference else 0.0,
+        )
+
+    @property
+    def cell(self) -> float:
+        """Width of a column."""
+        return max(self.panel[0], _CELL)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the whole."""
+        used = self.columns * self.cell + (self.columns - 1) * self.gap
+        width = max(2 * self.margin + used + self.bar, 7.2)
+        height = self.header + self.rows * self.panel[1] + (self.rows - 1) * self.gap + self.captions
+        return self.snap(width), self.snap(height + 0.5 + 0.17 * self.footer_lines)
+
+    def snap(self, inches: float) -> float:
+        """The nearest length of whole dots."""
+        return round(inches * self.dpi) / self.dpi
+
+    def box(self, row: int, column: int) -> tuple[float, float, float, float]:
+        """Left, bottom, width, height of a panel as fractions of the figure."""
+        width, height = self.size
+        left = self.snap(self.margin + column * (self.cell + self.gap) + (self.cell - self.panel[0]) / 2)
+        top = self.snap(self.header + row * (self.panel[1] + self.gap))
+        return left / width, 1 - (top + self.panel[1]) / height, self.panel[0] / width, self.panel[1] / height
+
+    def x(self, inches: float) -> float:
+        """A length across as a fraction of the figure."""
+        return inches / self.size[0]
+
+    def y(self, inches: float) -> float:
+        """A place down from the top as a fraction of the figure, from its bottom."""
+        return 1 - inches / self.size[1]
+
+
+def comparison_figure(
+    comparison: Comparison, path: str | Path | io.BufferedIOBase, *, slice_index: int | None = None
+) -> None:
+    """Draw a comparison and save it as a PNG of at most `MAX_BYTES`.
+
+    Args:
+        comparison: what `compare` returned.
+        path: where to write, or an open binary file.
+        slice_index: which slice is shown; None: the middle one.
+
+    Raises:
+        ShapeError: no such slice.
+        MethodError: Matplotlib is not installed.
+        FormatError: `path` cannot be written.
+    """
+    content = _png(draw_comparison(comparison, slice_index=slice_index))
+    if isinstance(path, str | Path):
+        write_atomically(path, content)
+    else:
+        path.write(content)
+
+
+def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -> Figure:
+    """The picture as a Matplotlib figure; see `comparison_figure`."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MethodError(
+            "a picture needs Matplotlib, which is not installed: pip install 'mri-recon[plot]', or leave the figure out"
+        ) from error
+    index = _checked_slice(comparison, slice_index)
+    panels = _panels(comparison, index)
+    size = next(iter(panels.images.values())).shape
+    layout = _Layout.of((size[0], size[1]), columns=len(panels.images) + 1, with_reference=panels.reference is not None)
+    footer = textwrap.wrap(_scales(comparison, panels), int((layout.size[0] - 2 * layout.margin) * _SMALL_PER_INCH))
+    layout = replace(layout, footer_lines=len(footer))
+    figure = Figure(figsize=layout.size, dpi=layout.dpi, facecolor=_BACKGROUND)
+    _draw_header(figure, layout, comparison, index)
+    if panels.reference is not None:
+        _draw_image(figure, layout, 0, panels.reference, "Reference", panels.window)
+    _draw_mask(figure, layout, comparison)
+    for column, (name, image) in enumerate(panels.images.items(), start=1):
+        _draw_image(figure, layout, column, image, _LABELS.get(name, name), panels.window)
+        if name in panels.errors:
+            _draw_error(figure, layout, column, panels.errors[name], panels.error_limit)
+        _caption(figure, layout, column, *_measured(_row_of(comparison, name)))
+    for line, text in enumerate([*footer, RESEARCH_ONLY]):
+        figure.text(
+            layout.x(layout.margin),
+            layout.y(layout.size[1] - 0.32 - 0.17 * (len(footer) - line)),
+            text,
+            color=_ACCENT if text == RESEARCH_ONLY else _MUTED,
+            fontsize=_SMALL,
+            va="top",
+        )
+    return figure
+
+
+def _checked_slice(comparison: Comparison, slice_index: int | None) -> int:
+    count = int(next(iter(comparison.reconstructions.values())).image.shape[0])
+    if slice_index is None:
+        return count // 2
+    if not 0 <= slice_index < count:
+        raise ShapeError(
+            f"expected a slice between 0 and {count - 1}, got {slice_index}: choose one of the {count} slices"
+        )
+    return slice_index
+
+
+def _panels(comparison: Comparison, index: int) -> _Panels:
+    images = {name: _array(comparison.magnitude(name)[index]) for name in comparison.reconstructions}
+    if comparison.target is None:
+        window = max(float(np.percentile(image, _WINDOW_PERCENTILE)) for image in images.values())
+        return _Panels(None, images, {}, window=window or 1.0, error_limit=1.0)
+    reference = _array(comparison.target[index])
+    peak = float(comparison.target.max()) or 1.0
+    errors = {name: 100 * np.abs(image - reference) / np.float32(peak) for name, image in images.items()}
+    return _Panels(
+        reference=reference,
+        images=images,
+        errors=errors,
+        window=float(np.percentile(reference, _WINDOW_PERCENTILE)) or 1.0,
+        error_limit=_round_up(max(float(np.percentile(error, _ERROR_PERCENTILE)) for error in errors.values())),
+    )
+
+
+def _array(image: Any) -> FloatArray:
+    return np.asarray(image.detach().cpu().numpy(), dtype=np.float32)
+
+
+def _round_up(value: float) -> float:
+    """The next number of the form 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten: a scale that can be read."""
+    if not value > 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    steps = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+    return power * next(step for step in steps if value <= step * power * (1 + 1e-9))
+
+
+def _axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
+    axes = figure.add_axes(box, facecolor="black")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color=_EDGE, linewidth=0.6)
+    return axes
+
+
+def _heading(figure: Figure, layout: _Layout, column: int, text: str) -> None:
+    left, bottom, width, height = layout.box(0, column)
+    above = bottom + height + 0.06 / layout.size[1]
+    figure.text(left + width / 2, above, text, color=_TEXT, fontsize=11, fontweight="bold", ha="center", va="bottom")
+
+
+def _draw_image(figure: Figure, layout: _Layout, column: int, image: FloatArray, label: str, window: float) -> None:
+    _axes(figure, layout.box(0, column)).imshow(image, cmap=_IMAGE_MAP, vmin=0.0, vmax=window)
+    _heading(figure, layout, column, label)
+
+
+def _draw_error(figure: Figure, layout: _Layout, column: int, error: FloatArray, limit: float) -> None:
+    box = layout.box(1, column)
+    drawn = _axes(figure, box).imshow(error, cmap=_ERROR_MAP, vmin=0.0, vmax=limit)
+    if column < layout.columns - 1:
+        return
+    # One bar at the right end speaks for every error, for they share its scale.
+    axes = figure.add_axes((box[0] + box[2] + layout.x(0.12), box[1], layout.x(0.11), box[3]))
+    bar = figure.colorbar(drawn, cax=axes)
+    bar.outline.set_visible(False)
+    axes.tick_params(colors=_MUTED, labelsize=8, length=2)
+    axes.set_ylabel("|error|, % of maximum", color=_MUTED, fontsize=8)
+
+
+def _draw_mask(figure: Figure, layout: _Layout, comparison: Comparison) -> None:
+    """The sampling mask in the place that has no error: under the reference, or first where there is none."""
+    axes = _axes(figure, layout.box(layout.rows - 1, 0))
+    mask, receipt = comparison.mask, comparison.receipt
+    pattern = mask.pattern if isinstance(mask, PatternMask) else mask.lines[None, :]
+    axes.imshow(pattern, cmap=_IMAGE_MAP, vmin=0.0, vmax=1.15, interpolation="nearest", aspect="auto")
+    if layout.rows == 1:
+        _heading(figure, layout, 0, "Sampling")
+    count = (
+        f"{receipt['num_samples']} samples"
+        if isinstance(mask, PatternMask)
+        else f"{receipt['num_lines']} of {receipt['support_width']} columns"
+    )
+    _caption(figure, layout, 0, "Sampled k-space", f"{count}, R = {receipt['realised_acceleration']:.2f}")
+
+
+def _measured(row: dict[str, Any]) -> tuple[str, str]:
+    seconds = f"{row['seconds']:.2f} s" if row["seconds"] >= 0.01 else "< 0.01 s"
+    if row["nmse"] is None:
+        return "no reference", seconds
+    psnr = "infinite" if row["psnr"] is None else f"{row['psnr']:.2f} dB"
+    return f"PSNR {psnr}    SSIM {row['ssim']:.3f}", f"NMSE {row['nmse']:.4f}    {seconds}"
+
+
+def _caption(figure: Figure, layout: _Layout, column: int, first: str, second: str) -> None:
+    left, bottom, width, _ = layout.box(layout.rows - 1, column)
+    under = (1 - bottom) * layout.size[1] + 0.08
+    figure.text(left + width / 2, layout.y(under), first, color=_TEXT, fontsize=9.5, ha="center", va="top")
+    figure.text(left + width / 2, layout.y(under + 0.2), second, color=_MUTED, fontsize=8.5, ha="center", va="top")
+
+
+def _draw_header(figure: Figure, layout: _Layout, comparison: Comparison, index: int) -> None:
+    count = int(next(iter(comparison.reconstructions.values())).image.shape[0])
+    which = f", slice {index} (0 to {count - 1})" if count > 1 else ""
+    left = layout.x(layout.margin)
+    room = layout.size[0] - 2 * layout.margin
+    title = textwrap.shorten(comparison.file + which, 10_000)
+    if len(title) > room * 8:  # characters of the title's size in an inch
+        title = "…" + title[-int(room * 8) :]
+    figure.text(left, layout.y(0.2), title, color=_TEXT, fontsize=14, fontweight="bold", va="top")
+    caption = mask_caption(comparison.receipt)
+    caption = caption[:1].upper() + caption[1:]
+    figure.text(left, layout.y(0.49), caption, color=_MUTED, fontsize=9.5, va="top")
+
+
+def _scales(comparison: Comparison, panels: _Panels) -> str:
+    """The scales of the picture in words."""
+    if comparison.target is None:
+        return f"Gray: 0 to {panels.window:.3g}, the same for all. No reference: no error, no metrics."
+    white = 100 * panels.window / (float(comparison.target.max()) or 1.0)
+    return (
+        f"Gray: 0 to {white:.0f} % of the reference's maximum; error: absolute, 0 to {panels.error_limit:g} %; the "
+        f"same for all. Metrics over the whole scan. Reference: {comparison.target_source}."
+    )
+
+
+def _row_of(comparison: Comparison, method: str) -> dict[str, Any]:
+    return next(row for row in comparison.rows if row["method"] == method)
+
+
+def _png(figure: Figure) -> bytes:
+    """Encode with a palette, coarser or with fewer dots an inch until it is small enough; the last attempt stands."""
+    from PIL import Image
+
+    content = b""
+    for shrink in _SHRINK:
+        raw = io.BytesIO()
+        figure.savefig(raw, format="png", dpi=figure.dpi * shrink, facecolor=figure.get_facecolor())
+        with Image.open(raw) as picture:
+            colours = picture.convert("RGB")
+        for levels in _PALETTES:
+            # No dithering: it would paint a noise that is in no image.
+            indexed = colours.quantize(palette=_palette(*levels), dither=Image.Dither.NONE)
+            packed = io.BytesIO()
+            indexed.save(packed, format="png", optimize=True)
+            content = packed.getvalue()
+            if len(content) <= MAX_BYTES:
+                return content
+    return content
+
+
+def _palette(grays: int, errors: int) -> Any:
+    """A palette image: grays, the colours of the error, and the shades between the background and each text colour."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+    from PIL import Image
+
+    colours = [(level,) * 3 for level in np.linspace(0, 1, grays)]
+    colours += [tuple(colour[:3]) for colour in colormaps[_ERROR_MAP](np.linspace(0, 1, errors))]
+    dark = np.array(to_rgb(_BACKGROUND))
+    for ink in (_TEXT, _MUTED, _ACCENT, _EDGE):
+        colours += [tuple(dark + share * (np.array(to_rgb(ink)) - dark)) for share in np.linspace(0, 1, 10)]
+    flat = [round(255 * float(value)) for colour in colours for value in colour]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(flat + flat[:3] * (256 - len(colours)))
+    return palette

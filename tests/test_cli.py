@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import mri_recon as mr
+from mri_recon.cli import COMMAND_GROUP, build_app, options_by_method, parse_option
+from mri_recon.errors import ConfigError, MethodError
+from mri_recon.fourier import fft2c
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
+
+
+def fails(*arguments: object) -> str:
+    """Run, expect the exit status of an expected error, and give its one line."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mri-recon: error: ")
+    assert result.stdout == ""
+    return line
+
+
+def _kspace(*shape: int) -> np.ndarray[Any, Any]:
+    slices, coils, h, w = shape
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
+    disc = (y**2 + x**2 < 0.7) * np.exp(1j * x)
+    maps = np.stack([np.exp(-((y - a) ** 2) - (x - b) ** 2) for a, b in rng.uniform(-1, 1, (coils, 2))])
+    images = disc * maps * np.linspace(1, 2, slices)[:, None, None, None]
+    images = images + 0.02 * rng.normal(size=images.shape)
+    return fft2c(torch.from_numpy(images)).numpy().astype(np.complex64)
+
+
+@pytest.fixture
+def scan_file(tmp_path: Path) -> Path:
+    """Fully sampled: 3 slices, 1 coil, 21 x 34."""
+    path = tmp_path / "scan.npy"
+    np.save(path, _kspace(3, 1, 21, 34)[:, 0])
+    return path
+
+
+@pytest.fixture
+def coils_file(tmp_path: Path) -> Path:
+    path = tmp_path / "coils.npy"
+    np.save(path, _kspace(2, 3, 25, 30))
+    return path
+
+
+@pytest.fixture
+def undersampled_file(tmp_path: Path) -> Path:
+    """A fastMRI test file: masked k-space and its mask, no reference."""
+    mask = mr.random_mask(30, 3, num_low_frequencies=6, seed=4)
+    path = tmp_path / "test.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"] = _kspace(2, 3, 25, 30) * mask.lines
+        file["mask"] = mask.lines
+    return path
+
+
+def test_info(scan_file: Path) -> None:
+    result = run("info", scan_file)
+    assert result.exit_code == 0, result.output
+    output = " ".join(result.stdout.split())
+    assert "3 slices x 1 coils x 21 readout x 34 phase" in output
+    assert "34 of 34 columns" in output
+    assert "realised acceleration 1.00" in output
+    assert re.search(r"noise sigma [0-9.]+ from \d+ samples", output)
+    assert "median of |part| / 0.6745" in output
+    assert "assumed" in output
+
+
+def test_info_of_an_undersampled_scan(undersampled_file: Path) -> None:
+    output = " ".join(run("info", undersampled_file).stdout.split())
+    assert "10 of 30 columns, by the file's own mask" in output
+    assert "realised acceleration 3.00" in output
+
+
+def test_axes_can_be_given(scan_file: Path) -> None:
+    output = " ".join(run("info", scan_file, "--axes", "coil readout phase").stdout.split())
+    assert "1 slices x 3 coils x 21 readout x 34 phase" in output
+    assert "assumed" not in output
+
+
+@pytest.mark.parametrize("method", ["zero-filled", "cs-wavelet"])
+def test_the_command_writes_the_array_of_the_python_call(method: str, coils_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.h5"
+    options = {"max_iters": 7} if method == "cs-wavelet" else {}
+    extra = [part for key, value in options.items() for part in ("--option", f"{key}={value}")]
+    arguments = ["--method", method, "--acceleration", 2, "--num-low-frequencies", 6, "--seed", 3, *extra]
+    result = run("reconstruct", coils_file, *arguments, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{out}: {method}, 2 x 25 x 30 (slice x h x w), ")
+    scan = mr.load(coils_file)
+    mask = mr.random_mask(scan.width, 2, num_low_frequencies=6, seed=3)
+    expected = mr.reconstruct(mr.undersample(scan.kspace, mask), mask, method=method, **options)
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["reconstruction"][()], expected.magnitude.numpy())
+
+
+def test_another_seed_gives_another_image(scan_file: Path, tmp_path: Path) -> None:
+    images = []
+    for seed in (0, 1):
+        out = tmp_path / f"{seed}.h5"
+        arguments = ["--method", "zero-filled", "--acceleration", 4, "--seed", seed, "-o", out]
+        assert run("reconstruct", scan_file, *arguments).exit_code == 0
+        with h5py.File(out) as file:
+            images.append(file["reconstruction"][()])
+    assert not np.allclose(images[0], images[1])
+
+
+def test_one_slice_is_that_of_the_whole(scan_file: Path, tmp_path: Path) -> None:
+    arguments = ["--method", "zero-filled", "--acceleration", 4]
+    run("reconstruct", scan_file, *arguments, "-o", tmp_path / "all.h5")
+    assert run("reconstruct", scan_file, *arguments, "--slice", 1, "-o", tmp_path / "one.h5").exit_code == 0
+    with h5py.File(tmp_path / "all.h5") as whole, h5py.File(tmp_path / "one.h5") as one:
+        assert one["reconstruction"].shape == (1, 21, 34)
+        np.testing.assert_allclose(one["reconstruction"][0], whole["reconstruction"][1], rtol=1e-5)
+
+
+def test_the_files_own_mask_is_used(undersampled_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.h5"
+    result = run("reconstruct", undersampled_file, "--method", "zero-filled", "-o", out)
+    assert result.exit_code == 0, result.output
+    with h5py.File(out) as file:
+        assert file["reconstruction"].shape[0] == 2
+
+
+def test_a_mask_file_and_a_kind(scan_file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.arange(34) % 2 == 1)
+    result = run("compare", scan_file, "--mask", tmp_path / "mask.npy", "--methods", "zero-filled")
+    assert result.exit_code == 0, result.output
+    assert "17 of 34" in result.stdout
+    result = run("compare", scan_file, "--acceleration", 4, "--mask-kind", "equispaced", "--methods", "zero-filled")
+    assert "equispaced columns" in result.stdout
+
+
+def test_compare(coils_file: Path, tmp_path: Path) -> None:
+    out, figure = tmp_path / "out.json", tmp_path / "out.png"
+    methods = "zero-filled, cs-wavelet"
+    option = ["--option", "cs-wavelet.max_iters=5", "--option", "cs-wavelet.reg_weight=0.02"]
+    arguments = ["--acceleration", 2, "--center-fraction", 0.2, "--methods", methods, *option, "--slice", 0]
+    result = run("compare", coils_file, *arguments, "--json", out, "--figure", figure)
+    assert result.exit_code == 0, result.output
+    document = json.loads(out.read_text())
+    assert list(document) == ["convention", "mask", "results"]
+    assert document["mask"]["num_low_frequencies"] == 6
+    assert [row["method"] for row in document["results"]] == ["zero-filled", "cs-wavelet"]
+    assert document["results"][1]["info"]["reg_weight"] == 0.02
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "R = 2 asked, 2.00 realised" in result.stdout
+    for row in document["results"]:
+        assert re.search(rf"{row['method']} +. +{row['nmse']:.4f} +. +{row['psnr']:.2f}", result.stdout), result.stdout
+        assert row["file"] == "coils.npy"
+    assert document["convention"] in result.stdout
+
+
+def test_compare_is_the_python_call(coils_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    run("compare", coils_file, "--acceleration", 2, "--center-fraction", 0.2, "--methods", "cg-sense", "--json", out)
+    scan = mr.load(coils_file)
+    mask = mr.random_mask(scan.width, 2, center_fraction=0.2, seed=0)
+    expected = mr.compare(scan, mask, ["cg-sense"]).rows[0]
+    (row,) = json.loads(out.read_text())["results"]
+    assert {key: row[key] for key in ("nmse", "psnr", "ssim")} == {
+        key: expected[key] for key in ("nmse", "psnr", "ssim")
+    }
+
+
+def test_compare_without_a_reference(undersampled_file: Path, tmp_path: Path) -> None:
+    arguments = ["--methods", "zero-filled", "--json", tmp_path / "o.json", "--figure", tmp_path / "o.png"]
+    result = run("compare", undersampled_file, *arguments)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads((tmp_path / "o.json").read_text())["results"]
+    assert row["psnr"] is None
+
+
+def test_the_foreground_is_a_second_set_of_columns(scan_file: Path) -> None:
+    result = run("compare", scan_file, "--acceleration", 4, "--methods", "zero-filled", "--foreground")
+    assert "PSNR fg" in result.stdout
+    assert "Foreground only" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "magic", "--acceleration", 4], "one of the methods zero-filled, cg-sense, cs-wavelet, unet"),
+        (["--method", "cs-wavelet", "--acceleration", 4, "--option", "lamda=1"], "got 'lamda'"),
+        (["--method", "zero-filled"], "give --acceleration 4, or --mask FILE"),
+        (["--method", "zero-filled", "--acceleration", 0.5], "acceleration"),
+        (["--method", "zero-filled", "--acceleration", 4, "--option", "x"], "an option as KEY=VALUE, got 'x'"),
+        (["--method", "zero-filled", "--acceleration", 4, "--slice", 3], "a slice between 0 and 2, got 3"),
+        (["--method", "zero-filled", "--acceleration", 4, "--mask", "m.npy"], "one mask"),
+        (["--method", "zero-filled", "--acceleration", 4, "--device", "abacus"], "got 'abacus'"),
+        (["--method", "zero-filled", "--mask", "absent.npy"], "absent.npy"),
+        (
+            ["--method", "zero-filled", "--acceleration", 4, "--center-fraction", 0.1, "--num-low-frequencies", 2],
+            "both",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[object], message: str, scan_file: Path, tmp_path: Path) -> None:
+    assert message in fails("reconstruct", scan_file, *arguments, "-o", tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_files_that_are_not_there(scan_file: Path, tmp_path: Path) -> None:
+    assert "absent.h5" in fails("info", tmp_path / "absent.h5")
+    arguments = ["--method", "zero-filled", "--acceleration", 4]
+    assert "folder that exists" in fails("reconstruct", scan_file, *arguments, "-o", tmp_path / "absent" / "out.h5")
+    assert "got the folder" in fails("reconstruct", scan_file, *arguments, "-o", tmp_path)
+    assert "folder that exists" in fails(
+        "compare", scan_file, "--acceleration", 4, "--json", tmp_path / "absent" / "o.json"
+    )
+    garbage = tmp_path / "garbage.h5"
+    garbage.write_bytes(b"garbage")
+    assert "garbage.h5" in fails("info", garbage)
+
+
+def test_compare_finds_mistakes_before_it_works(scan_file: Path) -> None:
+    base = ["compare", scan_file, "--acceleration", 4]
+    assert "at least one method" in fails(*base, "--methods", ",")
+    assert "METHOD.KEY=VALUE" in fails(*base, "--option", "reg_weight=1")
+    assert "add it to --methods" in fails(*base, "--methods", "zero-filled", "--option", "cs-wavelet.reg_weight=1")
+    assert "a slice between 0 and 2, got 9" in fails(*base, "--methods", "zero-filled", "--slice", 9)
+
+
+def test_help_has_examples() -> None:
+    for verb in ("info", "reconstruct", "compare", "train", "evaluate"):
+        result = run(verb, "--help")
+        assert result.exit_code == 0
+        assert f"mri-recon {verb} " in result.stdout
+
+
+def test_a_value_is_read_as_what_it_looks_like() -> None:
+    assert parse_option("reg_weight=1e-3") == ("reg_weight", 0.001)
+    assert parse_option("reg-weight=auto") == ("reg_weight", "auto")
+    assert parse_option("levels=3") == ("levels", 3)
+    assert parse_option("x=None") == ("x", None)
+    assert parse_option("path=a=b") == ("path", "a=b")
+    assert options_by_method(["a.x=1", "a.y=2.5", "b.x=q.r"], ["a", "b"]) == {
+        "a": {"x": 1, "y": 2.5},
+        "b": {"x": "q.r"},
+    }
+    for wrong in ("x", "=1"):
+        with pytest.raises(ConfigError, match="KEY=VALUE"):
+            parse_option(wrong)
+    with pytest.raises(MethodError, match="got one of 'c'"):
+        options_by_method(["c.x=1"], ["a", "b"])
+
+
+PLUG_IN = """
+import typer
+from mri_recon.errors import DataError
+
+app = typer.Typer()
+
+@app.command()
+def hello(name: str) -> None:
+    typer.echo(f"hello {name}")
+
+@app.command()
+def bye() -> None:
+    typer.echo("bye")
+
+def fail() -> None:
+    raise DataError("expected more,\\n got less: do something")
+
+def full() -> None:
+    raise OSError(28, "No space left on device", "out.h5")
+
+number = 7
+"""
+
+
+@pytest.fixture
+def plug_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "fake_verbs.py").write_text(PLUG_IN)
+    (tmp_path / "broken_verbs.py").write_text("raise RuntimeError('out of order')")
+    information = tmp_path / "fake_verbs-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-verbs\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(
+        f"[{COMMAND_GROUP}]\ngreet = fake_verbs:app\nfail = fake_verbs:fail\nfull = fake_verbs:full\n"
+        "broken = broken_verbs:x\ninfo = fake_verbs:fail\nseven = fake_verbs:number\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("fake_verbs", "broken_verbs"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.usefixtures("plug_in")
+def test_verbs_of_another_package(capsys: pytest.CaptureFixture[str], scan_file: Path) -> None:
+    assert run("greet", "hello", "you").stdout == "hello you\n"
+    result = run("fail")
+    assert result.exit_code == 2
+    assert result.stderr == "mri-recon: error: expected more, got less: do something\n"
+    result = run("full")
+    assert result.exit_code == 2
+    assert result.stderr == "mri-recon: error: No space left on device: out.h5\n"
+    capsys.readouterr()
+    build_app()
+    warnings = capsys.readouterr().err
+    assert "warning: verb 'broken' of broken_verbs:x is left out" in warnings
+    assert "(RuntimeError: out of order)" in warnings
+    assert "warning: verb 'info' of fake_verbs:fail is ignored: the name is taken" in warnings
+    assert "warning: verb 'seven'" in warnings
+    assert "readout x 34 phase" in " ".join(run("info", scan_file).stdout.split())
+
+
+def test_a_real_process(scan_file: Path, tmp_path: Path) -> None:
+    """The installed program: an error has no traceback, and a result is the one of the process that runs the tests."""
+    program = Path(sys.executable).with_name("mri-recon")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(program), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+    wrong = start("info", tmp_path / "absent.npy")
+    assert wrong.returncode == 2
+    assert wrong.stdout == ""
+    assert wrong.stderr.splitlines()[-1].startswith("mri-recon: error: ")
+    assert "Traceback" not in wrong.stderr
+    right = start("reconstruct", scan_file, "--method", "zero-filled", "--acceleration", 4, "-o", tmp_path / "out.h5")
+    assert right.returncode == 0, right.stderr
+    scan = mr.load(scan_file)
+    mask = mr.random_mask(scan.width, 4)
+    expected = mr.reconstruct(mr.undersample(scan.kspace, mask), mask, method="zero-filled").magnitude
+    with h5py.File(tmp_path / "out.h5") as file:
+        np.testing.assert_allclose(file["reconstruction"][()], expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_importing_is_light() -> None:
+    """The library loads neither the picture room, nor the service's framework, nor the command line."""
+    heavy = "matplotlib fastapi uvicorn typer rich pooch nibabel pydantic safetensors"
+    program = f"import sys, mri_recon; print([name for name in {heavy.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
