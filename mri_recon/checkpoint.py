@@ -122,7 +122,8 @@ def save_checkpoint(
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    payload = save_tensors(tensors, metadata={"format": "pt", "name": card.name})
+    # One entry of metadata only: safetensors writes several in random order, and equal weights should be equal bytes.
+    payload = save_tensors(tensors, metadata={"name": card.name})
     full = card.model_copy(update={"sha256": hashlib.sha256(payload).hexdigest()})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, payload)

@@ -42,7 +42,9 @@ def evaluate(
         str, typer.Option(help="Names, separated by commas, simplest first")
     ] = "zero-filled,cs-wavelet,unet",
     seeds: Annotated[str, typer.Option(help="Seeds of the masks, separated by commas")] = "0",
-    center_fraction: Annotated[float | None, typer.Option(help="Of the masks [0.08 below 6x, else 0.04]")] = None,
+    center_fraction: Annotated[
+        float | None, typer.Option(help="Of the masks; by default 0.08 below 6x, else 0.04")
+    ] = None,
     num_low_frequencies: Annotated[int | None, typer.Option(help="The same as a number of columns")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Of one method: METHOD.KEY=VALUE")] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Measure again with the background masked")] = False,
@@ -56,9 +58,9 @@ def evaluate(
     ] = None,
     log: Annotated[
         Path | None,
-        typer.Option(help="Where a run on the test split leaves a line [docs/test-runs.log of the checkout]"),
+        typer.Option(help="Where a run on the test split leaves a line; by default docs/test-runs.log of the checkout"),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute, e.g. cpu or cuda [cpu]")] = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")] = None,
 ) -> None:
     """Methods on every registered raw scan of a split: a table a scan and means; fails where a scan is missing.
 

@@ -107,6 +107,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
         num_workers=config.data.workers,
         pin_memory=device.type == "cuda",
         prefetch_factor=16 if config.data.workers else None,
+        generator=torch.Generator().manual_seed(config.run.seed),  # else starting the loader moves the global one
     )
     started, losses = time.monotonic(), list[float]()
     with _progress() as progress:
