@@ -50,12 +50,12 @@ MaskOption = Annotated[
 ]
 AccelerationOption = Annotated[float | None, typer.Option(help="Draw a mask with this many times fewer columns")]
 CenterOption = Annotated[
-    float | None, typer.Option(help="Fraction of columns kept at the centre [0.08 below 6x, else 0.04]")
+    float | None, typer.Option(help="Fraction of columns kept at the centre; by default 0.08 below 6x, else 0.04")
 ]
 LowOption = Annotated[int | None, typer.Option(help="The same as a number of columns")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the drawn mask")]
 KindOption = Annotated[str, typer.Option(help="Kind of the drawn mask: random or equispaced")]
-DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, e.g. cpu or cuda [cpu]")]
+DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")]
 
 
 class CommandGroup(TyperGroup):
@@ -157,7 +157,7 @@ def compare(
     json: Annotated[Path | None, typer.Option("--json", help="Write the results here", metavar="OUT.json")] = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw the picture here", metavar="OUT.png")] = None,
     slice_index: Annotated[
-        int | None, typer.Option("--slice", help="Slice of the picture, from 0 [the middle]")
+        int | None, typer.Option("--slice", help="Slice of the picture, from 0; by default the middle one")
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="Of one method: METHOD.KEY=VALUE, e.g. cs-wavelet.reg_weight=0.01")
@@ -199,7 +199,7 @@ def compare(
     comparison = run(scan, chosen, names, device=device, options=options, file=file.name, foreground=foreground)
     print_results(
         comparison.rows,
-        title=f"{comparison.file}: {mask_caption(comparison.receipt)}",
+        title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
         notes=[convention(comparison.target_source, foreground=foreground)],
     )
     if json is not None:
@@ -312,7 +312,7 @@ def print_results(rows: Sequence[dict[str, Any]], *, title: str, notes: Sequence
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=120)  # a file has no width; a narrow default would break the lines
+        console = Console(width=160)  # a file has no width; a narrow default would break the lines
     console.print(title, style="bold", highlight=False, soft_wrap=True)
     table = Table()
     for name in ["file", "R", "seed"] if with_file else []:

@@ -45,13 +45,15 @@ class Comparison:
     Attributes:
         file: name of the scan.
         receipt: the mask, JSON-able.
-        target_source: where the reference comes from, or "none".
+        target_source: where the reference comes from, or "none"; and that the k-space is simulated, where it is.
         rows: one a method: `file`, `acceleration` (requested; null for a mask from a file), `seed`, `method`, `nmse`,
             `psnr`, `ssim` (null without a reference), `seconds`, `info`; `foreground` with the same metrics on the
             object alone where that was asked for.
         mask: what was sampled.
         target: reference magnitudes `(slice, h, w)` or None.
+        recon_size: height and width that the header asks for.
         reconstructions: method to its result, at full size.
+        simulated: the k-space was made from images; every number from it says so.
     """
 
     file: str
@@ -62,6 +64,7 @@ class Comparison:
     target: Tensor | None
     recon_size: tuple[int, int]
     reconstructions: dict[str, Reconstruction] = field(default_factory=dict)
+    simulated: bool = False
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -121,6 +124,7 @@ def compare(
     check_methods(names, chosen)
     mask = as_mask(mask, tuple(scan.kspace.shape))
     receipt = jsonable(mask.receipt())
+    simulated = bool(scan.meta.get("simulated", False))
     name_of_scan = scan_name(scan) if file is None else file
     shared = {
         "file": name_of_scan,
@@ -136,12 +140,13 @@ def compare(
     return Comparison(
         file=name_of_scan,
         receipt=receipt,
-        target_source=scan.target_source,
+        target_source=f"{scan.target_source}, SIMULATED k-space" if simulated else scan.target_source,
         rows=rows,
         mask=mask,
         target=scan.target,
         recon_size=scan.recon_size,
         reconstructions=reconstructions,
+        simulated=simulated,
     )
 
 

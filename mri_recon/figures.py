@@ -290,7 +290,7 @@ def _draw_header(figure: Figure, layout: _Layout, comparison: Comparison, index:
     which = f", slice {index} (0 to {count - 1})" if count > 1 else ""
     left = layout.x(layout.margin)
     room = layout.size[0] - 2 * layout.margin
-    title = textwrap.shorten(comparison.file + which, 10_000)
+    title = comparison.file + (" (simulated)" if comparison.simulated else "") + which
     if len(title) > room * 8:  # characters of the title's size in an inch
         title = "…" + title[-int(room * 8) :]
     figure.text(left, layout.y(0.2), title, color=_TEXT, fontsize=14, fontweight="bold", va="top")

@@ -65,7 +65,7 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
         ("reconstruction size", f"{scan.recon_size[0]} x {scan.recon_size[1]}"),
         ("acquired support", f"{int(scan.support.sum())} of {phase} columns{_support_range(scan)}"),
         *_sampling(scan),
-        ("reference", scan.target_source),
+        ("reference", scan.target_source + (", SIMULATED k-space" if scan.meta.get("simulated") else "")),
         ("noise", _noise(scan)),
     ]
     if scan.meta.get("note"):

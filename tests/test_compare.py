@@ -126,6 +126,15 @@ def test_no_reference_no_metrics() -> None:
     assert "foreground" not in row
 
 
+def test_simulated_numbers_say_so(tmp_path: Path) -> None:
+    scan = make_scan(1, 1, 17, 22)
+    simulated = replace(scan, meta={**scan.meta, "simulated": True})
+    mask = random_mask(22, 2, num_low_frequencies=4)
+    assert "SIMULATED k-space" in compare(simulated, mask, ["zero-filled"]).document()["convention"]
+    assert "SIMULATED" not in compare(scan, mask, ["zero-filled"]).document()["convention"]
+    assert "SIMULATED k-space" in dict(summarize(simulated))["reference"]
+
+
 def test_foreground_is_a_second_column() -> None:
     scan = make_scan(2, 1, 21, 20)
     row = compare(scan, random_mask(20, 2, num_low_frequencies=4), ["zero-filled"], foreground=True).rows[0]

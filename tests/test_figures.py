@@ -126,6 +126,13 @@ def test_a_two_dimensional_mask_is_drawn() -> None:
     assert f"2-D pattern, {pattern.sum()} samples" in "\n".join(text.get_text() for text in figure.texts)
 
 
+def test_a_simulated_scan_says_so() -> None:
+    scan = _scan(1, 1, 17, 22)
+    simulated = replace(scan, meta={**scan.meta, "simulated": True})
+    comparison = compare(simulated, random_mask(22, 2, num_low_frequencies=4), METHODS)
+    assert _texts(comparison)[0] == "discs.npy (simulated)"
+
+
 def test_a_long_name_is_cut_at_its_start() -> None:
     comparison = replace(_comparison(1, 1, 17, 22), file="x" * 300 + "end.h5")
     title = _texts(comparison)[0]

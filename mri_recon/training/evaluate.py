@@ -175,7 +175,6 @@ def evaluate_scans(
                 f"{source.name}: expected a scan with a reference, got none: register it as not fully sampled"
             )
         result.persons[source.name] = source.person
-        result.target_source = scan.target_source
         for acceleration in accelerations:
             for seed in seeds:
                 report(f"{source.name}, R = {acceleration:g}, seed {seed}")
@@ -189,6 +188,7 @@ def evaluate_scans(
                 comparison = compare(
                     scan, mask, methods, device=device, options=options, file=source.name, foreground=foreground
                 )
+                result.target_source = comparison.target_source
                 result.rows.extend(comparison.rows)
                 result.receipts.append({"file": source.name, **comparison.receipt})
     if not result.rows:

@@ -73,7 +73,7 @@ def simulated_scan(file: registry.RegisteredFile, *, num_coils: int = NUM_COILS)
     return Scan(
         kspace=full,
         target=rss(ifft2c(full)),
-        target_source="rss of the full simulated k-space",
+        target_source="rss of the full k-space",
         mask=None,
         support=np.ones(shape[1], dtype=bool),
         recon_size=shape,

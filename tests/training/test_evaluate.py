@@ -29,6 +29,7 @@ from mri_recon.training.evaluate import (
     raw_sources,
     results_document,
 )
+from mri_recon.training.simulated import simulated_sources
 
 METHODS = ["zero-filled", "cg-sense"]
 
@@ -321,3 +322,23 @@ def test_every_raw_scan_of_the_registry_is_read(real_data: Path) -> None:
 def test_the_prospective_scan_is_known_to_have_no_truth(real_data: Path) -> None:
     left_out = [source.name for source in raw_sources("test") if not source.has_truth]
     assert left_out == ["raw/brain-8ch-undersampled/cartesian_ksp.npy"]
+
+
+def test_simulated_scans_are_of_the_splits_persons(real_data: Path) -> None:
+    sources = simulated_sources("test")
+    assert {source.person for source in sources} == {file.person for file in registry.files(split="test", kind="image")}
+    scan = sources[0].load()
+    assert scan.num_coils == 8
+    assert scan.fully_sampled
+    assert scan.target is not None
+    assert torch.equal(scan.kspace, sources[0].load().kspace), "the same file gives the same scan"
+    assert not torch.equal(scan.kspace[0], sources[1].load().kspace[0])
+    evaluation = evaluate_scans(sources[:1], split="test", kind="simulated", accelerations=[4], methods=["zero-filled"])
+    assert evaluation.rows[0]["file"].startswith("simulated 8 coils: images/")
+    assert "SIMULATED" in evaluation.convention
+
+
+def test_a_split_without_images_has_nothing_to_simulate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "files", lambda **_: [])
+    with pytest.raises(DataError, match="leave --simulated out"):
+        simulated_sources("test")
