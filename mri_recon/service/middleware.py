@@ -1,0 +1,103 @@
+"""What every request gets: an id, safe headers, a line in the log, and an answer whatever fails."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+import anyio
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.service.problems import Problem, respond
+
+__all__ = ["RequestContext"]
+
+log = logging.getLogger("mri_recon.service")
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_DRAIN_BYTES = 8 << 20
+_DRAIN_SECONDS = 1.0
+
+
+class RequestContext:
+    """The outermost layer.
+
+    The request id is the client's `X-Request-Id` where that is plain, else a new one; it is in the answer, in every
+    problem document and in the log. The log has no query string, no file name and no field.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        body = _Body(receive, waits_for_continue="expect" in headers)
+        start = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                added = MutableHeaders(scope=message)
+                added["X-Request-Id"] = request_id
+                added["X-Research-Only"] = RESEARCH_ONLY
+                added["X-Content-Type-Options"] = "nosniff"
+                added.setdefault("Cache-Control", "no-store")
+                if status >= 400:
+                    await body.drain()
+            await send(message)
+
+        try:
+            await self.app(scope, body.receive, send_with_headers)
+        except Exception:
+            # The traceback is for the operator; the client gets the id to ask for.
+            log.exception("request %s failed", request_id)
+            if status:
+                raise
+            problem = Problem("internal-error", f"something unexpected failed; the log has it under {request_id}")
+            await respond(problem, request_id)(scope, body.receive, send_with_headers)
+        finally:
+            elapsed = 1000 * (time.perf_counter() - start)
+            log.info("%s %s %d %.1f ms %s", scope["method"], _route(scope), status, elapsed, request_id)
+
+
+class _Body:
+    """The request body, of which an error response first reads a bounded rest.
+
+    A connection that is closed on unread data is reset, and the client would see that instead of the answer.
+    """
+
+    def __init__(self, receive: Receive, *, waits_for_continue: bool) -> None:
+        self._receive = receive
+        self._finished = False
+        self._started = not waits_for_continue
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._started = True
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._finished = True
+        return message
+
+    async def drain(self) -> None:
+        seen = 0
+        with anyio.move_on_after(_DRAIN_SECONDS):
+            while self._started and not self._finished and seen < _DRAIN_BYTES:
+                seen += len((await self.receive()).get("body", b""))
+
+
+def _route(scope: Scope) -> str:
+    """The pattern that matched, e.g. `/v1/models`, and not what the client wrote."""
+    return str(getattr(scope.get("route"), "path", "(no route)"))

@@ -1,0 +1,79 @@
+"""The parts of the OpenAPI document that FastAPI cannot read off a signature: bodies that are parsed as they stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from mri_recon.service.problems import MEDIA_TYPE, PROBLEMS
+from mri_recon.service.schemas import ProblemDocument
+from mri_recon.service.uploads import MULTIPART, OCTETS, RAW_TYPES
+
+__all__ = ["answer_headers", "problem_responses", "upload_request"]
+
+_FILE = {"type": "string", "contentMediaType": OCTETS, "format": "binary"}
+
+
+def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
+    """Body and query parameters of a route that takes a scan: a form, or a raw file with the fields beside it."""
+    schema = fields.model_json_schema()
+    properties: dict[str, Any] = {
+        "file": {**_FILE, "description": "The scan: fastMRI HDF5, .npy, .npz or MATLAB v5 .mat."},
+        **schema["properties"],
+    }
+    properties["mask"] = {
+        "description": schema["properties"]["mask"]["description"],
+        "anyOf": [_FILE, {"type": "string", "enum": ["file"]}],
+    }
+    form = {
+        "type": "object",
+        "properties": properties,
+        "required": ["file", *schema.get("required", [])],
+        "additionalProperties": {"type": "string"},
+    }
+    raw = {"schema": _FILE}
+    query = [
+        {"name": name, "in": "query", "required": False, "schema": one, "description": one.get("description", "")}
+        for name, one in schema["properties"].items()
+    ]
+    filename = {
+        "name": "filename",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": f"With {OCTETS}: a name whose suffix tells the format.",
+    }
+    return {
+        "parameters": [*query, filename],
+        "requestBody": {
+            "required": True,
+            "content": {MULTIPART: {"schema": form}, **dict.fromkeys([*RAW_TYPES, OCTETS], raw)},
+        },
+    }
+
+
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Responses of a route for the codes that it may answer with."""
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    return {
+        status: {
+            "description": "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in found),
+            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status, found in sorted(by_status.items())
+    }
+
+
+def answer_headers(*names: str) -> dict[str, Any]:
+    """Headers of an answer by name."""
+    return {name: {"schema": {"type": "string"}, "description": _HEADERS[name]} for name in names}
+
+
+_HEADERS = {
+    "X-Mask-Receipt": "JSON: how the mask came to be, its realised acceleration, and a SHA-256 of its packed bits.",
+    "X-Reconstruction-Info": "JSON: what the method tells of itself, such as iterations, model and seconds.",
+    "X-Preview-Slice": "PNG only: which slice is shown.",
+    "X-Preview-Window": "PNG only: the magnitudes that are black and white.",
+}

@@ -1,0 +1,223 @@
+"""What goes wrong, as RFC 9457 problem details with stable codes.
+
+Every answer with a status of 400 or more is `application/problem+json`: `type` (a reference to `/problems/CODE` of the
+same service), `title`, `status`, `code`, `detail`, `request_id`, and what else a code brings, e.g. `valid`, the names
+that would have been accepted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from mri_recon.errors import (
+    CheckpointError,
+    FormatError,
+    MaskError,
+    MethodError,
+    MriReconError,
+    ShapeError,
+)
+
+__all__ = [
+    "MEDIA_TYPE",
+    "PROBLEMS",
+    "UPLOAD_CODES",
+    "Problem",
+    "ProblemKind",
+    "install",
+    "invalid_request",
+    "problem_of",
+    "respond",
+]
+
+log = logging.getLogger("mri_recon.service")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """One kind of problem.
+
+    Attributes:
+        status: HTTP status.
+        title: the same for every occurrence.
+        cure: what to do about it.
+    """
+
+    status: int
+    title: str
+    cure: str
+
+
+PROBLEMS: dict[str, ProblemKind] = {
+    "malformed-body": ProblemKind(400, "The request body cannot be read", "Send multipart/form-data or a raw file."),
+    "not-found": ProblemKind(404, "No such address", "See /docs for the addresses there are."),
+    "method-not-allowed": ProblemKind(
+        405, "The address has no such HTTP method", "Use one that the Allow header lists."
+    ),
+    "not-acceptable": ProblemKind(
+        406, "No acceptable representation", "Ask by Accept for a type that `valid` lists, or for */*."
+    ),
+    "upload-timeout": ProblemKind(408, "The upload took too long", "Send it again over a faster connection."),
+    "upload-too-large": ProblemKind(
+        413, "The request body is too large", "Send fewer slices, or raise MRI_RECON_MAX_UPLOAD_BYTES."
+    ),
+    "unsupported-media-type": ProblemKind(
+        415, "Not a supported type of file", "Send a type or a file name that `valid` lists."
+    ),
+    "invalid-request": ProblemKind(422, "A field has an impossible value", "Correct the fields that `errors` lists."),
+    "missing-file": ProblemKind(422, "The scan is missing", "Send it as the form field `file`, or as the body."),
+    "empty-file": ProblemKind(422, "A file is empty", "Check the path that was uploaded."),
+    "invalid-file": ProblemKind(
+        422, "A file cannot be read", "Send an undamaged file of a supported format with finite numbers."
+    ),
+    "invalid-kspace": ProblemKind(
+        422, "An array has the wrong rank, size or type", "Say what its axes are by the field `axes`."
+    ),
+    "missing-mask": ProblemKind(
+        422, "No sampling mask is known", "Give `acceleration`, or the mask as a file in the field `mask`."
+    ),
+    "conflicting-masks": ProblemKind(422, "Two sampling masks were asked for", "Give `mask` or `acceleration`."),
+    "invalid-mask": ProblemKind(
+        422, "The sampling mask cannot be made or does not fit", "Follow what `detail` says about the mask."
+    ),
+    "unknown-method": ProblemKind(422, "No such reconstruction method", "Take one that `valid` lists."),
+    "unknown-option": ProblemKind(422, "No such field or option", "Take one that `valid` lists."),
+    "invalid-option": ProblemKind(422, "An option has an impossible value", "Follow what `detail` says."),
+    "unknown-model": ProblemKind(422, "No such model", "Take one that `valid` lists; models go by registered name."),
+    "busy": ProblemKind(429, "Too much work is waiting", "Try again after the seconds that Retry-After gives."),
+    "internal-error": ProblemKind(
+        500, "The service failed", "Report it with the request id; the service's log has the rest."
+    ),
+    "not-ready": ProblemKind(503, "The service is not ready", "Try again after the seconds that Retry-After gives."),
+    "method-unavailable": ProblemKind(
+        503, "The method cannot be loaded", "The operator must repair the package that registers it."
+    ),
+    "model-unavailable": ProblemKind(503, "The model's weights cannot be used", "The operator must reinstall them."),
+    "timed-out": ProblemKind(
+        503, "The reconstruction took too long", "Send fewer slices, or raise MRI_RECON_TIMEOUT_SECONDS."
+    ),
+    "storage-full": ProblemKind(507, "The upload cannot be stored", "The operator must free space for uploads."),
+}
+"""Every code, stable once released."""
+
+UPLOAD_CODES = tuple(
+    code for code in PROBLEMS if code not in {"not-found", "method-not-allowed", "not-acceptable", "not-ready"}
+)
+"""Codes that a route which takes a scan may answer with, besides the one of its `Accept`."""
+
+_BY_STATUS = {404: "not-found", 405: "method-not-allowed", 406: "not-acceptable", 413: "upload-too-large"}
+_BY_STATUS |= {400: "malformed-body", 415: "unsupported-media-type", 422: "invalid-request", 429: "busy"}
+_BY_ERROR: dict[type[MriReconError], str] = {
+    FormatError: "invalid-file",
+    ShapeError: "invalid-kspace",
+    MaskError: "invalid-mask",
+    MethodError: "invalid-option",
+}
+
+
+class Problem(Exception):
+    """A problem of a known kind, to be raised anywhere under a route.
+
+    Attributes:
+        code: a key of `PROBLEMS`.
+        detail: what was expected, what came, what to do.
+        headers: further response headers.
+        extensions: further members of the document.
+    """
+
+    def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **extensions: Any) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.kind = PROBLEMS[code]
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extensions = extensions
+
+    def document(self, request_id: str) -> dict[str, Any]:
+        """The members of the problem document."""
+        return {
+            "type": f"/problems/{self.code}",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": request_id,
+            **self.extensions,
+        }
+
+
+def respond(problem: Problem, request_id: str) -> JSONResponse:
+    """The HTTP response of a problem."""
+    return JSONResponse(
+        problem.document(request_id),
+        status_code=problem.kind.status,
+        headers=problem.headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def problem_of(error: MriReconError) -> Problem:
+    """The problem that an error of the library is.
+
+    What a request can cause goes by its own message, which says what to do; the rest is the operator's, and is logged.
+    """
+    for kind, code in _BY_ERROR.items():
+        if isinstance(error, kind):
+            return Problem(code, str(error))
+    log.error("%s: %s", type(error).__name__, error)
+    if isinstance(error, CheckpointError):
+        return Problem("model-unavailable", "the model's weights cannot be used: see the service's log")
+    return Problem("internal-error", "this is no fault of the request: see the service's log")
+
+
+def invalid_request(
+    error: ValidationError | RequestValidationError, *, valid: Mapping[str, Any] | None = None
+) -> Problem:
+    """The problem that a failed validation is, one entry in `errors` for each field; no value is echoed."""
+    errors = [
+        {"field": ".".join(str(part) for part in one["loc"]) or "(request)", "message": _plain(one["msg"])}
+        for one in error.errors()
+    ]
+    detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
+    return Problem("invalid-request", detail, errors=errors, **(valid or {}))
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem document; what is unexpected is left to the middleware."""
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> JSONResponse:
+        return respond(error, request.state.request_id)
+
+    @app.exception_handler(MriReconError)
+    async def _library(request: Request, error: MriReconError) -> JSONResponse:
+        return respond(problem_of(error), request.state.request_id)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        return respond(invalid_request(error), request.state.request_id)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        code = _BY_STATUS.get(error.status_code, "internal-error" if error.status_code >= 500 else "malformed-body")
+        detail = {
+            "not-found": "nothing is at this address: see /docs for the addresses there are",
+            "method-not-allowed": f"this address does not take {request.method}: use one of the methods in Allow",
+        }.get(code, str(error.detail))
+        return respond(Problem(code, detail, headers=error.headers), request.state.request_id)
+
+
+def _plain(message: str) -> str:
+    """Pydantic's message without its prefix for errors that a validator raised."""
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,168 @@
+"""What requests and answers are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mri_recon.checkpoint import RESEARCH_ONLY, ModelCard
+
+__all__ = [
+    "CompareFields",
+    "ComparisonAnswer",
+    "Images",
+    "Live",
+    "MethodImages",
+    "MethodInfo",
+    "Models",
+    "ProblemDocument",
+    "ProblemInfo",
+    "Ready",
+    "ReconstructionFields",
+    "Row",
+    "ScanFields",
+]
+
+
+class ScanFields(BaseModel):
+    """Fields of every request that brings a scan: how to read it, and which mask to use."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    acceleration: float | None = Field(
+        default=None, description="Draw a mask with this many times fewer columns than were acquired.", examples=[4]
+    )
+    center_fraction: float | None = Field(
+        default=None, description="Fraction of the columns kept at the centre [0.08 below 6x, else 0.04]."
+    )
+    num_low_frequencies: int | None = Field(default=None, description="The same as a number of columns.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the drawn mask.")
+    mask_kind: Literal["random", "equispaced"] = Field(default="random", description="Kind of the drawn mask.")
+    mask: Literal["file"] | None = Field(
+        default=None,
+        description="A mask as a file (.npy, .npz, .mat, fastMRI .h5), or the text `file` for the scan's own mask. "
+        "Without mask and acceleration the scan's own is taken, where it has one.",
+    )
+    axes: str | None = Field(
+        default=None, max_length=200, description="What the file's axes are, e.g. `coil readout phase`."
+    )
+    variable: str | None = Field(default=None, max_length=200, description="Which array of a .npz or .mat file.")
+    slice: int | None = Field(default=None, ge=0, description="Slice of the picture, from 0 [the middle].")
+
+
+class ReconstructionFields(ScanFields):
+    """Fields of `POST /v1/reconstructions`; every further field is an option of the method."""
+
+    method: str = Field(max_length=100, description="Name of a method that /v1/models lists.", examples=["cs-wavelet"])
+
+
+class CompareFields(ScanFields):
+    """Fields of `POST /v1/compare`; an option of one method is a field `METHOD.OPTION`."""
+
+    methods: str = Field(
+        default="zero-filled,cs-wavelet,unet", max_length=1000, description="Names of methods, separated by commas."
+    )
+
+
+class Marked(BaseModel):
+    """An answer that carries the research-only mark."""
+
+    research_only: str = RESEARCH_ONLY
+
+
+class Row(BaseModel):
+    """What one method did: metrics are null where no reference is known; `psnr` also where nothing differs."""
+
+    file: str
+    acceleration: float | None
+    seed: int | str | None
+    method: str
+    nmse: float | None
+    psnr: float | None
+    ssim: float | None
+    seconds: float
+    info: dict[str, Any]
+
+
+Png = Annotated[str, Field(description="An 8-bit gray PNG, base64.", json_schema_extra={"contentEncoding": "base64"})]
+
+
+class MethodImages(BaseModel):
+    """Pictures of one method."""
+
+    image: Png
+    error: Png | None = Field(description="|image - reference|; null without a reference.")
+
+
+class Images(BaseModel):
+    """One slice of the reference and of each method, at one common window; errors at one common scale."""
+
+    slice: int
+    num_slices: int
+    size: tuple[int, int] = Field(description="Height and width.")
+    window: tuple[float, float] = Field(description="Magnitudes that are black and white in every image.")
+    error_window: tuple[float, float] | None = Field(description="Errors that are black and white in every error map.")
+    reference: Png | None
+    methods: dict[str, MethodImages]
+
+
+class ComparisonAnswer(Marked):
+    """Several methods on the same undersampled k-space."""
+
+    convention: str
+    mask: dict[str, Any] = Field(description="The mask's receipt.")
+    results: list[Row]
+    images: Images
+
+
+class MethodInfo(BaseModel):
+    """A registered method."""
+
+    name: str
+    summary: str
+    options: dict[str, Any] = Field(description="Options and their defaults.")
+
+
+class Models(Marked):
+    """What can be asked for."""
+
+    models: list[ModelCard] = Field(
+        description="Model cards of the shipped weights; the option `model` takes the names."
+    )
+    methods: list[MethodInfo]
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(BaseModel):
+    """Models are loaded and have run once."""
+
+    status: Literal["ready"] = "ready"
+    models: list[str]
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457 problem details; some codes bring further members, such as `valid` or `errors`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+
+
+class ProblemInfo(BaseModel):
+    """One kind of problem."""
+
+    code: str
+    status: int
+    title: str
+    cure: str

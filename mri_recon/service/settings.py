@@ -1,0 +1,66 @@
+"""Every setting of the service in one class, from the environment (`MRI_RECON_...`) or from arguments."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings", "is_loopback"]
+
+MIB = 1 << 20
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. The environment variable of `port` is `MRI_RECON_PORT`, and so on.
+
+    Raises:
+        pydantic.ValidationError: a value out of range, or an address that other machines reach without `allow_remote`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MRI_RECON_", frozen=True, extra="forbid")
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    allow_remote: bool = Field(
+        default=False,
+        description="Listen on an address that other machines reach. The service has no access control yet: put it "
+        "behind a proxy that has.",
+    )
+    max_upload_bytes: int = Field(default=2048 * MIB, gt=0, description="Largest request body, counted as it streams.")
+    max_decoded_bytes: int = Field(
+        default=4096 * MIB, gt=0, description="Largest k-space once decoded, as complex64 in memory."
+    )
+    max_concurrent_uploads: int = Field(default=32, gt=0, description="Uploads received at the same time.")
+    upload_timeout_seconds: float = Field(default=300.0, gt=0, description="Longest time a request body may take.")
+    upload_dir: Path | None = Field(
+        default=None, description="Folder for uploads while they are worked on [the system's temporary folder]."
+    )
+    worker_threads: int = Field(default=1, gt=0, description="Reconstructions that run at the same time.")
+    queue_size: int = Field(default=16, ge=0, description="Reconstructions that may wait for a worker.")
+    timeout_seconds: float = Field(
+        default=900.0, gt=0, description="Longest time from acceptance to answer, waiting included."
+    )
+    max_iters: int = Field(default=1000, gt=0, description="Most iterations that a request may ask for.")
+    device: str = Field(default="cpu", description="Where to compute, e.g. cpu or cuda.")
+
+    @model_validator(mode="after")
+    def _stay_local(self) -> Self:
+        if not self.allow_remote and not is_loopback(self.host):
+            raise ValueError(
+                f"expected a loopback address such as 127.0.0.1, got {self.host!r}: the service has no access control "
+                "yet, and anyone who reaches that address could use it; to do so all the same, behind a proxy that "
+                "checks who comes, give --allow-remote (MRI_RECON_ALLOW_REMOTE=1)"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -1,0 +1,172 @@
+"""A real server in a thread, on a free loopback port, and small scans to send to it."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+
+from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
+from mri_recon.models import Unet, UnetConfig
+from mri_recon.service.app import create_app
+from mri_recon.service.settings import Settings
+
+ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]
+
+
+@contextmanager
+def _serve(settings: Settings) -> Iterator[httpx.Client]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning", access_log=False, ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.005)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Settings], Any]:
+    """`with serve(Settings(...)) as client:`."""
+    return _serve
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a server with small limits, for the whole run."""
+    settings = Settings(max_upload_bytes=2_000_000, upload_dir=tmp_path_factory.mktemp("uploads"), max_iters=60)
+    with _serve(settings) as one:
+        yield one
+
+
+def _kspace(slices: int, coils: int, readout: int, phase: int, seed: int = 0) -> ComplexArray:
+    """k-space of smooth blobs, each coil with its own phase, and a little noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.meshgrid(np.linspace(-1, 1, readout), np.linspace(-1, 1, phase), indexing="ij")
+    image = np.zeros((slices, coils, readout, phase), np.complex128)
+    for s in range(slices):
+        for c in range(coils):
+            center = rng.uniform(-0.4, 0.4, 2)
+            blob = np.exp(-8 * ((y - center[0]) ** 2 + (x - center[1]) ** 2)) + 0.5 * (y**2 + x**2 < 0.5)
+            image[s, c] = blob * np.exp(1j * (c + x))
+    axes = (-2, -1)
+    full = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image, axes=axes), norm="ortho"), axes=axes)
+    noise = rng.standard_normal((*full.shape, 2)) @ np.array([1, 1j])
+    return np.asarray(full + 0.01 * noise, dtype=np.complex64)
+
+
+@pytest.fixture(scope="session")
+def kspace() -> Callable[..., ComplexArray]:
+    """`kspace(slices, coils, readout, phase, seed=0)`."""
+    return _kspace
+
+
+def _npy(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def npy() -> Callable[[Any], bytes]:
+    """An array as the bytes of a .npy file."""
+    return _npy
+
+
+@pytest.fixture(scope="session")
+def fastmri_file() -> Callable[..., Path]:
+    """`fastmri_file(path, kspace, mask=None)` writes the least that is a fastMRI file."""
+
+    def write(path: Path, kspace: ComplexArray, mask: Any = None) -> Path:
+        with h5py.File(path, "w") as file:
+            file["kspace"] = kspace
+            if mask is not None:
+                file["mask"] = mask
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def post(npy: Callable[[Any], bytes]) -> Callable[..., httpx.Response]:
+    """`post(client, array or bytes, accept=..., name=..., mask=..., to=..., **fields)`."""
+
+    def send(
+        client: httpx.Client,
+        content: Any,
+        *,
+        accept: str | None = "application/x-npy",
+        name: str = "scan.npy",
+        mask: tuple[str, bytes] | None = None,
+        to: str = "/v1/reconstructions",
+        options: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> httpx.Response:
+        files = {"file": (name, content if isinstance(content, bytes) else npy(content))}
+        if mask is not None:
+            files["mask"] = mask
+        data = {key: str(value) for key, value in (fields | dict(options or {})).items()}
+        return client.post(to, files=files, data=data, headers={"Accept": accept} if accept else {})
+
+    return send
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A very small untrained network in the place of the shipped weights; its name."""
+    torch.manual_seed(0)
+    config = UnetConfig(chans=2, num_pool_layers=1, channels_per_group=2)
+    card = ModelCard(
+        name="unet",
+        architecture="unet",
+        config=config.model_dump(mode="json"),
+        description="untrained, for tests",
+        envelope=Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="none"),
+        data=[],
+        training={},
+        loss_curve=[],
+    )
+    (tmp_path / "package" / "weights").mkdir(parents=True)
+    network = Unet(config)
+    torch.nn.init.normal_(network.head.weight, std=0.1)  # zero at first: the network would return its input
+    save_checkpoint(tmp_path / "package" / "weights" / "unet.safetensors", network, card)
+    monkeypatch.setattr("mri_recon.checkpoint.files", lambda package: tmp_path / "package")
+    return "unet"
+
+
+@pytest.fixture
+def problem() -> Callable[..., dict[str, Any]]:
+    """`problem(response, status, code)` checks a problem document and returns it."""
+
+    def check(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+        document: dict[str, Any] = response.json()
+        assert (response.status_code, document["code"]) == (status, code), document
+        assert response.headers["content-type"] == "application/problem+json"
+        assert document["status"] == status
+        assert document["type"] == f"/problems/{code}"
+        assert document["title"]
+        assert document["request_id"] == response.headers["x-request-id"]
+        assert "Traceback" not in response.text
+        return document
+
+    return check

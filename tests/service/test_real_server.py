@@ -1,0 +1,164 @@
+"""The server as a user starts it, with curl and with Python; and that docs/service.md says what is true."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import httpx
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import mri_recon as mr
+from mri_recon.cli import build_app
+from mri_recon.service.problems import PROBLEMS
+from mri_recon.service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "service.md"
+curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """`mri-recon serve` in a process of its own, on a free port."""
+    command = [sys.executable, "-m", "mri_recon.cli", "serve", "--port", "0"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line + process.communicate()[1]
+        assert "Research only" in line
+        yield found.group()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    kspace: Callable[..., Any],
+    npy: Callable[[Any], bytes],
+    fastmri_file: Callable[..., Path],
+) -> Path:
+    """A folder with the files that the documentation speaks of."""
+    path = tmp_path_factory.mktemp("user")
+    full = kspace(2, 3, 33, 42)
+    mask = mr.random_mask(42, 4, seed=1)
+    fastmri_file(path / "scan.h5", full)
+    fastmri_file(path / "undersampled.h5", mr.undersample(full, mask).numpy(), mask.lines)
+    (path / "kspace.npy").write_bytes(npy(full))
+    (path / "mask.npy").write_bytes(npy(mask.lines))
+    (path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
+    return path
+
+
+def _wait_until_ready(address: str) -> None:
+    deadline = time.monotonic() + 120
+    while httpx.get(f"{address}/health/ready", trust_env=False).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _curl_lines() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("curl ")]
+
+
+@curl
+@pytest.mark.parametrize("line", _curl_lines())
+def test_the_curl_lines_of_the_docs(address: str, folder: Path, line: str) -> None:
+    if line.endswith("/health/ready"):
+        _wait_until_ready(address)
+    environment = {**os.environ, "CURL_HOME": str(folder), "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run(
+        ["bash", "-c", line.replace("http://127.0.0.1:8000", address)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, (line, done.stdout, done.stderr)
+    output = line.partition(" -o ")[2]
+    content = (folder / output).read_bytes() if output else done.stdout
+    if output.endswith(".h5"):
+        with h5py.File(io.BytesIO(content)) as file:
+            assert file["reconstruction"].shape == (2, 33, 42)
+    elif output.endswith(".npy"):
+        assert np.load(io.BytesIO(content)).shape == (2, 33, 42)
+    elif output.endswith(".png"):
+        assert content.startswith(b"\x89PNG")
+    else:
+        assert isinstance(json.loads(content), dict)
+
+
+def test_service_command_line_and_python_agree(address: str, folder: Path) -> None:
+    scan = mr.load(folder / "scan.h5")
+    mask = mr.random_mask(scan.width, acceleration=4, seed=0, support=scan.support)
+    python = mr.reconstruct(mr.undersample(scan.kspace, mask), mask, method="cs-wavelet").image.numpy()
+    with (folder / "scan.h5").open("rb") as file:
+        answer = httpx.post(
+            f"{address}/v1/reconstructions",
+            files={"file": ("scan.h5", file)},
+            data={"method": "cs-wavelet", "acceleration": "4"},
+            timeout=120,
+            trust_env=False,
+        )
+    assert answer.status_code == 200, answer.text
+    command = ["reconstruct", "scan.h5", "--method", "cs-wavelet", "--acceleration", "4", "-o", "cli.h5"]
+    subprocess.run([sys.executable, "-m", "mri_recon.cli", *command], cwd=folder, check=True, capture_output=True)
+    with h5py.File(io.BytesIO(answer.content)) as service, h5py.File(folder / "cli.h5") as cli:
+        np.testing.assert_array_equal(service["reconstruction_complex"][()], cli["reconstruction_complex"][()])
+        np.testing.assert_array_equal(service["reconstruction"][()], cli["reconstruction"][()])
+        # The threads of a process may be others than here, and with them the order of sums.
+        np.testing.assert_allclose(service["reconstruction_complex"][()], python, atol=1e-5 * np.abs(python).max())
+
+
+def test_the_python_example(address: str, folder: Path) -> None:
+    example = str(ROOT / "examples" / "python_client.py")
+    environment = {**os.environ, "no_proxy": "127.0.0.1"}
+    command = [sys.executable, example, address, "scan.h5", "4"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "complex64 image of shape (2, 33, 42), 10 of 42 columns\n", done.stderr
+
+
+def test_a_remote_address_is_refused_in_one_line() -> None:
+    done = CliRunner().invoke(build_app(), ["serve", "--host", "0.0.0.0"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("mri-recon: error: expected a loopback address")
+    assert "--allow-remote" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def _table(heading: str) -> list[list[str]]:
+    section = DOCS.read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def test_the_table_of_problems_is_the_codes() -> None:
+    expected = [[f"`{code}`", str(kind.status), kind.title, kind.cure] for code, kind in PROBLEMS.items()]
+    assert _table("Problems") == expected
+
+
+def test_the_table_of_settings_is_the_classes() -> None:
+    expected = [
+        [f"`MRI_RECON_{name.upper()}`", "" if field.default is None else f"`{field.default}`", field.description]
+        for name, field in Settings.model_fields.items()
+    ]
+    assert _table("Settings") == expected

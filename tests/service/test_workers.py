@@ -1,0 +1,193 @@
+"""Blocking work stays in its pool: bounded, with deadlines, and the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+
+import mri_recon.methods as methods
+from mri_recon.service.problems import Problem
+from mri_recon.service.settings import Settings
+from mri_recon.service.workers import Workers
+
+Post = Callable[..., httpx.Response]
+
+
+class Slow:
+    """A method that ends when it is told to, and says when it has begun."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.end = threading.Event()
+
+    def __call__(self, kspace: torch.Tensor, mask: Any, *, sens_maps: Any) -> Any:
+        self.begun.release()
+        assert self.end.wait(60)
+        return kspace[:, 0], {}
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    method = Slow()
+    monkeypatch.setitem(methods._BUILT_IN, "slow", lambda: method)
+    yield method
+    method.end.set()
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def test_health_answers_while_a_reconstruction_runs(
+    serve: Any, post: Post, kspace: Callable[..., Any], slow: Slow, background: ThreadPoolExecutor
+) -> None:
+    with serve(Settings(worker_threads=1)) as client:
+        running = background.submit(post, client, kspace(1, 1, 25, 36), method="slow", acceleration=3)
+        assert slow.begun.acquire(timeout=30)
+        for _ in range(5):
+            assert client.get("/health/live").json() == {"status": "live"}
+            assert client.get("/v1/models").status_code == 200
+        assert not running.done()
+        slow.end.set()
+        assert running.result().status_code == 200
+
+
+def test_a_full_queue_refuses_at_once(
+    serve: Any,
+    post: Post,
+    kspace: Callable[..., Any],
+    slow: Slow,
+    background: ThreadPoolExecutor,
+    problem: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    with serve(Settings(worker_threads=1, queue_size=1, upload_dir=tmp_path)) as client:
+        fields = {"method": "slow", "acceleration": 3}
+        accepted = [background.submit(post, client, kspace(1, 1, 25, 36), **fields) for _ in range(2)]
+        assert slow.begun.acquire(timeout=30)
+        _until(lambda: len(list(tmp_path.iterdir())) == 2)
+        for to in ("/v1/reconstructions", "/v1/compare"):
+            answer = post(client, kspace(1, 1, 25, 36), to=to, accept=None, **fields)
+            problem(answer, 429, "busy")
+            assert int(answer.headers["retry-after"]) > 0
+        slow.end.set()
+        assert [one.result().status_code for one in accepted] == [200, 200]
+        assert not list(tmp_path.iterdir())
+        assert post(client, kspace(1, 1, 25, 36), **fields).status_code == 200
+
+
+def test_a_missed_deadline(
+    serve: Any,
+    post: Post,
+    kspace: Callable[..., Any],
+    slow: Slow,
+    problem: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """The answer comes in time; the thread keeps its place, and its files, until it ends."""
+    with serve(Settings(worker_threads=1, queue_size=0, timeout_seconds=0.3, upload_dir=tmp_path)) as client:
+        problem(post(client, kspace(1, 1, 25, 36), method="slow", acceleration=3), 503, "timed-out")
+        assert len(list(tmp_path.iterdir())) == 1
+        problem(post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3), 429, "busy")
+        slow.end.set()
+        _until(lambda: not list(tmp_path.iterdir()))
+
+
+def test_a_job_that_never_started_is_cleaned_up() -> None:
+    async def scenario() -> None:
+        workers = Workers(threads=1, queue_size=1, timeout_seconds=0.1)
+        end, events = threading.Event(), []
+
+        async def job(name: str) -> None:
+            with pytest.raises(Problem) as raised:
+                await workers.run(
+                    lambda: events.append(f"{name} ran") or end.wait(30), cleanup=lambda: events.append(name)
+                )
+            assert raised.value.code == "timed-out"
+
+        await asyncio.gather(job("first"), job("second"))
+        assert events == ["first ran", "second"]
+        assert workers.held == 1
+        full = Workers(threads=1, queue_size=0, timeout_seconds=1)
+        full._held = 1
+        with pytest.raises(Problem) as raised:
+            await full.run(lambda: None, cleanup=lambda: events.append("third"))
+        assert raised.value.code == "busy"
+        assert events[-1] == "third"
+        end.set()
+        while workers.held:
+            await asyncio.sleep(0.01)
+        assert events[-1] == "first"
+        workers.close()
+        full.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_jobs_own_errors_come_through() -> None:
+    async def scenario() -> None:
+        workers = Workers(threads=1, queue_size=0, timeout_seconds=10)
+        cleaned: list[int] = []
+
+        def job() -> None:
+            raise TimeoutError("the job's own")
+
+        with pytest.raises(TimeoutError, match="the job's own"):
+            await workers.run(job, cleanup=lambda: cleaned.append(1))
+        assert await workers.run(lambda: 7, cleanup=lambda: cleaned.append(2)) == 7
+        assert cleaned == [1, 2]
+        workers.close()
+
+    asyncio.run(scenario())
+
+
+def test_many_clients_get_their_own_answers(
+    client: httpx.Client, post: Post, kspace: Callable[..., Any], background: ThreadPoolExecutor
+) -> None:
+    scans = [kspace(1, 1, 25, 36, seed) for seed in range(8)]
+    fields = {"method": "zero-filled", "acceleration": 3}
+    together: list[Future[httpx.Response]] = [background.submit(post, client, scan, **fields) for scan in scans]
+    for scan, answer in zip(scans, together, strict=True):
+        assert answer.result().content == post(client, scan, **fields).content
+
+
+def test_uploads_are_bounded_too(
+    serve: Any, post: Post, kspace: Callable[..., Any], problem: Callable[..., Any], background: ThreadPoolExecutor
+) -> None:
+    with serve(Settings(max_concurrent_uploads=1)) as client:
+        go_on, begun = threading.Event(), threading.Event()
+
+        def body() -> Iterator[bytes]:
+            yield b"\x93NUMPY"
+            begun.set()
+            assert go_on.wait(30)
+            yield b"rest"
+
+        headers = {"Content-Type": "application/x-npy"}
+        open_one = background.submit(client.post, "/v1/reconstructions", content=body(), headers=headers)
+        assert begun.wait(30)
+        deadline = time.monotonic() + 30
+        answer = post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3)
+        while answer.status_code == 200 and time.monotonic() < deadline:  # the first may not have arrived yet
+            answer = post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3)
+        problem(answer, 429, "busy")
+        go_on.set()
+        problem(open_one.result(), 422, "invalid-request")
+
+
+def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
