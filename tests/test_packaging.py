@@ -106,7 +106,7 @@ def test_the_server_runs_from_anywhere(served: str) -> None:
 def _address(server: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
-        found = re.search(r"running on (http://127\.0\.0\.1:\d+)", log.read_text())
+        found = re.search(r"serves on (http://127\.0\.0\.1:\d+)", log.read_text())
         if found:
             return found[1]
         time.sleep(0.1)
