@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any
 
 import h5py
-import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
@@ -35,15 +34,19 @@ class FastMRIFile:
         header: of the scanner; empty where the file has none.
         attributes: `acquisition`, `patient_id`, `max`, `norm` and the like, as far as the file has them.
 
+    Opening takes little time however large the file is: only `scan=True` reads it once for damage, see `open_hdf5`.
+
     Raises:
         FormatError: not such a file, damaged, or unsafe to read (see `open_hdf5`).
     """
 
-    def __init__(self, path: str | Path, *, variable: str | None = None, axes: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, variable: str | None = None, axes: str | None = None, scan: bool = False
+    ) -> None:
         self.path = Path(path)
         self._variable = variable or "kspace"
         with ExitStack() as stack:
-            self._file = stack.enter_context(open_hdf5(self.path))
+            self._file = stack.enter_context(open_hdf5(self.path, scan=scan))
             self._kspace = self._find_kspace()
             with hdf5_errors(self.path):
                 self.shape = tuple(int(n) for n in self._kspace.shape or ())
@@ -110,8 +113,8 @@ class FastMRIFile:
                     shape, kind = tuple(dataset.shape or ()), dataset.dtype.kind
                 if len(shape) != 3 or shape[0] != self.num_slices or kind not in "iuf":
                     raise FormatError(
-                        f"expected real images ({self.num_slices}, h, w) as {name} in {self.path.name}, got shape {shape}: they "
-                        "belong to another scan"
+                        f"expected real images ({self.num_slices}, h, w) as {name} of {self.path.name}, "
+                        f"got shape {shape}: they belong to another scan"
                     )
                 return read_array(dataset, max_bytes=max_bytes, selection=(slices,)), name
         return None
@@ -127,11 +130,11 @@ class FastMRIFile:
 
     @property
     def padding(self) -> tuple[int, int] | None:
-        """First acquired column and the one after the last: by the header, else by the file's attributes."""
-        if self.header.padding is not None:
-            return self.header.padding
+        """First acquired column and the one after the last: by the attributes, as in fastMRI, else by the header."""
         left, right = (read_attribute(self._file, name) for name in ("padding_left", "padding_right"))
-        return None if left is None or right is None else (_integer(left, self.path), _integer(right, self.path))
+        if left is None or right is None:
+            return self.header.padding
+        return _integer(left, self.path), _integer(right, self.path)
 
     def _where(self) -> str:
         return f"{show(self._variable)} of {self.path.name}"
@@ -165,7 +168,7 @@ def load_fastmri(
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Scan:
     """A fastMRI file as a scan; see `mri_recon.io.load`."""
-    with FastMRIFile(path, variable=variable, axes=axes) as file:
+    with FastMRIFile(path, variable=variable, axes=axes, scan=slices == slice(None)) as file:
         target, target_name = file.read_target(slices, max_bytes=max_bytes) or (None, "none")
         header = file.header
         return make_scan(
@@ -201,7 +204,7 @@ def _no_kspace(path: Path, variable: str, names: list[str]) -> str:
 
 
 def _integer(value: Any, path: Path) -> int:
-    if not isinstance(value, int | float | np.integer) or int(value) != value:
+    if not isinstance(value, int | float) or not float(value).is_integer():
         raise FormatError(
             f"expected whole numbers for padding_left and padding_right in {path.name}, got {show(value)}"
         )

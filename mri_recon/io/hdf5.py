@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.io.heaps import check_heaps
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
 
 __all__ = ["MAX_OBJECTS", "get_dataset", "hdf5_errors", "open_hdf5", "read_array", "read_attribute", "read_text"]
@@ -42,12 +43,17 @@ _NATIVE_COMPLEX = getattr(h5py.h5t, "COMPLEX", None)  # a type of its own since 
 
 
 @contextmanager
-def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
+def open_hdf5(path: str | Path, *, scan: bool = True) -> Iterator[h5py.File]:
     """An HDF5 file, open for reading, after the whole of it was checked to hold plain arrays and groups only.
 
     Refused: links (soft, external, user-defined), external storage, virtual datasets, filters other than gzip, lzf,
     shuffle and fletcher32, elements other than numbers, booleans, complex pairs and text, chunks far larger than their
     array, more than `MAX_OBJECTS` objects.
+
+    Args:
+        path: the file.
+        scan: also read the whole file once for damage that makes the HDF5 library hang (`check_heaps`). False for many
+            large files of one's own, of which little is read.
 
     Raises:
         FormatError: no such file, not HDF5, damaged, or any of the above.
@@ -56,6 +62,8 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise FormatError(f"expected an HDF5 file, found nothing at {path}: check the path")
     with hdf5_errors(path):
+        if scan:
+            check_heaps(path)
         file = h5py.File(path, "r")
     try:
         with hdf5_errors(path):
@@ -125,7 +133,13 @@ def read_array(
         shape = (*part, *dataset.shape[len(part) :])
         check_declared(shape, itemsize, where=where, max_bytes=max_bytes)
         whole = math.prod(dataset.shape) * itemsize
-        check_compression(whole, dataset.id.get_storage_size(), where=where)
+        stored = dataset.id.get_storage_size()
+        check_compression(whole, stored, where=where)
+        if stored > path.stat().st_size:
+            raise FormatError(f"expected {stored} stored bytes in {where}, the file is shorter: it is cut short")
+        chunk = math.prod(dataset.chunks or (0,)) * itemsize
+        if chunk > max(_MIN_CHUNK_LIMIT, max_bytes):
+            raise FormatError(f"expected chunks of at most {max_bytes} bytes in {where}, got {chunk}: raise max_bytes")
         wanted = np.dtype(np.complex64) if dataset.dtype.kind == "c" else dataset.dtype.newbyteorder("=")
         out = np.empty(shape, dtype=wanted)
         if out.size == 0:

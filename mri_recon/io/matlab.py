@@ -1,8 +1,8 @@
 """MATLAB v5 `.mat`: numeric arrays only, found and measured before SciPy reads the chosen one.
 
 A v5 file is a header of 128 bytes and one element a variable: type, length, content; since version 7 each element is
-deflated. Names, classes and sizes stand in the first bytes of an element, so they are read from there, with bounds. Only
-the chosen element is unpacked, no further than the length it declares, and SciPy decodes that.
+deflated. Names, classes and sizes stand in the first bytes of an element, so they are read from there, with bounds.
+Only the chosen element is unpacked, no further than the length it declares, and SciPy decodes that.
 """
 
 from __future__ import annotations
@@ -165,6 +165,8 @@ def _read(stream: IO[bytes], one: _Variable, order: str, path: Path, max_bytes: 
     size = check_declared(one.shape, one.itemsize, where=where, max_bytes=max_bytes)
     if one.compressed:
         check_compression(math.prod(one.shape), one.stored, where=where)  # numbers may be stored in one byte each
+    elif one.stored > size + _HEAD:
+        raise FormatError(f"expected {size} bytes in {where}, it holds {one.stored}: it is damaged")
     stream.seek(one.offset)
     content = stream.read(one.stored)
     if one.compressed:

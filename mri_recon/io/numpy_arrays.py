@@ -125,7 +125,9 @@ def _read_array(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> 
         # Versions 2 and 3 differ in the encoding of field names, which numbers do not have.
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile):
+        raise  # of the archive that the array lies in
+    except Exception as error:  # NumPy parses the header as Python: tokenizer and parser have errors of their own
         raise FormatError(
             f"expected an array in NumPy's format in {where}, got something else: it is damaged"
         ) from error

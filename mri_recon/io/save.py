@@ -82,7 +82,7 @@ def save_scan(
     Args:
         path: file to write or replace.
         kspace: complex `(slice, coil, readout, phase)`, or `(slice, readout, phase)` for a single coil.
-        target: reference magnitudes `(slice, h, w)`, stored as `reconstruction_rss`, or `reconstruction_esc` for one coil.
+        target: reference magnitudes `(slice, h, w)`: `reconstruction_rss`, for one coil `reconstruction_esc`.
         mask: what was sampled, stored as `mask`.
         recon_size: height and width of the image; k-space's own by default.
         padding: first acquired column and the one after the last; all of them by default.

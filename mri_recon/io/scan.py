@@ -155,16 +155,14 @@ def _checked(kspace: npt.NDArray[Any], name: str) -> Tensor:
 
 
 def _padded_columns(padding: tuple[int, int] | None, kspace: Tensor) -> tuple[BoolArray, str]:
-    """Columns that the header says were acquired; all of them, and a note, where what it says cannot be."""
+    """Columns that the header says were acquired; all of them, and a note, where that leaves nothing."""
     phase = int(kspace.shape[-1])
     everything = np.ones(phase, dtype=np.bool_)
     if padding is None:
         return everything, ""
-    left, right = padding
-    if not 0 <= left < right <= phase:
-        return everything, f"the header's padding [{left}, {right}) does not fit {phase} columns and is ignored"
-    if not bool(kspace[..., left:right].any()):
-        return everything, f"the header's padding [{left}, {right}) holds no data and is ignored"
+    left, right = max(0, padding[0]), min(phase, padding[1])
+    if left >= right or not bool(kspace[..., left:right].any()):
+        return everything, f"the header's padding {list(padding)} leaves no columns with data and is ignored"
     inside = np.zeros(phase, dtype=np.bool_)
     inside[left:right] = True
     return inside, ""
