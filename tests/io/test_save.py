@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +171,7 @@ def test_folders_that_cannot_be_written_to(image: torch.Tensor, tmp_path: Path) 
 
 def test_a_result_is_readable_by_others(image: torch.Tensor, tmp_path: Path) -> None:
     save(tmp_path / "a.h5", Reconstruction(image, "unet"))
-    assert os.stat(tmp_path / "a.h5").st_mode & 0o777 == 0o644
+    assert (tmp_path / "a.h5").stat().st_mode & 0o777 == 0o644
 
 
 def test_images_that_are_no_images(tmp_path: Path) -> None:
