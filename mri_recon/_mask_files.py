@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +22,16 @@ __all__ = ["read_mask_array"]
 
 # No acquired 2-D k-space comes near this; a file that declares more is damaged or hostile.
 _MAX_MASK_SIZE = 1 << 26
+
+_ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    zlib.error,
+)
 
 
 def read_mask_array(path: Path) -> npt.NDArray[Any]:
@@ -63,7 +73,7 @@ def _read_array(stream: IO[bytes], path: Path) -> npt.NDArray[Any]:
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(stream)
-    except ValueError as error:
+    except Exception as error:  # NumPy evaluates the header as text: a damaged one raises anything, TokenError too
         raise FormatError(f"expected a NumPy array in {path.name}, could not read one ({error})") from error
     if dtype.hasobject:
         raise FormatError(f"expected a mask of numbers in {path.name}, got pickled objects: save it as a plain array")
@@ -86,7 +96,7 @@ def _read_npz(path: Path) -> npt.NDArray[Any]:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             with archive.open(f"{_pick(names, path)}.npy") as stream:
                 return _read_array(stream, path)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except _ZIP_DAMAGE as error:
         raise FormatError(f"expected a NumPy archive in {path.name}, could not read it ({error})") from error
 
 
@@ -105,11 +115,11 @@ def _read_mat(path: Path) -> npt.NDArray[Any]:
 
 
 def _read_hdf5(path: Path) -> npt.NDArray[Any]:
-    from mri_recon.io.hdf5 import open_hdf5  # here, because mri_recon.io imports this module
+    from mri_recon.io.hdf5 import get_dataset, open_hdf5, read_array  # here, because mri_recon.io imports this module
 
     with open_hdf5(path) as file:
-        dataset = file.get("mask")
-        if not isinstance(dataset, h5py.Dataset):
+        dataset = get_dataset(file, "mask")
+        if dataset is None:
             raise FormatError(f"expected a dataset 'mask' in {path.name}, found: {', '.join(file) or 'nothing'}")
         _check_declared(dataset.shape, path)
-        return np.asarray(dataset[()])
+        return read_array(dataset)
