@@ -1,8 +1,8 @@
 """Reconstruction without learning: zero-filled, CG-SENSE and wavelet compressed sensing.
 
 Each method takes k-space `(slice, coil, readout, phase)` that is zero outside `mask`, and returns the image
-`(slice, h, w)` with what is known about it. Each computes on data scaled to a largest zero-filled magnitude of 1 and
-undoes the scale, so `1e6 * kspace` gives `1e6 * image`; double precision in gives double precision out.
+`(slice, h, w)` with what is known about it. The solvers work on slices scaled to a largest zero-filled magnitude near 1
+and undo the scale, so `1e6 * kspace` gives `1e6 * image`; double precision in gives double precision out.
 """
 
 from __future__ import annotations
@@ -24,12 +24,25 @@ from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
 
 __all__ = ["auto_reg_weight", "cg_sense", "cs_wavelet", "zero_filled"]
 
-AUTO_REG_WEIGHT = 0.01
+# Best mean PSNR on the validation persons at R = 4 and R = 8: `benchmarks/classical_quality.py tune`.
+_AUTO_ONE_COIL = (0.008, 0.5)
+_AUTO_MANY_COILS = (0.001, 0.001)
 
 
-def auto_reg_weight() -> float:
-    """The relative weight that `reg_weight="auto"` stands for."""
-    return AUTO_REG_WEIGHT
+def auto_reg_weight(num_coils: int, acceleration: float) -> float:
+    """The relative weight that `reg_weight="auto"` stands for.
+
+    Chosen on validation persons at accelerations 4 and 8, for one coil and for several; between them the weight is
+    interpolated, log lambda linear in log R, and outside them the nearer one is kept. A single coil at R = 8 has so
+    little that sparsity can recover that the best weight all but returns the zero-filled image.
+
+    Args:
+        num_coils: number of coils.
+        acceleration: realised acceleration of the mask.
+    """
+    at_four, at_eight = _AUTO_ONE_COIL if num_coils == 1 else _AUTO_MANY_COILS
+    share = min(1.0, max(0.0, math.log2(acceleration) - 2))
+    return float(at_four ** (1 - share) * at_eight**share)
 
 
 def zero_filled(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
@@ -134,18 +147,19 @@ def cs_wavelet(
     not divide are padded: the unknown `u` is the padded image and the crop `C` belongs to `A`, so that objective,
     proximal map and duality gap speak of one problem.
 
-    By default the image is the minimiser after one more gradient step of the data term, as in BART, whose FISTA ends on
-    it: `u + A^H (y - A u) / ||A||^2`. It takes back what shrinkage took from the samples that are known. With one coil
-    it is data consistency: the measured samples stand in the k-space of the image. Objective and gap are the minimiser's.
+    By default the image is the minimiser after one more gradient step of the data term, `u + A^H (y - A u) / ||A||^2`,
+    as in BART, whose FISTA ends on it. It takes back what shrinkage took from the samples that are known. With one coil
+    it is data consistency: the measured samples stand in the k-space of the image. `objective` and `relative_gap`
+    are those of the minimiser.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
         wavelet: an orthogonal wavelet of PyWavelets.
-        levels: of the transform; `None` takes the most that leave 8 coarse samples on the shorter side.
+        levels: of the transform; `None` takes `wavelets.default_levels`.
         reg_weight: `lambda` of each slice in units of `max |W A^H y|` of that slice, in (0, 1), for at 1 the solution
-            is 0; "auto" is `auto_reg_weight`, a constant chosen on validation persons.
+            is 0; "auto" is `auto_reg_weight`, chosen on validation persons.
         gap_tol: relative duality gap to stop at.
         max_iters: most iterations.
         final_step: end on the gradient step; without it the image is the minimiser itself.
@@ -153,8 +167,8 @@ def cs_wavelet(
     Returns:
         complex image `(slice, readout, phase)`; info with `iterations`, `objective` (in the squared units of the
         k-space), `relative_gap`, `reg_weight`, `reg_weight_unit`, `stop` ("gap" or "max_iters"), `wavelet`, `levels`,
-        `padded_size`, `final_step`, `seconds` and the lists `per_slice`. Over several slices, the worst gap, the most iterations and
-        the sum of objectives.
+        `padded_size`, `final_step`, `seconds` and the lists `per_slice`. Over several slices: the
+        worst gap, the most iterations and the sum of objectives.
 
     Raises:
         ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from.
@@ -164,9 +178,9 @@ def cs_wavelet(
     """
     start = time.perf_counter()
     _checked(kspace)
-    weight = _checked_weight(reg_weight)
+    weight = _checked_weight(reg_weight, kspace.shape[1], as_mask(mask, kspace.shape).realised_acceleration)
     size = (kspace.shape[-2], kspace.shape[-1])
-    levels = default_levels(*size) if levels is None else levels
+    levels = default_levels(*size) if levels is None else _checked_levels(levels, size)
     padded = padded_size(*size, levels)
     transform = WaveletTransform(wavelet, levels, padded, kspace.device)
     operator = _operator(kspace, mask, sens_maps, image_size=padded)
@@ -233,9 +247,16 @@ def _checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
     return sens_maps.to(device=kspace.device, dtype=kspace.dtype).expand(kspace.shape)
 
 
-def _checked_weight(reg_weight: float | str) -> float:
+def _checked_levels(levels: int, size: tuple[int, int]) -> int:
+    most = max(1, math.ceil(math.log2(max(size))))
+    if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels <= most:
+        raise MethodError(f"expected wavelet levels between 1 and {most} for an image of {size}, got {levels!r}")
+    return levels
+
+
+def _checked_weight(reg_weight: float | str, num_coils: int, acceleration: float) -> float:
     if reg_weight == "auto":
-        return auto_reg_weight()
+        return auto_reg_weight(num_coils, acceleration)
     if isinstance(reg_weight, bool) or not isinstance(reg_weight, int | float) or not 0 < reg_weight < 1:
         raise MethodError(
             f'expected reg_weight "auto" or a number in (0, 1), got {reg_weight!r}: it is relative to max |W A^H y|, '
@@ -254,10 +275,14 @@ def _operator(
 
 
 def _scaled(image: Tensor) -> tuple[Tensor, Tensor]:
-    """The image divided by its largest magnitude, slice by slice, and that magnitude `(slice, 1, 1)`."""
-    scale = image.abs().flatten(1).amax(dim=1)[:, None, None]
-    if not bool((scale > 0).all()):
+    """The image of each slice brought to a largest magnitude in [0.5, 1), and the factor that undoes it.
+
+    The factor is a power of two: dividing by it rounds nothing, so the solver sees the same digits at every such scale.
+    """
+    largest = image.abs().flatten(1).amax(dim=1)[:, None, None]
+    if not bool((largest > 0).all()):
         raise FormatError(
             "expected k-space samples on the mask, got a slice without any: the mask belongs to another scan"
         )
+    scale = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent)
     return image / scale, scale

@@ -93,7 +93,7 @@ def fista(
     An analysis prior `||W u||_1` with an orthonormal `W` is this problem in `x = W u`, with `B = A W^H`.
 
     One iteration costs one `forward` and one `adjoint`: with `r = y - B x` and `g = B^H r` known at the last two
-    points, the gradient at the extrapolated point `z = x + beta (x - x_old)` is the same extrapolation of the gradients.
+    points, the gradient at the extrapolated point `z = x + beta (x - x_old)` is the same mixture of the gradients.
     Momentum is dropped where it points uphill (gradient scheme), and a step that would raise the objective is taken
     back (function scheme), so the objective never rises beyond rounding.
 

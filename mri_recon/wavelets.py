@@ -12,13 +12,16 @@ from mri_recon.errors import MethodError, ShapeError
 
 __all__ = ["WaveletTransform", "default_levels", "padded_size"]
 
-# The coarsest approximation keeps at least this many samples a side, about as many as BART's does.
-_MIN_COARSE = 8
+# Halve while a side has this many samples, as BART does: a coarse pixel is then an eighth to a sixteenth of the image.
+_MIN_SIDE = 16
 
 
 def default_levels(h: int, w: int) -> int:
-    """Most levels that leave at least 8 coarse samples on the shorter side, at least 1."""
-    return max(1, (max(min(h, w), 1) // _MIN_COARSE).bit_length() - 1)
+    """Halvings (rounded up) until the shorter side has fewer than 16 samples; at least 1."""
+    side, levels = -(-min(h, w) // 2), 1
+    while side >= _MIN_SIDE:
+        side, levels = -(-side // 2), levels + 1
+    return levels
 
 
 def padded_size(h: int, w: int, levels: int) -> tuple[int, int]:

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pywt
+import torch
+from torch import Tensor
+
+from mri_recon.classical import auto_reg_weight, cg_sense, cs_wavelet, zero_filled
+from mri_recon.coils import combine, rss
+from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
+from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.masks import as_mask, random_mask, undersample
+from mri_recon.metrics import nmse, psnr
+from tests.helpers import complex_randn, phantom, smooth_maps
+
+# (slice, coil, readout, phase): odd, non-square, one coil, one slice.
+SHAPES = [(1, 1, 33, 40), (2, 3, 31, 36), (2, 1, 40, 27)]
+
+
+def _scan(shape: tuple[int, ...], *, noise: float = 0.01, lines: int = 5) -> tuple[Tensor, Any, Tensor, Tensor]:
+    """Undersampled k-space complex128, its mask, maps and the truth."""
+    slices, coils, h, w = shape
+    image = torch.stack([phantom(h, w) * (1 + 0.2 * s) for s in range(slices)])
+    maps = smooth_maps(coils, h, w) if coils > 1 else torch.ones(1, h, w, dtype=torch.complex128)
+    full = fft2c(maps * image[:, None]) + noise * complex_randn(*shape)
+    mask = random_mask(w, 2.5, num_low_frequencies=lines, seed=1)
+    return full * mask.tensor(), mask, maps.expand(shape), image
+
+
+METHODS = {"zero-filled": zero_filled, "cg-sense": cg_sense, "cs-wavelet": cs_wavelet}
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shape_type_and_scale(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    kspace, mask, maps, _ = _scan(shape)
+    options = {"max_iters": 20} if name == "cs-wavelet" else {}
+    kspace = kspace.to(dtype)
+    image, _ = METHODS[name](kspace, mask, maps, **options)
+    assert image.shape == (shape[0], *shape[2:])
+    assert image.dtype == dtype
+    # A power of two changes no digit, other factors round.
+    assert torch.equal(METHODS[name](2.0**20 * kspace, mask, maps, **options)[0], 2.0**20 * image)
+    for factor in (1e6, 1e-12):
+        scaled, _ = METHODS[name](factor * kspace, mask, maps, **options)
+        assert float((scaled / factor - image).norm() / image.norm()) < (1e-2 if dtype == torch.complex64 else 1e-6)
+
+
+def test_zero_filled_in_its_three_forms() -> None:
+    kspace, mask, maps, _ = _scan((2, 3, 31, 36))
+    image, info = zero_filled(kspace, mask)
+    assert info["combination"] == "rss"
+    torch.testing.assert_close(image, rss(ifft2c(kspace)))
+    image, info = zero_filled(kspace, mask, maps[0])
+    assert info["combination"] == "sens_maps"
+    torch.testing.assert_close(image, combine(ifft2c(kspace), maps))
+    image, info = zero_filled(kspace[:, :1], mask)
+    assert info["combination"] == "none"
+    torch.testing.assert_close(image, ifft2c(kspace)[:, 0])
+
+
+def test_cg_sense_solves_the_normal_equations() -> None:
+    kspace, mask, maps, truth = _scan((2, 3, 31, 36), noise=0.0)
+    image, info = cg_sense(kspace, mask, maps, reg_weight=1e-3, tol=1e-8, max_iters=300)
+    coil_images = maps * image[:, None]
+    residual = combine(ifft2c(mask.tensor() * (kspace - fft2c(coil_images))), maps) - 1e-3 * image
+    assert float(residual.abs().max()) < 1e-6
+    assert info["stop"] == "tol"
+    assert nmse(image, truth.abs()) < 0.2 * nmse(zero_filled(kspace, mask, maps)[0], truth.abs())
+
+
+def test_cg_sense_of_one_coil_is_zero_filled() -> None:
+    kspace, mask, _, _ = _scan((1, 1, 33, 40))
+    image, _ = cg_sense(kspace, mask, reg_weight=0.01)
+    torch.testing.assert_close(image * 1.01, zero_filled(kspace, mask)[0])
+
+
+# ---------------------------------------------------------------- an independent solver of the same problem
+
+
+def _reference_objective(
+    kspace: Tensor, mask: np.ndarray, maps: Tensor, relative: float, wavelet: str, levels: int, iterations: int
+) -> list[float]:
+    """ISTA with momentum in NumPy and PyWavelets, float64, slice by slice; optimal objective of each slice."""
+    step = 1 << levels
+    h, w = kspace.shape[-2:]
+    big = (-(-h // step) * step, -(-w // step) * step)
+    top, left = big[0] // 2 - h // 2, big[1] // 2 - w // 2
+
+    def fft(x: np.ndarray) -> np.ndarray:
+        return np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(x, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+
+    def ifft(x: np.ndarray) -> np.ndarray:
+        return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(x, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+
+    def analyse(x: np.ndarray) -> tuple[np.ndarray, Any]:
+        return pywt.coeffs_to_array(pywt.wavedec2(x, wavelet, mode="periodization", level=levels))  # type: ignore[no-any-return]
+
+    def synthesise(c: np.ndarray, slices: Any) -> np.ndarray:
+        parts = pywt.array_to_coeffs(c, slices, output_format="wavedec2")
+        return pywt.waverec2(parts, wavelet, mode="periodization")  # type: ignore[no-any-return]
+
+    objectives = []
+    for y, s in zip(kspace.numpy(), maps.numpy(), strict=True):
+
+        def forward(x: np.ndarray, s: np.ndarray = s) -> np.ndarray:
+            return mask * fft(s * x[top : top + h, left : left + w])  # type: ignore[no-any-return]
+
+        def adjoint(r: np.ndarray, s: np.ndarray = s) -> np.ndarray:
+            out = np.zeros(big, complex)
+            out[top : top + h, left : left + w] = (s.conj() * ifft(mask * r)).sum(0)
+            return out
+
+        start, slices = analyse(adjoint(y))
+        lam = relative * np.abs(start).max()
+        c, z, t = np.zeros_like(start), np.zeros_like(start), 1.0
+        best = np.inf
+        for _ in range(iterations):
+            v = z + analyse(adjoint(y - forward(synthesise(z, slices))))[0]
+            magnitude = np.maximum(np.abs(v), 1e-300)
+            new = v * np.maximum(1 - lam / magnitude, 0)
+            t_new = (1 + np.sqrt(1 + 4 * t * t)) / 2
+            z, c, t = new + (t - 1) / t_new * (new - c), new, t_new
+            residual = y - forward(synthesise(c, slices))
+            best = min(best, 0.5 * np.vdot(residual, residual).real + lam * np.abs(c).sum())
+        objectives.append(float(best))
+    return objectives
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize(
+    ("shape", "wavelet", "levels"), [(SHAPES[0], "db4", 2), (SHAPES[1], "db4", 2), (SHAPES[2], "db2", 1)]
+)
+def test_objective_equals_a_float64_reference(
+    shape: tuple[int, ...], wavelet: str, levels: int, dtype: torch.dtype
+) -> None:
+    kspace, mask, maps, _ = _scan(shape, noise=0.05)
+    reference = _reference_objective(kspace, mask.lines, maps, 0.02, wavelet, levels, 300)
+    _, info = cs_wavelet(
+        kspace.to(dtype), mask, maps, wavelet=wavelet, levels=levels, reg_weight=0.02, gap_tol=2e-5, max_iters=1500
+    )
+    assert info["stop"] == "gap"
+    for ours, theirs in zip(info["per_slice"]["objective"], reference, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert info["objective"] == pytest.approx(sum(reference), rel=1e-4)
+
+
+def test_cs_wavelet_beats_zero_filled_and_says_what_it_did() -> None:
+    kspace, mask, maps, truth = _scan((2, 3, 63, 72))
+    image, info = cs_wavelet(kspace.to(torch.complex64), mask, maps, gap_tol=1e-3)
+    zero, _ = zero_filled(kspace, mask, maps)
+    assert psnr(image, truth.abs()) > psnr(zero, truth.abs()) + 3
+    assert info["stop"] == "gap"
+    assert info["relative_gap"] <= 1e-3
+    assert info["wavelet"] == "db4"
+    assert info["levels"] == 3
+    assert info["padded_size"] == [64, 72]
+    assert info["reg_weight"] == auto_reg_weight(3, mask.realised_acceleration)
+    assert info["seconds"] > 0
+    assert {len(values) for values in info["per_slice"].values()} == {2}
+
+
+def test_the_iteration_limit_is_reported() -> None:
+    kspace, mask, _, _ = _scan(SHAPES[0])
+    _, info = cs_wavelet(kspace, mask, gap_tol=0, max_iters=3)
+    assert info["stop"] == "max_iters"
+    assert info["iterations"] == 3
+
+
+def test_the_final_step_restores_the_measured_samples_of_one_coil() -> None:
+    kspace, mask, _, _ = _scan((2, 1, 33, 40))
+    image, _ = cs_wavelet(kspace, mask, reg_weight=0.05)
+    torch.testing.assert_close((fft2c(image) * mask.tensor())[:, None], kspace)
+    plain, _ = cs_wavelet(kspace, mask, reg_weight=0.05, final_step=False)
+    assert not torch.allclose(plain, image)
+    assert float((fft2c(plain) * mask.tensor()[None] - kspace[:, 0]).norm()) > 1e-3
+
+
+def test_slices_are_independent() -> None:
+    kspace, mask, maps, _ = _scan((2, 3, 31, 36))
+    both, info = cs_wavelet(kspace, mask, maps)
+    for s in range(2):
+        alone, single = cs_wavelet(kspace[s : s + 1], mask, maps[s])
+        torch.testing.assert_close(alone[0], both[s])
+        assert single["iterations"] == info["per_slice"]["iterations"][s]
+
+
+def test_another_input_and_another_weight_give_another_image() -> None:
+    kspace, mask, maps, _ = _scan(SHAPES[1])
+    image, _ = cs_wavelet(kspace, mask, maps)
+    assert not torch.allclose(cs_wavelet(kspace.flip(-2), mask, maps)[0], image)
+    assert not torch.allclose(cs_wavelet(kspace, mask, maps, reg_weight=0.3)[0], image)
+    assert not torch.allclose(cs_wavelet(kspace, mask, maps, wavelet="haar")[0], image)
+
+
+@pytest.mark.parametrize("name", ["cg-sense", "cs-wavelet"])
+def test_maps_come_from_the_centre_where_none_are_given(name: str) -> None:
+    kspace, mask, _, truth = _scan((1, 4, 63, 72), lines=11)
+    image, _ = METHODS[name](kspace, mask)
+    zero, _ = zero_filled(kspace, mask)
+    assert nmse(image, truth.abs()) < nmse(zero, truth.abs())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_general_pattern_and_a_full_mask(name: str) -> None:
+    kspace, _, maps, truth = _scan((1, 3, 31, 36))
+    full = fft2c(maps * truth[:, None])
+    pattern = np.random.default_rng(0).random((31, 36)) < 0.5
+    pattern[12:20, 14:23] = True
+    image, _ = METHODS[name](undersample(full, pattern).to(full.dtype), as_mask(pattern, full.shape), maps)
+    assert bool(torch.isfinite(image.abs()).all())
+    options = {"reg_weight": 1e-6} if name != "zero-filled" else {}
+    complete, _ = METHODS[name](full, torch.ones(36, dtype=torch.bool), maps, **options)
+    torch.testing.assert_close(complete, truth, rtol=1e-3, atol=1e-3)
+    assert kspace.shape == full.shape
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bad_input_is_an_error_never_an_image(name: str) -> None:
+    method = METHODS[name]
+    kspace, mask, maps, _ = _scan(SHAPES[1])
+    cases: list[tuple[type[MriReconError], str, Tensor, Any, Any]] = [
+        (ShapeError, r"kspace\[None, None\]", kspace[0], mask, None),
+        (ShapeError, "expected complex k-space", kspace.real, mask, None),
+        (FormatError, "not-a-number", kspace * float("nan"), mask, None),
+        (FormatError, "not-a-number", kspace * float("inf"), mask, None),
+        (FormatError, r"only zeros in slices \[0, 1\]", torch.zeros_like(kspace), mask, None),
+        (MaskError, "", kspace, torch.ones(35, dtype=torch.bool), None),
+        (ShapeError, "give one map a coil", kspace, mask, maps[:, :2]),
+        (FormatError, "estimate them again", kspace, mask, torch.zeros_like(maps)),
+        (FormatError, "estimate them again", kspace, mask, maps * float("nan")),
+    ]
+    for error, message, k, m, s in cases:
+        with pytest.raises(error, match=message):
+            method(k, m, s)
+
+
+def test_one_empty_slice_is_named() -> None:
+    kspace, mask, maps, _ = _scan(SHAPES[1])
+    kspace[1] = 0
+    with pytest.raises(FormatError, match=r"slices \[1\]: leave them out"):
+        cs_wavelet(kspace, mask, maps)
+
+
+def test_options_out_of_range() -> None:
+    kspace, mask, maps, _ = _scan(SHAPES[1])
+    for weight in (0, 1, -0.1, float("nan"), "best", True):
+        with pytest.raises(MethodError, match=r'"auto" or a number in \(0, 1\)'):
+            cs_wavelet(kspace, mask, maps, reg_weight=weight)  # type: ignore[arg-type]
+    with pytest.raises(MethodError, match="orthogonal wavelet"):
+        cs_wavelet(kspace, mask, maps, wavelet="bior2.2")
+    with pytest.raises(MethodError, match=r"expected wavelet levels between 1 and \d+ for an image of"):
+        cs_wavelet(kspace, mask, maps, levels=0)
+    with pytest.raises(MethodError, match="reg_weight >= 0"):
+        cg_sense(kspace, mask, maps, reg_weight=-1.0)
+    with pytest.raises(FormatError, match="samples on the mask"):
+        cs_wavelet(kspace, ~mask.tensor(), maps)
+    with pytest.raises(MaskError):
+        # No dense centre to take maps from.
+        cs_wavelet(kspace, torch.zeros(36, dtype=torch.bool))
+
+
+@pytest.mark.real_data
+def test_real_scan_gains_on_zero_filled(real_data: Path) -> None:
+    from mri_recon.io import load
+
+    scan = load(real_data / "raw/brain-0.055T/Fig6B__0.055T_GRE_kspace_postEMI.mat")
+    kspace = scan.kspace[1:2]
+    target = rss(ifft2c(kspace))
+    mask = random_mask(scan.width, 4, seed=0, support=scan.support)
+    masked = undersample(kspace, mask)
+    image, info = cs_wavelet(masked, mask)
+    assert info["stop"] == "gap"
+    assert psnr(image, target) > psnr(zero_filled(masked, mask)[0], target) + 0.3
+
+
+def test_automatic_weight_is_interpolated_and_kept_outside() -> None:
+    for num_coils in (1, 8):
+        four, six, eight = (auto_reg_weight(num_coils, r) for r in (4, 4 * 2**0.5, 8))
+        assert six == pytest.approx((four * eight) ** 0.5)
+        assert auto_reg_weight(num_coils, 2) == pytest.approx(four)
+        assert auto_reg_weight(num_coils, 12) == pytest.approx(eight)
+
+
+@pytest.mark.parametrize("levels", [-1, 0, 12, 2.0])
+def test_levels_that_no_image_has(levels: int) -> None:
+    kspace, mask, maps, _ = _scan(SHAPES[1])
+    with pytest.raises(MethodError, match=r"expected wavelet levels between 1 and \d+ for an image of"):
+        cs_wavelet(kspace, mask, maps, levels=levels)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import pywt
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mri_recon.errors import MethodError, ShapeError
+from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
+from tests.helpers import assert_adjoint, complex_randn
+
+CASES = [
+    ("db4", 3, (24, 40)),
+    ("db2", 4, (16, 48)),
+    ("haar", 2, (12, 20)),
+    ("sym5", 1, (14, 26)),
+    # Longer filters than the coarse levels: taps wrap around and add up.
+    ("db4", 4, (16, 32)),
+]
+
+
+def _pywt(x: np.ndarray, wavelet: str, levels: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        # PyWavelets warns where the wrapping reaches every coarse coefficient, which is wanted here.
+        warnings.filterwarnings("ignore", "Level value of", UserWarning)
+        coefficients = pywt.wavedec2(x, wavelet, mode="periodization", level=levels)
+    array: np.ndarray = pywt.coeffs_to_array(coefficients)[0]
+    return array
+
+
+@pytest.mark.parametrize(("wavelet", "levels", "size"), CASES)
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_equals_pywavelets(wavelet: str, levels: int, size: tuple[int, int], batch: tuple[int, ...]) -> None:
+    x = complex_randn(*batch, *size)
+    ours = WaveletTransform(wavelet, levels, size).forward(x)
+    flat = x.reshape(-1, *size).numpy()
+    reference = np.stack([_pywt(item, wavelet, levels) for item in flat]).reshape(x.shape)
+    assert np.abs(ours.numpy() - reference).max() < 1e-13
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    wavelet=st.sampled_from(["haar", "db2", "db4", "sym8", "coif2"]),
+    levels=st.integers(1, 4),
+    h=st.integers(1, 3),
+    w=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_orthonormal_at_every_size(wavelet: str, levels: int, h: int, w: int, seed: int) -> None:
+    size = (h << levels, w << levels)
+    transform = WaveletTransform(wavelet, levels, size)
+    x, y = complex_randn(2, *size, seed=seed), complex_randn(2, *size, seed=seed + 1)
+    assert_adjoint(transform.forward, transform.inverse, x, y, rtol=1e-9)
+    # The published filters of long wavelets are orthogonal to about 1e-11 only.
+    torch.testing.assert_close(transform.inverse(transform.forward(x)), x, rtol=0, atol=1e-9)
+    torch.testing.assert_close(transform.forward(transform.inverse(x)), x, rtol=0, atol=1e-9)
+    assert float(transform.forward(x).norm()) == pytest.approx(float(x.norm()), rel=1e-9)
+
+
+def test_precision_follows_the_input_and_input_is_kept() -> None:
+    transform = WaveletTransform("db4", 2, (16, 20))
+    for dtype in (torch.complex64, torch.complex128, torch.float32, torch.float64):
+        x = complex_randn(2, 16, 20).to(dtype) if dtype.is_complex else torch.randn(2, 16, 20, dtype=dtype)
+        before = x.clone()
+        c = transform.forward(x)
+        assert c.dtype == dtype
+        assert transform.inverse(c).dtype == dtype
+        assert torch.equal(x, before)
+
+
+def test_levels_differ() -> None:
+    x = complex_randn(16, 16)
+    coefficients = [WaveletTransform("db4", levels, (16, 16)).forward(x) for levels in (1, 2)]
+    assert not torch.allclose(*coefficients)
+    torch.testing.assert_close(coefficients[0][8:], coefficients[1][8:])
+
+
+@pytest.mark.parametrize(
+    ("size", "levels", "expected"), [((126, 196), 3, (128, 200)), ((128, 128), 4, (128, 128)), ((1, 5), 2, (4, 8))]
+)
+def test_padded_size(size: tuple[int, int], levels: int, expected: tuple[int, int]) -> None:
+    assert padded_size(*size, levels) == expected
+
+
+def test_default_levels_halve_down_to_fewer_than_sixteen_samples() -> None:
+    sides = (1, 16, 30, 31, 32, 126, 128, 218, 256, 320)
+    assert [default_levels(n, 640) for n in sides] == [1, 1, 1, 2, 2, 4, 4, 4, 5, 5]
+    assert default_levels(640, 126) == 4
+
+
+def test_errors_name_the_cure() -> None:
+    with pytest.raises(MethodError, match=r"got 'bior4\.4': choose one of .*db4"):
+        WaveletTransform("bior4.4", 2, (16, 16))
+    with pytest.raises(MethodError, match="got 'nonsense'"):
+        WaveletTransform("nonsense", 2, (16, 16))
+    with pytest.raises(MethodError, match="at least one wavelet level"):
+        WaveletTransform("db4", 0, (16, 16))
+    with pytest.raises(ShapeError, match=r"pad to \(20, 16\)"):
+        WaveletTransform("db4", 2, (17, 16))
+    with pytest.raises(ShapeError, match=r"of size \(16, 16\)"):
+        WaveletTransform("db4", 2, (16, 16)).forward(complex_randn(16, 12))
