@@ -40,8 +40,8 @@ from mri_recon.metrics import CONVENTION, psnr, ssim
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
-WEIGHTS = tuple(float(f"{w:.1e}") for w in np.geomspace(5e-4, 0.128, 9))
-"""Candidates of `tune`: nine values, each twice the one before."""
+WEIGHTS = (3e-6, 1e-5, 3e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0.128, 0.256, 0.5)
+"""Candidates of `tune`: each two to three times the one before."""
 
 BART_WEIGHTS = tuple(float(f"{w:.1e}") for w in np.geomspace(1e-4, 1.0, 13))
 """Candidates for BART, relative to its own scaling of the data."""

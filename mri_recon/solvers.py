@@ -135,6 +135,7 @@ def fista(
     iterations = torch.zeros_like(active, dtype=torch.int64)
     t = torch.ones_like(lam)
     beta = torch.zeros_like(lam)
+    rounding = 10 * torch.finfo(g.dtype).eps
     while bool(active.any()) and len(history["objective"]) <= max_iters:
         momentum = _per_item(beta.to(g.real.dtype), g)
         z = x + momentum * (x - x_old)
@@ -143,8 +144,9 @@ def fista(
         g_new = adjoint(r_new)
         objective_new = _objective(x_new, r_new, lam)
         uphill = _inner(z - x_new, x_new - x) > 0
-        # A plain step (beta = 0) cannot raise the objective but for rounding, and is never taken back.
-        rejected = (objective_new > objective) & (beta > 0)
+        # A plain step (beta = 0) cannot raise the objective and is never taken back. Nor is a rise that may be
+        # rounding: near the solution that would drop the momentum again and again.
+        rejected = (objective_new > objective * (1 + rounding)) & (beta > 0)
         kept = ~active | rejected
         x_old, g_old = x, g
         x, r, g = _where(kept, x, x_new), _where(kept, r, r_new), _where(kept, g, g_new)
