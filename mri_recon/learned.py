@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mri_recon.checkpoint import load_named
 from mri_recon.coils import combine, low_resolution_images, sens_maps_from_center
@@ -17,10 +18,14 @@ from mri_recon.errors import MethodError
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import Mask
 
-__all__ = ["SCALE_PERCENTILE", "apply_network", "image_scale", "network_input", "unet"]
+__all__ = ["SCALE_PERCENTILE", "apply_network", "image_scale", "network_input", "unet", "wrap_margin"]
 
 SCALE_PERCENTILE = 99.0
 """A network sees an image divided by this percentile of its magnitude."""
+
+_WRAP_COLUMNS = 32
+_EDGE_COLUMNS = 4
+_EDGE_SHARE = 0.4
 
 
 def network_input(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -65,8 +70,34 @@ def image_scale(image: Tensor) -> Tensor:
     return scale[..., None, None]
 
 
+def wrap_margin(channels: Tensor) -> int:
+    """Columns by which one slice is continued at both ends of the phase axis: 32 where the object crosses it, else 0.
+
+    The image of a discrete Fourier transform is periodic: what leaves the field of view on one side comes back on the
+    other. A convolution that ends at the edge breaks such an object apart. It counts as crossing where the four columns
+    at either edge hold more than 0.4 of the mean magnitude. Both numbers were chosen on the raw validation scans, as
+    they are, shifted and folded along the phase axis (`benchmarks/field_of_view.py`): with empty edges the
+    continuation is of no use and costs a little.
+
+    Args:
+        channels: real `(1, 2, h, w)`.
+    """
+    magnitude = channels.square().sum(dim=1).sqrt()
+    edges = torch.cat([magnitude[..., :_EDGE_COLUMNS], magnitude[..., -_EDGE_COLUMNS:]], dim=-1)
+    crossing = bool(edges.mean() > _EDGE_SHARE * magnitude.mean())
+    return min(_WRAP_COLUMNS, int(channels.shape[-1])) if crossing else 0
+
+
+def _run_wrapped(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
+    wide = functional.pad(channels, (margin, margin, 0, 0), mode="circular") if margin else channels
+    out: Tensor = network(wide)
+    return out[..., margin : margin + channels.shape[-1]]
+
+
 def apply_network(network: nn.Module, image: Tensor) -> Tensor:
     """Run a two-channel network on complex images, a slice at a time: scale, run, undo the scale.
+
+    An object that crosses the edge of the field of view is continued periodically first, see `wrap_margin`.
 
     Args:
         network: `(1, 2, h, w)` to `(1, 2, h, w)`.
@@ -78,7 +109,7 @@ def apply_network(network: nn.Module, image: Tensor) -> Tensor:
     scale = image_scale(image)
     scaled = torch.view_as_real(image / scale).movedim(-1, -3)
     # One slice at a time: memory does not grow with the scan, and a slice's result does not depend on its neighbours.
-    out = torch.cat([network(part) for part in torch.split(scaled, 1)])
+    out = torch.cat([_run_wrapped(network, part, wrap_margin(part)) for part in torch.split(scaled, 1)])
     return torch.view_as_complex(out.movedim(-3, -1).contiguous().float()) * scale
 
 

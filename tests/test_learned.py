@@ -10,7 +10,7 @@ from torch import nn
 from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
 from mri_recon.errors import CheckpointError
 from mri_recon.fourier import fft2c, ifft2c
-from mri_recon.learned import apply_network, image_scale, network_input, unet
+from mri_recon.learned import apply_network, image_scale, network_input, unet, wrap_margin
 from mri_recon.masks import random_mask, undersample
 from mri_recon.models import Unet, UnetConfig
 
@@ -124,3 +124,21 @@ def test_unknown_model() -> None:
     kspace, mask = _kspace(1, 1, 8, 8), random_mask(8, 2, num_low_frequencies=2)
     with pytest.raises(CheckpointError, match="unknown model 'nosuch'"):
         unet(undersample(kspace, mask), mask, device=CPU, model="nosuch")
+
+
+def test_an_object_across_the_edge_is_continued_and_one_inside_is_not() -> None:
+    image = torch.zeros(1, 2, 20, 50)
+    image[:, 0, 4:16, 15:35] = 1
+    assert wrap_margin(image) == 0
+    assert wrap_margin(image.roll(25, -1)) == 32
+    assert wrap_margin(torch.zeros(1, 2, 20, 50)) == 0
+    assert wrap_margin(torch.ones(1, 2, 7, 9)) == 9
+
+
+def test_a_network_does_not_see_the_edge_of_the_field_of_view() -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(2, 2, kernel_size=5, padding=2, bias=False)
+    image = torch.view_as_complex(torch.randn(1, 12, 40, 2))  # bright up to its edges
+    with torch.no_grad():
+        shifted = apply_network(network, image.roll(13, -1)).roll(-13, -1)
+        torch.testing.assert_close(shifted, apply_network(network, image), atol=1e-5, rtol=1e-5)
