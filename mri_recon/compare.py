@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mri_recon._files import write_atomically
+from mri_recon.center import center_crop
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
 from mri_recon.masks import Mask, as_mask, undersample
@@ -23,7 +24,6 @@ from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
 __all__ = [
     "METRICS",
     "Comparison",
-    "center_crop",
     "check_methods",
     "compare",
     "convention",
@@ -166,15 +166,6 @@ def check_methods(methods: Sequence[str], options: Mapping[str, Mapping[str, Any
                 f"expected options for one of the compared methods {', '.join(methods)}, got some for {name!r}: "
                 "add the method or leave its options out"
             )
-
-
-def center_crop(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The centre `(..., h, w)` of images; an axis that is not larger is left as it is."""
-    for axis, wanted in ((-2, size[0]), (-1, size[1])):
-        excess = images.shape[axis] - wanted
-        if excess > 0:
-            images = images.narrow(axis, excess // 2, wanted)
-    return images
 
 
 def scan_name(scan: Scan) -> str:

@@ -22,6 +22,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from mri_recon.center import center_window
 from mri_recon.errors import FormatError, ShapeError
 
 __all__ = ["CONVENTION", "FOREGROUND_RULE", "Metrics", "evaluate", "foreground", "nmse", "per_slice", "psnr", "ssim"]
@@ -231,7 +232,7 @@ def _prepare(image: Array, target: Array) -> tuple[Volume, Volume]:
         )
     if not r.any():
         raise FormatError("expected a reference with a signal, got one that is zero everywhere: check the target")
-    return _center_crop(x, r.shape[1], r.shape[2]), r
+    return x[(..., *center_window(x.shape, r.shape[1:]))], r
 
 
 def _magnitude(array: Array, name: str) -> Volume:
@@ -246,9 +247,3 @@ def _magnitude(array: Array, name: str) -> Volume:
     if not np.isfinite(magnitude).all():
         raise FormatError(f"expected {name} to be finite, got infinite or not-a-number pixels: the method diverged")
     return magnitude
-
-
-def _center_crop(x: Volume, h: int, w: int) -> Volume:
-    """The centre N//2 of the image goes to the centre n//2 of the crop, odd or even."""
-    top, left = x.shape[-2] // 2 - h // 2, x.shape[-1] // 2 - w // 2
-    return x[..., top : top + h, left : left + w]

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from mri_recon import compare as comparing
+from mri_recon.center import center_crop
 from mri_recon.compare import (
     CONVENTION,
     Comparison,
-    center_crop,
     compare,
     convention,
     jsonable,

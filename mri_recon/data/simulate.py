@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mri_recon.center import center_window
 from mri_recon.errors import ShapeError
 from mri_recon.fourier import fft2c, ifft2c
 
@@ -41,7 +42,7 @@ def fourier_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
     old = (int(image.shape[-2]), int(image.shape[-1]))
     if not all(1 <= new <= now for new, now in zip(size, old, strict=True)):
         raise ShapeError(f"fourier_crop: expected a size between (1, 1) and {old}, got {size}: it only removes samples")
-    rows, columns = (slice(now // 2 - new // 2, now // 2 - new // 2 + new) for new, now in zip(size, old, strict=True))
+    rows, columns = center_window(old, size)
     scale = float(np.sqrt(size[0] * size[1] / (old[0] * old[1])))
     return scale * ifft2c(fft2c(image)[..., rows, columns])
 

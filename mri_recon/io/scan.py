@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mri_recon.center import center_crop
 from mri_recon.coils import rss
 from mri_recon.errors import FormatError
 from mri_recon.fourier import ifft2c
@@ -209,17 +210,8 @@ def _checked_target(target: npt.NDArray[Any], kspace: Tensor, size: tuple[int, i
     image = torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32))
     if not bool(torch.isfinite(image).all()):
         raise FormatError(f"expected a finite reconstruction in {name}, got NaN or infinite values")
-    return _center_crop(image, size or (int(kspace.shape[-2]), int(kspace.shape[-1]))).contiguous()
+    return center_crop(image, size or (int(kspace.shape[-2]), int(kspace.shape[-1]))).contiguous()
 
 
 def _rss_of_full(kspace: Tensor, size: tuple[int, int]) -> Tensor:
-    return torch.stack([_center_crop(rss(ifft2c(part)), size) for part in kspace])
-
-
-def _center_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The centre of the last two axes, as fastMRI cuts it; an axis that is not larger stays."""
-    for axis, wanted in ((-2, size[0]), (-1, size[1])):
-        excess = int(image.shape[axis]) - wanted
-        if excess > 0:
-            image = image.narrow(axis, excess // 2, wanted)
-    return image
+    return torch.stack([center_crop(rss(ifft2c(part)), size) for part in kspace])

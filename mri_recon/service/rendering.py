@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mri_recon.center import center_crop
 from mri_recon.checkpoint import RESEARCH_ONLY
-from mri_recon.compare import Comparison, center_crop, jsonable
+from mri_recon.compare import Comparison, jsonable
 from mri_recon.io import save
 from mri_recon.masks import ColumnMask, Mask
 from mri_recon.service.pipeline import Outcome

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from mri_recon import metrics
 from mri_recon._files import write_atomically
+from mri_recon.center import center_crop
 from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
 from mri_recon.data import registry
 from mri_recon.data.dataset import (
@@ -160,7 +161,7 @@ def validate(network: nn.Module, examples: Sequence[tuple[str, Example]], device
     with torch.inference_mode():
         for kind, example in examples:
             output = apply_network(network, example.image[None].to(device)).cpu()
-            image, target = (_centre(x, example.valid).abs() for x in (output, example.target[None]))
+            image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
             scores[kind].append(metrics.evaluate(image, target))
     means: dict[str, float] = {}
     for name in ("psnr", "ssim"):
@@ -188,16 +189,11 @@ def _loss(model: nn.Module, batch: Sequence[Example], config: TrainConfig, devic
     complex_output = torch.view_as_complex(output.float().movedim(1, -1).contiguous())
     valid = batch[0].valid
     return l1_ssim_loss(
-        _centre(complex_output, valid), _centre(target, valid), l1_weight=config.loss.l1, ssim_weight=config.loss.ssim
+        center_crop(complex_output, valid),
+        center_crop(target, valid),
+        l1_weight=config.loss.l1,
+        ssim_weight=config.loss.ssim,
     )
-
-
-def _centre(x: Tensor, size: tuple[int, int]) -> Tensor:
-    rows, columns = (
-        slice((side - keep) // 2, (side - keep) // 2 + keep) if keep < side else slice(None)
-        for side, keep in zip(x.shape[-2:], size, strict=True)
-    )
-    return x[..., rows, columns]
 
 
 @torch.no_grad()
@@ -256,7 +252,6 @@ def _card(config: TrainConfig, training: Slices, history: list[dict[str, float]]
         loss_curve=history,
         results={
             "chosen_by": "mean validation PSNR over kinds of examples",
-            "step": history[-1]["step"],
             **history[-1],
         },
     )
