@@ -17,7 +17,7 @@ from mri_recon.masks import center_block
 if TYPE_CHECKING:
     from mri_recon.masks import Mask
 
-__all__ = ["combine", "expand", "low_resolution_images", "rss", "sens_maps_from_center"]
+__all__ = ["combine", "expand", "low_resolution_images", "rss", "sens_maps_from_center", "sens_maps_from_images"]
 
 # Rows of the calibration block along the readout, where the centre of the mask has fewer columns than this:
 # sensitivities are smooth, and rows far from the centre would bring anatomy and noise into the maps, not coil profiles.
@@ -118,10 +118,24 @@ def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
         )
     if kspace.shape[-3] == 1:
         return torch.ones_like(kspace)
-    coil_images = low_resolution_images(kspace, mask)
+    return sens_maps_from_images(low_resolution_images(kspace, mask))
+
+
+def sens_maps_from_images(coil_images: Tensor) -> Tensor:
+    """Maps `S_c = m_c / sqrt(sum_d |m_d|^2)` of low-resolution coil images, see `sens_maps_from_center`.
+
+    Args:
+        coil_images: m, complex `(..., coil, h, w)`; one coil has the map 1.
+
+    Returns:
+        complex maps of the same shape.
+    """
+    num_coils = coil_images.shape[-3]
+    if num_coils == 1:
+        return torch.ones_like(coil_images)
     magnitude = rss(coil_images).unsqueeze(-3)
     # Where the centre gives no signal at all, any unit vector will do; equal weights keep sum |S|^2 = 1 there too.
-    flat = torch.full_like(coil_images, kspace.shape[-3] ** -0.5)
+    flat = torch.full_like(coil_images, num_coils**-0.5)
     found = magnitude > 0
     return torch.where(found, coil_images / torch.where(found, magnitude, torch.ones_like(magnitude)), flat)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mri_recon.checkpoint import load_named
-from mri_recon.coils import combine, low_resolution_images, sens_maps_from_center
+from mri_recon.coils import combine, low_resolution_images, sens_maps_from_images
 from mri_recon.errors import MethodError
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import Mask
@@ -47,8 +47,9 @@ def network_input(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -
     Raises:
         MaskError: the mask has no fully sampled centre.
     """
-    maps = sens_maps_from_center(kspace, mask) if sens_maps is None else sens_maps
-    low = combine(low_resolution_images(kspace, mask), maps)
+    low_coils = low_resolution_images(kspace, mask)
+    maps = sens_maps_from_images(low_coils) if sens_maps is None else sens_maps
+    low = combine(low_coils, maps)
     magnitude = low.abs()
     phase = torch.where(magnitude > 0, low / torch.where(magnitude > 0, magnitude, 1.0), torch.ones_like(low))
     return combine(ifft2c(kspace), maps) * phase.conj(), phase
@@ -147,7 +148,7 @@ def unet(
             "choose another model"
         )
     start = time.perf_counter()
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: the image is the caller's to change
         combined, phase = network_input(kspace.to(device), mask, None if sens_maps is None else sens_maps.to(device))
         image = apply_network(loaded.network, combined) * phase
     seconds = time.perf_counter() - start
@@ -159,4 +160,4 @@ def unet(
         "notes": loaded.card.envelope.departures(acceleration=mask.realised_acceleration, num_coils=kspace.shape[1]),
         "seconds": seconds,
     }
-    return image.clone(), info
+    return image, info
