@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mri_recon.center import center_window
 from mri_recon.data.examples import (
     Example,
     SamplingConfig,
@@ -79,6 +81,12 @@ class RegistrySlices:
     raw: tuple[RawSlice, ...]
     images: tuple[ImageSlice, ...]
 
+    @cached_property
+    def _pools(self) -> tuple[list[ImageSlice], list[ImageSlice]]:
+        """Slices of the isotropic volume, and the others: every example asks for them."""
+        isotropic = [image for image in self.images if "studyforrest" in image.source]
+        return isotropic, [image for image in self.images if "studyforrest" not in image.source]
+
     @classmethod
     def read(cls, split: str) -> RegistrySlices:
         """Everything of a split of the registry that has a truth.
@@ -100,8 +108,7 @@ class RegistrySlices:
             chosen = self.raw[rng.integers(len(self.raw))]
             kspace = chosen.kspace.flip(-2) if rng.random() < 0.5 else chosen.kspace
             return raw_example(kspace, draw_mask(kspace.shape[-1], rng, config.sampling, support=chosen.support))
-        isotropic = [image for image in self.images if "studyforrest" in image.source]
-        others = [image for image in self.images if "studyforrest" not in image.source]
+        isotropic, others = self._pools
         pool = isotropic if not others or (isotropic and rng.random() < config.volume_probability) else others
         kspace, maps = simulate_kspace(pool[rng.integers(len(pool))], rng, config.simulation)
         return raw_example(kspace, draw_mask(kspace.shape[-1], rng, config.sampling), sens_maps=maps)
@@ -181,8 +188,9 @@ def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> lis
 def split_folder(config: DataConfig) -> tuple[list[Path], list[Path]]:
     """Training and validation files of `config.root`: by the list in `split_file`, else by person.
 
-    Persons are told apart by the file's `patient_id` (the file's name where it has none) and dealt to the splits by a
-    checksum of it, so that adding files never moves a person.
+    Persons are told apart by the file's `patient_id` (the file's name where it has none), ordered by a checksum of it,
+    and the first share of them is held out. More files of the same persons change nothing; more persons may move
+    others, so a split that has to last belongs in `split_file`.
 
     Raises:
         ConfigError: no such folder, a bad split file, or a split that is empty.
@@ -205,8 +213,7 @@ def split_folder(config: DataConfig) -> tuple[list[Path], list[Path]]:
     if not train or not validation:
         raise ConfigError(
             f"data.root: expected files of at least two persons, got {len(train)} training and {len(validation)} "
-            "validation "
-            "files: add data or name the files in data.split_file"
+            "validation files: add data or name the files in data.split_file"
         )
     return train, validation
 
@@ -254,10 +261,7 @@ def _same_size(examples: Sequence[Example]) -> list[Example]:
     width = min(int(example.image.shape[1]) for example in examples)
     cut = []
     for example in examples:
-        rows, columns = (
-            slice((side - keep) // 2, (side - keep) // 2 + keep)
-            for side, keep in zip(example.image.shape, (height, width), strict=True)
-        )
+        rows, columns = center_window(example.image.shape, (height, width))
         valid = (min(example.valid[0], height), min(example.valid[1], width))
         cut.append(Example(example.image[rows, columns], example.target[rows, columns], valid))
     smallest = (min(example.valid[0] for example in cut), min(example.valid[1] for example in cut))
