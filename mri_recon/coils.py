@@ -5,6 +5,7 @@ Coil axis: the third from the end, `(..., coil, h, w)`; one coil keeps its axis 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +18,15 @@ from mri_recon.masks import center_block
 if TYPE_CHECKING:
     from mri_recon.masks import Mask
 
-__all__ = ["combine", "expand", "low_resolution_images", "rss", "sens_maps_from_center", "sens_maps_from_images"]
+__all__ = [
+    "calibration_block",
+    "combine",
+    "expand",
+    "low_resolution_images",
+    "rss",
+    "sens_maps_from_center",
+    "sens_maps_from_images",
+]
 
 # Rows of the calibration block along the readout, where the centre of the mask has fewer columns than this:
 # sensitivities are smooth, and rows far from the centre would bring anatomy and noise into the maps, not coil profiles.
@@ -153,18 +162,34 @@ def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     Raises:
         MaskError: the mask has no fully sampled centre.
     """
-    rows, columns = center_block(mask)
-    rows = _narrow(rows, kspace.shape[-2], max(columns.stop - columns.start, _MIN_CALIBRATION_ROWS))
+    _, columns = center_block(mask)
+    num_columns = columns.stop - columns.start
+    rows, columns = calibration_block(mask, kspace.shape, (max(num_columns, _MIN_CALIBRATION_ROWS), num_columns))
     window = _hann(rows, kspace)[:, None] * _hann(columns, kspace)
     low = torch.zeros_like(kspace)
     low[..., rows, columns] = kspace[..., rows, columns] * window
     return ifft2c(low)
 
 
-def _narrow(rows: slice, size: int, wanted: int) -> slice:
-    """At most `wanted` rows of the block, around the centre of k-space."""
-    first, last, _ = rows.indices(size)
-    start = max(first, size // 2 - wanted // 2)
+def calibration_block(mask: Mask | Tensor, shape: Sequence[int], size: tuple[int, int]) -> tuple[slice, slice]:
+    """The part of the fully sampled centre that calibration reads, as slices `(readout, phase)`.
+
+    Args:
+        mask: the sampling mask.
+        shape: of the k-space, `(..., readout, phase)`.
+        size: most samples along readout and phase; around N//2, as far as the centre reaches there.
+
+    Raises:
+        MaskError: the mask has no fully sampled centre.
+    """
+    rows, columns = center_block(mask)
+    return _narrow(rows, shape[-2], size[0]), _narrow(columns, shape[-1], size[1])
+
+
+def _narrow(block: slice, size: int, wanted: int) -> slice:
+    """At most `wanted` samples of the block, as far around the centre of k-space as the block reaches."""
+    first, last, _ = block.indices(size)
+    start = max(first, min(size // 2 - wanted // 2, last - wanted))
     return slice(start, min(last, start + wanted))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mri_recon.coils import combine, expand, low_resolution_images, rss, sens_maps_from_center
+from mri_recon.coils import calibration_block, combine, expand, low_resolution_images, rss, sens_maps_from_center
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import as_mask, random_mask
@@ -93,6 +93,18 @@ def test_low_resolution_images_are_the_windowed_centre() -> None:
     assert float(gain[0, 0].max()) <= 1 + 1e-9
     torch.testing.assert_close(low[..., 20, 12], kspace[..., 20, 12], rtol=2e-2, atol=0)
     assert ifft2c(low).shape == kspace.shape
+
+
+def test_the_calibration_block_stays_inside_the_dense_centre_and_around_the_middle() -> None:
+    pattern = torch.zeros(30, 26, dtype=torch.bool)
+    pattern[10:21, 8:19] = True
+    assert calibration_block(pattern, (4, 30, 26), (24, 24)) == (slice(10, 21), slice(8, 19))
+    assert calibration_block(pattern, (4, 30, 26), (5, 4)) == (slice(13, 18), slice(11, 15))
+    # Room on one side only: the block moves, it does not shrink.
+    lopsided = torch.zeros(26, dtype=torch.bool)
+    lopsided[4:15] = True
+    assert calibration_block(lopsided, (4, 30, 26), (6, 8)) == (slice(12, 18), slice(7, 15))
+    assert calibration_block(torch.ones(5, dtype=torch.bool), (1, 7, 5), (9, 9)) == (slice(0, 7), slice(0, 5))
 
 
 def test_errors_name_the_cure() -> None:

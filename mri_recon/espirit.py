@@ -1,0 +1,306 @@
+"""Coil sensitivities by ESPIRiT: the eigenvectors of an image-domain operator that the calibration data leave fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mri_recon.coils import calibration_block
+from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
+from mri_recon.masks import as_mask
+
+if TYPE_CHECKING:
+    from mri_recon.masks import Mask
+
+__all__ = ["EspiritMaps", "espirit_maps"]
+
+_MIN_KERNEL = 2
+"""Samples of a kernel along an axis: one sample says nothing of how the sensitivities vary along it."""
+
+_COARSE_STEP = 4
+"""Every fourth pixel is decomposed exactly; its eigenvectors are the start of the iteration at its neighbours."""
+
+_ITERATIONS = 6
+"""Orthogonal iterations at every pixel from that start."""
+
+_CHUNK = {"cpu": 1 << 18, "cuda": 1 << 25}
+"""Complex entries of the pixels' coil-by-coil matrices at a time: what a cache holds; on a GPU, what keeps it busy."""
+
+
+@dataclass(frozen=True)
+class EspiritMaps:
+    """Sensitivity maps and the eigenvalues that say how far to trust them.
+
+    Attributes:
+        maps: S, complex `(slice, set, coil, readout, phase)`; `maps[:, 0]` is what a method takes as `sens_maps`.
+        eigenvalues: real `(slice, set, readout, phase)`, decreasing along the sets: near 1 where there is signal that
+            needs the set, small where there is none.
+        kernel_size: `(readout, phase)` samples of the kernel in use; `(0, 0)` for one coil, which needs none.
+        calibration_size: `(readout, phase)` samples of the calibration block; `(0, 0)` for one coil.
+    """
+
+    maps: Tensor
+    eigenvalues: Tensor
+    kernel_size: tuple[int, int]
+    calibration_size: tuple[int, int]
+
+
+def espirit_maps(
+    kspace: Tensor,
+    mask: Mask | Tensor,
+    *,
+    num_sets: int = 1,
+    kernel_size: int = 6,
+    calibration_size: int = 24,
+    threshold: float = 0.001,
+    crop: float = 0.8,
+    soft_crop: bool = True,
+) -> EspiritMaps:
+    """Sensitivity maps of the fully sampled centre as eigenvectors of what its k-space patches have in common.
+
+    The patches of `kernel_size` samples of all coils span a space much smaller than themselves. Projecting every patch
+    onto it, and averaging what the patches say of each sample, leaves the k-space of the object as it is. In the image
+    that is one Hermitian matrix of coils a pixel, with eigenvalues in [0, 1]:
+
+        G(r) S(r) = S(r)   where there is signal,   S(r) the sensitivities at r with sum_c |S_c|^2 = 1.
+
+    Set j holds the eigenvector of the j-th largest eigenvalue lambda_j(r). Further sets are near 1 where one vector
+    cannot explain the data (an object that folds over, motion).
+
+    Phase: an eigenvector has none of its own. It is turned so that its part in the first virtual coil (the principal
+    component of the calibration data, its largest entry real and positive) is real and positive, as in BART.
+
+    Crop: the vectors are multiplied by a weight w(lambda), so sum_c |S_c|^2 = w^2, which is 1 on the support. Soft, as
+    `bart ecalib -S`: w = 1/2 + x / (1 + x^2) with x = (sqrt(lambda) - crop) / (1 - crop) limited to [-1, 1]. Hard, as
+    BART's default: w = 1 where lambda > crop, else 0.
+
+    Narrow centres: along each axis the kernel is at most a third of the calibration block, and at least 2 samples, so
+    that there are always enough patches to find what they share, few lines and many coils included; BART keeps its
+    kernel as long as it fits at all. A single line says nothing about the phase axis: an error. One coil has the map 1
+    and the eigenvalue 1 everywhere, and needs no centre.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`; only the calibration block is read, of each slice by itself.
+        mask: the sampling mask of that k-space.
+        num_sets: sets of maps, at most the number of coils.
+        kernel_size: most samples of the kernel along each axis.
+        calibration_size: most samples of the calibration block along each axis, around the centre of k-space.
+        threshold: of the null space, relative to the largest: squared singular values of the patches below it count as
+            noise, as `bart ecalib -t`.
+        crop: in [0, 1), see above, as `bart ecalib -c`.
+        soft_crop: the soft weight instead of the hard one.
+
+    Returns:
+        `EspiritMaps`, in the precision and on the device of `kspace`; independent of its scale. The memory beyond them
+        is that of two copies of one slice's maps and a fixed number of pixels' matrices.
+
+    Raises:
+        ShapeError: `kspace` is not complex `(slice, coil, readout, phase)`.
+        MaskError: the mask does not fit, or has no fully sampled centre of at least 2 samples along both axes.
+        FormatError: calibration data that are not finite, or a slice without any signal in them.
+        MethodError: an option out of range.
+
+    Source: Uecker et al., Magn Reson Med 71:990-1001, 2014.
+    """
+    _check_options(num_sets, kernel_size, calibration_size, threshold, crop)
+    if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
+        raise ShapeError(
+            f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
+            "keep the slice and coil axes, also for one"
+        )
+    checked_mask = as_mask(mask, kspace.shape)
+    num_slices, num_coils, h, w = kspace.shape
+    if num_sets > num_coils:
+        raise MethodError(f"expected at most one set of maps a coil, got num_sets={num_sets} and {num_coils} coils")
+    maps = kspace.new_ones(num_slices, num_sets, num_coils, h, w)
+    values = kspace.real.new_ones(num_slices, num_sets, h, w)
+    if num_coils == 1:
+        return EspiritMaps(maps, values, (0, 0), (0, 0))
+    rows, columns = calibration_block(checked_mask, kspace.shape, (calibration_size, calibration_size))
+    block = kspace[..., rows, columns]
+    size = (block.shape[-2], block.shape[-1])
+    kernel = _kernel_that_fits(kernel_size, size, (h, w))
+    largest = _checked_largest(block)
+    for data, scale, vectors, eigenvalues in zip(block, largest, maps, values, strict=True):
+        calibration = data / scale
+        _decompose(_kernel_correlation(calibration, kernel, threshold), vectors, eigenvalues)
+        _fix_phase(vectors, calibration)
+        vectors *= _crop_weight(eigenvalues, crop, soft=soft_crop)[:, None]
+    return EspiritMaps(maps, values, kernel, size)
+
+
+def _check_options(num_sets: int, kernel_size: int, calibration_size: int, threshold: float, crop: float) -> None:
+    for name, value, least in (
+        ("num_sets", num_sets, 1),
+        ("kernel_size", kernel_size, _MIN_KERNEL),
+        ("calibration_size", calibration_size, _MIN_KERNEL),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise MethodError(f"expected {name} as an integer of at least {least}, got {value!r}")
+    if not 0 < threshold < 1:
+        raise MethodError(f"expected a threshold in (0, 1), got {threshold}: 0.001 is BART's")
+    if not 0 <= crop < 1:
+        raise MethodError(f"expected crop in [0, 1), got {crop}: 0.8 is BART's")
+
+
+def _kernel_that_fits(wanted: int, block: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
+    """At most a third of the block, at least `_MIN_KERNEL`; 1 along an axis of k-space that has one sample."""
+    if any(samples < min(_MIN_KERNEL, full) for samples, full in zip(block, image, strict=True)):
+        raise MaskError(
+            f"expected a fully sampled centre of at least {_MIN_KERNEL} x {_MIN_KERNEL} samples (readout x phase) to "
+            f"estimate maps from, got {block[0]} x {block[1]}: sample more central lines (center_fraction or "
+            "num_low_frequencies), or pass sens_maps"
+        )
+    ky, kx = (min(wanted, samples, max(_MIN_KERNEL, samples // 3)) for samples in block)
+    return ky, kx
+
+
+def _checked_largest(block: Tensor) -> Tensor:
+    """Largest magnitude of each slice, all of them finite and not zero."""
+    largest = block.abs().flatten(1).amax(dim=1)
+    if not bool(torch.isfinite(largest).all()):
+        raise FormatError(
+            "expected finite k-space, got infinite or not-a-number samples in its centre: repair or mask them out"
+        )
+    empty = (largest == 0).nonzero().flatten().tolist()
+    if empty:
+        raise FormatError(
+            f"expected a signal in the centre of every slice, got only zeros in slices {empty}: leave them out, or "
+            "check that the mask belongs to this k-space"
+        )
+    return largest
+
+
+def _kernel_correlation(data: Tensor, kernel: tuple[int, int], threshold: float) -> Tensor:
+    """Fourier coefficients of the image-domain operator, complex `(coil, coil, 2 ky - 1, 2 kx - 1)`.
+
+    The patches of the calibration data span a space with the projector Pi. To project every patch of a k-space and to
+    average what the patches say of each sample is a convolution, and in the image a matrix of coils a pixel,
+
+        G(r) = sum_d A(d) exp(-2 pi i d r / N),   A(d) = 1/|k| sum_m Pi[m, m + d].
+    """
+    num_coils, (ky, kx) = data.shape[0], kernel
+    # (row of the kernel, column, coil) x (position in the block)
+    patches = data.unfold(1, ky, 1).unfold(2, kx, 1).permute(3, 4, 0, 1, 2).reshape(ky * kx * num_coils, -1)
+    basis = _signal_space(patches, threshold)
+    projector = (basis @ basis.mH).reshape(ky, kx, num_coils, ky, kx, num_coils).permute(0, 1, 2, 5, 3, 4)
+    correlation = data.new_zeros(num_coils, num_coils, 2 * ky - 1, 2 * kx - 1)
+    for my in range(ky):
+        for mx in range(kx):
+            correlation[..., ky - 1 - my : 2 * ky - 1 - my, kx - 1 - mx : 2 * kx - 1 - mx] += projector[my, mx]
+    return correlation / (ky * kx)
+
+
+def _signal_space(patches: Tensor, threshold: float) -> Tensor:
+    """Orthonormal basis of the columns' directions whose energy exceeds `threshold` of the largest one's.
+
+    From the smaller of the two Gram matrices: squared singular values down to `threshold` of the largest are all that
+    is wanted, and those survive the squaring also in single precision.
+    """
+    if patches.shape[0] <= patches.shape[1]:
+        energy, vectors = torch.linalg.eigh(patches @ patches.mH)
+        basis: Tensor = vectors[:, energy > threshold * energy[-1]]
+        return basis
+    energy, vectors = torch.linalg.eigh(patches.mH @ patches)
+    kept = energy > threshold * energy[-1]
+    basis = patches @ (vectors[:, kept] / energy[kept].sqrt())
+    return basis
+
+
+def _decompose(operator: Tensor, vectors: Tensor, eigenvalues: Tensor) -> None:
+    """Leading eigenvectors `(set, coil, h, w)` and eigenvalues `(set, h, w)` of G at every pixel, written in place."""
+    num_sets, num_coils, h, w = vectors.shape
+    ramps_y, ramps_x = _ramps(h, operator.shape[2], operator), _ramps(w, operator.shape[3], operator)
+    coarse_y, coarse_x = _coarse(h, vectors.device), _coarse(w, vectors.device)
+    starts = []
+    for rows in _chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, vectors.device):
+        matrices = _pixel_matrices(operator, ramps_y[coarse_y[rows]], ramps_x[coarse_x])
+        exact = torch.linalg.eigh(matrices.permute(2, 3, 0, 1)).eigenvectors
+        starts.append(exact[..., -num_sets:].flip(-1).permute(3, 2, 0, 1))
+    start = torch.cat(starts, dim=2)[..., _nearest(w, coarse_x)]
+    near_y = _nearest(h, coarse_y)
+    for rows in _chunks(h, w * num_coils**2, vectors.device):
+        matrices = _pixel_matrices(operator, ramps_y[rows], ramps_x)
+        values, found = _orthogonal_iteration(matrices, start[:, :, near_y[rows]])
+        if num_sets > 1:
+            values, order = values.sort(dim=0, descending=True)
+            found = found.gather(0, order.unsqueeze(1).expand_as(found))
+        vectors[:, :, rows], eigenvalues[:, rows] = found, values
+
+
+def _ramps(size: int, num_offsets: int, like: Tensor) -> Tensor:
+    """`exp(-2 pi i d r / size)` for the pixels r counted from the centre and the offsets d, `(pixel, offset)`."""
+    pixels = torch.arange(size, device=like.device, dtype=torch.float64) - size // 2
+    offsets = torch.arange(num_offsets, device=like.device, dtype=torch.float64) - num_offsets // 2
+    angle = -2 * torch.pi / size * torch.outer(pixels, offsets)
+    return torch.polar(torch.ones_like(angle), angle).to(like.dtype)
+
+
+def _pixel_matrices(operator: Tensor, ramps_y: Tensor, ramps_x: Tensor) -> Tensor:
+    """G at the pixels of some rows and columns, `(coil, coil, row, column)`: one axis after the other, no padding."""
+    return ramps_y @ operator @ ramps_x.T
+
+
+def _coarse(size: int, device: torch.device) -> Tensor:
+    return torch.arange(min(_COARSE_STEP // 2, size - 1), size, _COARSE_STEP, device=device)
+
+
+def _nearest(size: int, coarse: Tensor) -> Tensor:
+    return (torch.arange(size, device=coarse.device) // _COARSE_STEP).clamp(max=coarse.numel() - 1)
+
+
+def _chunks(num_rows: int, entries_a_row: int, device: torch.device) -> Iterator[slice]:
+    step = max(1, _CHUNK.get(device.type, _CHUNK["cuda"]) // entries_a_row)
+    for first in range(0, num_rows, step):
+        yield slice(first, min(first + step, num_rows))
+
+
+def _orthogonal_iteration(matrices: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues `(set, ...)` and eigenvectors `(set, coil, ...)` of Hermitian matrices `(coil, coil, ...)`.
+
+    From a start close to the eigenvectors, by a fixed number of orthogonal iterations.
+    """
+    vectors = list(start)
+    values: list[Tensor] = []
+    for _ in range(_ITERATIONS):
+        products = [(matrices * vector).sum(dim=1) for vector in vectors]
+        values = [_inner(vector, product).real for vector, product in zip(vectors, products, strict=True)]
+        vectors = _orthonormal(products)
+    return torch.stack(values), torch.stack(vectors)
+
+
+def _orthonormal(vectors: list[Tensor]) -> list[Tensor]:
+    """Gram-Schmidt over the list of vectors `(coil, ...)`; zero stays zero."""
+    done: list[Tensor] = []
+    for vector in vectors:
+        for other in done:
+            vector = vector - _inner(other, vector) * other
+        energy = (vector.real.square() + vector.imag.square()).sum(dim=0)
+        done.append(vector * energy.clamp_min(torch.finfo(energy.dtype).tiny).rsqrt())
+    return done
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a.conj() * b).sum(dim=0)
+
+
+def _fix_phase(vectors: Tensor, data: Tensor) -> None:
+    """Turn every vector so that its part in the first virtual coil is real and positive, in place."""
+    samples = data.flatten(1)
+    principal = torch.linalg.eigh(samples @ samples.mH).eigenvectors[:, -1]
+    principal = principal * torch.sgn(principal[principal.abs().argmax()]).conj()
+    for vector in vectors:
+        part = (principal.conj()[:, None, None] * vector).sum(dim=0)
+        vector *= torch.polar(torch.ones_like(part.real), -part.angle())
+
+
+def _crop_weight(eigenvalues: Tensor, crop: float, *, soft: bool) -> Tensor:
+    """1 where the eigenvalue is 1, towards 0 below `crop`; see `espirit_maps`."""
+    if not soft:
+        return (eigenvalues > crop).to(eigenvalues.dtype)
+    x = ((eigenvalues.clamp_min(0).sqrt() - crop) / (1 - crop)).clamp(-1, 1)
+    return (1 + 2 * x / (1 + x.square())) / 2
