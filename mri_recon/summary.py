@@ -5,31 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from mri_recon.errors import FormatError
 from mri_recon.io import Scan
 from mri_recon.masks import ColumnMask
+from mri_recon.noise import OUTER_FRACTION, noise_samples_from_edge, sigma_of_samples
 
 __all__ = ["NOISE_RULE", "Noise", "estimate_noise", "summarize"]
 
-OUTER_FRACTION = 0.1
-"""The noise is read from the samples whose row and column both lie in this outermost fraction of the acquired ones."""
-
 NOISE_RULE = (
-    "sigma of the real and of the imaginary part: median of |part| / 0.6745 over the samples in the corners of the "
-    f"acquired k-space (outermost {OUTER_FRACTION:.0%} of rows and columns); an upper bound where signal reaches them"
+    "sigma = sqrt(E|n|^2) of one complex sample: median of |sample| / sqrt(ln 2) over the outermost "
+    f"{OUTER_FRACTION:.0%} of the acquired k-space; an upper bound where signal reaches there"
 )
 """How `estimate_noise` finds its value, for print beside it."""
-
-_MEDIAN_TO_SIGMA = 0.6745  # median of |x| of a standard normal x
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviation of the noise in k-space and how it was found.
+    """Level of the noise in k-space and how it was found.
 
     Attributes:
-        sigma: of the real and of the imaginary part, in the units of the file, pooled over coils and slices.
+        sigma: `sqrt(E|n|^2)` of one complex sample, in the units of the file, pooled over coils and slices.
         num_samples: how many samples it was read from.
     """
 
@@ -38,20 +34,17 @@ class Noise:
 
 
 def estimate_noise(scan: Scan) -> Noise | None:
-    """Robust noise level from the outermost corners of the acquired k-space; None when nothing was acquired there.
+    """Robust noise level from the outermost acquired samples; None when nothing was acquired.
 
-    sigma = median(|Re y|, |Im y|) / 0.6745 over the non-zero samples of the corners. The corners are the highest
-    frequencies, where an object has the least signal, and the median does not see a few strong samples; where the
-    object's signal still fills them, sigma is too large. A receiver's own noise scan is better where there is one.
+    The rule is that of `mri_recon.noise`, over all coils and slices together. Where the object's signal still fills the
+    edge, sigma is too large. A receiver's own noise scan is better where there is one.
     """
-    magnitude = scan.kspace.abs().amax(dim=(0, 1))
-    rows = _outermost(magnitude.amax(dim=1))
-    columns = _outermost(magnitude.amax(dim=0))
-    corners = scan.kspace[:, :, rows][:, :, :, columns]
-    samples = torch.view_as_real(corners[corners.abs() > 1e-8 * magnitude.max()]).flatten()
-    if samples.numel() == 0:
+    everywhere = torch.ones(scan.kspace.shape[-1], dtype=torch.bool)
+    try:
+        samples = noise_samples_from_edge(scan.kspace, everywhere)
+    except FormatError:
         return None
-    return Noise(sigma=float(samples.abs().median()) / _MEDIAN_TO_SIGMA, num_samples=samples.numel() // 2)
+    return Noise(sigma=sigma_of_samples(samples), num_samples=samples.numel())
 
 
 def summarize(scan: Scan) -> list[tuple[str, str]]:
@@ -74,15 +67,6 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
     if acquisition:
         lines.insert(1, ("acquisition", str(acquisition)))
     return lines
-
-
-def _outermost(profile: Tensor) -> Tensor:
-    """Indices of the outermost fraction, on both sides, of the entries that hold data."""
-    # As for the acquired support: what is 1e-8 of the largest sample is the residue of some earlier transform.
-    acquired = torch.nonzero(profile > 1e-8 * profile.max()).flatten()
-    count = max(1, round(OUTER_FRACTION * acquired.numel() / 2))
-    outermost: Tensor = torch.unique(torch.cat([acquired[:count], acquired[-count:]]))
-    return outermost
 
 
 def _axes(scan: Scan) -> str:
@@ -114,7 +98,7 @@ def _sampling(scan: Scan) -> list[tuple[str, str]]:
 def _noise(scan: Scan) -> str:
     noise = estimate_noise(scan)
     if noise is None:
-        return "not known: nothing was acquired in the corners of k-space"
+        return "not known: nothing was acquired"
     text = f"sigma {noise.sigma:.3g} from {noise.num_samples} samples"
     if not scan.fully_sampled or scan.target is None:
         return text

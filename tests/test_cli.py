@@ -79,7 +79,7 @@ def test_info(scan_file: Path) -> None:
     assert "34 of 34 columns" in output
     assert "realised acceleration 1.00" in output
     assert re.search(r"noise sigma [0-9.]+ from \d+ samples", output)
-    assert "median of |part| / 0.6745" in output
+    assert "median of |sample| / sqrt(ln 2)" in output
     assert "assumed" in output
 
 
