@@ -5,13 +5,15 @@ Coil axis: the third from the end, `(..., coil, h, w)`; one coil keeps its axis 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mri_recon.errors import ShapeError
+from mri_recon._pixelwise import orthogonal_iteration, principal_coil, row_chunks, turn_to
+from mri_recon.errors import MethodError, ShapeError
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import center_block
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from mri_recon.masks import Mask
 
 __all__ = [
+    "adaptive_combine",
     "calibration_block",
     "combine",
     "expand",
@@ -31,6 +34,10 @@ __all__ = [
 # Rows of the calibration block along the readout, where the centre of the mask has fewer columns than this:
 # sensitivities are smooth, and rows far from the centre would bring anatomy and noise into the maps, not coil profiles.
 _MIN_CALIBRATION_ROWS = 24
+
+# Power iterations of the adaptive combination, from the coil values of the pixel itself: where there is signal, the
+# other eigenvalues are those of the noise.
+_ITERATIONS = 8
 
 
 def rss(x: Tensor, dim: int = -3) -> Tensor:
@@ -97,6 +104,67 @@ def expand(image: Tensor, sens_maps: Tensor) -> Tensor:
             f"{tuple(sens_maps.shape)}: crop or pad one of them"
         )
     return sens_maps * image.unsqueeze(-3)
+
+
+def adaptive_combine(coil_images: Tensor, *, block_size: int = 7) -> Tensor:
+    """Combination with weights from the images themselves: the stochastic matched filter.
+
+        z(r) = v(r)^H x(r),   v(r) the leading eigenvector, |v| = 1, of R(r) = sum_{r' in block around r} x(r') x(r')^H
+
+    Against the root sum of squares, it keeps the phase and lets in less noise where there is little signal; |z| is at
+    most the root sum of squares, and near it where there is signal. A vector has no phase of its own: v is turned so
+    that its part in the first virtual coil (the principal component of the whole image, its largest entry real and
+    positive) is real and positive, so z has about the phase of that virtual coil's image.
+
+    Args:
+        coil_images: x, complex `(..., coil, h, w)`; one coil comes back as it is.
+        block_size: side of the square block, odd; pixels beyond the edge count as zero.
+
+    Returns:
+        complex image `(..., h, w)`, in the units of `coil_images`.
+
+    Raises:
+        ShapeError: not complex `(..., coil, h, w)`.
+        MethodError: a block size that is not odd and positive.
+
+    Source: Walsh, Gmitro and Marcellin, Magn Reson Med 2000.
+    """
+    if coil_images.ndim < 3 or not coil_images.is_complex() or 0 in coil_images.shape:
+        raise ShapeError(
+            f"expected complex coil images (..., coil, h, w), got {coil_images.dtype} {tuple(coil_images.shape)}: "
+            "keep the coil axis, also for one coil"
+        )
+    if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1 or block_size % 2 == 0:
+        raise MethodError(f"expected an odd, positive block_size, got {block_size!r}: 7 is the default")
+    *batch, num_coils, h, w = coil_images.shape
+    if num_coils == 1:
+        return coil_images[..., 0, :, :].clone()
+    image = coil_images.new_empty(math.prod(batch), h, w)
+    for x, combined in zip(coil_images.reshape(-1, num_coils, h, w), image, strict=True):
+        largest = x.abs().max()
+        unit = x / torch.where(largest > 0, largest, torch.ones_like(largest))
+        virtual = principal_coil(unit)
+        for rows in row_chunks(h, w * num_coils**2, x.device):
+            start = unit[:, rows] / rss(unit[:, rows]).clamp_min(torch.finfo(x.real.dtype).tiny)
+            _, vectors = orthogonal_iteration(_block_covariance(unit, rows, block_size), start[None], _ITERATIONS)
+            turn_to(vectors, virtual)
+            combined[rows] = combine(x[:, rows], vectors[0])
+    return image.reshape(*batch, h, w)
+
+
+def _block_covariance(x: Tensor, rows: slice, block_size: int) -> Tensor:
+    """`sum x x^H` over the block around every pixel of some rows, `(coil, coil, row, w)`, up to a factor."""
+    reach = block_size // 2
+    first, last = max(0, rows.start - reach), min(x.shape[1], rows.stop + reach)
+    part = x[:, first:last]
+    # Rows beyond the edge are zero; along the columns avg_pool2d does that itself.
+    products = torch.view_as_real(part[:, None] * part.conj()).movedim(-1, 0).flatten(0, 2)
+    padding = (0, 0, reach - (rows.start - first), reach - (last - rows.stop))
+    products = torch.nn.functional.pad(products, padding)
+    sums = torch.nn.functional.avg_pool2d(products, (block_size, 1), stride=1)
+    sums = torch.nn.functional.avg_pool2d(sums, (1, block_size), stride=1, padding=(0, reach))
+    real, imaginary = sums.reshape(2, x.shape[0], x.shape[0], *sums.shape[-2:])
+    return torch.complex(real, imaginary)
 
 
 def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:

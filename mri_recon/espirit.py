@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from mri_recon._pixelwise import orthogonal_iteration, principal_coil, row_chunks, turn_to
 from mri_recon.coils import calibration_block
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks import as_mask
@@ -26,9 +26,6 @@ _COARSE_STEP = 4
 
 _ITERATIONS = 6
 """Orthogonal iterations at every pixel from that start."""
-
-_CHUNK = {"cpu": 1 << 18, "cuda": 1 << 25}
-"""Complex entries of the pixels' coil-by-coil matrices at a time: what a cache holds; on a GPU, what keeps it busy."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def espirit_maps(
     for data, scale, vectors, eigenvalues in zip(block, largest, maps, values, strict=True):
         calibration = data / scale
         _decompose(_kernel_correlation(calibration, kernel, threshold), vectors, eigenvalues)
-        _fix_phase(vectors, calibration)
+        turn_to(vectors, principal_coil(calibration))
         vectors *= _crop_weight(eigenvalues, crop, soft=soft_crop)[:, None]
     return EspiritMaps(maps, values, kernel, size)
 
@@ -217,15 +214,15 @@ def _decompose(operator: Tensor, vectors: Tensor, eigenvalues: Tensor) -> None:
     ramps_y, ramps_x = _ramps(h, operator.shape[2], operator), _ramps(w, operator.shape[3], operator)
     coarse_y, coarse_x = _coarse(h, vectors.device), _coarse(w, vectors.device)
     starts = []
-    for rows in _chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, vectors.device):
+    for rows in row_chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, vectors.device):
         matrices = _pixel_matrices(operator, ramps_y[coarse_y[rows]], ramps_x[coarse_x])
         exact = torch.linalg.eigh(matrices.permute(2, 3, 0, 1)).eigenvectors
         starts.append(exact[..., -num_sets:].flip(-1).permute(3, 2, 0, 1))
     start = torch.cat(starts, dim=2)[..., _nearest(w, coarse_x)]
     near_y = _nearest(h, coarse_y)
-    for rows in _chunks(h, w * num_coils**2, vectors.device):
+    for rows in row_chunks(h, w * num_coils**2, vectors.device):
         matrices = _pixel_matrices(operator, ramps_y[rows], ramps_x)
-        values, found = _orthogonal_iteration(matrices, start[:, :, near_y[rows]])
+        values, found = orthogonal_iteration(matrices, start[:, :, near_y[rows]], _ITERATIONS)
         if num_sets > 1:
             values, order = values.sort(dim=0, descending=True)
             found = found.gather(0, order.unsqueeze(1).expand_as(found))
@@ -251,51 +248,6 @@ def _coarse(size: int, device: torch.device) -> Tensor:
 
 def _nearest(size: int, coarse: Tensor) -> Tensor:
     return (torch.arange(size, device=coarse.device) // _COARSE_STEP).clamp(max=coarse.numel() - 1)
-
-
-def _chunks(num_rows: int, entries_a_row: int, device: torch.device) -> Iterator[slice]:
-    step = max(1, _CHUNK.get(device.type, _CHUNK["cuda"]) // entries_a_row)
-    for first in range(0, num_rows, step):
-        yield slice(first, min(first + step, num_rows))
-
-
-def _orthogonal_iteration(matrices: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues `(set, ...)` and eigenvectors `(set, coil, ...)` of Hermitian matrices `(coil, coil, ...)`.
-
-    From a start close to the eigenvectors, by a fixed number of orthogonal iterations.
-    """
-    vectors = list(start)
-    values: list[Tensor] = []
-    for _ in range(_ITERATIONS):
-        products = [(matrices * vector).sum(dim=1) for vector in vectors]
-        values = [_inner(vector, product).real for vector, product in zip(vectors, products, strict=True)]
-        vectors = _orthonormal(products)
-    return torch.stack(values), torch.stack(vectors)
-
-
-def _orthonormal(vectors: list[Tensor]) -> list[Tensor]:
-    """Gram-Schmidt over the list of vectors `(coil, ...)`; zero stays zero."""
-    done: list[Tensor] = []
-    for vector in vectors:
-        for other in done:
-            vector = vector - _inner(other, vector) * other
-        energy = (vector.real.square() + vector.imag.square()).sum(dim=0)
-        done.append(vector * energy.clamp_min(torch.finfo(energy.dtype).tiny).rsqrt())
-    return done
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a.conj() * b).sum(dim=0)
-
-
-def _fix_phase(vectors: Tensor, data: Tensor) -> None:
-    """Turn every vector so that its part in the first virtual coil is real and positive, in place."""
-    samples = data.flatten(1)
-    principal = torch.linalg.eigh(samples @ samples.mH).eigenvectors[:, -1]
-    principal = principal * torch.sgn(principal[principal.abs().argmax()]).conj()
-    for vector in vectors:
-        part = (principal.conj()[:, None, None] * vector).sum(dim=0)
-        vector *= torch.polar(torch.ones_like(part.real), -part.angle())
 
 
 def _crop_weight(eigenvalues: Tensor, crop: float, *, soft: bool) -> Tensor:

@@ -2,9 +2,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from mri_recon.coils import calibration_block, combine, expand, low_resolution_images, rss, sens_maps_from_center
-from mri_recon.errors import MaskError, ShapeError
+from mri_recon.coils import (
+    adaptive_combine,
+    calibration_block,
+    combine,
+    expand,
+    low_resolution_images,
+    rss,
+    sens_maps_from_center,
+)
+from mri_recon.errors import MaskError, MethodError, ShapeError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import as_mask, random_mask
 from tests.helpers import KSPACE_SHAPES, assert_adjoint, complex_randn, phantom, smooth_maps
@@ -107,6 +116,59 @@ def test_the_calibration_block_stays_inside_the_dense_centre_and_around_the_midd
     assert calibration_block(torch.ones(5, dtype=torch.bool), (1, 7, 5), (9, 9)) == (slice(0, 7), slice(0, 5))
 
 
+def walsh(x: Tensor, block: int) -> Tensor:
+    """Pixel by pixel, `(coil, h, w)`: the vector with the phase of the first virtual coil, times the pixel."""
+    coils, h, w = x.shape
+    reach = block // 2
+    principal = torch.linalg.eigh(x.flatten(1) @ x.flatten(1).mH).eigenvectors[:, -1]
+    principal = principal / torch.sgn(principal[principal.abs().argmax()])
+    image = torch.zeros(h, w, dtype=x.dtype)
+    for i in range(h):
+        for j in range(w):
+            part = x[:, max(0, i - reach) : i + reach + 1, max(0, j - reach) : j + reach + 1].reshape(coils, -1)
+            vector = torch.linalg.eigh(part @ part.mH).eigenvectors[:, -1]
+            vector = vector / torch.sgn(torch.vdot(principal, vector))
+            image[i, j] = torch.vdot(vector, x[:, i, j])
+    return image
+
+
+@pytest.mark.parametrize(("coils", "h", "w", "block"), [(3, 17, 22, 5), (4, 24, 13, 3), (2, 9, 30, 7)])
+def test_adaptive_combination_is_walshs(coils: int, h: int, w: int, block: int) -> None:
+    x = smooth_maps(coils, h, w) * (phantom(h, w) + 0.3) + 0.02 * complex_randn(coils, h, w, seed=4)
+    torch.testing.assert_close(adaptive_combine(x, block_size=block), walsh(x, block), rtol=1e-4, atol=1e-4)
+
+
+def test_adaptive_combination_of_a_large_image_meets_between_its_chunks() -> None:
+    x = smooth_maps(8, 170, 90) * (phantom(170, 90) + 0.3)
+    torch.testing.assert_close(adaptive_combine(x).abs(), rss(x), rtol=2e-3, atol=2e-3)
+    # A filter of 7 rows sees nothing beyond them.
+    torch.testing.assert_close(adaptive_combine(x)[60:100].abs(), adaptive_combine(x[:, 50:110])[10:50].abs())
+
+
+def test_adaptive_combination_lets_in_less_noise_than_the_root_sum_of_squares() -> None:
+    body = phantom(64, 70)
+    x = smooth_maps(8, 64, 70) * body + 0.1 * complex_randn(2, 8, 64, 70, seed=2)
+    combined, dark = adaptive_combine(x), body == 0
+    assert combined.shape == (2, 64, 70)
+    assert float(combined.abs()[:, dark].mean()) < 0.8 * float(rss(x)[:, dark].mean())
+    assert bool((combined.abs() <= rss(x) * (1 + 1e-9)).all())
+    bright = combined.abs()[:, ~dark] - body.abs()[~dark]
+    assert float(bright.mean().abs()) < 0.01
+
+
+@pytest.mark.parametrize("shape", KSPACE_SHAPES)
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_adaptive_combination_scales_and_keeps_shape_and_type(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = complex_randn(*shape, dtype=dtype)
+    combined = adaptive_combine(x)
+    assert (combined.shape, combined.dtype) == ((shape[0], *shape[2:]), dtype)
+    torch.testing.assert_close(adaptive_combine(2.0**70 * x), 2.0**70 * combined)
+    torch.testing.assert_close(adaptive_combine(x[None])[0], combined)
+    torch.testing.assert_close(adaptive_combine(torch.zeros_like(x)), torch.zeros_like(combined))
+    if shape[1] == 1:
+        assert torch.equal(combined, x[:, 0])
+
+
 def test_errors_name_the_cure() -> None:
     with pytest.raises(ShapeError, match="keep the coil axis"):
         rss(complex_randn(4, 5))
@@ -114,6 +176,11 @@ def test_errors_name_the_cure() -> None:
         combine(complex_randn(2, 4, 5), complex_randn(3, 4, 5))
     with pytest.raises(ShapeError, match="crop or pad"):
         expand(complex_randn(4, 6), complex_randn(3, 4, 5))
+    with pytest.raises(ShapeError, match="expected complex coil images"):
+        adaptive_combine(torch.zeros(4, 5, 6))
+    for block in (0, 4, 3.0, True):
+        with pytest.raises(MethodError, match="odd, positive block_size"):
+            adaptive_combine(complex_randn(2, 5, 6), block_size=block)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="expected complex k-space"):
         sens_maps_from_center(torch.zeros(2, 8, 8), torch.ones(8, dtype=torch.bool))
     with pytest.raises(MaskError):
