@@ -22,7 +22,8 @@ _MIN_KERNEL = 2
 """Samples of a kernel along an axis: one sample says nothing of how the sensitivities vary along it."""
 
 _COARSE_STEP = 4
-"""Every fourth pixel is decomposed exactly; its eigenvectors are the start of the iteration at its neighbours."""
+"""Every fourth pixel of every fourth row is decomposed exactly; its eigenvectors are the start of the iteration at its
+neighbours. In small images the step is smaller: at least two such pixels to the finest period of G."""
 
 _ITERATIONS = 6
 """Orthogonal iterations at every pixel from that start."""
@@ -98,7 +99,7 @@ def espirit_maps(
     Raises:
         ShapeError: `kspace` is not complex `(slice, coil, readout, phase)`.
         MaskError: the mask does not fit, or has no fully sampled centre of at least 2 samples along both axes.
-        FormatError: calibration data that are not finite, or a slice without any signal in them.
+        FormatError: calibration data that are not finite, have rows or columns of zeros, or a slice without any signal.
         MethodError: an option out of range.
 
     Source: Uecker et al., Magn Reson Med 71:990-1001, 2014.
@@ -157,7 +158,7 @@ def _kernel_that_fits(wanted: int, block: tuple[int, int], image: tuple[int, int
 
 
 def _checked_largest(block: Tensor) -> Tensor:
-    """Largest magnitude of each slice, all of them finite and not zero."""
+    """Largest magnitude of each slice, all of them finite and not zero, in data that fill the block."""
     largest = block.abs().flatten(1).amax(dim=1)
     if not bool(torch.isfinite(largest).all()):
         raise FormatError(
@@ -169,6 +170,14 @@ def _checked_largest(block: Tensor) -> Tensor:
             f"expected a signal in the centre of every slice, got only zeros in slices {empty}: leave them out, or "
             "check that the mask belongs to this k-space"
         )
+    filled = (block != 0).any(dim=1)
+    for axis, dim in (("rows", 2), ("columns", 1)):
+        missing = (~filled.any(dim=dim)).any(dim=0).nonzero().flatten().tolist()
+        if missing:
+            raise FormatError(
+                f"expected samples in the whole centre that the mask calls acquired, got only zeros in {axis} "
+                f"{missing} of its {tuple(block.shape[-2:])} samples: correct the mask, or lower calibration_size"
+            )
     return largest
 
 
@@ -212,14 +221,15 @@ def _decompose(operator: Tensor, vectors: Tensor, eigenvalues: Tensor) -> None:
     """Leading eigenvectors `(set, coil, h, w)` and eigenvalues `(set, h, w)` of G at every pixel, written in place."""
     num_sets, num_coils, h, w = vectors.shape
     ramps_y, ramps_x = _ramps(h, operator.shape[2], operator), _ramps(w, operator.shape[3], operator)
-    coarse_y, coarse_x = _coarse(h, vectors.device), _coarse(w, vectors.device)
+    step_y, step_x = _coarse_step(h, operator.shape[2]), _coarse_step(w, operator.shape[3])
+    coarse_y, near_y = _coarse_grid(h, step_y, vectors.device)
+    coarse_x, near_x = _coarse_grid(w, step_x, vectors.device)
     starts = []
     for rows in row_chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, vectors.device):
         matrices = _pixel_matrices(operator, ramps_y[coarse_y[rows]], ramps_x[coarse_x])
         exact = torch.linalg.eigh(matrices.permute(2, 3, 0, 1)).eigenvectors
         starts.append(exact[..., -num_sets:].flip(-1).permute(3, 2, 0, 1))
-    start = torch.cat(starts, dim=2)[..., _nearest(w, coarse_x)]
-    near_y = _nearest(h, coarse_y)
+    start = torch.cat(starts, dim=2)[..., near_x]
     for rows in row_chunks(h, w * num_coils**2, vectors.device):
         matrices = _pixel_matrices(operator, ramps_y[rows], ramps_x)
         values, found = orthogonal_iteration(matrices, start[:, :, near_y[rows]], _ITERATIONS)
@@ -242,12 +252,15 @@ def _pixel_matrices(operator: Tensor, ramps_y: Tensor, ramps_x: Tensor) -> Tenso
     return ramps_y @ operator @ ramps_x.T
 
 
-def _coarse(size: int, device: torch.device) -> Tensor:
-    return torch.arange(min(_COARSE_STEP // 2, size - 1), size, _COARSE_STEP, device=device)
+def _coarse_step(size: int, num_offsets: int) -> int:
+    return max(1, min(_COARSE_STEP, size // (2 * num_offsets)))
 
 
-def _nearest(size: int, coarse: Tensor) -> Tensor:
-    return (torch.arange(size, device=coarse.device) // _COARSE_STEP).clamp(max=coarse.numel() - 1)
+def _coarse_grid(size: int, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pixels of the coarse grid along an axis, and for every pixel the place of a near one in that list."""
+    coarse = torch.arange(min(step // 2, size - 1), size, step, device=device)
+    near = torch.arange(size, device=device) // step
+    return coarse, near.clamp(max=coarse.numel() - 1)
 
 
 def _crop_weight(eigenvalues: Tensor, crop: float, *, soft: bool) -> Tensor:

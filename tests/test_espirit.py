@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon.coils import rss, sens_maps_from_center
@@ -196,6 +198,26 @@ def test_one_coil_has_the_map_one() -> None:
     assert (found.kernel_size, found.calibration_size) == ((0, 0), (0, 0))
 
 
+@given(
+    st.integers(1, 2), st.integers(2, 4), st.integers(2, 40), st.integers(2, 40), st.integers(1, 3), st.integers(2, 7)
+)
+def test_maps_of_any_shape_are_unit_vectors_or_cropped(
+    slices: int, coils: int, h: int, w: int, sets: int, kernel: int
+) -> None:
+    kspace = complex_randn(slices, coils, h, w, dtype=torch.complex64)
+    full = as_mask(np.ones(w, dtype=bool), kspace.shape)
+    sets = min(sets, coils)
+    found = espirit_maps(kspace, full, num_sets=sets, kernel_size=kernel, crop=0.0, soft_crop=False)
+    assert found.maps.shape == (slices, sets, coils, h, w)
+    # Noise fills every direction of small patches: G is near 1, and its vectors are orthonormal.
+    assert -1e-4 <= float(found.eigenvalues.min()) <= float(found.eigenvalues.max()) <= 1 + 1e-4
+    assert bool((found.eigenvalues.diff(dim=1) <= 0).all())
+    gram = torch.einsum("sicyx,sjcyx->syxij", found.maps.conj(), found.maps)
+    kept = (found.eigenvalues > 1e-3).all(dim=1)
+    expected = torch.eye(sets, dtype=gram.dtype).expand_as(gram)
+    torch.testing.assert_close(gram[kept], expected[kept], atol=1e-2, rtol=0)
+
+
 def test_noise_alone_and_one_row_give_finite_maps() -> None:
     for shape in ((1, 3, 21, 30), (2, 2, 1, 30), (1, 4, 3, 5)):
         kspace = complex_randn(*shape, dtype=torch.complex64)
@@ -225,6 +247,17 @@ def test_errors_name_the_cure() -> None:
     silent[1, ..., 6:14] = 0
     with pytest.raises(FormatError, match=r"only zeros in slices \[1\]: leave them out, or check that the mask"):
         espirit_maps(silent, mask)
+    dead = kspace.clone()
+    dead[..., 11] = 0
+    with pytest.raises(
+        FormatError, match=r"zeros in columns \[5\] of its \(24, 8\) samples: correct the mask, or lower"
+    ):
+        espirit_maps(dead, mask)
+    dead = kspace.clone()
+    dead[1, :, :2] = 0
+    with pytest.raises(FormatError, match=r"zeros in rows \[0, 1\] of its"):
+        espirit_maps(dead, mask)
+    assert espirit_maps(dead, mask, calibration_size=20).calibration_size == (20, 8)
     with pytest.raises(MethodError, match="num_sets=4 and 3 coils"):
         espirit_maps(kspace, mask, num_sets=4)
     for options, message in (
