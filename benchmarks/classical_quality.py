@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
+from peers import read_cfl, write_cfl
 from torch import Tensor
 
 from mri_recon.classical import cs_wavelet, zero_filled
@@ -225,9 +226,9 @@ def _bart_pics(kspace: Tensor, pattern: Tensor, weight: float, iterations: int) 
     """One single-coil slice through `bart pics`: l1 wavelets, no random shifts, own scaling undone with -S."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: str(Path(folder, name)) for name in ("kspace", "maps", "pattern", "image")}
-        _write_cfl(paths["kspace"], kspace.numpy())
-        _write_cfl(paths["maps"], np.ones(tuple(kspace.shape), dtype=np.complex64))
-        _write_cfl(paths["pattern"], pattern.numpy())
+        write_cfl(paths["kspace"], kspace.numpy())
+        write_cfl(paths["maps"], np.ones(tuple(kspace.shape), dtype=np.complex64))
+        write_cfl(paths["pattern"], pattern.numpy())
         command = ["bart", "pics", "-S", "-n", "-i", str(iterations), "-R", f"W:3:0:{weight}", "-p", paths["pattern"]]
         done = subprocess.run(
             [*command, paths["kspace"], paths["maps"], paths["image"]],
@@ -238,18 +239,7 @@ def _bart_pics(kspace: Tensor, pattern: Tensor, weight: float, iterations: int) 
         )
         if done.returncode != 0:
             raise DataError(f"bart pics failed with status {done.returncode}: {done.stdout}{done.stderr}")
-        return torch.from_numpy(_read_cfl(paths["image"], kspace.shape))
-
-
-def _write_cfl(path: str, array: npt.NDArray[Any]) -> None:
-    """BART's format: a text header, and complex64 with the first axis fastest."""
-    dims = " ".join(str(n) for n in array.shape + (1,) * (16 - array.ndim))
-    Path(path + ".hdr").write_text(f"# Dimensions\n{dims}\n", encoding="ascii")
-    array.astype(np.complex64).ravel(order="F").tofile(path + ".cfl")
-
-
-def _read_cfl(path: str, shape: Sequence[int]) -> npt.NDArray[np.complex64]:
-    return np.fromfile(path + ".cfl", dtype=np.complex64).reshape(shape, order="F").copy()
+        return torch.from_numpy(read_cfl(paths["image"], kspace.shape))
 
 
 def _print_tune(acceleration: float, rows: list[Row]) -> None:
