@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["orthogonal_iteration", "principal_coil", "row_chunks", "turn_to"]
 
-_CHUNK = {"cpu": 1 << 18, "cuda": 1 << 25}
+_CHUNK = {"cpu": 1 << 19, "cuda": 1 << 25}
 """Complex entries of the pixels' matrices at a time: what a cache holds; on a GPU, what keeps it busy."""
 
 
