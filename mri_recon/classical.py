@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mri_recon.coils import combine, rss, sens_maps_from_center
+from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_center
 from mri_recon.errors import FormatError, MethodError, ShapeError
+from mri_recon.espirit import espirit_maps
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import Mask, as_mask
 from mri_recon.operators import SenseOperator
@@ -27,6 +28,9 @@ __all__ = ["auto_reg_weight", "cg_sense", "cs_wavelet", "zero_filled"]
 # Best mean PSNR on the validation persons at R = 4 and R = 8: `benchmarks/classical_quality.py tune`.
 _AUTO_ONE_COIL = (3e-5, 1e-5)
 _AUTO_MANY_COILS = (2.5e-4, 4e-3)
+
+_MAPS = ("espirit", "center")
+_COMBINATIONS = ("rss", "adaptive")
 
 
 def auto_reg_weight(num_coils: int, acceleration: float) -> float:
@@ -48,26 +52,33 @@ def auto_reg_weight(num_coils: int, acceleration: float) -> float:
     return float(at_four ** (1 - share) * at_eight**share)
 
 
-def zero_filled(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
+def zero_filled(
+    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None, *, combination: str = "rss"
+) -> tuple[Tensor, dict[str, Any]]:
     """Inverse FFT of the samples, with zeros for the rest.
 
     One coil: `F^-1 y`. Several coils with maps: `sum_c conj(S_c) F^-1 y_c`. Several coils without maps: the
-    root sum of squares `sqrt(sum_c |F^-1 y_c|^2)`, which is real.
+    root sum of squares `sqrt(sum_c |F^-1 y_c|^2)`, which is real, or the adaptive combination, which is complex and
+    lets in less noise where there is little signal (`coils.adaptive_combine`).
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` as above.
+        combination: of several coils without maps, "rss" or "adaptive".
 
     Returns:
-        image `(slice, readout, phase)`, complex or (root sum of squares) real; info with `combination`, `seconds`.
+        image `(slice, readout, phase)`, complex or (root sum of squares) real; info with `combination` ("sens_maps",
+        "none" for one coil, "rss" or "adaptive") and `seconds`.
 
     Raises:
         ShapeError: k-space or maps of the wrong shape or type.
         MaskError: a mask that does not fit the k-space.
         FormatError: k-space that is not finite, or a slice without a signal.
+        MethodError: an unknown combination.
     """
     start = time.perf_counter()
+    _check_name("combination", combination, _COMBINATIONS)
     _checked(kspace)
     as_mask(mask, kspace.shape)
     coil_images = ifft2c(kspace)
@@ -75,6 +86,8 @@ def zero_filled(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = 
         image, combination = combine(coil_images, _checked_maps(sens_maps, kspace)), "sens_maps"
     elif kspace.shape[1] == 1:
         image, combination = coil_images[:, 0], "none"
+    elif combination == "adaptive":
+        image = adaptive_combine(coil_images)
     else:
         image, combination = rss(coil_images), "rss"
     return image, {"combination": combination, "seconds": time.perf_counter() - start}
@@ -85,6 +98,7 @@ def cg_sense(
     mask: Mask | Tensor,
     sens_maps: Tensor | None = None,
     *,
+    maps: str = "espirit",
     reg_weight: float = 1e-2,
     tol: float = 1e-4,
     max_iters: int = 50,
@@ -95,28 +109,35 @@ def cg_sense(
 
     With one coil `A^H A` is a projection, and the solution is the zero-filled image divided by `1 + mu`.
 
+    With estimated maps the image is `sqrt(sum |S|^2) x`, the combination of the coil images `S x`. That is `x` on the
+    support; in its rim, where ESPIRiT's maps fade, it is what the coils saw and not what would have to be there; and
+    0 outside. With given maps the image is `x`, which is 0 where they all are.
+
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
+        maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
         reg_weight: `mu >= 0`, in units of `||A||^2`, which is 1 for maps with sum |S|^2 = 1: no unit of the data in it.
         tol: relative residual of the normal equations to stop at.
         max_iters: most iterations.
 
     Returns:
         complex image `(slice, readout, phase)`; info with `iterations`, `relative_residual`, `reg_weight`, `stop`
-        ("tol" or "max_iters"), `seconds`. Over several slices the worst of them counts.
+        ("tol" or "max_iters"), `maps` ("given", "espirit", "center" or "one coil"), `seconds`. Over several slices the
+        worst of them counts.
 
     Raises:
-        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from.
-        MethodError: an option out of range.
+        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from,
+            of two columns at least for "espirit"; FormatError also where the centre of a slice gives no maps.
+        MethodError: an option out of range, or an unknown way to estimate maps.
 
     Source: Pruessmann et al., Magn Reson Med 2001.
     """
     start = time.perf_counter()
     if not 0 <= reg_weight < math.inf:
         raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.01 is a common start")
-    operator = _operator(kspace, mask, sens_maps)
+    operator, source = _operator(kspace, mask, sens_maps, maps)
     mu = reg_weight * operator.norm_bound
     rhs, scale = _scaled(operator.adjoint(kspace))
     solution = conjugate_gradient(lambda x: operator.normal(x) + mu * x, rhs, tol=tol, max_iters=max_iters)
@@ -125,9 +146,11 @@ def cg_sense(
         "relative_residual": float(solution.relative_residual.max()),
         "reg_weight": reg_weight,
         "stop": "tol" if bool(solution.converged.all()) else "max_iters",
-        "seconds": time.perf_counter() - start,
+        "maps": source,
     }
-    return solution.x * scale, info
+    image = _seen(solution.x, operator, source) * scale
+    info["seconds"] = time.perf_counter() - start
+    return image, info
 
 
 def cs_wavelet(
@@ -135,6 +158,7 @@ def cs_wavelet(
     mask: Mask | Tensor,
     sens_maps: Tensor | None = None,
     *,
+    maps: str = "espirit",
     wavelet: str = "db4",
     levels: int | None = None,
     reg_weight: float | str = "auto",
@@ -153,12 +177,14 @@ def cs_wavelet(
     By default the image is the minimiser after one more gradient step of the data term, `u + A^H (y - A u) / ||A||^2`,
     as in BART, whose FISTA ends on it. It takes back what shrinkage took from the samples that are known. With one coil
     it is data consistency: the measured samples stand in the k-space of the image. `objective` and `relative_gap`
-    are those of the minimiser.
+    are those of the minimiser. Where no coil sees anything, the image is 0 in place of what the wavelets spread there;
+    with estimated maps it is weighted as in `cg_sense`.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
+        maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
         wavelet: an orthogonal wavelet of PyWavelets.
         levels: of the transform; `None` takes `wavelets.default_levels`.
         reg_weight: `lambda` of each slice in units of `max |W A^H y|` of that slice, in (0, 1), for at 1 the solution
@@ -170,12 +196,12 @@ def cs_wavelet(
     Returns:
         complex image `(slice, readout, phase)`; info with `iterations`, `objective` (in the squared units of the
         k-space), `relative_gap`, `reg_weight`, `reg_weight_unit`, `stop` ("gap" or "max_iters"), `wavelet`, `levels`,
-        `padded_size`, `final_step`, `seconds` and the lists `per_slice`. Over several slices: the
-        worst gap, the most iterations and the sum of objectives.
+        `padded_size`, `final_step`, `maps` (as `cg_sense`), `seconds` and the lists `per_slice`. Over several slices:
+        the worst gap, the most iterations and the sum of objectives.
 
     Raises:
-        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from.
-        MethodError: an unknown wavelet, or an option out of range.
+        ShapeError, MaskError, FormatError: as `cg_sense`.
+        MethodError: an unknown wavelet or way to estimate maps, or an option out of range.
 
     Source: Lustig, Donoho and Pauly, Magn Reson Med 2007.
     """
@@ -186,7 +212,7 @@ def cs_wavelet(
     levels = default_levels(*size) if levels is None else _checked_levels(levels, size)
     padded = padded_size(*size, levels)
     transform = WaveletTransform(wavelet, levels, padded, kspace.device)
-    operator = _operator(kspace, mask, sens_maps, image_size=padded)
+    operator, source = _operator(kspace, mask, sens_maps, maps, image_size=padded)
     start_image, scale = _scaled(operator.adjoint(kspace))
     lam = weight * transform.forward(start_image).abs().flatten(1).amax(dim=1)
     solution = fista(
@@ -210,6 +236,7 @@ def cs_wavelet(
         "levels": levels,
         "padded_size": list(padded),
         "final_step": final_step,
+        "maps": source,
         "per_slice": {
             "iterations": solution.iterations.tolist(),
             "objective": objective.tolist(),
@@ -220,7 +247,7 @@ def cs_wavelet(
     if final_step:
         residual = kspace / scale[:, None] - operator.forward(unknown)
         unknown = unknown + operator.adjoint(residual) / operator.norm_bound
-    image = operator.crop(unknown) * scale
+    image = _seen(operator.crop(unknown), operator, source) * scale
     info["seconds"] = time.perf_counter() - start
     return image, info
 
@@ -268,13 +295,46 @@ def _checked_weight(reg_weight: float | str, num_coils: int, acceleration: float
     return float(reg_weight)
 
 
+def _check_name(option: str, name: str, valid: tuple[str, ...]) -> None:
+    if name not in valid:
+        raise MethodError(f"expected {option} to be one of {', '.join(valid)}, got {name!r}: choose one of them")
+
+
 def _operator(
-    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, image_size: tuple[int, int] | None = None
-) -> SenseOperator:
+    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, maps: str, image_size: tuple[int, int] | None = None
+) -> tuple[SenseOperator, str]:
+    """A, and where its maps come from."""
+    _check_name("maps", maps, _MAPS)
     _checked(kspace)
     checked_mask = as_mask(mask, kspace.shape)
-    maps = sens_maps_from_center(kspace, checked_mask) if sens_maps is None else _checked_maps(sens_maps, kspace)
-    return SenseOperator(checked_mask.tensor(kspace.device), maps, image_size)
+    if sens_maps is not None:
+        found, source = _checked_maps(sens_maps, kspace), "given"
+    elif kspace.shape[1] == 1:
+        found, source = torch.ones_like(kspace), "one coil"
+    elif maps == "espirit":
+        found, source = _espirit(kspace, checked_mask), maps
+    else:
+        found, source = sens_maps_from_center(kspace, checked_mask), maps
+    return SenseOperator(checked_mask.tensor(kspace.device), found, image_size), source
+
+
+def _espirit(kspace: Tensor, mask: Mask) -> Tensor:
+    found = espirit_maps(kspace, mask).maps[:, 0]
+    nowhere = (found == 0).flatten(1).all(dim=1).nonzero().flatten().tolist()
+    if nowhere:
+        raise FormatError(
+            f"expected coils that agree on an object, got none in the centre of slices {nowhere}: "
+            'leave them out, or give maps="center" or sens_maps'
+        )
+    return found
+
+
+def _seen(image: Tensor, operator: SenseOperator, source: str) -> Tensor:
+    """The image as the coils see it: weighted by estimated maps, 0 where given ones are 0."""
+    if source == "one coil":
+        return image
+    weight = rss(operator.sens_maps)
+    return image * ((weight > 0) if source == "given" else weight)
 
 
 def _scaled(image: Tensor) -> tuple[Tensor, Tensor]:

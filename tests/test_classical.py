@@ -9,9 +9,11 @@ import pywt
 import torch
 from torch import Tensor
 
+from mri_recon import classical
 from mri_recon.classical import auto_reg_weight, cg_sense, cs_wavelet, zero_filled
-from mri_recon.coils import combine, rss
+from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_center
 from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
+from mri_recon.espirit import EspiritMaps, espirit_maps
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import as_mask, random_mask, undersample
 from mri_recon.metrics import nmse, psnr
@@ -51,7 +53,7 @@ def test_shape_type_and_scale(name: str, shape: tuple[int, ...], dtype: torch.dt
         assert float((scaled / factor - image).norm() / image.norm()) < (1e-2 if dtype == torch.complex64 else 1e-6)
 
 
-def test_zero_filled_in_its_three_forms() -> None:
+def test_zero_filled_in_its_forms() -> None:
     kspace, mask, maps, _ = _scan((2, 3, 31, 36))
     image, info = zero_filled(kspace, mask)
     assert info["combination"] == "rss"
@@ -59,9 +61,16 @@ def test_zero_filled_in_its_three_forms() -> None:
     image, info = zero_filled(kspace, mask, maps[0])
     assert info["combination"] == "sens_maps"
     torch.testing.assert_close(image, combine(ifft2c(kspace), maps))
-    image, info = zero_filled(kspace[:, :1], mask)
+    image, info = zero_filled(kspace, mask, combination="adaptive")
+    assert info["combination"] == "adaptive"
+    torch.testing.assert_close(image, adaptive_combine(ifft2c(kspace)))
+    image, info = zero_filled(kspace, mask, maps, combination="adaptive")
+    assert info["combination"] == "sens_maps"
+    image, info = zero_filled(kspace[:, :1], mask, combination="adaptive")
     assert info["combination"] == "none"
     torch.testing.assert_close(image, ifft2c(kspace)[:, 0])
+    with pytest.raises(MethodError, match="combination to be one of rss, adaptive, got 'sum'"):
+        zero_filled(kspace, mask, combination="sum")
 
 
 def test_cg_sense_solves_the_normal_equations() -> None:
@@ -198,12 +207,100 @@ def test_another_input_and_another_weight_give_another_image() -> None:
     assert not torch.allclose(cs_wavelet(kspace, mask, maps, wavelet="haar")[0], image)
 
 
+@pytest.mark.parametrize("maps", ["espirit", "center"])
 @pytest.mark.parametrize("name", ["cg-sense", "cs-wavelet"])
-def test_maps_come_from_the_centre_where_none_are_given(name: str) -> None:
+def test_maps_come_from_the_centre_where_none_are_given(name: str, maps: str) -> None:
     kspace, mask, _, truth = _scan((1, 4, 63, 72), lines=11)
-    image, _ = METHODS[name](kspace, mask)
+    image, info = METHODS[name](kspace, mask, maps=maps)
     zero, _ = zero_filled(kspace, mask)
     assert nmse(image, truth.abs()) < nmse(zero, truth.abs())
+    assert info["maps"] == maps
+
+
+@pytest.mark.parametrize("name", ["cg-sense", "cs-wavelet"])
+def test_the_estimated_maps_are_those_of_the_named_rule(name: str) -> None:
+    kspace, mask, _, _ = _scan((2, 4, 41, 48), lines=11)
+    method = METHODS[name]
+    center, info = method(kspace, mask, sens_maps_from_center(kspace, mask))
+    assert info["maps"] == "given"
+    torch.testing.assert_close(method(kspace, mask, maps="center")[0], center)
+    found = espirit_maps(kspace, mask).maps[:, 0]
+    espirit, _ = method(kspace, mask, found)
+    torch.testing.assert_close(method(kspace, mask)[0], espirit * rss(found))
+    assert not torch.allclose(espirit, center)
+    assert method(kspace[:, :1], mask)[1]["maps"] == "one coil"
+    for unknown in ("bart", "given"):
+        with pytest.raises(MethodError, match=f"maps to be one of espirit, center, got '{unknown}'"):
+            method(kspace, mask, maps=unknown)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("cg-sense", {}), ("cs-wavelet", {}), ("cs-wavelet", {"final_step": False})]
+)
+def test_the_image_is_zero_where_no_coil_sees_anything(name: str, options: dict[str, Any]) -> None:
+    kspace, mask, _, truth = _scan((1, 4, 64, 72), noise=0.003, lines=12)
+    image, _ = METHODS[name](kspace, mask, **options)
+    found = espirit_maps(kspace, mask).maps[:, 0]
+    outside = rss(found) == 0
+    assert float(outside.double().mean()) > 0.01  # corners of the phantom
+    assert not bool(image[outside].any())
+    assert nmse(image, truth.abs()) < nmse(zero_filled(kspace, mask)[0], truth.abs())
+    # Given maps: as they are, and 0 where they are 0, whatever they add up to elsewhere.
+    half = 2 * found * (torch.arange(72) >= 36)
+    image, _ = METHODS[name](kspace, mask, half, **options)
+    assert not bool(image[..., :36].any())
+    assert bool(torch.isfinite(image.abs()).all())
+    assert bool(image[..., 36:].any())
+
+
+def test_fading_maps_do_not_brighten_the_rim() -> None:
+    """Of full k-space without a penalty, the image is the coils' own, whatever the weight of the maps."""
+    kspace, _, _, _ = _scan((1, 4, 64, 72), noise=0.02)
+    kspace = fft2c(smooth_maps(4, 64, 72) * phantom(64, 72)) + 0.02 * complex_randn(1, 4, 64, 72)
+    full = torch.ones(72, dtype=torch.bool)
+    image, _ = cg_sense(kspace, full, reg_weight=0.0, tol=1e-10, max_iters=200)
+    coil_images = ifft2c(kspace)
+    assert bool((image.abs() <= rss(coil_images) * (1 + 1e-3)).all())
+    inside = phantom(64, 72).abs()[None] > 0
+    torch.testing.assert_close(image.abs()[inside], rss(coil_images)[inside], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["cg-sense", "cs-wavelet"])
+def test_a_centre_too_narrow_for_espirit(name: str) -> None:
+    kspace, mask, _, _ = _scan((1, 4, 31, 36), lines=1)
+    lines = mask.tensor().clone()
+    lines[[17, 19]] = False  # the drawn lines may touch the centre
+    kspace = kspace * lines
+    with pytest.raises(MaskError, match=r"at least 2 x 2 samples.*center_fraction or num_low_frequencies.*sens_maps"):
+        METHODS[name](kspace, lines)
+    image, info = METHODS[name](kspace, lines, maps="center")
+    assert info["maps"] == "center"
+    assert bool(torch.isfinite(image.abs()).all())
+    lines[18] = False
+    for maps in ("espirit", "center"):
+        with pytest.raises(MaskError, match=r"fully sampled centre.*center_fraction.*or pass sens_maps"):
+            METHODS[name](kspace * lines, lines, maps=maps)
+
+
+@pytest.mark.parametrize("name", ["cg-sense", "cs-wavelet"])
+def test_more_coils_than_lines(name: str) -> None:
+    image = phantom(31, 36)
+    kspace = fft2c(smooth_maps(24, 31, 36) * image)[None] + 0.003 * complex_randn(1, 24, 31, 36)
+    mask = random_mask(36, 3, num_low_frequencies=6, seed=1)
+    assert mask.num_lines < 24
+    kspace = kspace * mask.tensor()
+    found, _ = METHODS[name](kspace, mask)
+    assert nmse(found, image.abs()[None]) < nmse(zero_filled(kspace, mask)[0], image.abs()[None])
+
+
+def test_a_slice_in_whose_centre_no_coils_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(kspace: Tensor, mask: Any) -> EspiritMaps:
+        return EspiritMaps(torch.zeros_like(kspace)[:, None], kspace.real[:, :1], (2, 2), (5, 5))
+
+    monkeypatch.setattr(classical, "espirit_maps", nothing)
+    kspace, mask, _, _ = _scan((2, 3, 31, 36))
+    with pytest.raises(FormatError, match=r'slices \[0, 1\]: leave them out, or give maps="center" or sens_maps'):
+        cg_sense(kspace, mask)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -208,12 +208,12 @@ def test_an_unknown_option_lists_the_known() -> None:
     kspace, mask = _masked(1, 1, 12, 15)
     with pytest.raises(MethodError, match=r"'cs-wavelet'.*reg_weight, gap_tol, max_iters.*got 'lamda'"):
         reconstruct(kspace, mask, method="cs-wavelet", lamda=1.0)
-    with pytest.raises(MethodError, match=r"'zero-filled': expected no option, for it has none, got 'reg_weight'"):
+    with pytest.raises(MethodError, match=r"'zero-filled': expected one of its options combination, got 'reg_weight'"):
         check_options("zero-filled", {"reg_weight": 1})
 
 
 def test_options_are_those_of_the_signature() -> None:
-    assert method_options("zero-filled") == {}
+    assert method_options("zero-filled") == {"combination": "rss"}
     assert method_options("unet") == {"model": "unet"}
     assert {"reg_weight", "gap_tol", "max_iters"} <= set(method_options("cs-wavelet"))
 
@@ -281,6 +281,8 @@ def test_a_method_of_another_package() -> None:
     torch.testing.assert_close(result.image, 2 * kspace[:, 0].abs())
     assert result.info["lines"] == mask.num_lines
     assert torch.equal(reconstruct(kspace, mask, method="without-device").image, kspace[:, 0])
+    with pytest.raises(MethodError, match=r"'without-device': expected no option, for it has none, got 'reg_weight'"):
+        check_options("without-device", {"reg_weight": 1})
     assert reconstruct(kspace, mask, method="anything", x=1).info["options"] == ["device", "sens_maps", "x"]
 
 
