@@ -19,6 +19,8 @@ from typer.core import TyperGroup
 from mri_recon.errors import ConfigError, MethodError, MriReconError, ShapeError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mri_recon.io import Scan
 
 __all__ = [
@@ -55,6 +57,14 @@ CenterOption = Annotated[
 LowOption = Annotated[int | None, typer.Option(help="The same as a number of columns")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the drawn mask")]
 KindOption = Annotated[str, typer.Option(help="Kind of the drawn mask: random or equispaced")]
+PrewhitenOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whiten the noise of the coils: a file of noise samples (coil, sample), or edge for the edge of k-space",
+        metavar="FILE",
+    ),
+]
+VirtualCoilsOption = Annotated[int | None, typer.Option(help="Compress the coils to this many")]
 DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")]
 
 
@@ -108,6 +118,8 @@ def reconstruct(
     mask_kind: KindOption = "random",
     slice_index: Annotated[int | None, typer.Option("--slice", help="Reconstruct this slice alone, from 0")] = None,
     option: Annotated[list[str] | None, typer.Option(help="The method's own: KEY=VALUE, e.g. reg_weight=0.01")] = None,
+    prewhiten: PrewhitenOption = None,
+    num_virtual_coils: VirtualCoilsOption = None,
     axes: AxesOption = None,
     variable: VariableOption = None,
     device: DeviceOption = None,
@@ -118,6 +130,7 @@ def reconstruct(
 
     Example: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5
     """
+    from mri_recon.compare import preparation_caption
     from mri_recon.io import load, save
     from mri_recon.masks import undersample
     from mri_recon.methods import check_options
@@ -127,6 +140,7 @@ def reconstruct(
     check_folder(output)
     options = dict(parse_option(text) for text in option or [])
     check_options(method, options)
+    noise = noise_source(prewhiten)
     scan = load(file, axes=axes, variable=variable)
     chosen = choose_mask(
         scan,
@@ -139,10 +153,20 @@ def reconstruct(
     )
     if slice_index is not None:
         scan = one_slice(scan, slice_index)
-    result = run(undersample(scan.kspace, chosen), chosen, method=method, device=device, **options)
+    result = run(
+        undersample(scan.kspace, chosen),
+        chosen,
+        method=method,
+        prewhiten=noise,
+        num_virtual_coils=num_virtual_coils,
+        device=device,
+        **options,
+    )
     save(output, result, scan, chosen)
     shape = " x ".join(str(n) for n in result.image.shape)
     typer.echo(f"{output}: {method}, {shape} (slice x h x w), {result.info['seconds']:.2f} s")
+    if done := preparation_caption(result.info):
+        typer.echo(done)
 
 
 def compare(
@@ -163,6 +187,8 @@ def compare(
         list[str] | None, typer.Option(help="Of one method: METHOD.KEY=VALUE, e.g. cs-wavelet.reg_weight=0.01")
     ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Measure again with the background masked")] = False,
+    prewhiten: PrewhitenOption = None,
+    num_virtual_coils: VirtualCoilsOption = None,
     axes: AxesOption = None,
     variable: VariableOption = None,
     device: DeviceOption = None,
@@ -173,7 +199,7 @@ def compare(
 
     Example: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unet --json out.json --figure out.png
     """
-    from mri_recon.compare import check_methods, convention, mask_caption
+    from mri_recon.compare import check_methods, convention, mask_caption, preparation_caption
     from mri_recon.compare import compare as run
     from mri_recon.io import load
     from mri_recon.sampling import choose_mask
@@ -184,6 +210,7 @@ def compare(
     names = method_list(methods)
     options = options_by_method(option or [], names)
     check_methods(names, options)
+    noise = noise_source(prewhiten)
     scan = load(file, axes=axes, variable=variable)
     if slice_index is not None:
         one_slice(scan, slice_index)  # an error now, not after the reconstructions
@@ -196,11 +223,22 @@ def compare(
         seed=seed,
         kind=mask_kind,
     )
-    comparison = run(scan, chosen, names, device=device, options=options, file=file.name, foreground=foreground)
+    comparison = run(
+        scan,
+        chosen,
+        names,
+        prewhiten=noise,
+        num_virtual_coils=num_virtual_coils,
+        device=device,
+        options=options,
+        file=file.name,
+        foreground=foreground,
+    )
+    done = preparation_caption(comparison.rows[0]["info"])
     print_results(
         comparison.rows,
         title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
-        notes=[convention(comparison.target_source, foreground=foreground)],
+        notes=[convention(comparison.target_source, foreground=foreground), *([done] if done else [])],
     )
     if json is not None:
         comparison.write_json(json)
@@ -291,6 +329,18 @@ def check_folder(path: Path) -> None:
         raise ConfigError(f"expected a file to write, got the folder {path}: add a file name")
     if not path.parent.is_dir():
         raise ConfigError(f"expected to write into a folder that exists, got {path.parent}: create it first")
+
+
+def noise_source(text: str | None) -> Tensor | str | None:
+    """What `reconstruct` takes for `prewhiten`: the word "edge" as it is, the samples of a file.
+
+    Raises:
+        FormatError: no such file, or no noise samples in it.
+    """
+    from mri_recon.io import load_noise
+    from mri_recon.preparation import EDGE
+
+    return text if text is None or text == EDGE else load_noise(text)
 
 
 def one_slice(scan: Scan, index: int) -> Scan:

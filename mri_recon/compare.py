@@ -29,6 +29,7 @@ __all__ = [
     "convention",
     "jsonable",
     "mask_caption",
+    "preparation_caption",
     "results_document",
     "scan_name",
     "write_json",
@@ -95,6 +96,8 @@ def compare(
     mask: Mask,
     methods: Sequence[str],
     *,
+    prewhiten: Tensor | str | None = None,
+    num_virtual_coils: int | None = None,
     device: str | torch.device | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     file: str | None = None,
@@ -108,6 +111,8 @@ def compare(
         scan: what `load` returned.
         mask: what to keep of its k-space.
         methods: names of methods; each is run once, in this order.
+        prewhiten: noise samples or "edge", for every method, as in `reconstruct`; the reference stays as it is.
+        num_virtual_coils: for every method, as in `reconstruct`.
         device: where to compute; None: the processor.
         options: method name to its options.
         file: name for the rows; None: the scan's own.
@@ -117,6 +122,7 @@ def compare(
 
     Raises:
         MethodError: an unknown method or option, options for a method that is not compared, or no method at all.
+        MethodError, ShapeError, FormatError: a preparation that cannot be, as in `reconstruct`.
         MaskError: the mask does not fit the scan.
     """
     names = list(dict.fromkeys(methods))
@@ -134,7 +140,15 @@ def compare(
     kspace = undersample(scan.kspace, mask)
     rows, reconstructions = [], {}
     for name in names:
-        result = reconstruct(kspace, mask, method=name, device=device, **chosen.get(name, {}))
+        result = reconstruct(
+            kspace,
+            mask,
+            method=name,
+            prewhiten=prewhiten,
+            num_virtual_coils=num_virtual_coils,
+            device=device,
+            **chosen.get(name, {}),
+        )
         reconstructions[name] = result
         rows.append({**shared, **_row(result, scan.target, foreground=foreground)})
     return Comparison(
@@ -187,6 +201,20 @@ def mask_caption(receipt: Mapping[str, Any]) -> str:
         f"{kind}, {receipt['num_lines']} of {receipt['support_width']} "
         f"({receipt['num_low_frequencies']} in the centre), {acceleration}{seed}"
     )
+
+
+def preparation_caption(info: Mapping[str, Any]) -> str:
+    """What was done to the data before the methods, in one line, from the `info` of any of them; "" for nothing."""
+    done = info.get("preparation", {})
+    parts = []
+    if "prewhiten" in done:
+        given, edge = ("", " of the edge of k-space") if done["prewhiten"] == "edge" else ("given ", "")
+        parts.append(f"pre-whitened by {done['noise_samples']} {given}noise samples{edge}")
+    if "num_virtual_coils" in done:
+        kept = f"{100 * done['energy_kept']:.1f} % of the energy"
+        parts.append(f"{done['num_coils']} coils compressed to {done['num_virtual_coils']}, {kept}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def convention(target_source: str | None = None, *, foreground: bool = False) -> str:

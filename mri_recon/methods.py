@@ -8,8 +8,9 @@ A method is a function from undersampled k-space and its mask to an image:
 
 `kspace` is complex64 `(slice, coil, readout, phase)`, already on `device`, zero outside `mask`; `image` is
 `(slice, h, w)`. What follows the four fixed names in the signature are the method's options, with their defaults; a
-method that has no use for `device` may leave it out. A package adds a method under the entry-point group
-`mri_recon.methods`
+method that has no use for `device` may leave it out. A method with an option `sigma` is told the noise, `sqrt(E|n|^2)`
+of one sample, where pre-whitening made it known and the caller did not give it. A package adds a method under the
+entry-point group `mri_recon.methods`
 
     [project.entry-points."mri_recon.methods"]
     my-method = "my_package.my_module:my_method"
@@ -33,7 +34,8 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
-from mri_recon.masks import Mask, as_mask
+from mri_recon.masks import ColumnMask, Mask, as_mask
+from mri_recon.preparation import prepare
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -68,7 +70,10 @@ class Reconstruction:
     Attributes:
         image: `(slice, h, w)`, complex64 (float32 where a method yields magnitudes only), on the input's device.
         method: name of the method.
-        info: what the method tells of itself (iterations, objective, model, ...) and `seconds`, its wall time.
+        info: what the method tells of itself (iterations, objective, model, ...); `seconds`, the wall time with
+            pre-whitening and compression; `preparation`, what these did, where asked for (see `preparation.prepare`);
+            `sampled_without_data`, columns (of a column mask) or positions that the mask has and that are zero in every
+            coil and slice: dead ones, or a mask of another scan.
     """
 
     image: Tensor
@@ -197,12 +202,15 @@ def reconstruct(
     *,
     method: str,
     sens_maps: Tensor | npt.NDArray[Any] | None = None,
+    prewhiten: Tensor | npt.NDArray[Any] | str | None = None,
+    num_virtual_coils: int | None = None,
     device: str | torch.device | None = None,
     **options: Any,
 ) -> Reconstruction:
     """Reconstruct undersampled k-space with a method of the table.
 
-    No method depends on the units of its input: `reconstruct(1e6 * kspace)` is `1e6 * reconstruct(kspace)`.
+    No method depends on the units of its input: `reconstruct(1e6 * kspace)` is `1e6 * reconstruct(kspace)`. The order
+    is: whiten the noise, compress the coils, then let the method estimate the maps it needs.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero where `mask` is False.
@@ -210,6 +218,9 @@ def reconstruct(
         method: one of `method_names()`.
         sens_maps: complex `(coil, readout, phase)` or `(slice, coil, readout, phase)`, sum over coils of |S|^2 = 1 on
             the support; None: the method estimates what it needs.
+        prewhiten: make the noise equal and independent between the coils: noise samples, complex `(coil, sample)` in
+            the units of `kspace`, or "edge" to take the outermost samples of `kspace` for noise; None: as it is.
+        num_virtual_coils: compress the coils to this many; None: keep them.
         device: where to compute; None: where `kspace` is.
         options: the method's own, see `method_options(method)`.
 
@@ -217,9 +228,10 @@ def reconstruct(
         `Reconstruction`, its image on the device of `kspace` (the processor for an array).
 
     Raises:
-        MethodError: unknown method, option or device, or a method that does not return an image.
-        ShapeError: `kspace` or `sens_maps` with the wrong rank, size or dtype.
-        FormatError: `kspace` is all zero, or not finite.
+        MethodError: unknown method, option, word for `prewhiten` or device, a number of virtual coils that cannot be,
+            or a method that does not return an image.
+        ShapeError: `kspace`, `sens_maps` or noise samples with the wrong rank, size or dtype.
+        FormatError: `kspace` is all zero, or not finite; noise that cannot be whitened.
         MaskError: `mask` does not fit, or `kspace` is not zero outside it.
     """
     function = get_method(method)
@@ -230,14 +242,22 @@ def reconstruct(
     sampling = as_mask(mask, tuple(y.shape))
     _check_zero_outside(y, sampling)
     maps = None if sens_maps is None else _checked_maps(sens_maps, y).to(target_device)
-    given: dict[str, Any] = {"sens_maps": maps, **options}
+    noise = torch.as_tensor(np.ascontiguousarray(prewhiten)) if isinstance(prewhiten, np.ndarray) else prewhiten
+    without_data = _sampled_without_data(y, sampling)
+    start = time.perf_counter()
+    data = prepare(y.to(target_device), sampling, maps, prewhiten=noise, num_virtual_coils=num_virtual_coils)
+    given: dict[str, Any] = {"sens_maps": data.sens_maps, **options}
     if _wants_device(function):
         given["device"] = target_device
-    start = time.perf_counter()
-    result = function(y.to(target_device), sampling, **given)
+    if data.noise_sigma is not None and "sigma" in method_options(method):
+        given.setdefault("sigma", data.noise_sigma)
+    result = function(data.kspace, sampling, **given)
     image, info = _checked_result(result, method, num_slices=y.shape[0])
-    image = image.to(home)  # inside the measured time: a GPU has not finished before its result is here
-    return Reconstruction(image=image, method=method, info={**info, "seconds": time.perf_counter() - start})
+    image = data.finish(image).to(home)  # inside the measured time: a GPU has not finished before its result is here
+    info |= {"sampled_without_data": without_data, "seconds": time.perf_counter() - start}
+    if data.info:
+        info["preparation"] = data.info
+    return Reconstruction(image=image, method=method, info=info)
 
 
 def _third_party() -> dict[str, EntryPoint]:
@@ -296,6 +316,15 @@ def _check_zero_outside(y: Tensor, mask: Mask) -> None:
             f"expected k-space that is zero outside the mask, got samples at {count} of {y.shape[-2] * y.shape[-1]} "
             "positions that the mask excludes: undersample first, undersample(kspace, mask)"
         )
+
+
+def _sampled_without_data(y: Tensor, mask: Mask) -> int:
+    """Columns of a column mask, positions of a pattern, that are sampled and zero in every coil and slice."""
+    filled = torch.stack([(one != 0).any(dim=0) for one in y]).any(dim=0)
+    sampled = mask.tensor(y.device)
+    if isinstance(mask, ColumnMask):
+        filled = filled.any(dim=0)
+    return int((sampled & ~filled).sum())
 
 
 def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], y: Tensor) -> Tensor:

@@ -194,9 +194,58 @@ def test_the_foreground_is_a_second_set_of_columns(scan_file: Path) -> None:
     assert "Foreground only" in result.stdout
 
 
+@pytest.fixture
+def noise_file(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    path = tmp_path / "noise.npy"
+    np.save(path, np.array([[1], [2], [3]]) * (rng.normal(size=(3, 90)) + 1j * rng.normal(size=(3, 90))))
+    return path
+
+
+@pytest.mark.parametrize("edge", [False, True])
+def test_the_data_are_prepared_as_in_python(edge: bool, coils_file: Path, noise_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.h5"
+    prepared = ["--prewhiten", "edge" if edge else noise_file, "--num-virtual-coils", 2]
+    arguments = ["--method", "cg-sense", "--acceleration", 2, "--num-low-frequencies", 6, *prepared]
+    result = run("reconstruct", coils_file, *arguments, "-o", out)
+    assert result.exit_code == 0, result.output
+    noise = r"\d+ noise samples of the edge of k-space" if edge else "90 given noise samples"
+    told = rf"Pre-whitened by {noise}; 3 coils compressed to 2, [0-9.]+ % of the energy\."
+    assert re.search(told, result.stdout), result.stdout
+    scan = mr.load(coils_file)
+    mask = mr.random_mask(scan.width, 2, num_low_frequencies=6, seed=0)
+    prewhiten = "edge" if edge else torch.from_numpy(np.load(noise_file)).to(torch.complex64)
+    expected = mr.reconstruct(
+        mr.undersample(scan.kspace, mask), mask, method="cg-sense", prewhiten=prewhiten, num_virtual_coils=2
+    )
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["reconstruction"][()], expected.magnitude.numpy())
+        info = json.loads(file.attrs["info"])
+    assert info["preparation"] == expected.info["preparation"]
+    assert info["maps"] == "espirit"
+
+
+def test_compare_prepares_the_data_once_for_all(coils_file: Path, noise_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["--acceleration", 2, "--num-low-frequencies", 6, "--methods", "zero-filled,cg-sense", "--json", out]
+    result = run("compare", coils_file, *arguments, "--prewhiten", noise_file, "--option", "cg-sense.maps=center")
+    assert result.exit_code == 0, result.output
+    assert "Pre-whitened by 90 given noise samples." in result.stdout
+    rows = json.loads(out.read_text())["results"]
+    assert rows[0]["info"]["preparation"] == rows[1]["info"]["preparation"]
+    assert rows[0]["info"]["preparation"]["noise_samples"] == 90
+    assert rows[1]["info"]["maps"] == "center"
+    result = run("compare", coils_file, *arguments)
+    assert "whitened" not in result.stdout
+    assert "preparation" not in json.loads(out.read_text())["results"][0]["info"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--method", "zero-filled", "--acceleration", 4, "--prewhiten", "none.npy"], "found nothing at none.npy"),
+        (["--method", "zero-filled", "--acceleration", 4, "--num-virtual-coils", 2], "between 1 and 1 virtual coils"),
+        (["--method", "cg-sense", "--acceleration", 4, "--option", "maps=bart"], "one of espirit, center, got 'bart'"),
         (["--method", "magic", "--acceleration", 4], "one of the methods zero-filled, cg-sense, cs-wavelet, unet"),
         (["--method", "cs-wavelet", "--acceleration", 4, "--option", "lamda=1"], "got 'lamda'"),
         (["--method", "zero-filled"], "give --acceleration 4, or --mask FILE"),

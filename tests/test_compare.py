@@ -19,6 +19,7 @@ from mri_recon.compare import (
     convention,
     jsonable,
     mask_caption,
+    preparation_caption,
     results_document,
     write_json,
 )
@@ -73,6 +74,35 @@ SHAPES: list[dict[str, Any]] = [
     {"shape": (2, 3, 25, 18), "target": (15, 18)},
     {"shape": (1, 4, 30, 23), "target": (17, 17)},
 ]
+
+
+def test_every_method_gets_the_same_prepared_data() -> None:
+    scan = make_scan(2, 3, 25, 18)
+    mask = random_mask(scan.width, 2, num_low_frequencies=5, seed=3)
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 80, 2))).to(torch.float32)
+    prepared: dict[str, Any] = {"prewhiten": torch.view_as_complex(noise), "num_virtual_coils": 2}
+    comparison = compare(scan, mask, METHODS, options=QUICK, **prepared)
+    for name in METHODS:
+        options: dict[str, Any] = QUICK.get(name, {})
+        alone = reconstruct(undersample(scan.kspace, mask), mask, method=name, **prepared, **options)
+        assert torch.equal(comparison.reconstructions[name].image, alone.image)
+    first, second = (row["info"]["preparation"] for row in comparison.rows)
+    assert first == second
+    assert torch.equal(comparison.target, scan.target)  # type: ignore[arg-type]
+    json.dumps(comparison.rows, allow_nan=False)
+
+
+def test_what_was_done_to_the_data_in_one_line() -> None:
+    assert preparation_caption({}) == ""
+    whitened = {"prewhiten": "edge", "noise_samples": 70}
+    compressed = {"num_coils": 8, "num_virtual_coils": 4, "energy_kept": 0.98765}
+    assert preparation_caption({"preparation": whitened}) == (
+        "Pre-whitened by 70 noise samples of the edge of k-space."
+    )
+    assert preparation_caption({"preparation": whitened | compressed | {"prewhiten": "samples"}}) == (
+        "Pre-whitened by 70 given noise samples; 8 coils compressed to 4, 98.8 % of the energy."
+    )
+    assert preparation_caption({"preparation": compressed}) == "8 coils compressed to 4, 98.8 % of the energy."
 
 
 @pytest.mark.parametrize("case", SHAPES)

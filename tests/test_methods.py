@@ -18,6 +18,7 @@ from mri_recon.fourier import fft2c
 from mri_recon.masks import ColumnMask, random_mask, undersample
 from mri_recon.methods import Reconstruction, check_options, get_method, method_names, method_options, reconstruct
 from mri_recon.models import Unet, UnetConfig
+from mri_recon.preparation import prepare
 
 BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet"]
 
@@ -198,6 +199,104 @@ def test_kspace_that_cannot_be(change: Any, error: type[Exception], message: str
         reconstruct(change(kspace), mask, method="zero-filled")
 
 
+def _noise_samples(coils: int, count: int = 400) -> Tensor:
+    rng = np.random.default_rng(7)
+    white = rng.normal(size=(coils, count)) + 1j * rng.normal(size=(coils, count))
+    return torch.from_numpy(np.linspace(1, 3, coils)[:, None] * white + 0.5 * white[:1])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("source", ["samples", "edge"])
+def test_every_method_takes_prepared_data(name: str, source: str, model: str) -> None:
+    kspace, mask = _masked(2, 4, 24, 28)
+    samples = _noise_samples(4).numpy()
+    prewhiten = samples if source == "samples" else "edge"
+    before = kspace.clone()
+    result = reconstruct(kspace, mask, method=name, prewhiten=prewhiten, num_virtual_coils=3, **_options(name, model))
+    assert torch.equal(kspace, before), "the input was changed"
+    assert torch.isfinite(result.magnitude).all()
+    done = result.info["preparation"]
+    assert done["prewhiten"] == source
+    assert (done["num_coils"], done["num_virtual_coils"]) == (4, 3)
+    assert 0.5 < done["energy_kept"] < 1
+    data = prepare(
+        kspace, mask, prewhiten=torch.from_numpy(samples) if source == "samples" else "edge", num_virtual_coils=3
+    )
+    assert done["noise_sigma"] == data.noise_sigma
+    sigma = {"sigma": data.noise_sigma} if "sigma" in method_options(name) else {}
+    alone = reconstruct(data.kspace, mask, method=name, **sigma, **_options(name, model))
+    torch.testing.assert_close(result.image, alone.image)
+    assert "preparation" not in alone.info
+    plain = reconstruct(kspace, mask, method=name, **_options(name, model))
+    assert not torch.allclose(result.image, plain.image, rtol=1e-3)
+
+
+def test_the_words_for_pre_whitening() -> None:
+    kspace, mask = _masked(1, 3, 12, 15)
+    with pytest.raises(MethodError, match=r'"edge", noise samples \(coil, sample\) or None, got \'best\': choose one'):
+        reconstruct(kspace, mask, method="zero-filled", prewhiten="best")
+    with pytest.raises(ShapeError, match="take the noise samples from the same coils"):
+        reconstruct(kspace, mask, method="zero-filled", prewhiten=_noise_samples(2))
+    with pytest.raises(MethodError, match="between 1 and 3 virtual coils, got num_coils=5"):
+        reconstruct(kspace, mask, method="zero-filled", num_virtual_coils=5)
+
+
+def test_sampled_columns_without_data_are_counted() -> None:
+    kspace, mask = _masked(2, 3, 12, 15)
+    assert reconstruct(kspace, mask, method="zero-filled").info["sampled_without_data"] == 0
+    column = int(np.flatnonzero(mask.lines)[0])
+    kspace[..., column] = 0
+    assert reconstruct(kspace, mask, method="zero-filled").info["sampled_without_data"] == 1
+    kspace[1, 2, 3, column] = 1
+    assert reconstruct(kspace, mask, method="zero-filled").info["sampled_without_data"] == 0
+    pattern = np.random.default_rng(0).random((12, 15)) < 0.6
+    kspace = undersample(_scan(2, 3, 12, 15), pattern)
+    row, column = np.argwhere(pattern)[3]
+    kspace[..., row, column] = 0
+    assert reconstruct(kspace, pattern, method="zero-filled").info["sampled_without_data"] == 1
+
+
+@pytest.mark.parametrize("name", ["cg-sense", "cs-wavelet"])
+def test_bad_input_never_becomes_an_image(name: str) -> None:
+    kspace, mask = _masked(2, 4, 24, 28)
+    empty = kspace.clone()
+    empty[1] = 0
+    damaged = kspace.clone()
+    damaged[0, 1, 2, 14] = torch.nan
+    no_centre = mask.lines.copy()
+    no_centre[13:16] = False
+    one_line = np.zeros(28, dtype=bool)
+    one_line[[2, 14, 20]] = True
+    cases: list[tuple[type[Exception], str, Any, Any]] = [
+        (FormatError, "expected finite k-space", damaged, mask),
+        (FormatError, "got only zeros", 0 * kspace, mask),
+        (FormatError, r"only zeros in slices \[1\]: leave them out", empty, mask),
+        (MaskError, "samples at .* positions that the mask excludes", kspace, np.roll(mask.lines, 1)),
+        (MaskError, r"sampled centre.*center_fraction.*sens_maps", kspace * torch.from_numpy(no_centre), no_centre),
+        (MaskError, r"at least 2 x 2.*center_fraction.*sens_maps", kspace * torch.from_numpy(one_line), one_line),
+    ]
+    for error, message, data, lines in cases:
+        for prepared in ({}, {"prewhiten": _noise_samples(4), "num_virtual_coils": 3}):
+            with pytest.raises(error, match=message):
+                reconstruct(data, lines, method=name, **prepared)
+    # The centre that is not there is not needed where the maps are known.
+    maps = torch.full((4, 24, 28), 0.5, dtype=torch.complex64)
+    data = kspace * torch.from_numpy(no_centre)
+    assert torch.isfinite(reconstruct(data, no_centre, method=name, sens_maps=maps).magnitude).all()
+
+
+@pytest.mark.parametrize("name", ["cg-sense", "cs-wavelet"])
+def test_more_coils_than_lines(name: str) -> None:
+    kspace, _ = _masked(1, 20, 24, 28)
+    mask = random_mask(28, 3, num_low_frequencies=5, seed=2)
+    assert mask.num_lines < 20
+    kspace = undersample(_scan(1, 20, 24, 28), mask)
+    for prepared in ({}, {"num_virtual_coils": 6}):
+        result = reconstruct(kspace, mask, method=name, **prepared)
+        assert torch.isfinite(result.magnitude).all()
+        assert result.info["maps"] == "espirit"
+
+
 def test_an_unknown_method_lists_the_known() -> None:
     kspace, mask = _masked(1, 1, 12, 15)
     with pytest.raises(MethodError, match=r"one of the methods zero-filled, cg-sense, cs-wavelet, unet.*got 'magic'"):
@@ -249,6 +348,12 @@ def half(kspace, mask, *, sens_maps, device, factor=0.5):
 def without_device(kspace, mask, *, sens_maps=None):
     return kspace[:, 0], {}
 
+def told(kspace, mask, *, sens_maps, sigma=None):
+    return kspace[:, 0], {"sigma": sigma}
+
+def cropped(kspace, mask, *, sens_maps):
+    return sens_maps.abs().square().sum(1).sqrt()[:, 2:-2, 2:-2], {}
+
 def anything(kspace, mask, **options):
     return kspace[:, 0], {"options": sorted(options)}
 
@@ -264,7 +369,7 @@ number = 7
 
 @pytest.fixture
 def third_party(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    names = ["half", "without_device", "anything", "only_image", "flat", "number"]
+    names = ["half", "without_device", "told", "cropped", "anything", "only_image", "flat", "number"]
     entries = {name.replace("_", "-"): f"fake_methods:{name}" for name in names}
     _install(
         monkeypatch, tmp_path, {**entries, "absent": "fake_methods:absent", "gone": "no_such_module:f"}, THIRD_PARTY
@@ -284,6 +389,31 @@ def test_a_method_of_another_package() -> None:
     with pytest.raises(MethodError, match=r"'without-device': expected no option, for it has none, got 'reg_weight'"):
         check_options("without-device", {"reg_weight": 1})
     assert reconstruct(kspace, mask, method="anything", x=1).info["options"] == ["device", "sens_maps", "x"]
+
+
+@pytest.mark.usefixtures("third_party")
+def test_a_method_is_told_the_noise_that_pre_whitening_knows() -> None:
+    kspace, mask = _masked(1, 3, 12, 16)
+    samples = _noise_samples(3)
+    sigma = float(samples.abs().square().mean().sqrt())
+    assert reconstruct(kspace, mask, method="told", prewhiten=samples).info["sigma"] == pytest.approx(sigma)
+    assert reconstruct(kspace, mask, method="told", prewhiten=samples, sigma=5.0).info["sigma"] == 5.0
+    assert reconstruct(kspace, mask, method="told", num_virtual_coils=2).info["sigma"] is None
+    assert reconstruct(kspace, mask, method="told").info["sigma"] is None
+
+
+@pytest.mark.usefixtures("third_party")
+def test_given_maps_go_through_the_preparation_and_the_image_back() -> None:
+    kspace, mask = _masked(1, 3, 12, 16)
+    torch.manual_seed(0)
+    maps = torch.view_as_complex(torch.randn(3, 12, 16, 2))
+    samples = _noise_samples(3)
+    image = reconstruct(kspace, mask, method="cropped", sens_maps=maps, prewhiten=samples).image
+    data = prepare(kspace, mask, maps, prewhiten=samples)
+    assert data.image_factor is not None
+    # sum |S|^2 is kept, and the factor belongs to the centre of the image.
+    norm = torch.linalg.vector_norm(maps, dim=0)[None, 2:-2, 2:-2]
+    torch.testing.assert_close(image, norm * data.image_factor[:, 2:-2, 2:-2])
 
 
 @pytest.mark.usefixtures("third_party")

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
-from mri_recon.io.loading import load
+from mri_recon.io.loading import load, load_noise
 from mri_recon.io.save import NOTICE, load_image, save, save_scan
 from mri_recon.io.scan import Scan, sampled_pattern
 
-__all__ = ["DEFAULT_MAX_BYTES", "NOTICE", "Scan", "load", "load_image", "sampled_pattern", "save", "save_scan"]
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "NOTICE",
+    "Scan",
+    "load",
+    "load_image",
+    "load_noise",
+    "sampled_pattern",
+    "save",
+    "save_scan",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
+
 from mri_recon.errors import FormatError
 from mri_recon.io.fastmri import load_fastmri
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
@@ -11,7 +13,7 @@ from mri_recon.io.matlab import load_mat
 from mri_recon.io.numpy_arrays import load_npy, load_npz
 from mri_recon.io.scan import Scan
 
-__all__ = ["FORMATS", "load"]
+__all__ = ["FORMATS", "load", "load_noise"]
 
 FORMATS = "fastMRI HDF5 (.h5), NumPy (.npy, .npz) and MATLAB v5 (.mat)"
 """What `load` reads, in words."""
@@ -55,6 +57,22 @@ def load(
         return reader(path, **options, slices=slices or slice(None), max_bytes=max_bytes)
     except OSError as error:
         raise FormatError(f"cannot read {path.name} ({error.strerror}): check the file and its permissions") from error
+
+
+def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tensor:
+    """Read noise samples, complex64 `(coil, sample)`, from a file of their own.
+
+    Args:
+        path: `.npy`, or `.npz`, MATLAB v5 or HDF5 with an array `noise`.
+        max_bytes: as in `load`.
+
+    Raises:
+        FormatError: as `load`; an array of another rank.
+    """
+    path = Path(path)
+    variable = None if path.is_file() and _kind(path) == "npy" else "noise"
+    kspace = load(path, axes="readout phase", variable=variable, max_bytes=max_bytes).kspace
+    return kspace[0, 0]
 
 
 def _kind(path: Path) -> str:

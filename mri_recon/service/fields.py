@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -110,12 +111,16 @@ def _options(method: str, texts: Mapping[str, str], *, prefix: str, max_iters: i
 
 
 def _hints(method: str) -> dict[str, TypeAdapter[Any]]:
-    """Types of a method's options; a foreign one whose annotations say nothing here checks its options itself."""
+    """Types of a method's options; one whose annotation says nothing here is left to the method to check."""
     try:
         hints = get_type_hints(get_method(method))
-        return {name: TypeAdapter(hints[name], config=_FINITE) for name in method_options(method) if name in hints}
-    except (NameError, TypeError, PydanticUserError):
+    except (NameError, TypeError):
         return {}
+    adapters: dict[str, TypeAdapter[Any]] = {}
+    for name in method_options(method):
+        with suppress(PydanticUserError):  # a tensor, say
+            adapters[name] = TypeAdapter(hints.get(name, Any), config=_FINITE)
+    return adapters
 
 
 def _typed(name: str, text: str, adapter: TypeAdapter[Any]) -> Any:
