@@ -76,7 +76,7 @@ def prepare(
     shading. Given maps keep the image as it was. They become `S' = V W S n`, with n >= 0 at each pixel so that
     `sum |S'|^2 = sum |S|^2`, as methods expect, and the image of a method is multiplied by n. Without a penalty that is
 
-        x = (S^H Psi^-1 S)^-1 S^H Psi^-1 y   at full sampling,
+        x = (A^H Psi^-1 A)^-1 A^H Psi^-1 y,   A = P F S,
 
     SENSE with the covariance of the noise. Where compression leaves less than 0.1 of a whitened map, the image is
     multiplied by what 0.1 would give: it darkens there, in place of noise that grows.
