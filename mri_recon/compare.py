@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -96,7 +97,7 @@ def compare(
     mask: Mask,
     methods: Sequence[str],
     *,
-    prewhiten: Tensor | str | None = None,
+    prewhiten: Tensor | npt.NDArray[Any] | str | None = None,
     num_virtual_coils: int | None = None,
     device: str | torch.device | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,

@@ -9,8 +9,9 @@ A method is a function from undersampled k-space and its mask to an image:
 `kspace` is complex64 `(slice, coil, readout, phase)`, already on `device`, zero outside `mask`; `image` is
 `(slice, h, w)`. What follows the four fixed names in the signature are the method's options, with their defaults; a
 method that has no use for `device` may leave it out. A method with an option `sigma` is told the noise, `sqrt(E|n|^2)`
-of one sample, where pre-whitening made it known and the caller did not give it. A package adds a method under the
-entry-point group `mri_recon.methods`
+of one sample, where pre-whitening made it known and the caller did not give it, and `info["sigma_source"]` says so. The
+names of `reconstruct`'s own arguments are no options. A package adds a method under the entry-point group
+`mri_recon.methods`
 
     [project.entry-points."mri_recon.methods"]
     my-method = "my_package.my_module:my_method"
@@ -249,12 +250,15 @@ def reconstruct(
     given: dict[str, Any] = {"sens_maps": data.sens_maps, **options}
     if _wants_device(function):
         given["device"] = target_device
-    if data.noise_sigma is not None and "sigma" in method_options(method):
-        given.setdefault("sigma", data.noise_sigma)
+    told = data.noise_sigma is not None and "sigma" not in options and "sigma" in method_options(method)
+    if told:
+        given["sigma"] = data.noise_sigma
     result = function(data.kspace, sampling, **given)
     image, info = _checked_result(result, method, num_slices=y.shape[0])
     image = data.finish(image).to(home)  # inside the measured time: a GPU has not finished before its result is here
     info |= {"sampled_without_data": without_data, "seconds": time.perf_counter() - start}
+    if told:
+        info["sigma_source"] = "pre-whitening"
     if data.info:
         info["preparation"] = data.info
     return Reconstruction(image=image, method=method, info=info)

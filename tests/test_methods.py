@@ -396,8 +396,12 @@ def test_a_method_is_told_the_noise_that_pre_whitening_knows() -> None:
     kspace, mask = _masked(1, 3, 12, 16)
     samples = _noise_samples(3)
     sigma = float(samples.abs().square().mean().sqrt())
-    assert reconstruct(kspace, mask, method="told", prewhiten=samples).info["sigma"] == pytest.approx(sigma)
-    assert reconstruct(kspace, mask, method="told", prewhiten=samples, sigma=5.0).info["sigma"] == 5.0
+    info = reconstruct(kspace, mask, method="told", prewhiten=samples).info
+    assert info["sigma"] == pytest.approx(sigma)
+    assert info["sigma_source"] == "pre-whitening"
+    info = reconstruct(kspace, mask, method="told", prewhiten=samples, sigma=5.0).info
+    assert info["sigma"] == 5.0
+    assert "sigma_source" not in info
     assert reconstruct(kspace, mask, method="told", num_virtual_coils=2).info["sigma"] is None
     assert reconstruct(kspace, mask, method="told").info["sigma"] is None
 
