@@ -1,0 +1,84 @@
+"""The smooth phase of an image, from the dense centre of k-space."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mri_recon.coils import combine, rss
+from mri_recon.errors import ShapeError
+from mri_recon.fourier import ifft2c
+from mri_recon.masks import Mask, center_block
+
+__all__ = ["smooth_phase_map"]
+
+# Share of the readout within the window: anatomy is in the rows beyond, not the phase of coil and echo.
+_READOUT_SHARE = 4
+
+
+def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None) -> Tensor:
+    """Phase of the low-resolution image of each slice, as numbers of modulus 1.
+
+        m = sum_c conj(S_c) F^-1 (H y_c),   p = m / |m|,   and p = 1 where m = 0
+
+    H is a Hann window inside the dense centre of the mask, about the energy peak of that centre and not about N//2:
+    an echo is often a few samples off, which is a linear phase of the image, and a window of a few columns about N//2
+    would miss it. Along the readout, the window has about h/4 rows around the row of the largest energy of the slice
+    (summed over coils and centre columns). Along the phase axis it is centred at the column of the largest energy, and
+    reaches to the further end of the dense centre.
+
+    An image times conj(p) is nearly real where the phase is smooth, so that its real and imaginary parts can be
+    penalised one by one (`magnitude="parts"` in `mri_recon.admm`); p times the maps is the operator for it.
+
+    Args:
+        kspace: y, complex `(slice, coil, readout, phase)`; only its dense centre is read.
+        mask: the sampling mask of that k-space.
+        sens_maps: S, complex, one slice or all slices of k-space; `None` is 1 for one coil, and needs one coil.
+
+    Returns:
+        p, complex `(slice, readout, phase)`, of the type of `kspace`.
+
+    Raises:
+        ShapeError: k-space of another rank or type, maps that do not fit it, or several coils without maps.
+        MaskError: the mask has no fully sampled centre.
+
+    Source: Noll, Nishimura and Macovski, IEEE TMI 1991 (homodyne detection).
+    """
+    if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
+        raise ShapeError(
+            f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
+            "a single image of one coil is kspace[None, None]"
+        )
+    if sens_maps is None:
+        if kspace.shape[1] > 1:
+            raise ShapeError(
+                f"expected sens_maps for {kspace.shape[1]} coils, got none: pass maps, or combine the coils"
+            )
+        sens_maps = torch.ones_like(kspace[0])
+    rows, columns = center_block(mask)
+    rows, columns = (slice(*block.indices(n)) for block, n in zip((rows, columns), kspace.shape[-2:], strict=True))
+    block = kspace[..., rows, columns]
+    # By the largest sample first: squares of 1e-30 are no number in single precision.
+    largest = block.abs().flatten(1).amax(dim=1)[:, None, None, None]
+    block = block / torch.where(largest > 0, largest, torch.ones_like(largest))
+    energy = rss(block).square()
+    window_rows = _window(energy.sum(dim=2), max(1, kspace.shape[-2] // _READOUT_SHARE))
+    window_columns = _window(energy.sum(dim=1), None)
+    low = torch.zeros_like(kspace)
+    low[..., rows, columns] = block * (window_rows[:, None, :, None] * window_columns[:, None, None, :])
+    image = combine(ifft2c(low), sens_maps)
+    magnitude = image.abs()
+    found = magnitude > 0
+    return torch.where(found, image / torch.where(found, magnitude, torch.ones_like(magnitude)), torch.ones_like(image))
+
+
+def _window(energy: Tensor, width: int | None) -> Tensor:
+    """Hann window about the largest energy along the last axis, `(slice, n)`, zero from half a width away.
+
+    `None` takes the width that reaches to the further end.
+    """
+    n = energy.shape[-1]
+    peak = energy.argmax(dim=-1, keepdim=True)
+    half = torch.maximum(peak, n - 1 - peak) + 1 if width is None else (width + 1) / 2
+    share = (torch.arange(n, device=energy.device) - peak).to(energy.dtype) / half
+    return torch.where(share.abs() < 1, 0.5 * (1 + torch.cos(torch.pi * share)), torch.zeros_like(share))
