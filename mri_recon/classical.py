@@ -9,47 +9,29 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mri_recon.admm import PenalisedSolve, kspace_solver
 from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_center
-from mri_recon.errors import FormatError, MethodError, ShapeError
+from mri_recon.data_term import SenseDataTerm
+from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.espirit import espirit_maps
 from mri_recon.fourier import ifft2c
-from mri_recon.masks import Mask, as_mask
+from mri_recon.masks import Mask, as_mask, center_block
+from mri_recon.noise import NoiseLevel, estimate_sigma
 from mri_recon.operators import SenseOperator
-from mri_recon.solvers import conjugate_gradient, fista
-from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
+from mri_recon.phase import smooth_phase_map
+from mri_recon.priors import Minimiser, Prior, StoppingRule, auto_weight, choose_prior, minimise
+from mri_recon.solvers import conjugate_gradient
 
-__all__ = ["auto_reg_weight", "cg_sense", "cs_wavelet", "zero_filled"]
-
-# Best mean PSNR on the validation persons at R = 4 and R = 8: `benchmarks/classical_quality.py tune`.
-_AUTO_ONE_COIL = (3e-5, 1e-5)
-_AUTO_MANY_COILS = (2.5e-4, 4e-3)
+__all__ = ["cg_sense", "cs_wavelet", "zero_filled"]
 
 _MAPS = ("espirit", "center")
 _COMBINATIONS = ("rss", "adaptive")
-
-
-def auto_reg_weight(num_coils: int, acceleration: float) -> float:
-    """The relative weight that `reg_weight="auto"` stands for.
-
-    Chosen on validation persons at accelerations 4 and 8, for one coil and for several; between them the weight is
-    interpolated, log lambda linear in log R, and outside them the nearer one is kept.
-
-    One coil without shift-invariance leaves sparsity little to recover: its best weight is so small that `max_iters`
-    ends the iteration before the minimiser, and stopping early is part of the regularisation. `stop` and `relative_gap`
-    say so in every result.
-
-    Args:
-        num_coils: number of coils.
-        acceleration: realised acceleration of the mask.
-    """
-    at_four, at_eight = _AUTO_ONE_COIL if num_coils == 1 else _AUTO_MANY_COILS
-    share = min(1.0, max(0.0, math.log2(acceleration) - 2))
-    return float(at_four ** (1 - share) * at_eight**share)
 
 
 def zero_filled(
@@ -137,6 +119,7 @@ def cg_sense(
     start = time.perf_counter()
     if not 0 <= reg_weight < math.inf:
         raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.01 is a common start")
+    _checked(kspace)
     operator, source = _operator(kspace, mask, sens_maps, maps)
     mu = reg_weight * operator.norm_bound
     rhs, scale = _scaled(operator.adjoint(kspace))
@@ -159,20 +142,33 @@ def cs_wavelet(
     sens_maps: Tensor | None = None,
     *,
     maps: str = "espirit",
-    wavelet: str = "db4",
+    prior: str = "stationary",
+    phase: str = "auto",
+    wavelet: str | None = None,
     levels: int | None = None,
     reg_weight: float | str = "auto",
+    sigma: float | Tensor | None = None,
     gap_tol: float = 1e-2,
     max_iters: int = 200,
     final_step: bool = True,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Compressed sensing with an l1 penalty on orthonormal wavelet coefficients, solved by restarted FISTA.
+    """Compressed sensing: the image that fits the samples and is sparse in wavelets.
 
-        minimise over u  1/2 ||A u - y||^2 + lambda ||W u||_1,   A = P F S C,   image = C u
+        minimise over u  1/2 ||A u - y||^2 + lambda R(u),   A = P F S C,   image = C u
 
-    `W` is the periodised transform, and all its bands are penalised, the approximation too. Sides that `2^levels` does
-    not divide are padded: the unknown `u` is the padded image and the crop `C` belongs to `A`, so that objective,
-    proximal map and duality gap speak of one problem.
+    `prior` names R:
+
+    - "stationary": `sum_j w_j |(W u)_j|`, W the stationary (translation-invariant) wavelet transform, a Parseval frame,
+      w = 2 for the approximation and 1 for the details; by ADMM. With one coil it has a duality gap.
+    - "orthonormal": `||W u||_1`, W periodised and orthonormal, all bands penalised, the approximation too: the problem
+      of BART's `pics -n` and of SigPy. By restarted FISTA, with a duality gap. Sides that `2^levels` does not divide
+      are padded: the unknown `u` is the padded image and the crop `C` belongs to `A`, so that objective, proximal map
+      and gap speak of one problem.
+    - "stationary-synthesis": `min_c 1/2 ||A W^H c - y||^2 + lambda ||c||_1`, `u = W^H c`, with the stationary W; by
+      FISTA, with a duality gap.
+    - "cycle-spinning": the orthonormal W of the image shifted by random amounts, other ones in each iteration, as in
+      BART's default; a method without an objective, and so without a gap.
+    - "tv": isotropic total variation, periodic; by ADMM, without a gap.
 
     By default the image is the minimiser after one more gradient step of the data term, `u + A^H (y - A u) / ||A||^2`,
     as in BART, whose FISTA ends on it. It takes back what shrinkage took from the samples that are known. With one coil
@@ -185,71 +181,160 @@ def cs_wavelet(
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
         maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
-        wavelet: an orthogonal wavelet of PyWavelets.
-        levels: of the transform; `None` takes `wavelets.default_levels`.
-        reg_weight: `lambda` of each slice in units of `max |W A^H y|` of that slice, in (0, 1), for at 1 the solution
-            is 0; "auto" is `auto_reg_weight`, chosen on validation persons.
-        gap_tol: relative duality gap to stop at.
+        prior: as above.
+        phase: "center" takes the smooth phase of the dense centre (`phase.smooth_phase_map`) out of the image and
+            penalises real and imaginary part each for itself, `|Re| + |Im|`, as an image without its phase is nearly
+            real; "none" penalises the modulus; "auto" is "center" for the stationary priors and "tv" where the mask
+            has a dense centre, else "none".
+        wavelet: an orthogonal wavelet of PyWavelets; `None` is Haar for the stationary priors, db2 for cycle spinning,
+            db4 for "orthonormal".
+        levels: of the transform; `None` is 4 for the stationary priors, else `wavelets.default_levels`.
+        reg_weight: `lambda / sigma > 0`: the weight in units of the noise; "auto" is the prior's own, chosen on
+            validation persons.
+        sigma: noise of one k-space sample, `sqrt(E|n|^2)`, in the units of the k-space, one for all slices or
+            `(slice,)`; `None` reads it from the outermost samples (`noise.estimate_sigma`).
+        gap_tol: relative duality gap to stop at; ADMM also stops at relative residuals of 1e-3.
         max_iters: most iterations.
         final_step: end on the gradient step; without it the image is the minimiser itself.
 
     Returns:
-        complex image `(slice, readout, phase)`; info with `iterations`, `objective` (in the squared units of the
-        k-space), `relative_gap`, `reg_weight`, `reg_weight_unit`, `stop` ("gap" or "max_iters"), `wavelet`, `levels`,
-        `padded_size`, `final_step`, `maps` (as `cg_sense`), `seconds` and the lists `per_slice`. Over several slices:
-        the worst gap, the most iterations and the sum of objectives.
+        complex image `(slice, readout, phase)`; info with `prior`, `phase`, `iterations`, `objective` (in the squared
+        units of the k-space; None for cycle spinning), `relative_gap` (None where there is none, with `gap_reason`),
+        `reg_weight`, `reg_weight_unit`, `sigma`, `sigma_source`, `stop` ("tol" or "max_iters"; "gap" where the gap was
+        met), `wavelet`, `levels`, `padded_size`, `final_step`, `maps` (as `cg_sense`), `seconds` and the lists
+        `per_slice`. Over several slices: the worst gap, the most iterations, the sum of objectives, the largest sigma.
 
     Raises:
-        ShapeError, MaskError, FormatError: as `cg_sense`.
-        MethodError: an unknown wavelet or way to estimate maps, or an option out of range.
+        ShapeError, MaskError, FormatError: as `cg_sense`; FormatError also where the noise cannot be read; MaskError
+            also for phase "center" without a dense centre.
+        MethodError: an unknown prior, phase, wavelet or way to estimate maps, or an option out of range.
 
-    Source: Lustig, Donoho and Pauly, Magn Reson Med 2007.
+    Source: Lustig, Donoho and Pauly, Magn Reson Med 2007; Guerquin-Kern et al., IEEE TMI 2011; cycle spinning: Coifman
+    and Donoho 1995.
     """
     start = time.perf_counter()
     _checked(kspace)
-    weight = _checked_weight(reg_weight, kspace.shape[1], as_mask(mask, kspace.shape).realised_acceleration)
     size = (kspace.shape[-2], kspace.shape[-1])
-    levels = default_levels(*size) if levels is None else _checked_levels(levels, size)
-    padded = padded_size(*size, levels)
-    transform = WaveletTransform(wavelet, levels, padded, kspace.device)
-    operator, source = _operator(kspace, mask, sens_maps, maps, image_size=padded)
-    start_image, scale = _scaled(operator.adjoint(kspace))
-    lam = weight * transform.forward(start_image).abs().flatten(1).amax(dim=1)
-    solution = fista(
-        lambda c: operator.forward(transform.inverse(c)),
-        lambda r: transform.forward(operator.adjoint(r)),
-        kspace / scale[:, None],
-        lam,
-        step=1.0 / operator.norm_bound,
-        gap_tol=gap_tol,
-        max_iters=max_iters,
-    )
-    objective = solution.objective * scale.flatten().to(torch.float64) ** 2
+    if phase == "auto" and not _has_center(as_mask(mask, kspace.shape)):
+        phase = "none"
+    chosen, phase = choose_prior(prior, phase=phase, wavelet=wavelet, levels=levels, size=size)
+    weight = _checked_weight(reg_weight, prior, kspace.shape[1])
+    rule = _checked_rule(gap_tol, max_iters)
+    operator, source = _operator(kspace, mask, sens_maps, maps)
+    noise = _noise(sigma, kspace, mask)
+    taken_out = smooth_phase_map(kspace, mask, operator.sens_maps) if phase == "center" else None
+    images: list[Tensor] = []
+    found: list[Minimiser] = []
+    for part in _parts(kspace):
+        phases = None if taken_out is None else taken_out[part]
+        local = _phased(operator, part, phases, chosen.size)
+        exact = None
+        if source == "one coil" and chosen.size == size:
+            exact = kspace_solver(operator.mask > 0, phase=phases)
+        lam = weight * noise.sigma[part]
+        image, minimiser = _solved(kspace[part], local, lam, chosen, rule, exact, source, final_step)
+        images.append(image if phases is None else phases * image)
+        found.append(minimiser)
     info = {
-        "iterations": int(solution.iterations.max()),
-        "objective": float(objective.sum()),
-        "relative_gap": float(solution.relative_gap.max()),
+        "prior": prior,
+        "phase": phase,
+        **_summary(found),
         "reg_weight": weight,
-        "reg_weight_unit": "max |W A^H y| of the slice",
-        "stop": "gap" if bool(solution.converged.all()) else "max_iters",
-        "wavelet": wavelet,
-        "levels": levels,
-        "padded_size": list(padded),
+        "reg_weight_unit": "sigma",
+        "sigma": float(noise.sigma.max()),
+        "sigma_source": noise.source,
+        "wavelet": chosen.wavelet,
+        "levels": chosen.levels,
+        "padded_size": list(chosen.size),
         "final_step": final_step,
         "maps": source,
-        "per_slice": {
-            "iterations": solution.iterations.tolist(),
-            "objective": objective.tolist(),
-            "relative_gap": solution.relative_gap.tolist(),
-        },
+        "seconds": time.perf_counter() - start,
     }
-    unknown = transform.inverse(solution.x)
+    return torch.cat(images), info
+
+
+def _has_center(mask: Mask) -> bool:
+    try:
+        center_block(mask)
+    except MaskError:
+        return False
+    return True
+
+
+def _parts(kspace: Tensor) -> list[slice]:
+    """Slices solved together: one at a time on a processor, whose cache holds one; all on a GPU."""
+    count = kspace.shape[0]
+    return [slice(i, i + 1) for i in range(count)] if kspace.device.type == "cpu" else [slice(0, count)]
+
+
+def _phased(operator: SenseOperator, part: slice, phases: Tensor | None, size: tuple[int, int]) -> SenseOperator:
+    maps = operator.sens_maps[part]
+    return SenseOperator(operator.mask > 0, maps if phases is None else maps * phases.unsqueeze(1), size)
+
+
+def _solved(
+    kspace: Tensor,
+    operator: SenseOperator,
+    weight: Tensor,
+    prior: Prior,
+    rule: StoppingRule,
+    exact: PenalisedSolve | None,
+    source: str,
+    final_step: bool,
+) -> tuple[Tensor, Minimiser]:
+    """The image of each slice, in the units of the k-space, and what the solver says of its minimiser."""
+    data = SenseDataTerm(operator, kspace)
+    scale = data.scale.to(torch.float64)
+    if not bool((scale > 0).all()):
+        raise FormatError(
+            "expected k-space samples on the mask, got a slice without any: the mask belongs to another scan"
+        )
+    minimiser = minimise(data, weight.to(scale.device) / scale, prior, rule, exact)
+    unknown = minimiser.image
     if final_step:
-        residual = kspace / scale[:, None] - operator.forward(unknown)
-        unknown = unknown + operator.adjoint(residual) / operator.norm_bound
-    image = _seen(operator.crop(unknown), operator, source) * scale
-    info["seconds"] = time.perf_counter() - start
-    return image, info
+        unknown = unknown + data.gradient(unknown) / data.norm_bound
+    image = operator.crop(unknown) * data.scale[:, None, None]
+    # As the coils see it: weighted by estimated maps, 0 where given ones are 0.
+    if source == "given":
+        image = image * (data.coverage > 0)
+    elif source != "one coil":
+        image = image * data.coverage.sqrt()
+    return image, replace(minimiser, objective=minimiser.objective * scale**2)
+
+
+def _summary(found: list[Minimiser]) -> dict[str, Any]:
+    iterations = torch.cat([item.iterations for item in found])
+    objective = torch.cat([item.objective for item in found])
+    converged = all(bool(item.converged.all()) for item in found)
+    gaps = [item.relative_gap for item in found if item.relative_gap is not None]
+    gap = torch.cat(gaps) if gaps else None
+    known = not bool(objective.isnan().any())
+    per_slice: dict[str, Any] = {"iterations": iterations.tolist()}
+    if known:
+        per_slice["objective"] = objective.tolist()
+    if gap is not None:
+        per_slice["relative_gap"] = gap.tolist()
+    return {
+        "iterations": int(iterations.max()),
+        "objective": float(objective.sum()) if known else None,
+        "relative_gap": None if gap is None else float(gap.max()),
+        **({"gap_reason": found[0].gap_reason} if gap is None else {}),
+        "stop": ("tol" if gap is None else "gap") if converged else "max_iters",
+        "per_slice": per_slice,
+    }
+
+
+def _noise(sigma: float | Tensor | None, kspace: Tensor, mask: Mask | Tensor) -> NoiseLevel:
+    if sigma is None:
+        return estimate_sigma(kspace, mask)
+    given = torch.as_tensor(sigma, dtype=torch.float64, device=kspace.device)
+    fits = given.ndim == 0 or tuple(given.shape) == (kspace.shape[0],)
+    if not fits or not bool((torch.isfinite(given) & (given > 0)).all()):
+        raise MethodError(
+            f"expected sigma as one positive, finite number or one a slice ({kspace.shape[0]},), got {sigma!r}: it is "
+            "sqrt(E|n|^2) of one k-space sample; leave it out to have it read from the k-space"
+        )
+    return NoiseLevel(given.expand(kspace.shape[0]), "given")
 
 
 def _checked(kspace: Tensor) -> None:
@@ -259,11 +344,18 @@ def _checked(kspace: Tensor) -> None:
             f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
             "a single image of one coil is kspace[None, None]"
         )
-    if not bool(torch.isfinite(torch.view_as_real(kspace)).all()):
+    largest = _largest_part(kspace)
+    if not bool(torch.isfinite(largest).all()):
         raise FormatError("expected finite k-space, got infinite or not-a-number samples: repair or mask them out")
-    empty = (kspace == 0).flatten(1).all(dim=1).nonzero().flatten().tolist()
+    empty = (largest == 0).nonzero().flatten().tolist()
     if empty:
         raise FormatError(f"expected a signal in every slice, got only zeros in slices {empty}: leave them out")
+
+
+def _largest_part(x: Tensor) -> Tensor:
+    """The largest |Re| or |Im| of each item, in one pass; not a number where an entry is not."""
+    extremes = [torch.aminmax(item) for item in torch.view_as_real(x)]  # item by item: along an axis it is far slower
+    return torch.stack([torch.maximum(-least, most) for least, most in extremes])
 
 
 def _checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
@@ -272,27 +364,28 @@ def _checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
             f"expected complex sens_maps {tuple(kspace.shape[1:])} or {tuple(kspace.shape)}, got {sens_maps.dtype} of "
             f"shape {tuple(sens_maps.shape)}: give one map a coil"
         )
-    if not bool(torch.isfinite(torch.view_as_real(sens_maps)).all()) or not bool((sens_maps != 0).any()):
+    largest = _largest_part(sens_maps).max()
+    if not bool(torch.isfinite(largest)) or not bool(largest > 0):
         raise FormatError("expected finite sens_maps that are not all zero: estimate them again")
     return sens_maps.to(device=kspace.device, dtype=kspace.dtype).expand(kspace.shape)
 
 
-def _checked_levels(levels: int, size: tuple[int, int]) -> int:
-    most = max(1, math.ceil(math.log2(max(size))))
-    if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels <= most:
-        raise MethodError(f"expected wavelet levels between 1 and {most} for an image of {size}, got {levels!r}")
-    return levels
-
-
-def _checked_weight(reg_weight: float | str, num_coils: int, acceleration: float) -> float:
+def _checked_weight(reg_weight: float | str, prior: str, num_coils: int) -> float:
     if reg_weight == "auto":
-        return auto_reg_weight(num_coils, acceleration)
-    if isinstance(reg_weight, bool) or not isinstance(reg_weight, int | float) or not 0 < reg_weight < 1:
+        return auto_weight(prior, num_coils)
+    is_number = isinstance(reg_weight, int | float) and not isinstance(reg_weight, bool)
+    if not is_number or not 0 < float(reg_weight) < math.inf:
         raise MethodError(
-            f'expected reg_weight "auto" or a number in (0, 1), got {reg_weight!r}: it is relative to max |W A^H y|, '
-            "where the solution becomes 0; without a weight use cg-sense"
+            f'expected reg_weight "auto" or a positive number, got {reg_weight!r}: it is lambda in units of the noise '
+            "sigma, 0.05 to 1 is common; without a weight use cg-sense"
         )
     return float(reg_weight)
+
+
+def _checked_rule(gap_tol: float, max_iters: int) -> StoppingRule:
+    if not gap_tol >= 0 or isinstance(max_iters, bool) or not isinstance(max_iters, int) or max_iters < 1:
+        raise MethodError(f"expected gap_tol >= 0 and max_iters >= 1, got {gap_tol} and {max_iters}: correct them")
+    return StoppingRule(gap_tol, max_iters)
 
 
 def _check_name(option: str, name: str, valid: tuple[str, ...]) -> None:
@@ -301,11 +394,10 @@ def _check_name(option: str, name: str, valid: tuple[str, ...]) -> None:
 
 
 def _operator(
-    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, maps: str, image_size: tuple[int, int] | None = None
+    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, maps: str
 ) -> tuple[SenseOperator, str]:
     """A, and where its maps come from."""
     _check_name("maps", maps, _MAPS)
-    _checked(kspace)
     checked_mask = as_mask(mask, kspace.shape)
     if sens_maps is not None:
         found, source = _checked_maps(sens_maps, kspace), "given"
@@ -315,7 +407,7 @@ def _operator(
         found, source = _espirit(kspace, checked_mask), maps
     else:
         found, source = sens_maps_from_center(kspace, checked_mask), maps
-    return SenseOperator(checked_mask.tensor(kspace.device), found, image_size), source
+    return SenseOperator(checked_mask.tensor(kspace.device), found), source
 
 
 def _espirit(kspace: Tensor, mask: Mask) -> Tensor:

@@ -93,7 +93,7 @@ class SenseOperator:
                 f"expected k-space (..., coil, readout, phase) ending in {tuple(self.sens_maps.shape[-3:])}, got "
                 f"{tuple(y.shape)}: the maps belong to another scan"
             )
-        return self._pad(combine(ifft2c(self.mask * y), self.sens_maps))
+        return self.pad(combine(ifft2c(self.mask * y), self.sens_maps))
 
     def normal(self, x: Tensor) -> Tensor:
         """`A^H A x`, image to image."""
@@ -110,7 +110,14 @@ class SenseOperator:
         h, w = self.kspace_size
         return x[..., self._top : self._top + h, self._left : self._left + w]
 
-    def _pad(self, x: Tensor) -> Tensor:
+    def pad(self, x: Tensor) -> Tensor:
+        """`C^H x`: zeros around the image that k-space sees, `(..., h, w)` to `(..., H, W)`.
+
+        Raises:
+            ShapeError: the image has not the size of k-space.
+        """
+        if x.ndim < 2 or tuple(x.shape[-2:]) != self.kspace_size:
+            raise ShapeError(f"expected an image (..., h, w) of size {self.kspace_size}, got {tuple(x.shape)}")
         h, w = self.kspace_size
         if (h, w) == self.image_size:
             return x

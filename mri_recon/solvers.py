@@ -13,11 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mri_recon.data_term import LeastSquares, LinearMap, Residual, real_inner
 from mri_recon.errors import MethodError, ShapeError
 
-__all__ = ["ConjugateGradientSolution", "FistaSolution", "conjugate_gradient", "fista", "soft_threshold"]
+__all__ = [
+    "ConjugateGradientSolution",
+    "FistaSolution",
+    "conjugate_gradient",
+    "fista",
+    "parts_modulus",
+    "soft_threshold",
+]
 
-LinearMap = Callable[[Tensor], Tensor]
+Magnitude = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -25,13 +33,13 @@ class FistaSolution:
     """What `fista` found.
 
     Attributes:
-        x: the unknown, of the shape that `adjoint(data)` has.
+        x: the unknown, of the shape of the gradient.
         iterations: int64 `(batch,)`, iterations until the item stopped.
         objective: float64 `(batch,)`, `P(x)`.
         relative_gap: float64 `(batch,)`, an upper bound on `P(x) - min P` in units of the best dual value found;
             infinite while that is not positive.
         converged: bool `(batch,)`, True where `relative_gap <= gap_tol`.
-        history: float64 `(iterations + 1, batch)` under "objective" and "relative_gap", the start first.
+        history: `(checks + 1, batch)`, the start first: int64 "iteration", float64 "objective" and "relative_gap".
     """
 
     x: Tensor
@@ -61,107 +69,128 @@ class ConjugateGradientSolution:
     history: dict[str, Tensor]
 
 
-def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
+def soft_threshold(x: Tensor, threshold: Tensor | float, magnitude: Magnitude = torch.abs) -> Tensor:
     """Proximal map of `threshold * sum |x|`: shrinks the magnitude, keeps the phase.
 
         S(x) = x max(0, 1 - threshold / |x|)
 
     Args:
         x: real or complex, any shape.
-        threshold: not negative, broadcastable to `x`.
+        threshold: not negative, broadcastable to the magnitude.
+        magnitude: what is meant by |x|, broadcastable to `x`: its modulus, or that of `parts_modulus`.
 
     Returns:
         tensor of the shape and type of `x`.
     """
-    magnitude = x.abs()
-    kept = (magnitude - threshold).clamp_min(0)
-    return x * (kept / magnitude.clamp_min(torch.finfo(magnitude.dtype).tiny))
+    size = magnitude(x)
+    # size * (1 - t / size) without the quotient 0 / 0 where both are 0.
+    kept = torch.sub(size, threshold).clamp_(min=0).div_(size.clamp(min=torch.finfo(size.dtype).tiny))
+    return x * kept
+
+
+def parts_modulus(x: Tensor) -> Tensor:
+    """`|x|` of complex numbers kept as two real planes on axis 1: `sqrt(x_0^2 + x_1^2)`.
+
+    Args:
+        x: real, `(batch, 2, ...)`.
+
+    Returns:
+        real, `(batch, 1, ...)`.
+    """
+    return (x[:, :1] ** 2).addcmul_(x[:, 1:], x[:, 1:]).sqrt_()
 
 
 def fista(
-    forward: LinearMap,
-    adjoint: LinearMap,
-    data: Tensor,
+    problem: LeastSquares,
     reg_weight: Tensor,
     *,
+    magnitude: Magnitude = torch.abs,
     step: float = 1.0,
     gap_tol: float = 1e-3,
     max_iters: int = 200,
+    check_every: int = 1,
 ) -> FistaSolution:
-    """Minimise `P(x) = 1/2 ||B x - y||^2 + lambda ||x||_1` by restarted FISTA, starting from 0.
+    """Minimise `P(x) = 1/2 ||B x - y||^2 + lambda sum_j |x|_j` by restarted FISTA, starting from 0.
 
-    An analysis prior `||W u||_1` with an orthonormal `W` is this problem in `x = W u`, with `B = A W^H`.
+    An analysis prior `||W u||_1` with an orthonormal `W` is this problem in `x = W u`, with `B = A W^H`. So is a
+    synthesis prior with any frame: `u = W^H x`.
 
-    One iteration costs one `forward` and one `adjoint`: with `r = y - B x` and `g = B^H r` known at the last two
-    points, the gradient at the extrapolated point `z = x + beta (x - x_old)` is the same mixture of the gradients.
-    Momentum is dropped where it points uphill (gradient scheme), and a step that would raise the objective is taken
-    back (function scheme), so the objective never rises beyond rounding.
+    One iteration costs one gradient `g = B^H (y - B x)`: it is affine in x, so at the extrapolated point
+    `x + beta (x - x_old)` it is the same mixture of the gradients at the last two points. Momentum is dropped where it
+    points uphill (gradient scheme).
 
-    It stops at `relative_gap <= gap_tol`, or after `max_iters`. With `s = min(1, lambda / ||g||_inf)`, `theta = s r` is
-    feasible for the dual problem; its value is `D = Re <theta, y> - 1/2 ||theta||^2 <= min P`, and
+    It stops at `relative_gap <= gap_tol`, looked at every `check_every` iterations, or after `max_iters`. With
+    `r = y - B x` and `s = min(1, lambda / max_j |g|_j)`, `theta = s r` is feasible for the dual problem; its value is
+    `D = Re <theta, y> - 1/2 ||theta||^2 <= min P`, and
 
-        P(x) - D = 1/2 ||r - theta||^2 + lambda ||x||_1 - Re <B^H theta, x>,
+        P(x) - D = 1/2 ||r - theta||^2 + lambda sum_j |x|_j - Re <B^H theta, x>,
 
     a sum without cancellation. The best D seen is kept, and `relative_gap = (P(x) - D) / D`.
 
     Args:
-        forward: `B`, batched: `(batch, ...)` to the shape of `data`.
-        adjoint: `B^H`, batched.
-        data: `y`, `(batch, ...)`, real or complex, single or double precision.
+        problem: B and y; its gradient has the shape of x.
         reg_weight: `lambda > 0`, real `(batch,)`, in the units of `B^H y`.
+        magnitude: what is meant by |x|: the modulus of every entry, or groups as in `parts_modulus`.
         step: at most `1 / ||B||^2`.
         gap_tol: relative duality gap to stop at; 0 runs all iterations.
         max_iters: most iterations.
+        check_every: iterations between two looks at the gap, which cost some sums over x and y.
 
     Raises:
-        MethodError: a weight that is not positive and finite, or `step`, `gap_tol` or `max_iters` out of range.
+        MethodError: a weight that is not positive and finite, or `step`, `gap_tol`, `max_iters` or `check_every` out of
+            range.
         ShapeError: `reg_weight` is not `(batch,)`.
 
     Source: Beck and Teboulle, SIAM J Imaging Sci 2009 (FISTA); O'Donoghue and Candes, Found Comput Math 2015 (restart).
     """
-    lam = _checked_weight(reg_weight, data)
-    if not step > 0 or not gap_tol >= 0 or max_iters < 1:
+    start = problem.at_zero()
+    g = start.gradient
+    lam = _checked_weight(reg_weight, start)
+    if not step > 0 or not gap_tol >= 0 or max_iters < 1 or check_every < 1:
         raise MethodError(
-            f"expected step > 0, gap_tol >= 0 and max_iters >= 1, got {step}, {gap_tol} and {max_iters}: correct them"
+            f"expected step > 0, gap_tol >= 0, max_iters >= 1 and check_every >= 1, got {step}, {gap_tol}, "
+            f"{max_iters} and {check_every}: correct them"
         )
-    g = adjoint(data)
     threshold = _per_item(lam.to(g.real.dtype) * step, g)
-    x, r = torch.zeros_like(g), data
-    x_old, g_old = x, g
-    certificate = _Certificate(data, lam)
-    objective = certificate.update(x, r, g)
-    history = {"objective": [objective], "relative_gap": [certificate.relative_gap()]}
-    active = history["relative_gap"][0] > gap_tol
+    x = torch.zeros_like(g)
+    certificate = _Certificate(lam, magnitude)
+    certificate.update(x, start)
+    history = [(torch.zeros_like(lam, dtype=torch.int64), certificate.objective, certificate.relative_gap)]
+    active = certificate.relative_gap > gap_tol
     iterations = torch.zeros_like(active, dtype=torch.int64)
+    forward_point = forward_old = g * step  # x + step g, at the last two points
+    move = torch.zeros_like(x)  # x - x_old
     t = torch.ones_like(lam)
     beta = torch.zeros_like(lam)
-    rounding = 10 * torch.finfo(g.dtype).eps
-    while bool(active.any()) and len(history["objective"]) <= max_iters:
-        momentum = _per_item(beta.to(g.real.dtype), g)
-        z = x + momentum * (x - x_old)
-        x_new = soft_threshold(z + step * (g + momentum * (g - g_old)), threshold)
-        r_new = data - forward(x_new)
-        g_new = adjoint(r_new)
-        objective_new = _objective(x_new, r_new, lam)
-        uphill = _inner(z - x_new, x_new - x) > 0
-        # A plain step (beta = 0) cannot raise the objective and is never taken back. Nor is a rise that may be
-        # rounding: near the solution that would drop the momentum again and again.
-        rejected = (objective_new > objective * (1 + rounding)) & (beta > 0)
-        kept = ~active | rejected
-        x_old, g_old = x, g
-        x, r, g = _where(kept, x, x_new), _where(kept, r, r_new), _where(kept, g, g_new)
-        t = torch.where(uphill | rejected, torch.ones_like(t), t)
+    count = 0
+    while count < max_iters and bool(active.any()):
+        count += 1
+        momentum = _per_item((1 + beta).to(g.dtype), g)  # of the type of g, as lerp wants it
+        x_new = soft_threshold(torch.lerp(forward_old, forward_point, momentum), threshold, magnitude)
+        move_new = x_new - x
+        # <z - x_new, x_new - x> > 0 with z = x + beta move: the momentum points uphill.
+        uphill = beta * _quick_inner(move, move_new) > _quick_inner(move_new, move_new)
+        t = torch.where(uphill, torch.ones_like(t), t)
         t_next = (1 + torch.sqrt(1 + 4 * t**2)) / 2
         beta, t = (t - 1) / t_next, t_next
         iterations = iterations + active
-        objective = certificate.update(x, r, g)
-        gap = certificate.relative_gap()
-        history["objective"].append(objective)
-        history["relative_gap"].append(gap)
-        active = active & (gap > gap_tol)
-    gap = history["relative_gap"][-1]
-    stacked = {name: torch.stack(values) for name, values in history.items()}
-    return FistaSolution(x, iterations, objective, gap, gap <= gap_tol, stacked)
+        every = bool(active.all())
+        x, move = (x_new, move_new) if every else (_where(active, x_new, x), _where(active, move_new, move))
+        check = count % check_every == 0 or count == max_iters
+        if check:
+            residual = problem.residual(x)
+            certificate.update(x, residual)
+            history.append((iterations, certificate.objective, certificate.relative_gap))
+            active = active & (certificate.relative_gap > gap_tol)
+            g = residual.gradient
+        else:
+            g = problem.gradient(x)
+        forward_old, forward_point = forward_point, torch.add(x, g, alpha=step)
+    stacked = dict(
+        zip(("iteration", "objective", "relative_gap"), map(torch.stack, zip(*history, strict=True)), strict=True)
+    )
+    gap = certificate.relative_gap
+    return FistaSolution(x, iterations, certificate.objective, gap, gap <= gap_tol, stacked)
 
 
 def conjugate_gradient(
@@ -185,7 +214,7 @@ def conjugate_gradient(
     if not tol >= 0 or max_iters < 1:
         raise MethodError(f"expected tol >= 0 and max_iters >= 1, got {tol} and {max_iters}: correct them")
     x, r, p = torch.zeros_like(rhs), rhs, rhs
-    energy = _inner(r, r)
+    energy = real_inner(r, r)
     norm = energy.sqrt()
     history = [_ratio(norm, norm)]
     active = history[0] > tol
@@ -193,10 +222,10 @@ def conjugate_gradient(
     while bool(active.any()) and len(history) <= max_iters:
         hp = normal(p)
         # A finished item gets steps of 0: its direction and residual stand still.
-        alpha = torch.where(active, _ratio(energy, _inner(p, hp)), torch.zeros_like(energy))
+        alpha = torch.where(active, _ratio(energy, real_inner(p, hp)), torch.zeros_like(energy))
         size = _per_item(alpha.to(rhs.real.dtype), rhs)
         x, r = x + size * p, r - size * hp
-        energy_new = _inner(r, r)
+        energy_new = real_inner(r, r)
         p = r + _per_item(_ratio(energy_new, energy).to(rhs.real.dtype), rhs) * p
         energy = energy_new
         iterations = iterations + active
@@ -210,27 +239,30 @@ def conjugate_gradient(
 class _Certificate:
     """Primal and dual values of the l1 problem, and the best lower bound seen so far."""
 
-    def __init__(self, data: Tensor, lam: Tensor) -> None:
-        self._data = data
+    def __init__(self, lam: Tensor, magnitude: Magnitude) -> None:
         self._lam = lam
+        self._magnitude = magnitude
         self._best_dual = torch.full_like(lam, -torch.inf)
         self._gap = torch.full_like(lam, torch.inf)
+        self.objective = torch.full_like(lam, torch.inf)
 
-    def update(self, x: Tensor, r: Tensor, g: Tensor) -> Tensor:
-        """Take in a point with its residual `r = y - B x` and `g = B^H r`; its objective, float64 `(batch,)`."""
-        largest = g.abs().flatten(1).amax(dim=1).to(torch.float64)
+    def update(self, x: Tensor, residual: Residual) -> None:
+        """Take in a point with its residual `r = y - B x`."""
+        g, energy = residual.gradient, residual.energy
+        largest = self._magnitude(g).flatten(1).amax(dim=1).to(torch.float64)
         s = torch.where(largest > self._lam, self._lam / torch.where(largest > 0, largest, 1), 1)
-        energy = _inner(r, r)
-        dual = s * _inner(r, self._data) - 0.5 * s**2 * energy
-        # lambda |x| - s Re conj(g) x is at least 0 coefficient by coefficient, since |s g| <= lambda.
-        pull = _per_item(self._lam, x).to(x.real.dtype) * x.abs() - _per_item(s, x).to(x.real.dtype) * _real_product(
+        dual = s * residual.correlation - 0.5 * s**2 * energy
+        size = self._magnitude(x)
+        # lambda |x| - s Re conj(g) x is at least 0 coefficient by coefficient, since s |g| <= lambda.
+        pull = _per_item(self._lam, x).to(size.dtype) * size - _per_item(s, x).to(size.dtype) * _real_product(
             g, x
-        )
+        ).sum_to_size(size.shape)
         gap = 0.5 * (1 - s) ** 2 * energy + _sum(pull)
         self._best_dual = torch.maximum(self._best_dual, dual)
         self._gap = (gap - (self._best_dual - dual)).clamp_min(0)
-        return _objective(x, r, self._lam)
+        self.objective = 0.5 * energy + self._lam * _sum(size)
 
+    @property
     def relative_gap(self) -> Tensor:
         """Gap of the last point in units of the best dual value, float64 `(batch,)`."""
         positive = self._best_dual > 0
@@ -238,17 +270,13 @@ class _Certificate:
         return torch.where(positive, self._gap / scale, torch.full_like(self._gap, torch.inf))
 
 
-def _objective(x: Tensor, r: Tensor, lam: Tensor) -> Tensor:
-    return 0.5 * _inner(r, r) + lam * _sum(x.abs())
-
-
-def _checked_weight(reg_weight: Tensor, data: Tensor) -> Tensor:
-    if data.ndim < 2 or reg_weight.shape != data.shape[:1]:
+def _checked_weight(reg_weight: Tensor, start: Residual) -> Tensor:
+    if reg_weight.shape != start.energy.shape:
         raise ShapeError(
-            f"expected data (batch, ...) and one weight an item, got {tuple(data.shape)} and "
-            f"{tuple(reg_weight.shape)}: expand the weight to (batch,)"
+            f"expected one weight an item, ({len(start.energy)},), got {tuple(reg_weight.shape)}: "
+            "expand the weight to (batch,)"
         )
-    lam = reg_weight.to(device=data.device, dtype=torch.float64)
+    lam = reg_weight.to(device=start.energy.device, dtype=torch.float64)
     if not bool((torch.isfinite(lam) & (lam > 0)).all()):
         raise MethodError(f"expected positive, finite weights, got {lam.tolist()}: without a weight use cg-sense")
     return lam
@@ -261,14 +289,15 @@ def _real_product(a: Tensor, b: Tensor) -> Tensor:
     return a.real * b.real + a.imag * b.imag
 
 
+def _quick_inner(a: Tensor, b: Tensor) -> Tensor:
+    """`Re <a, b>` summed in the working precision, as float64 `(batch,)`: enough for the sign of a restart."""
+    product: Tensor = torch.linalg.vecdot(a.flatten(1), b.flatten(1))
+    return product.real.to(torch.float64)
+
+
 def _sum(x: Tensor) -> Tensor:
     """Sum over all axes but the first, in float64."""
     return x.flatten(1).sum(dim=1, dtype=torch.float64)
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """`Re <a, b>` over all axes but the first, in float64."""
-    return _sum(_real_product(a, b))
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

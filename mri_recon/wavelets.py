@@ -14,6 +14,8 @@ __all__ = ["WaveletTransform", "default_levels", "padded_size"]
 
 # Halve while a side has this many samples, as BART does: a coarse pixel is then an eighth to a sixteenth of the image.
 _MIN_SIDE = 16
+# Below this many samples a side the copies of the banded form cost more than its shorter products save.
+_MIN_BANDED = 112
 
 
 def default_levels(h: int, w: int) -> int:
@@ -49,7 +51,7 @@ class WaveletTransform:
     def __init__(
         self, wavelet: str, levels: int, size: tuple[int, int], device: torch.device | str | None = None
     ) -> None:
-        """Build the matrices of every level, in double precision; they are cast at first use of another type.
+        """Build the matrices of every level, in double precision and in single.
 
         Raises:
             MethodError: an unknown or not orthogonal wavelet, or fewer than one level.
@@ -70,11 +72,9 @@ class WaveletTransform:
         self.size = size
         self.device = torch.device("cpu" if device is None else device)
         filters = pywt.Wavelet(wavelet)
-        self._double = [
-            (_analysis(size[0] >> level, filters, self.device), _analysis(size[1] >> level, filters, self.device))
-            for level in range(levels)
-        ]
-        self._single = [(left.float(), right.float()) for left, right in self._double]
+        sides = [(size[0] >> level, size[1] >> level) for level in range(levels)]
+        self._double = [_level(h, w, filters, self.device) for h, w in sides]
+        self._single = [level.float() for level in self._double]
 
     def forward(self, x: Tensor) -> Tensor:
         """`W x`: image to coefficients, the approximation in the top left corner.
@@ -83,10 +83,12 @@ class WaveletTransform:
             ShapeError: the image has another size.
         """
         planes = self._planes(x)
-        for left, right in self._matrices(planes.dtype):
-            corner = planes[..., : left.shape[0], : right.shape[0]]
-            corner.copy_(left @ corner @ right.T)
-        return _join(planes, x)
+        first, *others = self._levels(planes.dtype)
+        result = first.forward(planes)
+        for level in others:
+            corner = result[..., : level.size[0], : level.size[1]]
+            corner.copy_(level.forward(corner))
+        return _join(result, x)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """`W^H c`: coefficients to image; inverse and adjoint of `forward`.
@@ -95,19 +97,124 @@ class WaveletTransform:
             ShapeError: the coefficients have another size.
         """
         planes = self._planes(coefficients)
-        for left, right in reversed(self._matrices(planes.dtype)):
-            corner = planes[..., : left.shape[0], : right.shape[0]]
-            corner.copy_(left.T @ corner @ right)
-        return _join(planes, coefficients)
+        first, *others = self._levels(planes.dtype)
+        if others:
+            planes = planes if coefficients.is_complex() else planes.clone()  # complex input was split into new planes
+            for level in reversed(others):
+                corner = planes[..., : level.size[0], : level.size[1]]
+                corner.copy_(level.inverse(corner))
+        return _join(first.inverse(planes), coefficients)
 
     def _planes(self, x: Tensor) -> Tensor:
-        """A fresh real tensor `(part, ..., h, w)`: real matrices act on both parts of a complex number alike."""
+        """A real tensor `(part, ..., h, w)`: real matrices act on both parts of a complex number alike."""
         if x.ndim < 2 or tuple(x.shape[-2:]) != self.size:
             raise ShapeError(f"expected a tensor (..., h, w) of size {self.size}, got {tuple(x.shape)}")
-        return torch.stack((x.real, x.imag)) if x.is_complex() else x[None].clone()
+        return torch.stack((x.real, x.imag)) if x.is_complex() else x[None]
 
-    def _matrices(self, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    def _levels(self, dtype: torch.dtype) -> list[_DenseLevel | _BandedLevel]:
         return self._double if dtype == torch.float64 else self._single
+
+
+class _DenseLevel:
+    """One level as two orthogonal matrices: `c = L x R^T`, `x = L^T c R`."""
+
+    def __init__(self, left: Tensor, right: Tensor) -> None:
+        self.size = (left.shape[0], right.shape[0])
+        self._left, self._right = left, right
+
+    def float(self) -> _DenseLevel:
+        return _DenseLevel(self._left.float(), self._right.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._left @ x @ self._right.T
+
+    def inverse(self, c: Tensor) -> Tensor:
+        return self._left.T @ c @ self._right
+
+
+class _BandedLevel:
+    """One level by blocks: the matrices of `_DenseLevel` are banded, and each block of outputs needs few inputs.
+
+    A block of `2 b` consecutive samples gives `b` low and `b` high coefficients; it needs the samples of the block and
+    `n/2 - 1` more on either side, n taps. One small matrix serves all blocks, so that an axis of N costs
+    `(2 b + n - 2) / N` of the dense product. The way back is the transpose: blocks overlap and add.
+    """
+
+    def __init__(self, size: tuple[int, int], reach: int, blocks: tuple[Tensor, Tensor]) -> None:
+        self.size = size
+        self._reach = reach  # samples beyond the block on either side
+        self._rows, self._columns = blocks  # (2 b, 2 b + 2 reach) for each axis
+
+    def float(self) -> _BandedLevel:
+        return _BandedLevel(self.size, self._reach, (self._rows.float(), self._columns.float()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        (h, w), reach = self.size, self._reach
+        rows, columns = self._rows.shape[0], self._columns.shape[0]
+        planes = x.reshape(-1, h, w)
+        padded = x.new_empty(planes.shape[0], h + 2 * reach, w + 2 * reach)
+        inside = padded[:, reach : reach + h]
+        inside[:, :, reach : reach + w] = planes
+        if reach:
+            inside[:, :, :reach] = planes[:, :, w - reach :]
+            inside[:, :, reach + w :] = planes[:, :, :reach]
+            padded[:, :reach] = inside[:, h - reach :]
+            padded[:, reach + h :] = inside[:, :reach]
+        line = w + 2 * reach
+        partial = x.new_empty(planes.shape[0], h // rows, rows, line)
+        blocks = self._rows.expand(h // rows, -1, -1)
+        for plane, out in zip(padded, partial, strict=True):
+            windows = plane.as_strided((h // rows, rows + 2 * reach, line), (rows * line, line, 1))
+            torch.bmm(blocks, windows, out=out)
+        windows = partial.as_strided((w // columns, planes.shape[0] * h, columns + 2 * reach), (columns, line, 1))
+        result = torch.bmm(windows, self._columns.T.expand(w // columns, -1, -1))
+        split = result.view(w // columns, -1, h // rows, 2, rows // 2, 2, columns // 2)
+        return split.permute(1, 3, 2, 4, 5, 0, 6).reshape(x.shape)
+
+    def inverse(self, c: Tensor) -> Tensor:
+        (h, w), reach = self.size, self._reach
+        rows, columns = self._rows.shape[0], self._columns.shape[0]
+        split = c.reshape(-1, 2, h // rows, rows // 2, 2, w // columns, columns // 2)
+        blocks = split.permute(5, 0, 2, 1, 3, 4, 6).reshape(w // columns, -1, columns)
+        spread = torch.bmm(blocks, self._columns.expand(w // columns, -1, -1))
+        lines = _overlap_add(spread.unsqueeze(0), reach)[0]
+        partial = lines.view(w // columns, -1, h, columns).permute(1, 2, 0, 3).reshape(-1, h // rows, rows, w)
+        turned = self._rows.T.contiguous().expand(h // rows, -1, -1)
+        wide = c.new_empty(partial.shape[0], h // rows, rows + 2 * reach, w)
+        for plane, out in zip(partial, wide, strict=True):
+            torch.bmm(turned, plane, out=out)
+        return _overlap_add(wide.transpose(-1, -2), reach).transpose(-1, -2).reshape(c.shape)
+
+
+def _overlap_add(windows: Tensor, reach: int) -> Tensor:
+    """Periodic sum of overlapping windows `(..., block, line, reach + side + reach)`, to `(..., block, line, side)`.
+
+    Adds in place: the margins of a window belong to its neighbours, and with a single block to itself.
+    """
+    middle = windows[..., reach : windows.shape[-1] - reach]
+    if reach:
+        before, after = windows[..., :reach], windows[..., windows.shape[-1] - reach :]
+        start, end = middle[..., :reach], middle[..., middle.shape[-1] - reach :]
+        end[..., :-1, :, :] += before[..., 1:, :, :]
+        end[..., -1, :, :] += before[..., 0, :, :]
+        start[..., 1:, :, :] += after[..., :-1, :, :]
+        start[..., 0, :, :] += after[..., -1, :, :]
+    return middle
+
+
+def _level(h: int, w: int, filters: pywt.Wavelet, device: torch.device) -> _DenseLevel | _BandedLevel:
+    """The faster form of one level; on a GPU the dense products win at every size that occurs."""
+    blocks = (_block_side(h), _block_side(w))
+    reach = len(filters.dec_lo) // 2 - 1
+    if device.type == "cpu" and min(h, w) >= _MIN_BANDED and all(blocks) and reach <= min(blocks):
+        rows, columns = (_analysis_block(side, filters, device) for side in blocks)
+        return _BandedLevel((h, w), reach, (rows, columns))
+    return _DenseLevel(_analysis(h, filters, device), _analysis(w, filters, device))
+
+
+def _block_side(n: int) -> int:
+    """Samples of one block: the larger of 32 and 16 that divides n; 0 where neither does."""
+    return next((side for side in (32, 16) if n % side == 0), 0)
 
 
 def _join(planes: Tensor, like: Tensor) -> Tensor:
@@ -122,4 +229,15 @@ def _analysis(n: int, filters: pywt.Wavelet, device: torch.device) -> Tensor:
         for j, tap in enumerate(taps):
             # add.at: a filter longer than the signal wraps onto itself, and the taps that meet add up.
             np.add.at(matrix, (first + rows, (2 * rows + len(taps) // 2 - j) % n), tap)
+    return torch.from_numpy(matrix).to(device)
+
+
+def _analysis_block(side: int, filters: pywt.Wavelet, device: torch.device) -> Tensor:
+    """The rows of `_analysis` that start in a block of `side` samples, `(side, side + n - 2)`: low-pass, then high."""
+    taps = len(filters.dec_lo)
+    matrix: npt.NDArray[np.float64] = np.zeros((side, side + taps - 2))
+    rows = np.arange(side // 2)
+    for first, values in ((0, filters.dec_lo), (side // 2, filters.dec_hi)):
+        for j, tap in enumerate(values):
+            matrix[first + rows, 2 * rows + taps - 1 - j] = tap
     return torch.from_numpy(matrix).to(device)

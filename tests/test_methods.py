@@ -305,7 +305,7 @@ def test_an_unknown_method_lists_the_known() -> None:
 
 def test_an_unknown_option_lists_the_known() -> None:
     kspace, mask = _masked(1, 1, 12, 15)
-    with pytest.raises(MethodError, match=r"'cs-wavelet'.*reg_weight, gap_tol, max_iters.*got 'lamda'"):
+    with pytest.raises(MethodError, match=r"'cs-wavelet'.*reg_weight, sigma, gap_tol, max_iters.*got 'lamda'"):
         reconstruct(kspace, mask, method="cs-wavelet", lamda=1.0)
     with pytest.raises(MethodError, match=r"'zero-filled': expected one of its options combination, got 'reg_weight'"):
         check_options("zero-filled", {"reg_weight": 1})

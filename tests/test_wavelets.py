@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mri_recon import wavelets
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
 from tests.helpers import assert_adjoint, complex_randn
@@ -20,6 +21,11 @@ CASES = [
     ("sym5", 1, (14, 26)),
     # Longer filters than the coarse levels: taps wrap around and add up.
     ("db4", 4, (16, 32)),
+    # Large enough for the banded form: blocks of 32 and of 16, one block less than the taps reach, no taps beyond.
+    ("db4", 3, (128, 112)),
+    ("haar", 2, (112, 144)),
+    ("sym8", 1, (176, 128)),
+    ("coif5", 2, (128, 160)),
 ]
 
 
@@ -103,3 +109,26 @@ def test_errors_name_the_cure() -> None:
         WaveletTransform("db4", 2, (17, 16))
     with pytest.raises(ShapeError, match=r"of size \(16, 16\)"):
         WaveletTransform("db4", 2, (16, 16)).forward(complex_randn(16, 12))
+
+
+def test_the_banded_form_is_used_where_it_pays_and_equals_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = complex_randn(2, 2, 160, 224)
+    banded = WaveletTransform("db3", 4, (160, 224))
+    assert [type(level).__name__ for level in banded._double] == ["_BandedLevel", *["_DenseLevel"] * 3]
+    monkeypatch.setattr(wavelets, "_MIN_BANDED", 10**9)
+    dense = WaveletTransform("db3", 4, (160, 224))
+    assert {type(level).__name__ for level in dense._double} == {"_DenseLevel"}
+    torch.testing.assert_close(banded.forward(x), dense.forward(x))
+    torch.testing.assert_close(banded.inverse(x), dense.inverse(x))
+    single = x.to(torch.complex64)
+    torch.testing.assert_close(banded.forward(single), dense.forward(single), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(banded.inverse(x.real), dense.inverse(x).real)
+
+
+def test_the_input_is_left_alone() -> None:
+    transform = WaveletTransform("db4", 3, (128, 128))
+    for x in (complex_randn(128, 128), complex_randn(128, 128).real.contiguous()):
+        before = x.clone()
+        transform.forward(x)
+        transform.inverse(x)
+        assert torch.equal(x, before)

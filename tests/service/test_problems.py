@@ -45,7 +45,7 @@ _UNFINISHED = (
         ({"mask": "other"}, "invalid-request", "mask: Input should be 'file'"),
         ({"acceleration": "3", "reg_weight": "1"}, "unknown-option", "'reg_weight'"),
         ({"acceleration": "3", "accelerration": "1"}, "unknown-option", "'accelerration'"),
-        ({"method": "cs-wavelet", "acceleration": "3", "reg_weight": "7"}, "invalid-option", "reg_weight"),
+        ({"method": "cs-wavelet", "acceleration": "3", "reg_weight": "-7"}, "invalid-option", "reg_weight"),
         ({"method": "cs-wavelet", "acceleration": "3", "reg_weight": "NaN"}, "invalid-option", "reg_weight"),
         ({"method": "cs-wavelet", "acceleration": "3", "gap_tol": "Infinity"}, "invalid-option", "gap_tol"),
         ({"method": "cs-wavelet", "acceleration": "3", "max_iters": "ten"}, "invalid-option", "max_iters"),
