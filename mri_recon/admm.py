@@ -350,12 +350,23 @@ class _Shrinkage:
             factor = weight / size.clamp_min_(max(weight, tiny))
         else:
             factor = weight / torch.maximum(size, weight).clamp_min_(tiny)
-        return torch.mul(s, factor, out=out)
+        out = torch.empty_like(s) if out is None else out
+        if self._modulus:
+            torch.mul(torch.view_as_complex(s), factor.squeeze(-1), out=torch.view_as_complex(out))
+        else:
+            torch.mul(s, factor, out=out)
+        return out
 
     def _magnitude(self, c: Tensor) -> Tensor:
-        """Magnitudes of one group `(batch, band, h, w, part)`, with an axis of 1 for what makes one magnitude."""
-        axes = [axis for axis, joined in ((1, self._coupled), (-1, self._modulus)) if joined]
-        return torch.linalg.vector_norm(c, dim=axes, keepdim=True) if axes else c.abs()
+        """Magnitudes of one group `(batch, band, h, w, part)`, with an axis of 1 for what makes one magnitude.
+
+        Written out: the library's norms over a short axis take ten times as long, and these values, in units of tau, do
+        not overflow.
+        """
+        if not self._modulus and not self._coupled:
+            return c.abs()
+        squares = c[..., :1].square().addcmul_(c[..., 1:], c[..., 1:]) if self._modulus else c.square()
+        return (squares.sum(dim=1, keepdim=True) if self._coupled else squares).sqrt_()
 
 
 class _ConjugateGradient:
