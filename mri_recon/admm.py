@@ -85,7 +85,7 @@ def admm(
     gap_tol: float = 0.0,
     relaxation: float = 1.6,
     max_iters: int = 200,
-    inner_iters: int = 3,
+    inner_iters: int = 2,
     check_every: int = 10,
 ) -> AdmmSolution:
     """Minimise `P(x) = 1/2 <x, H x> - Re <b, x> + lambda sum_j w_j |(D x)_j|`, `H = A^H A`, `b = A^H y`.
@@ -112,8 +112,8 @@ def admm(
     checks kept: `relative_gap = (P(x) + 1/2 ||b||^2 - D) / D`, infinite while D is not positive. The constant
     1/2 ||b||^2 makes the data term 1/2 ||A x - y||^2. An item then also stops at `relative_gap <= gap_tol`.
 
-    Memory beyond the arguments: two tensors of bands, and 12 images an item at most. `normal`, `solve` and `D` may take
-    more inside.
+    Memory beyond the arguments: two tensors of bands and at most 16 images an item, with the working space of the
+    transforms; a coupled group, whose bands go together, takes two images a band more. `normal` takes its own.
 
     Args:
         normal: `H`, batched, Hermitian and positive semi-definite.
