@@ -1,21 +1,23 @@
 """Quality of the classical reconstructions: choosing their weight, and a comparison with BART.
 
     python benchmarks/classical_quality.py tune          validation persons only: PSNR of cs-wavelet by weight
-    python benchmarks/classical_quality.py bart          real raw test scans, beside BART's `pics -n`
+    python benchmarks/classical_quality.py bart          real raw test scans, beside BART's `pics` as it is by default
 
-Both read the data registry (set MRI_RECON_DATA to a local copy) and write JSON with `--json`. `tune` never opens a test
-scan. BART (Debian package `bart`) is searched for on the PATH.
+Weights of `cs-wavelet` are in units of the noise, lambda / sigma. Both read the data registry (set MRI_RECON_DATA to a
+local copy) and write every row as JSON with `--json`. `tune` never opens a test scan. BART (Debian package `bart`) is
+searched for on the PATH.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -38,22 +40,30 @@ from mri_recon.errors import DataError, MriReconError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import random_mask, undersample
 from mri_recon.metrics import CONVENTION, psnr, ssim
+from mri_recon.priors import auto_weight
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
-WEIGHTS = (3e-6, 1e-5, 3e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0.128, 0.256, 0.5)
-"""Candidates of `tune`: each two to three times the one before."""
+DEFAULT_PRIOR: str = inspect.signature(cs_wavelet).parameters["prior"].default
 
-BART_WEIGHTS = tuple(float(f"{w:.1e}") for w in np.geomspace(1e-4, 1.0, 13))
+TUNE_WEIGHTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Candidates of `tune`, lambda / sigma."""
+
+BEST_WEIGHTS = (0.005, 0.02, 0.05, 0.1, 0.2)
+"""Candidates of `bart` for our best weight by looking at the truth, lambda / sigma."""
+
+BART_WEIGHTS = tuple(float(f"{w:.1e}") for w in np.geomspace(1e-4, 1.0, 11))
 """Candidates for BART, relative to its own scaling of the data."""
 
-_WEIGHTS_TEXT = ",".join(map(str, WEIGHTS))
-_BART_WEIGHTS_TEXT = ",".join(map(str, BART_WEIGHTS))
+_TUNE_TEXT = ",".join(map(str, TUNE_WEIGHTS))
+_BEST_TEXT = ",".join(map(str, BEST_WEIGHTS))
+_BART_TEXT = ",".join(map(str, BART_WEIGHTS))
 
 SIMULATED_SNR = 40.0
 SIMULATED_COILS = (1, 8)
 
-WeightsOption = Annotated[str, typer.Option(help="comma-separated relative weights")]
+WeightsOption = Annotated[str, typer.Option(help="comma-separated weights, lambda / sigma")]
+BartWeightsOption = Annotated[str, typer.Option(help="comma-separated weights, relative to BART's scaling")]
 AccelerationOption = Annotated[str, typer.Option(help="comma-separated accelerations")]
 SeedsOption = Annotated[str, typer.Option(help="comma-separated mask seeds")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write all rows here")]
@@ -65,6 +75,7 @@ class Case:
 
     name: str
     person: str
+    group: str
     kspace: Tensor
     support: npt.NDArray[np.bool_]
 
@@ -80,6 +91,7 @@ class Row:
 
     case: str
     person: str
+    group: str
     acceleration: float
     seed: int
     method: str
@@ -88,39 +100,72 @@ class Row:
     ssim: float
     iterations: int | None = None
     relative_gap: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One line of `bart`."""
+
+    zero_filled: Row
+    auto: Row
+    best: Row
+    bart: Row
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return (self.zero_filled, self.auto, self.best, self.bart)
 
 
 @app.command()
 def tune(
-    weights: WeightsOption = _WEIGHTS_TEXT,
+    weights: WeightsOption = _TUNE_TEXT,
     accelerations: AccelerationOption = "4,8",
     seeds: SeedsOption = "1,2",
-    wavelet: Annotated[str, typer.Option(help="comma-separated wavelets")] = "db4",
-    levels: Annotated[str, typer.Option(help="comma-separated levels; 0 stands for the default")] = "0",
+    prior: Annotated[str, typer.Option(help="comma-separated priors")] = DEFAULT_PRIOR,
+    phase: Annotated[str, typer.Option(help="auto, center or none")] = "auto",
+    wavelet: Annotated[str, typer.Option(help="comma-separated wavelets; empty stands for the prior's own")] = "",
+    levels: Annotated[str, typer.Option(help="comma-separated levels; 0 stands for the prior's own")] = "0",
     num_slices: Annotated[int, typer.Option(min=1, help="middle slices of each scan")] = 2,
     simulated: Annotated[bool, typer.Option(help="add k-space simulated from validation images")] = True,
     final_step: bool = True,
     gap_tol: float = 1e-2,
+    max_iters: int = 200,
     json_path: JsonOption = None,
 ) -> None:
-    """PSNR of cs-wavelet by relative weight, on validation persons only."""
+    """PSNR of cs-wavelet by weight in units of the noise, on validation persons only."""
     cases = [*_raw_cases("validation", num_slices), *(_simulated_cases("validation") if simulated else [])]
+    methods = {
+        "/".join((name, filters or "own wavelet", str(level) if level else "own levels", f"phase {phase}")): {
+            "prior": name,
+            "phase": phase,
+            "wavelet": filters or None,
+            "levels": level or None,
+            "final_step": final_step,
+            "gap_tol": gap_tol,
+            "max_iters": max_iters,
+        }
+        for name in prior.split(",")
+        for filters in wavelet.split(",")
+        for level in map(int, levels.split(","))
+    }
     rows: list[Row] = []
     for case in cases:
         for acceleration in _floats(accelerations):
             for seed in map(int, seeds.split(",")):
                 rows.append(_zero_filled_row(case, acceleration, seed))
-                for name in wavelet.split(","):
-                    for level in map(int, levels.split(",")):
-                        method = f"{name}/{level or 'default'}"
-                        options = {"wavelet": name, "levels": level or None, "final_step": final_step}
-                        for weight in _floats(weights):
-                            row = _cs_row(case, acceleration, seed, reg_weight=weight, gap_tol=gap_tol, **options)
-                            rows.append(replace(row, method=method))
+                for method, options in methods.items():
+                    for weight in _floats(weights):
+                        row = _cs_row(case, acceleration, seed, reg_weight=weight, **options)
+                        rows.append(replace(row, method=method))
         typer.echo(f"done: {case.name} {tuple(case.kspace.shape)}", err=True)
         _write(json_path, rows)
-    for acceleration in _floats(accelerations):
-        _print_tune(acceleration, [row for row in rows if row.acceleration == acceleration])
+    typer.echo(CONVENTION)
+    for method, options in methods.items():
+        for group in dict.fromkeys(case.group for case in cases):
+            num_coils = next(case.kspace.shape[1] for case in cases if case.group == group)
+            automatic = auto_weight(str(options["prior"]), num_coils)
+            _print_tune(f"{method}; {group}; automatic weight {automatic:g}", method, _of_group(rows, group))
 
 
 @app.command()
@@ -128,35 +173,41 @@ def bart(
     split: Annotated[str, typer.Option(help="split of the raw scans; weights are chosen on validation only")] = "test",
     accelerations: AccelerationOption = "4,8",
     seeds: SeedsOption = "0",
-    weights: WeightsOption = _WEIGHTS_TEXT,
-    bart_weights: WeightsOption = _BART_WEIGHTS_TEXT,
+    prior: Annotated[str, typer.Option(help="ours")] = DEFAULT_PRIOR,
+    weights: WeightsOption = _BEST_TEXT,
+    bart_weights: BartWeightsOption = _BART_TEXT,
     bart_iters: Annotated[int, typer.Option(help="BART's -i")] = 100,
+    spin: Annotated[bool, typer.Option(help="BART's random shifts, its default; --no-spin is its -n")] = True,
     num_slices: Annotated[int, typer.Option(min=1, help="middle slices of each scan")] = 100,
-    best: Annotated[bool, typer.Option(help="also search our best weight by looking at the truth")] = True,
     json_path: JsonOption = None,
 ) -> None:
-    """cs-wavelet at its automatic weight beside `bart pics -n` at the weight that is best by looking at the truth."""
+    """cs-wavelet, automatic and at its best weight, beside `bart pics` at its best weight; best by the truth."""
     rows: list[Row] = []
+    compared: list[Compared] = []
     typer.echo(CONVENTION)
-    header = ("zero-filled", "ours auto", "ours best", "bart best")
-    typer.echo(f"{'scan':44} {'R':>3} {'seed':>4} " + " ".join(f"{name:>14}" for name in header) + "   auto - bart")
+    typer.echo(f"PSNR / dB and SSIM. Ours: {prior}. BART: pics {' '.join(_bart_options(spin, bart_iters))}.")
+    header = "".join(f"{name:>15}" for name in ("zero-filled", "ours auto", "ours best", "bart best"))
+    typer.echo(f"{'scan':20} {'R':>2} {'seed':>4}{header}  auto-bart  best-bart  weights: auto, best, bart")
     for case in _raw_cases(split, num_slices):
         for acceleration in _floats(accelerations):
             for seed in map(int, seeds.split(",")):
                 zero = _zero_filled_row(case, acceleration, seed)
-                auto = replace(_cs_row(case, acceleration, seed, reg_weight="auto"), method="cs-wavelet auto")
-                ours = [_cs_row(case, acceleration, seed, reg_weight=w) for w in _floats(weights)] if best else [auto]
-                theirs = [_bart_row(case, acceleration, seed, w, bart_iters) for w in _floats(bart_weights)]
-                rows += [zero, auto, *ours, *theirs]
-                shown = (zero, auto, max(ours, key=lambda row: row.psnr), max(theirs, key=lambda row: row.psnr))
-                cells = " ".join(f"{row.psnr:6.2f} / {row.ssim:.3f}" for row in shown)
-                typer.echo(
-                    f"{case.name[-44:]:44} {acceleration:3g} {seed:4d} {cells}   {shown[1].psnr - shown[3].psnr:+.2f}"
+                auto = replace(
+                    _cs_row(case, acceleration, seed, prior=prior, reg_weight="auto"), method=f"{prior}, auto"
                 )
-                typer.echo(
-                    f"{'':53} weights: auto {auto.reg_weight}, ours {shown[2].reg_weight}, bart {shown[3].reg_weight}"
-                )
+                ours = [auto] + [
+                    _cs_row(case, acceleration, seed, prior=prior, reg_weight=weight)
+                    for weight in _floats(weights)
+                    if weight != auto.reg_weight
+                ]
+                theirs = [
+                    _bart_row(case, acceleration, seed, weight, spin, bart_iters) for weight in _floats(bart_weights)
+                ]
+                rows += [zero, *ours, *theirs]
+                compared.append(Compared(zero, auto, _best(ours), _best(theirs)))
                 _write(json_path, rows)
+                _print_compared(compared[-1], theirs)
+    _print_means(compared)
 
 
 def _raw_cases(split: str, num_slices: int) -> list[Case]:
@@ -165,7 +216,9 @@ def _raw_cases(split: str, num_slices: int) -> list[Case]:
     for file in registered_files(split=split, kind="raw", fully_sampled=True):
         scan = file.load()
         start = max(0, (scan.num_slices - num_slices) // 2)
-        cases.append(Case(file.name, file.person, scan.kspace[start : start + num_slices], scan.support))
+        kspace = scan.kspace[start : start + num_slices]
+        group = f"real, {_coils(kspace.shape[1])}"
+        cases.append(Case(file.name, file.person, group, kspace, scan.support))
     if not cases:
         raise DataError(f"expected raw scans in split {split!r}, got none: choose validation or test")
     return cases
@@ -183,9 +236,13 @@ def _simulated_cases(split: str) -> list[Case]:
         num_coils = SIMULATED_COILS[index % len(SIMULATED_COILS)]
         maps = torch.from_numpy(coil_maps(num_coils, shape, rng))
         kspace = fft2c(maps * image + complex_noise((num_coils, *shape), rng, sigma=1 / SIMULATED_SNR))
-        name = f"simulated, {num_coils} coils: {file.name}"
-        cases.append(Case(name, file.person, kspace[None], np.ones(shape[1], dtype=np.bool_)))
+        group = f"simulated, {_coils(num_coils)}"
+        cases.append(Case(f"simulated: {file.name}", file.person, group, kspace[None], np.ones(shape[1], dtype=bool)))
     return cases
+
+
+def _coils(count: int) -> str:
+    return "one coil" if count == 1 else f"{count} coils"
 
 
 def _images(split: str) -> list[RegisteredFile]:
@@ -204,32 +261,38 @@ def _zero_filled_row(case: Case, acceleration: float, seed: int) -> Row:
 
 def _cs_row(case: Case, acceleration: float, seed: int, **options: Any) -> Row:
     image, info = cs_wavelet(*_sample(case, acceleration, seed), **options)
-    row = _row(case, acceleration, seed, "cs-wavelet", info["reg_weight"], image)
-    return replace(row, iterations=info["iterations"], relative_gap=info["relative_gap"])
+    row = _row(case, acceleration, seed, info["prior"], info["reg_weight"], image)
+    return replace(row, iterations=info["iterations"], relative_gap=info["relative_gap"], seconds=info["seconds"])
 
 
-def _bart_row(case: Case, acceleration: float, seed: int, weight: float, iterations: int) -> Row:
+def _bart_row(case: Case, acceleration: float, seed: int, weight: float, spin: bool, iterations: int) -> Row:
     kspace, mask = _sample(case, acceleration, seed)
     if kspace.shape[1] != 1:
         raise DataError(f"expected single-coil scans to compare with BART, got {kspace.shape[1]} coils in {case.name}")
     pattern = mask.tensor().expand(kspace.shape[-2:])
-    image = torch.stack([_bart_pics(item[0], pattern, weight, iterations) for item in kspace])
-    return _row(case, acceleration, seed, f"bart pics -n -i {iterations}", weight, image)
+    image = torch.stack([_bart_pics(item[0], pattern, weight, _bart_options(spin, iterations)) for item in kspace])
+    return _row(case, acceleration, seed, " ".join(("bart pics", *_bart_options(spin, iterations))), weight, image)
 
 
 def _row(case: Case, acceleration: float, seed: int, method: str, weight: float | None, image: Tensor) -> Row:
     target = case.target
-    return Row(case.name, case.person, acceleration, seed, method, weight, psnr(image, target), ssim(image, target))
+    quality = psnr(image, target), ssim(image, target)
+    return Row(case.name, case.person, case.group, acceleration, seed, method, weight, *quality)
 
 
-def _bart_pics(kspace: Tensor, pattern: Tensor, weight: float, iterations: int) -> Tensor:
-    """One single-coil slice through `bart pics`: l1 wavelets, no random shifts, own scaling undone with -S."""
+def _bart_options(spin: bool, iterations: int) -> tuple[str, ...]:
+    """Own scaling undone (`-S`); random shifts unless `-n`."""
+    return ("-S", *(() if spin else ("-n",)), "-i", str(iterations))
+
+
+def _bart_pics(kspace: Tensor, pattern: Tensor, weight: float, options: tuple[str, ...]) -> Tensor:
+    """One single-coil slice through `bart pics` with l1 wavelets."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: str(Path(folder, name)) for name in ("kspace", "maps", "pattern", "image")}
         write_cfl(paths["kspace"], kspace.numpy())
         write_cfl(paths["maps"], np.ones(tuple(kspace.shape), dtype=np.complex64))
         write_cfl(paths["pattern"], pattern.numpy())
-        command = ["bart", "pics", "-S", "-n", "-i", str(iterations), "-R", f"W:3:0:{weight}", "-p", paths["pattern"]]
+        command = ["bart", "pics", *options, "-R", f"W:3:0:{weight}", "-p", paths["pattern"]]
         done = subprocess.run(
             [*command, paths["kspace"], paths["maps"], paths["image"]],
             capture_output=True,
@@ -242,23 +305,85 @@ def _bart_pics(kspace: Tensor, pattern: Tensor, weight: float, iterations: int) 
         return torch.from_numpy(read_cfl(paths["image"], kspace.shape))
 
 
-def _print_tune(acceleration: float, rows: list[Row]) -> None:
-    """PSNR by weight: each scan, and the mean within persons, then over persons; zero-filled first."""
+def _print_compared(line: Compared, theirs: Sequence[Row]) -> None:
+    """One scan; `!` where BART's best weight is the first or last of its grid."""
+    tried = sorted(row.reg_weight for row in theirs if row.reg_weight is not None)
+    mark = "!" if line.bart.reg_weight in (tried[0], tried[-1]) else ""
+    cells = "".join(f"{row.psnr:7.2f} / {row.ssim:.3f}" for row in line.rows)
+    typer.echo(
+        f"{_short(line.auto.case)[:20]:20} {line.auto.acceleration:2g} {line.auto.seed:4d}{cells}"
+        f"  {line.auto.psnr - line.bart.psnr:+9.2f}  {line.best.psnr - line.bart.psnr:+9.2f}"
+        f"  {line.auto.reg_weight:g}, {line.best.reg_weight:g}, {line.bart.reg_weight:g}{mark}"
+    )
+
+
+def _print_means(compared: list[Compared]) -> None:
+    """Means over the scans (masks and scans alike) at each acceleration and overall, and the worst differences."""
+    accelerations = sorted({line.auto.acceleration for line in compared})
+    for acceleration in (*accelerations, None):
+        chosen = [line for line in compared if acceleration in (None, line.auto.acceleration)]
+        columns = zip(*(line.rows for line in chosen), strict=True)
+        cells = "".join(
+            f"{fmean(row.psnr for row in column):7.2f} / {fmean(row.ssim for row in column):.3f}" for column in columns
+        )
+        auto, best = _differences(chosen, lambda line: line.auto), _differences(chosen, lambda line: line.best)
+        name, shown = ("mean over all", "") if acceleration is None else ("mean", f"{acceleration:g}")
+        typer.echo(
+            f"{name:20} {shown:>2} {'':4}{cells}  {fmean(auto):+9.2f}  {fmean(best):+9.2f}"
+            f"  worst {min(auto):+.2f} {min(best):+.2f}"
+        )
+
+
+def _differences(compared: list[Compared], ours: Callable[[Compared], Row]) -> list[float]:
+    return [ours(line).psnr - line.bart.psnr for line in compared]
+
+
+def _print_tune(title: str, method: str, rows: list[Row]) -> None:
+    """PSNR by weight: each scan; the mean within persons, then over persons; what one weight for all scans loses."""
+    chosen = [row for row in rows if row.method == method]
     zero = [row for row in rows if row.method == "zero-filled"]
-    for method in sorted({row.method for row in rows} - {"zero-filled"}):
-        chosen = [row for row in rows if row.method == method]
-        weights = sorted({row.reg_weight for row in chosen if row.reg_weight is not None})
-        typer.echo(f"\n{acceleration:g}x, wavelet/levels {method}: PSNR in dB by relative weight")
-        typer.echo(f"{'scan':60} {'zf':>6} " + " ".join(f"{weight:7.1e}" for weight in weights))
-        for case in dict.fromkeys(row.case for row in chosen):
-            values = [
-                _mean(row for row in chosen if (row.case, row.reg_weight) == (case, weight)) for weight in weights
-            ]
-            base = _mean(row for row in zero if row.case == case)
-            typer.echo(f"{case[-60:]:60} {base:6.2f} " + " ".join(f"{value:7.2f}" for value in values))
-        means = [_mean(row for row in chosen if row.reg_weight == weight) for weight in weights]
-        typer.echo(f"{'mean over persons':60} {_mean(zero):6.2f} " + " ".join(f"{value:7.2f}" for value in means))
-        typer.echo(f"best weight: {weights[int(np.argmax(means))]:g}")
+    weights = sorted({row.reg_weight for row in chosen if row.reg_weight is not None})
+    typer.echo(f"\n{title}: PSNR / dB by weight")
+    typer.echo(f"{'scan':38} {'R':>2} {'zf':>7} " + " ".join(f"{weight:7g}" for weight in weights))
+    for case, acceleration in dict.fromkeys((row.case, row.acceleration) for row in chosen):
+        one = [row for row in chosen if (row.case, row.acceleration) == (case, acceleration)]
+        base = _mean(row for row in zero if (row.case, row.acceleration) == (case, acceleration))
+        values = [_mean(row for row in one if row.reg_weight == weight) for weight in weights]
+        _print_line(f"{_short(case)[:38]:38} {acceleration:2g}", base, values)
+    means = [_mean(row for row in chosen if row.reg_weight == weight) for weight in weights]
+    _print_line(f"{'mean over persons':41}", _mean(zero), means)
+    losses = _losses(chosen, weights)
+    _print_line(f"{'mean loss against best by truth':41}", None, [fmean(loss) for loss in losses])
+    _print_line(f"{'worst loss against best by truth':41}", None, [max(loss) for loss in losses])
+    typer.echo(f"best weight: {weights[int(np.argmax(means))]:g}")
+
+
+def _print_line(label: str, base: float | None, values: list[float]) -> None:
+    first = " " * 7 if base is None else f"{base:7.2f}"
+    typer.echo(f"{label} {first} " + " ".join(f"{value:7.2f}" for value in values))
+
+
+def _losses(rows: list[Row], weights: list[float]) -> list[list[float]]:
+    """For each weight: over scans and masks, how far below the best weight of that scan and mask it is."""
+    runs: dict[tuple[str, float, int], dict[float, float]] = defaultdict(dict)
+    for row in rows:
+        if row.reg_weight is not None:
+            runs[row.case, row.acceleration, row.seed][row.reg_weight] = row.psnr
+    return [[max(run.values()) - run[weight] for run in runs.values()] for weight in weights]
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    return max(rows, key=lambda row: row.psnr)
+
+
+def _of_group(rows: list[Row], group: str) -> list[Row]:
+    return [row for row in rows if row.group == group]
+
+
+def _short(name: str) -> str:
+    """The file's name without what all of them share."""
+    stem = name.rsplit("/", 1)[-1].split(".mat")[0].split(".nii")[0]
+    return stem.replace("__0.055T", "").replace("_kspace_postEMI", "")
 
 
 def _mean(rows: Iterable[Row]) -> float:
