@@ -279,7 +279,7 @@ class _Coefficients:
     def __init__(
         self, data: SenseDataTerm, analyse: Callable[[Tensor], Tensor], synthesise: Callable[[Tensor], Tensor]
     ) -> None:
-        self._data, self._analyse, self._synthesise = data, analyse, synthesise
+        self._data, self._analyse, self._synthesise = data.reduced(), analyse, synthesise
 
     def at_zero(self) -> Residual:
         return self._of(self._data.at_zero())

@@ -9,7 +9,7 @@ from torch import Tensor
 from mri_recon.data_term import DataTerm, SenseDataTerm, real_inner
 from mri_recon.errors import ShapeError
 from mri_recon.operators import SenseOperator
-from tests.helpers import complex_randn
+from tests.helpers import complex_randn, smooth_maps
 
 
 def _term(
@@ -126,3 +126,37 @@ def test_k_space_of_another_scan() -> None:
         SenseDataTerm(operator, kspace[..., :8])
     with pytest.raises(ShapeError, match="the maps belong to another scan"):
         SenseDataTerm(operator, kspace[0])
+
+
+@pytest.mark.parametrize("coils", [8, 12])
+@pytest.mark.parametrize("image_size", [None, (48, 52)])
+def test_virtual_coils_give_nearly_the_gradient_and_exactly_the_residual(
+    coils: int, image_size: tuple[int, int] | None
+) -> None:
+    maps = smooth_maps(coils, 45, 50).expand(2, coils, 45, 50)
+    operator = SenseOperator(_columns(50), maps, image_size)
+    exact = SenseDataTerm(operator, complex_randn(2, coils, 45, 50) * _columns(50))
+    reduced = exact.reduced()
+    assert type(reduced).__name__ == "_ReducedDataTerm"
+    u, near = complex_randn(2, *operator.image_size), 1e-3 * complex_randn(2, *operator.image_size, seed=1)
+    torch.testing.assert_close(reduced.at_zero().gradient, exact.rhs)
+    error = (reduced.gradient(u) - exact.gradient(u)).flatten(1).norm(dim=1)
+    # ||E|| <= 0.005; far above rounding, or nothing was left out.
+    assert bool((error <= 0.005 * u.flatten(1).norm(dim=1)).all())
+    assert bool((error >= 1e-6 * u.flatten(1).norm(dim=1)).all())
+    found, truth = reduced.residual(u), exact.residual(u)
+    assert torch.equal(found.gradient, truth.gradient)
+    assert torch.equal(found.energy, truth.energy)
+    torch.testing.assert_close(reduced.gradient(u), truth.gradient)
+    error = (reduced.gradient(u + near) - exact.gradient(u + near)).flatten(1).norm(dim=1)
+    assert bool((error <= 0.005 * near.flatten(1).norm(dim=1)).all())
+
+
+def test_no_virtual_coils_where_nothing_is_gained() -> None:
+    for mask, maps in (
+        (_columns(36), smooth_maps(3, 31, 36)),  # few coils
+        (_columns(36).repeat(31, 1), smooth_maps(8, 31, 36)),  # rows are coupled
+        (_columns(36), complex_randn(8, 31, 36)),  # maps that do not compress
+    ):
+        term = SenseDataTerm(SenseOperator(mask, maps), complex_randn(1, *maps.shape) * mask)
+        assert term.reduced() is term
