@@ -71,18 +71,19 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="write all rows 
 
 @dataclass(frozen=True)
 class Case:
-    """Full k-space `(slice, coil, readout, phase)` and its truth."""
+    """Full k-space `(slice, coil, readout, phase)` and its truth `(slice, h, w)`.
+
+    The truth of a real scan is the root sum of squares of its full k-space, noise and all. That of a simulated one is
+    the image without noise: with several coils, the root sum of squares has a floor of noise where there is no signal,
+    and would reward the methods that leave noise there.
+    """
 
     name: str
     person: str
     group: str
     kspace: Tensor
+    target: Tensor
     support: npt.NDArray[np.bool_]
-
-    @property
-    def target(self) -> Tensor:
-        """Root sum of squares of the full k-space, `(slice, h, w)`."""
-        return rss(ifft2c(self.kspace))
 
 
 @dataclass(frozen=True)
@@ -218,14 +219,14 @@ def _raw_cases(split: str, num_slices: int) -> list[Case]:
         start = max(0, (scan.num_slices - num_slices) // 2)
         kspace = scan.kspace[start : start + num_slices]
         group = f"real, {_coils(kspace.shape[1])}"
-        cases.append(Case(file.name, file.person, group, kspace, scan.support))
+        cases.append(Case(file.name, file.person, group, kspace, rss(ifft2c(kspace)), scan.support))
     if not cases:
         raise DataError(f"expected raw scans in split {split!r}, got none: choose validation or test")
     return cases
 
 
 def _simulated_cases(split: str) -> list[Case]:
-    """One slice of every registered image of a split, with phase, coils and noise. Deterministic."""
+    """One slice of every registered image of a split, with phase, coils and noise; truth without it. Deterministic."""
     cases = []
     for index, file in enumerate(_images(split)):
         slices = load_slices([(file.name, file.path())])
@@ -236,8 +237,17 @@ def _simulated_cases(split: str) -> list[Case]:
         num_coils = SIMULATED_COILS[index % len(SIMULATED_COILS)]
         maps = torch.from_numpy(coil_maps(num_coils, shape, rng))
         kspace = fft2c(maps * image + complex_noise((num_coils, *shape), rng, sigma=1 / SIMULATED_SNR))
-        group = f"simulated, {_coils(num_coils)}"
-        cases.append(Case(f"simulated: {file.name}", file.person, group, kspace[None], np.ones(shape[1], dtype=bool)))
+        support = np.ones(shape[1], dtype=np.bool_)
+        cases.append(
+            Case(
+                name=f"simulated: {file.name}",
+                person=file.person,
+                group=f"simulated, {_coils(num_coils)}",
+                kspace=kspace[None],
+                target=(magnitude * rss(maps[None])[0])[None],
+                support=support,
+            )
+        )
     return cases
 
 
