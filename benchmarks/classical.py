@@ -269,7 +269,7 @@ def espirit(bench: Bench) -> dict[str, dict[str, float] | None]:
 @app.command(help=__doc__)
 def main(
     shapes: Annotated[str, typer.Option(help="comma-separated readout x phase x coils")] = SHAPES,
-    weights: Annotated[str, typer.Option(help="comma-separated, in units of max |W A^H y|")] = "0.00025,0.005",
+    weights: Annotated[str, typer.Option(help="comma-separated, in units of max |W A^H y|")] = "0.00025,0.001",
     image: Annotated[str, typer.Option(help="sample or phantom")] = "sample",
     snr: Annotated[float, typer.Option(help="mean intensity of the object / sigma of the noise")] = 40.0,
     threads: Annotated[int, typer.Option(min=1)] = 2,

@@ -13,7 +13,6 @@ db4 with zero extension, ours db4 periodised. So each has its own objective, whi
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import shutil
@@ -315,13 +314,17 @@ class Ours:
 
     def run(self, lam: float, gap_tol: float, max_iters: int) -> tuple[Any, dict[str, Any], float]:
         """The one place that knows our interface: the minimiser, its info, the seconds of the call."""
-        if "sigma" in inspect.signature(self._classical.cs_wavelet).parameters:
-            weight: dict[str, float] = {"reg_weight": lam, "sigma": 1.0}
-        else:
-            weight = {"reg_weight": lam / self.lambda_max()}
         start = time.perf_counter()
         image, info = self._classical.cs_wavelet(
-            self._kspace, self._mask, self._maps, gap_tol=gap_tol, max_iters=max_iters, final_step=False, **weight
+            self._kspace,
+            self._mask,
+            self._maps,
+            prior="orthonormal",
+            reg_weight=lam,
+            sigma=1.0,
+            gap_tol=gap_tol,
+            max_iters=max_iters,
+            final_step=False,
         )
         return image, info, time.perf_counter() - start
 
