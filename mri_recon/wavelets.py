@@ -16,6 +16,11 @@ __all__ = ["WaveletTransform", "default_levels", "padded_size"]
 _MIN_SIDE = 16
 # Below this many samples a side the copies of the banded form cost more than its shorter products save.
 _MIN_BANDED = 112
+# Below this many samples a side the compiled loops save too little to pay for loading them.
+_MIN_COMPILED = 112
+# The buffers of the compiled loops are made for this much.
+_MAX_SIDE = 2048
+_MAX_TAPS = 112
 
 
 def default_levels(h: int, w: int) -> int:
@@ -41,6 +46,10 @@ class WaveletTransform:
         out[k] = sum_j f[j] x[(2 k + n/2 - j) mod N],   n taps,
 
     so the result equals `pywt.coeffs_to_array(pywt.wavedec2(x, wavelet, mode="periodization", level=levels))`.
+
+    On the processor, large images go through compiled loops where numba is installed (the extra `fast`); the first
+    transform in each precision then compiles for some seconds, or reads what an earlier process compiled. Those loops
+    are serial. Everything else is products of matrices in torch, with the same result up to rounding.
 
     Shapes:
         x, c: real or complex `(..., h, w)`, both sides divisible by `2^levels`.
@@ -73,8 +82,9 @@ class WaveletTransform:
         self.device = torch.device("cpu" if device is None else device)
         filters = pywt.Wavelet(wavelet)
         sides = [(size[0] >> level, size[1] >> level) for level in range(levels)]
-        self._double = [_level(h, w, filters, self.device) for h, w in sides]
-        self._single = [level.float() for level in self._double]
+        self._double = _TorchLevels([_level(h, w, filters, self.device) for h, w in sides])
+        self._single = self._double.float()
+        self._compiled = _compiled_levels(size, levels, filters, self.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """`W x`: image to coefficients, the approximation in the top left corner.
@@ -83,12 +93,7 @@ class WaveletTransform:
             ShapeError: the image has another size.
         """
         planes = self._planes(x)
-        first, *others = self._levels(planes.dtype)
-        result = first.forward(planes)
-        for level in others:
-            corner = result[..., : level.size[0], : level.size[1]]
-            corner.copy_(level.forward(corner))
-        return _join(result, x)
+        return _join(self._levels(planes).forward(planes), x)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """`W^H c`: coefficients to image; inverse and adjoint of `forward`.
@@ -97,13 +102,7 @@ class WaveletTransform:
             ShapeError: the coefficients have another size.
         """
         planes = self._planes(coefficients)
-        first, *others = self._levels(planes.dtype)
-        if others:
-            planes = planes if coefficients.is_complex() else planes.clone()  # complex input was split into new planes
-            for level in reversed(others):
-                corner = planes[..., : level.size[0], : level.size[1]]
-                corner.copy_(level.inverse(corner))
-        return _join(first.inverse(planes), coefficients)
+        return _join(self._levels(planes).inverse(planes), coefficients)
 
     def _planes(self, x: Tensor) -> Tensor:
         """A real tensor `(part, ..., h, w)`: real matrices act on both parts of a complex number alike."""
@@ -111,8 +110,64 @@ class WaveletTransform:
             raise ShapeError(f"expected a tensor (..., h, w) of size {self.size}, got {tuple(x.shape)}")
         return torch.stack((x.real, x.imag)) if x.is_complex() else x[None]
 
-    def _levels(self, dtype: torch.dtype) -> list[_DenseLevel | _BandedLevel]:
-        return self._double if dtype == torch.float64 else self._single
+    def _levels(self, planes: Tensor) -> _CompiledLevels | _TorchLevels:
+        if self._compiled is not None and self._compiled.takes(planes):
+            return self._compiled
+        return self._double if planes.dtype == torch.float64 else self._single
+
+
+class _CompiledLevels:
+    """All levels of real planes by the loops of `_wavelet_kernels`."""
+
+    def __init__(self, levels: int, filters: pywt.Wavelet) -> None:
+        from mri_recon import _wavelet_kernels
+
+        self._kernels = _wavelet_kernels
+        self._count = levels
+        self._analysis = _wavelet_kernels.analysis(filters.dec_lo, filters.dec_hi)
+        self._synthesis = _wavelet_kernels.synthesis(filters.dec_lo, filters.dec_hi)
+
+    def takes(self, planes: Tensor) -> bool:
+        """Single or double precision on the processor, with no gradient to record."""
+        recorded = planes.requires_grad and torch.is_grad_enabled()
+        return planes.dtype in (torch.float32, torch.float64) and planes.device.type == "cpu" and not recorded
+
+    def forward(self, planes: Tensor) -> Tensor:
+        source, out = _flat(planes), planes.new_empty(planes.shape)
+        self._kernels.forward(source.numpy(), _flat(out).numpy(), self._count, self._analysis)
+        return out
+
+    def inverse(self, planes: Tensor) -> Tensor:
+        source, out = _flat(planes), planes.new_empty(planes.shape)
+        self._kernels.inverse(source.numpy(), _flat(out).numpy(), self._count, self._synthesis)
+        return out
+
+
+class _TorchLevels:
+    """The levels one after another, each in the corner that holds the approximation of the one before."""
+
+    def __init__(self, levels: list[_DenseLevel | _BandedLevel]) -> None:
+        self.levels = levels
+
+    def float(self) -> _TorchLevels:
+        return _TorchLevels([level.float() for level in self.levels])
+
+    def forward(self, planes: Tensor) -> Tensor:
+        first, *others = self.levels
+        result = first.forward(planes)
+        for level in others:
+            corner = result[..., : level.size[0], : level.size[1]]
+            corner.copy_(level.forward(corner))
+        return result
+
+    def inverse(self, planes: Tensor) -> Tensor:
+        first, *others = self.levels
+        if others:
+            planes = planes.clone()
+            for level in reversed(others):
+                corner = planes[..., : level.size[0], : level.size[1]]
+                corner.copy_(level.inverse(corner))
+        return first.inverse(planes)
 
 
 class _DenseLevel:
@@ -202,6 +257,18 @@ def _overlap_add(windows: Tensor, reach: int) -> Tensor:
     return middle
 
 
+def _compiled_levels(
+    size: tuple[int, int], levels: int, filters: pywt.Wavelet, device: torch.device
+) -> _CompiledLevels | None:
+    """The compiled form where it pays and numba, which is loaded here, is installed."""
+    if device.type != "cpu" or min(size) < _MIN_COMPILED or size[1] > _MAX_SIDE or len(filters.dec_lo) > _MAX_TAPS:
+        return None
+    try:
+        return _CompiledLevels(levels, filters)
+    except ImportError:
+        return None
+
+
 def _level(h: int, w: int, filters: pywt.Wavelet, device: torch.device) -> _DenseLevel | _BandedLevel:
     """The faster form of one level; on a GPU the dense products win at every size that occurs."""
     blocks = (_block_side(h), _block_side(w))
@@ -215,6 +282,11 @@ def _level(h: int, w: int, filters: pywt.Wavelet, device: torch.device) -> _Dens
 def _block_side(n: int) -> int:
     """Samples of one block: the larger of 32 and 16 that divides n; 0 where neither does."""
     return next((side for side in (32, 16) if n % side == 0), 0)
+
+
+def _flat(planes: Tensor) -> Tensor:
+    """Contiguous real planes `(plane, h, w)`, without a copy where they are contiguous already."""
+    return planes.detach().resolve_neg().contiguous().view(-1, *planes.shape[-2:])
 
 
 def _join(planes: Tensor, like: Tensor) -> Tensor:
