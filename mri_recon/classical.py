@@ -238,7 +238,7 @@ def cs_wavelet(
     info = {
         "prior": prior,
         "phase": phase,
-        **_summary(found),
+        **_summary(found, gap_tol),
         "reg_weight": weight,
         "reg_weight_unit": "sigma",
         "sigma": float(noise.sigma.max()),
@@ -302,13 +302,16 @@ def _solved(
     return image, replace(minimiser, objective=minimiser.objective * scale**2)
 
 
-def _summary(found: list[Minimiser]) -> dict[str, Any]:
+def _summary(found: list[Minimiser], gap_tol: float) -> dict[str, Any]:
     iterations = torch.cat([item.iterations for item in found])
     objective = torch.cat([item.objective for item in found])
     converged = all(bool(item.converged.all()) for item in found)
     gaps = [item.relative_gap for item in found if item.relative_gap is not None]
     gap = torch.cat(gaps) if gaps else None
     known = not bool(objective.isnan().any())
+    stop = "tol" if converged else "max_iters"
+    if gap is not None and float(gap.max()) <= gap_tol:
+        stop = "gap"
     per_slice: dict[str, Any] = {"iterations": iterations.tolist()}
     if known:
         per_slice["objective"] = objective.tolist()
@@ -319,7 +322,7 @@ def _summary(found: list[Minimiser]) -> dict[str, Any]:
         "objective": float(objective.sum()) if known else None,
         "relative_gap": None if gap is None else float(gap.max()),
         **({"gap_reason": found[0].gap_reason} if gap is None else {}),
-        "stop": ("tol" if gap is None else "gap") if converged else "max_iters",
+        "stop": stop,
         "per_slice": per_slice,
     }
 

@@ -320,7 +320,7 @@ PRIORS: dict[str, _Kind] = {
     "stationary": _Kind(_stationary, "haar", 4, "center", False, (0.05, 0.05)),
     "orthonormal": _Kind(_orthonormal, "db4", None, "none", True, (0.05, 0.4)),
     "stationary-synthesis": _Kind(_stationary_synthesis, "haar", 4, "center", False, (0.2, 0.2)),
-    "cycle-spinning": _Kind(_cycle_spinning, "db2", None, "none", True, (0.05, 0.5)),
-    "tv": _Kind(_total_variation, None, None, "center", False, (0.05, 0.05)),
+    "cycle-spinning": _Kind(_cycle_spinning, "db2", None, "none", True, (0.05, 0.2)),
+    "tv": _Kind(_total_variation, None, None, "center", False, (0.4, 0.2)),
 }
 """The priors by name: solver, wavelet, levels, phase rule, whether padded, and the automatic weights."""
