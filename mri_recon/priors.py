@@ -24,7 +24,7 @@ from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
 
 __all__ = ["PRIORS", "Minimiser", "Prior", "StoppingRule", "choose_prior", "minimise"]
 
-_CHECK_EVERY = 5
+_CHECK_EVERY = 10
 """Iterations of FISTA between two looks at the duality gap."""
 
 _APPROXIMATION_WEIGHT = 2.0
