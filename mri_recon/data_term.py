@@ -7,8 +7,8 @@ gradient `A^H (y - A u)`. What makes it cheap:
   mask is brought to FFT order once, and `y` is stored as the plain FFT of the centred coil images.
 - Where the mask is constant along the readout, the transform along that axis cancels: `F^H P F` acts on the phase axis
   alone, row by row. One-dimensional FFTs do, and any other mask takes the two-dimensional ones.
-- Nothing is conjugated, shifted or cast inside the loop. At most four arrays of the size of the k-space are alive, two
-  of them only within a call.
+- Nothing is shifted or cast inside the loop, and maps are not copied: beside them, the samples and two arrays of the size
+  of the k-space are alive, these only within a call.
 """
 
 from __future__ import annotations
@@ -130,8 +130,10 @@ class SenseDataTerm:
         self._operator = operator
         mask = operator.mask
         self._maps = maps.expand(kspace.shape)
-        self._conjugate_maps = maps.conj().resolve_conj().expand(kspace.shape)
-        self.coverage = torch.mul(self._maps, self._conjugate_maps).sum(dim=1).real
+        coverage = torch.zeros_like(self._maps[:, 0].real)
+        for coil in torch.view_as_real(self._maps).unbind(1):
+            coverage.addcmul_(coil[..., 0], coil[..., 0]).addcmul_(coil[..., 1], coil[..., 1])
+        self.coverage = coverage
         self.norm_bound = float(self.coverage.max())
         # One row for all: the mask does not change along the readout.
         decoupled = mask.ndim == 1 or mask.shape[-2] == 1
@@ -188,8 +190,10 @@ class SenseDataTerm:
         return samples.mul_(self._mask)
 
     def _back(self, samples: Tensor) -> Tensor:
-        coil_images = torch.fft.ifftn(samples, dim=self._dims, norm="ortho").mul_(self._conjugate_maps)
-        return self._operator.pad(coil_images.sum(dim=1))
+        coil_images = torch.fft.ifftn(samples, dim=self._dims, norm="ortho")
+        # sum conj(S) x as the conjugate of sum S conj(x): the maps need no second, conjugated copy.
+        image = coil_images.conj_physical_().mul_(self._maps).sum(dim=1)
+        return self._operator.pad(image.conj_physical_())
 
 
 class _ReducedDataTerm:
@@ -238,8 +242,10 @@ def _virtual_maps(maps: Tensor) -> Tensor | None:
     batch, num_coils, h, w = maps.shape
     if num_coils < _MIN_COILS:
         return None
-    padded = torch.nn.functional.pad(torch.view_as_real(maps), (0, 0, 0, 0, 0, -h % _BLOCK))
-    blocks = torch.view_as_complex(padded).reshape(batch, num_coils, -1, _BLOCK * w).movedim(2, 1)
+    if h % _BLOCK:
+        padded = torch.nn.functional.pad(torch.view_as_real(maps), (0, 0, 0, 0, 0, -h % _BLOCK))
+        maps = torch.view_as_complex(padded)
+    blocks = maps.reshape(batch, num_coils, -1, _BLOCK * w).movedim(2, 1)
     _, vectors = torch.linalg.eigh(blocks @ blocks.mH)
     mixed = vectors.flip(-1).mH @ blocks  # strongest first
     sampled = mixed[..., ::4]  # maps are smooth: every fourth pixel tells
