@@ -7,8 +7,8 @@ gradient `A^H (y - A u)`. What makes it cheap:
   mask is brought to FFT order once, and `y` is stored as the plain FFT of the centred coil images.
 - Where the mask is constant along the readout, the transform along that axis cancels: `F^H P F` acts on the phase axis
   alone, row by row. One-dimensional FFTs do, and any other mask takes the two-dimensional ones.
-- Nothing is shifted or cast inside the loop, and maps are not copied: beside them, the samples and two arrays of the size
-  of the k-space are alive, these only within a call.
+- Nothing is shifted or cast inside the loop, and maps are not copied: beside them, the samples and two arrays of the
+  size of the k-space are alive, these only within a call.
 """
 
 from __future__ import annotations
