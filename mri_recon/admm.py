@@ -127,7 +127,8 @@ def admm(
             the first band.
         threshold: `tau > 0`, `(batch,)`; `None` is 0.01 max |b|, and 1 where b is 0.
         solve: `(r, beta) -> (H + beta D^H D)^-1 r` with beta `(batch,)`, exact; see `kspace_solver`. `None` takes
-            `inner_iters` steps of conjugate gradients, each with one `normal`, from the last x.
+            `inner_iters` steps of conjugate gradients, each with one `normal`, from the last x. With `projection` the
+            exact step needs one `normal`, and `solve` is not used.
         start: x to start from; `None` is b, the zero-filled image where `||H|| <= 1`.
         projection: as above. What is claimed of H is not checked.
         tol: relative residuals to stop at; 0 leaves the rule out.
@@ -170,14 +171,18 @@ def admm(
     unit = _per_item(tau, rhs)
     b = rhs / unit
     x = b.clone() if start is None else start.to(rhs) / unit
-    x_step = _ConjugateGradient(normal, transform.gram, x, beta, inner_iters) if solve is None else None
+    exact = projection or solve is not None
+    x_step = None if exact else _ConjugateGradient(normal, transform.gram, x, beta, inner_iters)
     pulled = transform.gram(x)
     state = rhs.new_empty(rhs.shape[0], transform.num_bands, *rhs.shape[1:])
     bands = torch.empty_like(state)
     tracker = _Tracker(x, beta, tau)
     for iteration in range(1, max_iters + 1):
         target = b + image_beta * pulled
-        if solve is not None:
+        if projection:
+            # (H + beta)^-1 (b + beta v) for H^2 = H and b in its range, without the quotient by a small beta.
+            x = pulled + (b - normal(pulled)) / (1 + image_beta)
+        elif solve is not None:
             x = solve(target, beta)
         elif x_step is not None:
             x = x_step(target)
@@ -481,8 +486,8 @@ def _energy(x: Tensor) -> Tensor:
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """`a / b`; of zeros 0, so that nothing counts as solved."""
-    return torch.where(b > 0, a / torch.where(b > 0, b, 1.0), torch.where(a > 0, math.inf, 0.0))
+    """`a / b`; of zeros 0, so that nothing counts as solved. Not a number stays that."""
+    return torch.where(b == 0, torch.where(a == 0, 0.0, math.inf), a / torch.where(b == 0, 1.0, b))
 
 
 def _per_item(values: Tensor, like: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mri_recon.admm import PenalisedSolve, kspace_solver
 from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_center
 from mri_recon.data_term import SenseDataTerm
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
@@ -29,6 +28,9 @@ from mri_recon.priors import Minimiser, Prior, StoppingRule, auto_weight, choose
 from mri_recon.solvers import conjugate_gradient
 
 __all__ = ["cg_sense", "cs_wavelet", "zero_filled"]
+
+_SMALL_WEIGHT = 1e-5
+"""Below this lambda, of an image scaled to about 1, single precision drowns the penalty: double is used inside."""
 
 _MAPS = ("espirit", "center")
 _COMBINATIONS = ("rss", "adaptive")
@@ -117,11 +119,11 @@ def cg_sense(
     Source: Pruessmann et al., Magn Reson Med 2001.
     """
     start = time.perf_counter()
-    if not 0 <= reg_weight < math.inf:
+    if not _is_number(reg_weight) or not 0 <= reg_weight < math.inf:
         raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.01 is a common start")
     _checked(kspace)
     operator, source = _operator(kspace, mask, sens_maps, maps)
-    mu = reg_weight * operator.norm_bound
+    mu = reg_weight * (rss(operator.sens_maps) ** 2).flatten(1).amax(dim=1)[:, None, None]
     rhs, scale = _scaled(operator.adjoint(kspace))
     solution = conjugate_gradient(lambda x: operator.normal(x) + mu * x, rhs, tol=tol, max_iters=max_iters)
     info = {
@@ -228,11 +230,8 @@ def cs_wavelet(
     for part in _parts(kspace):
         phases = None if taken_out is None else taken_out[part]
         local = _phased(operator, part, phases, chosen.size)
-        exact = None
-        if source == "one coil" and chosen.size == size:
-            exact = kspace_solver(operator.mask > 0, phase=phases)
         lam = weight * noise.sigma[part]
-        image, minimiser = _solved(kspace[part], local, lam, chosen, rule, exact, source, final_step)
+        image, minimiser = _solved(kspace[part], local, lam, chosen, rule, source, final_step)
         images.append(image if phases is None else phases * image)
         found.append(minimiser)
     info = {
@@ -278,7 +277,6 @@ def _solved(
     weight: Tensor,
     prior: Prior,
     rule: StoppingRule,
-    exact: PenalisedSolve | None,
     source: str,
     final_step: bool,
 ) -> tuple[Tensor, Minimiser]:
@@ -289,11 +287,22 @@ def _solved(
         raise FormatError(
             "expected k-space samples on the mask, got a slice without any: the mask belongs to another scan"
         )
-    minimiser = minimise(data, weight.to(scale.device) / scale, prior, rule, exact)
+    lam = weight.to(scale.device) / scale
+    if kspace.dtype == torch.complex64 and float(lam.min()) < _SMALL_WEIGHT:
+        double = SenseOperator(operator.mask > 0, operator.sens_maps.to(torch.complex128), operator.image_size)
+        image, minimiser = _solved(kspace.to(torch.complex128), double, weight, prior, rule, source, final_step)
+        return image.to(kspace.dtype), minimiser
+    projection = source == "one coil" and operator.image_size == operator.kspace_size
+    minimiser = minimise(data, lam, prior, rule, projection)
     unknown = minimiser.image
     if final_step:
-        unknown = unknown + data.gradient(unknown) / data.norm_bound
+        unknown = unknown + data.gradient(unknown) / data.coverage.flatten(1).amax(dim=1)[:, None, None]
     image = operator.crop(unknown) * data.scale[:, None, None]
+    if not bool(torch.isfinite(torch.view_as_real(image)).all()):
+        raise FormatError(
+            f"expected a finite image, got one that is not, with prior {prior.name!r} and lambda {weight.tolist()}: "
+            "check reg_weight, sigma and sens_maps, and report this if they are right"
+        )
     # As the coils see it: weighted by estimated maps, 0 where given ones are 0.
     if source == "given":
         image = image * (data.coverage > 0)
@@ -330,7 +339,8 @@ def _summary(found: list[Minimiser], gap_tol: float) -> dict[str, Any]:
 def _noise(sigma: float | Tensor | None, kspace: Tensor, mask: Mask | Tensor) -> NoiseLevel:
     if sigma is None:
         return estimate_sigma(kspace, mask)
-    given = torch.as_tensor(sigma, dtype=torch.float64, device=kspace.device)
+    known = isinstance(sigma, Tensor) or _is_number(sigma)
+    given = torch.as_tensor(sigma if known else math.nan, dtype=torch.float64, device=kspace.device)
     fits = given.ndim == 0 or tuple(given.shape) == (kspace.shape[0],)
     if not fits or not bool((torch.isfinite(given) & (given > 0)).all()):
         raise MethodError(
@@ -367,17 +377,19 @@ def _checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
             f"expected complex sens_maps {tuple(kspace.shape[1:])} or {tuple(kspace.shape)}, got {sens_maps.dtype} of "
             f"shape {tuple(sens_maps.shape)}: give one map a coil"
         )
-    largest = _largest_part(sens_maps).max()
-    if not bool(torch.isfinite(largest)) or not bool(largest > 0):
-        raise FormatError("expected finite sens_maps that are not all zero: estimate them again")
+    largest = _largest_part(sens_maps if sens_maps.ndim == 4 else sens_maps[None])
+    if not bool(((largest > 1e-6) & (largest < 1e6)).all()):
+        raise FormatError(
+            "expected finite sens_maps whose largest magnitude in each slice is near 1, between 1e-6 and 1e6, got "
+            f"{largest.tolist()}: normalise them or estimate them again"
+        )
     return sens_maps.to(device=kspace.device, dtype=kspace.dtype).expand(kspace.shape)
 
 
 def _checked_weight(reg_weight: float | str, prior: str, num_coils: int) -> float:
     if reg_weight == "auto":
         return auto_weight(prior, num_coils)
-    is_number = isinstance(reg_weight, int | float) and not isinstance(reg_weight, bool)
-    if not is_number or not 0 < float(reg_weight) < math.inf:
+    if not _is_number(reg_weight) or not 0 < float(reg_weight) < math.inf:
         raise MethodError(
             f'expected reg_weight "auto" or a positive number, got {reg_weight!r}: it is lambda in units of the noise '
             "sigma, 0.05 to 1 is common; without a weight use cg-sense"
@@ -386,9 +398,14 @@ def _checked_weight(reg_weight: float | str, prior: str, num_coils: int) -> floa
 
 
 def _checked_rule(gap_tol: float, max_iters: int) -> StoppingRule:
-    if not gap_tol >= 0 or isinstance(max_iters, bool) or not isinstance(max_iters, int) or max_iters < 1:
+    whole = isinstance(max_iters, int) and not isinstance(max_iters, bool)
+    if not _is_number(gap_tol) or not gap_tol >= 0 or not whole or max_iters < 1:
         raise MethodError(f"expected gap_tol >= 0 and max_iters >= 1, got {gap_tol} and {max_iters}: correct them")
     return StoppingRule(gap_tol, max_iters)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_name(option: str, name: str, valid: tuple[str, ...]) -> None:

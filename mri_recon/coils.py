@@ -60,8 +60,14 @@ def rss(x: Tensor, dim: int = -3) -> Tensor:
             f"expected coil images with a coil axis at {dim}, got shape {tuple(x.shape)}: "
             "keep the coil axis, also for one coil, e.g. x[..., None, :, :]"
         )
-    result: Tensor = torch.linalg.vector_norm(x, dim=dim)
-    return result
+    largest = float(torch.linalg.vector_norm(x.detach(), ord=float("inf"))) if x.numel() else 0.0
+    if not 0 < largest < math.inf or 1e-12 < largest < 1e12:
+        result: Tensor = torch.linalg.vector_norm(x, dim=dim)
+        return result
+    # Squares of such numbers leave the range of single precision; a power of two takes no digit away.
+    unit = 2.0 ** math.frexp(largest)[1]
+    scaled: Tensor = torch.linalg.vector_norm(x / unit, dim=dim)
+    return scaled * unit
 
 
 def combine(coil_images: Tensor, sens_maps: Tensor) -> Tensor:

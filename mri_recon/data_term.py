@@ -32,7 +32,7 @@ _BLOCK = 8
 """Rows that share their virtual coils."""
 
 _LEFT_OUT = 5e-3
-"""Largest share of sum |S|^2 that the virtual coils may leave out at a pixel."""
+"""What the virtual coils may leave out of sum |S|^2 at any pixel, as a share of its maximum."""
 
 _EXACT_CALL = 3
 """Which gradient of the virtual coils is computed from all coils, to correct the others before the first look."""
@@ -201,7 +201,7 @@ class _ReducedDataTerm:
 
     Along one row, `A^H A = sum_c conj(S_c) T S_c`, T the convolution of the mask, is the same for any unitary mixture
     of the coils. Smooth maps along a few neighbouring rows are mixtures of few: those that are left out are worth
-    `||E|| <= 0.005`, and with the gradient known exactly at the last u_0 of `residual`,
+    `||E|| <= 0.005 ||A||^2`, and with the gradient known exactly at the last u_0 of `residual`,
 
         A^H (y - A u) = A^H (y - A u_0) - N (u - u_0) - E (u - u_0),   N = A^H A - E,
 
@@ -248,8 +248,7 @@ def _virtual_maps(maps: Tensor) -> Tensor | None:
     blocks = maps.reshape(batch, num_coils, -1, _BLOCK * w).movedim(2, 1)
     _, vectors = torch.linalg.eigh(blocks @ blocks.mH)
     mixed = vectors.flip(-1).mH @ blocks  # strongest first
-    sampled = mixed[..., ::4]  # maps are smooth: every fourth pixel tells
-    energy = sampled.real.square() + sampled.imag.square()
+    energy = mixed.real.square() + mixed.imag.square()  # at every pixel: one coil vector left out, and N is not A^H A
     left_out = energy.flip(2).cumsum(dim=2).flip(2).amax(dim=(0, 1, 3)) / energy.sum(dim=2).max()
     count = max(1, int((left_out > _LEFT_OUT).sum()))
     if count > _WORTHWHILE * num_coils:

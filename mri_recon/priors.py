@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mri_recon.admm import AdmmSolution, PenalisedSolve, admm
+from mri_recon.admm import AdmmSolution, admm
 from mri_recon.cycle_spinning import cycle_spinning
 from mri_recon.data_term import Residual, SenseDataTerm
 from mri_recon.errors import MethodError
@@ -92,7 +92,7 @@ class Minimiser:
 
 class _Solver(Protocol):
     def __call__(
-        self, data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, exact: PenalisedSolve | None
+        self, data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
     ) -> Minimiser: ...
 
 
@@ -129,7 +129,7 @@ def choose_prior(
     if levels is None:
         levels = default_levels(*size) if kind.levels is None else min(kind.levels, max(1, min(size).bit_length() - 1))
     else:
-        most = max(1, (max(size) - 1).bit_length())
+        most = max(1, (max(size) - 1).bit_length() if kind.padded else min(size).bit_length() - 1)
         if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels <= most:
             raise MethodError(f"expected wavelet levels between 1 and {most} for an image of {size}, got {levels!r}")
     unknown = padded_size(*size, levels) if kind.padded else size
@@ -143,7 +143,7 @@ def auto_weight(name: str, num_coils: int) -> float:
 
 
 def minimise(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, exact: PenalisedSolve | None = None
+    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool = False
 ) -> Minimiser:
     """Minimise `1/2 ||A u - y||^2 + lambda R(u)` for the prior R.
 
@@ -152,13 +152,13 @@ def minimise(
         weight: lambda, `(slice,)`.
         prior: R.
         rule: when to stop.
-        exact: `(A^H A + beta)^-1`, where A^H A is a projection (one coil of modulus 1, nothing padded); else `None`.
+        projection: whether A^H A is a projection, as for one coil of modulus 1 with nothing padded.
     """
-    return PRIORS[prior.name].solve(data, weight, prior, rule, exact)
+    return PRIORS[prior.name].solve(data, weight, prior, rule, projection)
 
 
 def _orthonormal(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, exact: PenalisedSolve | None
+    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
 ) -> Minimiser:
     """`R(u) = ||W u||_1` with an orthonormal W."""
     transform = _orthonormal_transform(prior, weight.device)
@@ -166,7 +166,7 @@ def _orthonormal(
 
 
 def _stationary_synthesis(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, exact: PenalisedSolve | None
+    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
 ) -> Minimiser:
     """`min_c 1/2 ||A W^H c - y||^2 + lambda ||c||_1`, `u = W^H c`, with a Parseval frame W."""
     transform = _stationary_transform(prior)
@@ -174,7 +174,7 @@ def _stationary_synthesis(
 
 
 def _stationary(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, exact: PenalisedSolve | None
+    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
 ) -> Minimiser:
     """`R(u) = sum_j w_j |(W u)_j|` with a Parseval frame W, w = 2 for the approximation and 1 for the details."""
     transform = _stationary_transform(prior)
@@ -187,17 +187,19 @@ def _stationary(
         weight,
         weights=weights,
         magnitude="parts" if prior.separate_parts else "complex",
-        solve=exact,
-        projection=exact is not None,
+        projection=projection,
         tol=_ADMM_TOLERANCE,
         gap_tol=rule.gap_tol,
         max_iters=rule.max_iters,
     )
-    return _by_admm(solution, data, "there is none for the analysis form with several coils or a padded image")
+    c = transform.forward(solution.x)
+    size = c.real.abs() + c.imag.abs() if prior.separate_parts else c.abs()
+    penalty = weight * (size.flatten(2).sum(dim=2, dtype=torch.float64) * weights).sum(dim=1)
+    return _by_admm(solution, data, penalty, "there is none for the analysis form with several coils")
 
 
 def _total_variation(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, exact: PenalisedSolve | None
+    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
 ) -> Minimiser:
     """`R(u) = sum |(D u)|`, isotropic over the two differences of a pixel."""
     solution = admm(
@@ -210,11 +212,15 @@ def _total_variation(
         tol=_ADMM_TOLERANCE,
         max_iters=rule.max_iters,
     )
-    return _by_admm(solution, data, "there is none for total variation: its dual is not feasible by scaling")
+    d = PeriodicGradient(prior.size).forward(solution.x)
+    parts = (d.real, d.imag) if prior.separate_parts else (d.abs(),)
+    size = sum((torch.linalg.vector_norm(part, dim=1) for part in parts), torch.zeros_like(d.real[:, 0]))
+    penalty = weight * size.flatten(1).sum(dim=1, dtype=torch.float64)
+    return _by_admm(solution, data, penalty, "there is none for total variation: its dual is not feasible by scaling")
 
 
 def _cycle_spinning(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, exact: PenalisedSolve | None
+    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
 ) -> Minimiser:
     """No R: each iteration shrinks in the wavelets of another shift. Runs all its iterations, from one fixed seed."""
     solution = cycle_spinning(
@@ -258,12 +264,12 @@ def _synthesis(
     )
 
 
-def _by_admm(solution: AdmmSolution, data: SenseDataTerm, gap_reason: str) -> Minimiser:
+def _by_admm(solution: AdmmSolution, data: SenseDataTerm, penalty: Tensor, gap_reason: str) -> Minimiser:
     gap = solution.relative_gap
     return Minimiser(
         solution.x,
         solution.iterations,
-        solution.objective + 0.5 * data.at_zero().energy,
+        0.5 * data.residual(solution.x).energy + penalty,  # ADMM's own sum would cancel in single precision
         gap,
         gap_reason if gap is None else "",
         solution.converged,

@@ -491,3 +491,63 @@ def test_a_mask_without_a_centre_has_no_phase_to_take_out() -> None:
     assert bool(image.any())
     with pytest.raises(MaskError, match="fully sampled centre"):
         cs_wavelet(kspace * lines, lines, phase="center")
+
+
+def test_a_column_seen_by_one_coil_alone_is_not_lost_to_the_virtual_coils() -> None:
+    maps = smooth_maps(8, 64, 64)
+    maps[:, :, 21] = 0
+    maps[7, :, 21] = 1
+    image = phantom(64, 64)
+    mask = random_mask(64, 2, seed=0)
+    kspace = (fft2c(maps * image)[None] * mask.tensor()).to(torch.complex64)
+    found, info = cs_wavelet(kspace, mask, maps, prior="orthonormal", sigma=1e-2, reg_weight=1.0)
+    assert info["relative_gap"] < 0.05
+    assert nmse(found, image.abs()[None]) < 0.05
+
+
+# Total variation at 1e-8 would unfold the rounding of the samples themselves.
+@pytest.mark.parametrize(
+    ("prior", "weight"), [("stationary", 1e-4), ("stationary", 1e-6), ("stationary", 1e-8), ("tv", 1e-4), ("tv", 1e-6)]
+)
+def test_a_small_weight_in_single_precision_is_that_of_double_precision(prior: str, weight: float) -> None:
+    kspace, mask, _, _ = _scan((1, 1, 33, 40))
+    options: dict[str, Any] = {"prior": prior, "sigma": 0.01, "reg_weight": weight, "max_iters": 60}
+    double, exact = cs_wavelet(kspace, mask, **options)
+    single, info = cs_wavelet(kspace.to(torch.complex64), mask, **options)
+    assert single.dtype == torch.complex64
+    assert float((single - double).abs().max()) < 0.02 * float(double.abs().max())
+    assert info["objective"] == pytest.approx(exact["objective"], rel=0.05)
+    assert info["objective"] > 0
+
+
+def test_an_image_that_is_not_finite_is_an_error() -> None:
+    kspace, mask, maps, _ = _scan(SHAPES[1])
+    kspace = kspace.to(torch.complex64)
+    with pytest.raises(FormatError, match="expected a finite image"):
+        cs_wavelet(kspace, mask, maps, sigma=0.01, reg_weight=1e300)
+    for factor in (1e-25, 1e18):
+        for method in (cg_sense, cs_wavelet):
+            with pytest.raises(FormatError, match="between 1e-6 and 1e6"):
+                method(kspace, mask, maps * factor)  # type: ignore[operator]
+
+
+def test_maps_of_different_size_do_not_mix_slices() -> None:
+    kspace, mask, maps, _ = _scan((2, 3, 31, 36))
+    sized = maps * torch.tensor([1.0, 10.0])[:, None, None, None]
+    for method, options in ((cg_sense, {"tol": 1e-8, "max_iters": 200}), (cs_wavelet, {"sigma": 0.01})):
+        both, _ = method(kspace, mask, sized, **options)  # type: ignore[operator]
+        alone, _ = method(kspace[:1], mask, sized[0], **options)  # type: ignore[operator]
+        torch.testing.assert_close(both[:1], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_options_of_the_wrong_type() -> None:
+    kspace, mask, maps, _ = _scan(SHAPES[1])
+    for options, message in (
+        ({"sigma": "a"}, "sigma as one positive"),
+        ({"sigma": True}, "sigma as one positive"),
+        ({"gap_tol": "a"}, "gap_tol >= 0"),
+    ):
+        with pytest.raises(MethodError, match=message):
+            cs_wavelet(kspace, mask, maps, **options)  # type: ignore[arg-type]
+    with pytest.raises(MethodError, match="reg_weight >= 0"):
+        cg_sense(kspace, mask, maps, reg_weight="a")  # type: ignore[arg-type]

@@ -185,3 +185,10 @@ def test_errors_name_the_cure() -> None:
         sens_maps_from_center(torch.zeros(2, 8, 8), torch.ones(8, dtype=torch.bool))
     with pytest.raises(MaskError):
         sens_maps_from_center(complex_randn(1, 2, 8, 8), torch.zeros(8, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-24, 1e25, 1e30])
+def test_rss_of_any_unit(unit: float) -> None:
+    x = complex_randn(2, 3, 5, 6, dtype=torch.complex64)
+    torch.testing.assert_close(rss(unit * x) / unit, rss(x))
+    assert not rss(torch.zeros(3, 4, 4)).any()
