@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["add_shifted", "complex_view", "real_view", "sum_with_shifted"]
+from mri_recon.errors import ShapeError
+
+__all__ = ["add_shifted", "bands_for", "complex_view", "real_view", "sum_with_shifted"]
 
 
 def real_view(x: Tensor) -> tuple[Tensor, int]:
@@ -18,6 +20,23 @@ def real_view(x: Tensor) -> tuple[Tensor, int]:
 def complex_view(x: Tensor) -> Tensor:
     """Complex view `(..., h, w)` of a contiguous real tensor `(..., h, 2 w)`."""
     return torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+
+
+def bands_for(x: Tensor, num_bands: int, out: Tensor | None) -> Tensor:
+    """Room for the bands `(..., band, h, w)` of an image `(..., h, w)`: `out` where it fits, new where it is None.
+
+    Raises:
+        ShapeError: `out` is not contiguous, or of another shape or type.
+    """
+    shape = (*x.shape[:-2], num_bands, *x.shape[-2:])
+    if out is None:
+        return x.new_empty(shape)
+    if out.shape != shape or out.dtype != x.dtype or not out.is_contiguous():
+        raise ShapeError(
+            f"expected a contiguous out {shape} of type {x.dtype}, got {tuple(out.shape)} of type {out.dtype}: "
+            "leave it away, or allocate it with new_empty"
+        )
+    return out
 
 
 def add_shifted(out: Tensor, x: Tensor, shift: int, dim: int, factor: float) -> Tensor:

@@ -54,148 +54,38 @@ def _inner(function: _F) -> _F:
     return cast(_F, numba.njit(**options)(function))
 
 
-@_inner
-def _rows_set(x0: _Real, x1: _Real, out0: _Real, out1: _Real, first: _Real, second: _Real) -> None:
-    a0, a1, a2, a3, a4, a5, a6, a7 = first[0], first[1], first[2], first[3], first[4], first[5], first[6], first[7]
-    b0, b1, b2, b3, b4, b5, b6, b7 = (
-        second[0],
-        second[1],
-        second[2],
-        second[3],
-        second[4],
-        second[5],
-        second[6],
-        second[7],
-    )
-    for c in range(out0.shape[0]):
-        out0[c] = (
-            a0 * x0[c]
-            + a1 * x0[c + _PITCH]
-            + a2 * x0[c + 2 * _PITCH]
-            + a3 * x0[c + 3 * _PITCH]
-            + a4 * x0[c + 4 * _PITCH]
-            + a5 * x0[c + 5 * _PITCH]
-            + a6 * x0[c + 6 * _PITCH]
-            + a7 * x0[c + 7 * _PITCH]
-        )
-        out1[c] = (
-            b0 * x1[c]
-            + b1 * x1[c + _PITCH]
-            + b2 * x1[c + 2 * _PITCH]
-            + b3 * x1[c + 3 * _PITCH]
-            + b4 * x1[c + 4 * _PITCH]
-            + b5 * x1[c + 5 * _PITCH]
-            + b6 * x1[c + 6 * _PITCH]
-            + b7 * x1[c + 7 * _PITCH]
-        )
+def _eight_taps(offsets: tuple[int, ...], *, add: bool) -> Callable[..., None]:
+    """Both filters over eight samples at the given distances, set or added; distances are constants to the compiler."""
+    o1, o2, o3, o4, o5, o6, o7 = offsets
+
+    def loop(x0: _Real, x1: _Real, out0: _Real, out1: _Real, first: _Real, second: _Real) -> None:
+        a0, a1, a2, a3 = first[0], first[1], first[2], first[3]
+        a4, a5, a6, a7 = first[4], first[5], first[6], first[7]
+        b0, b1, b2, b3 = second[0], second[1], second[2], second[3]
+        b4, b5, b6, b7 = second[4], second[5], second[6], second[7]
+        for c in range(out0.shape[0]):
+            sum0 = (
+                a0 * x0[c] + a1 * x0[c + o1] + a2 * x0[c + o2] + a3 * x0[c + o3]
+                + a4 * x0[c + o4] + a5 * x0[c + o5] + a6 * x0[c + o6] + a7 * x0[c + o7]
+            )  # fmt: skip
+            sum1 = (
+                b0 * x1[c] + b1 * x1[c + o1] + b2 * x1[c + o2] + b3 * x1[c + o3]
+                + b4 * x1[c + o4] + b5 * x1[c + o5] + b6 * x1[c + o6] + b7 * x1[c + o7]
+            )  # fmt: skip
+            if add:
+                out0[c] += sum0
+                out1[c] += sum1
+            else:
+                out0[c] = sum0
+                out1[c] = sum1
+
+    return _inner(loop)
 
 
-@_inner
-def _rows_add(x0: _Real, x1: _Real, out0: _Real, out1: _Real, first: _Real, second: _Real) -> None:
-    a0, a1, a2, a3, a4, a5, a6, a7 = first[0], first[1], first[2], first[3], first[4], first[5], first[6], first[7]
-    b0, b1, b2, b3, b4, b5, b6, b7 = (
-        second[0],
-        second[1],
-        second[2],
-        second[3],
-        second[4],
-        second[5],
-        second[6],
-        second[7],
-    )
-    for c in range(out0.shape[0]):
-        out0[c] += (
-            a0 * x0[c]
-            + a1 * x0[c + _PITCH]
-            + a2 * x0[c + 2 * _PITCH]
-            + a3 * x0[c + 3 * _PITCH]
-            + a4 * x0[c + 4 * _PITCH]
-            + a5 * x0[c + 5 * _PITCH]
-            + a6 * x0[c + 6 * _PITCH]
-            + a7 * x0[c + 7 * _PITCH]
-        )
-        out1[c] += (
-            b0 * x1[c]
-            + b1 * x1[c + _PITCH]
-            + b2 * x1[c + 2 * _PITCH]
-            + b3 * x1[c + 3 * _PITCH]
-            + b4 * x1[c + 4 * _PITCH]
-            + b5 * x1[c + 5 * _PITCH]
-            + b6 * x1[c + 6 * _PITCH]
-            + b7 * x1[c + 7 * _PITCH]
-        )
-
-
-@_inner
-def _line_set(x0: _Real, x1: _Real, out0: _Real, out1: _Real, first: _Real, second: _Real) -> None:
-    a0, a1, a2, a3, a4, a5, a6, a7 = first[0], first[1], first[2], first[3], first[4], first[5], first[6], first[7]
-    b0, b1, b2, b3, b4, b5, b6, b7 = (
-        second[0],
-        second[1],
-        second[2],
-        second[3],
-        second[4],
-        second[5],
-        second[6],
-        second[7],
-    )
-    for c in range(out0.shape[0]):
-        out0[c] = (
-            a0 * x0[c]
-            + a1 * x0[c + _HALF]
-            + a2 * x0[c + 1]
-            + a3 * x0[c + _HALF + 1]
-            + a4 * x0[c + 2]
-            + a5 * x0[c + _HALF + 2]
-            + a6 * x0[c + 3]
-            + a7 * x0[c + _HALF + 3]
-        )
-        out1[c] = (
-            b0 * x1[c]
-            + b1 * x1[c + _HALF]
-            + b2 * x1[c + 1]
-            + b3 * x1[c + _HALF + 1]
-            + b4 * x1[c + 2]
-            + b5 * x1[c + _HALF + 2]
-            + b6 * x1[c + 3]
-            + b7 * x1[c + _HALF + 3]
-        )
-
-
-@_inner
-def _line_add(x0: _Real, x1: _Real, out0: _Real, out1: _Real, first: _Real, second: _Real) -> None:
-    a0, a1, a2, a3, a4, a5, a6, a7 = first[0], first[1], first[2], first[3], first[4], first[5], first[6], first[7]
-    b0, b1, b2, b3, b4, b5, b6, b7 = (
-        second[0],
-        second[1],
-        second[2],
-        second[3],
-        second[4],
-        second[5],
-        second[6],
-        second[7],
-    )
-    for c in range(out0.shape[0]):
-        out0[c] += (
-            a0 * x0[c]
-            + a1 * x0[c + _HALF]
-            + a2 * x0[c + 1]
-            + a3 * x0[c + _HALF + 1]
-            + a4 * x0[c + 2]
-            + a5 * x0[c + _HALF + 2]
-            + a6 * x0[c + 3]
-            + a7 * x0[c + _HALF + 3]
-        )
-        out1[c] += (
-            b0 * x1[c]
-            + b1 * x1[c + _HALF]
-            + b2 * x1[c + 1]
-            + b3 * x1[c + _HALF + 1]
-            + b4 * x1[c + 2]
-            + b5 * x1[c + _HALF + 2]
-            + b6 * x1[c + 3]
-            + b7 * x1[c + _HALF + 3]
-        )
+_ROWS = tuple(i * _PITCH for i in range(1, 8))
+_LINE = tuple(i // 2 + (i % 2) * _HALF for i in range(1, 8))  # even and odd positions in turn, from the two halves
+_rows_set, _rows_add = _eight_taps(_ROWS, add=False), _eight_taps(_ROWS, add=True)
+_line_set, _line_add = _eight_taps(_LINE, add=False), _eight_taps(_LINE, add=True)
 
 
 @_inner

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mri_recon._items import inner, parts, per_item, total
 from mri_recon.errors import MaskError, MethodError, ShapeError
 
 __all__ = ["MAGNITUDES", "AdmmSolution", "AnalysisTransform", "admm", "kspace_solver"]
@@ -167,8 +168,8 @@ def admm(
 
     # The unknown is counted in units of tau: the thresholds are then w for all items, the weight is beta.
     beta = lam / tau
-    image_beta = _per_item(beta, rhs)
-    unit = _per_item(tau, rhs)
+    image_beta = per_item(beta, rhs)
+    unit = per_item(tau, rhs)
     b = rhs / unit
     x = b.clone() if start is None else start.to(rhs) / unit
     exact = projection or solve is not None
@@ -197,7 +198,7 @@ def admm(
         dual_image = image_beta * transform.adjoint(bands)
         hx = normal(x)
         values = {
-            "objective": 0.5 * _inner(hx, x) - _inner(b, x) + beta * sums.penalty,
+            "objective": 0.5 * inner(hx, x) - inner(b, x) + beta * sums.penalty,
             "primal_residual": _ratio(sums.primal.sqrt(), torch.maximum(sums.analysis, sums.split).sqrt()),
             "dual_residual": _ratio(_energy(hx - b + dual_image).sqrt(), _energy(dual_image).sqrt()),
         }
@@ -205,8 +206,8 @@ def admm(
             seen = normal(dual_image)
             transform.forward(dual_image - seen, out=bands)
             most = shrinkage.feasible_scale(bands, state, beta)
-            scale = torch.minimum(_ratio(_inner(b, seen), _energy(seen)).clamp_min(0), most)
-            values["dual"] = scale * _inner(b, seen) - 0.5 * scale**2 * _energy(seen)
+            scale = torch.minimum(_ratio(inner(b, seen), _energy(seen)).clamp_min(0), most)
+            values["dual"] = scale * inner(b, seen) - 0.5 * scale**2 * _energy(seen)
             values["primal"] = 0.5 * _energy(hx - b) + beta * sums.penalty
         if tracker.update(iteration, x, values, tol, gap_tol):
             break
@@ -256,7 +257,7 @@ def kspace_solver(
         eigenvalues = torch.fft.ifftshift(gram_eigenvalues.to(sampled), dim=axes)
 
     def solve(r: Tensor, beta: Tensor) -> Tensor:
-        total = sampled + _per_item(beta.double(), r) * eigenvalues
+        total = sampled + per_item(beta.double(), r) * eigenvalues
         inverse = torch.where(total > 0, 1 / torch.where(total > 0, total, 1.0), 0.0).to(r.real.dtype)
         # F centred or not: M + beta E is a convolution, and shifting its input shifts its output.
         spectrum = torch.fft.fftn(r if phase is None else phase * r, dim=axes)
@@ -310,7 +311,7 @@ class _Shrinkage:
         zero = torch.zeros(bands.shape[0], dtype=torch.float64, device=bands.device)
         sums = _Sums(zero, zero, zero, zero) if measured else None
         for group, weight in self._groups:
-            c, s = _parts(bands[:, group]), _parts(state[:, group])
+            c, s = parts(bands[:, group]), parts(state[:, group])
             if relaxation is None:
                 c.copy_(s)
             analysed = c.clone() if sums is not None else c
@@ -320,25 +321,25 @@ class _Shrinkage:
             self._project(s, weight, c)
             if sums is not None:
                 split = s - c
-                sums.penalty = sums.penalty + _sum(self._magnitude(analysed) * weight)
-                sums.analysis = sums.analysis + _sum(analysed.square())
-                sums.split = sums.split + _sum(split.square())
-                sums.primal = sums.primal + _sum(split.sub_(analysed).square_())
+                sums.penalty = sums.penalty + total(self._magnitude(analysed) * weight)
+                sums.analysis = sums.analysis + total(analysed.square())
+                sums.split = sums.split + total(split.square())
+                sums.primal = sums.primal + total(split.sub_(analysed).square_())
             torch.add(s, c, alpha=-2, out=c)
         return sums
 
     def multiplier(self, state: Tensor, out: Tensor) -> None:
         """The multiplier, `u = P(s)`."""
         for group, weight in self._groups:
-            self._project(_parts(state[:, group]), weight, _parts(out[:, group]))
+            self._project(parts(state[:, group]), weight, parts(out[:, group]))
 
     def feasible_scale(self, bands: Tensor, state: Tensor, beta: Tensor) -> Tensor:
         """The largest s with `s |beta u - bands| <= beta w`, coefficient by coefficient, float64 `(batch,)`."""
         scale = torch.full_like(beta, torch.inf)
         for group, weight in self._groups:
-            u = self._project(_parts(state[:, group]), weight)
-            size = self._magnitude(u.mul_(_per_item(beta, u)).sub_(_parts(bands[:, group])))
-            bound = weight * _per_item(beta, size)
+            u = self._project(parts(state[:, group]), weight)
+            size = self._magnitude(u.mul_(per_item(beta, u)).sub_(parts(bands[:, group])))
+            bound = weight * per_item(beta, size)
             ratio = torch.where(size > 0, bound / torch.where(size > 0, size, 1.0), torch.inf)
             scale = torch.minimum(scale, ratio.flatten(1).amin(dim=1).double())
         return scale
@@ -381,7 +382,7 @@ class _ConjugateGradient:
         self._normal = normal
         self._gram = gram
         self._steps = steps
-        self._beta = _per_item(beta, x)
+        self._beta = per_item(beta, x)
         self._x = x
         self._mapped = self._system(x)
 
@@ -392,12 +393,12 @@ class _ConjugateGradient:
         energy = _energy(r)
         for step in range(self._steps):
             q = self._system(p)
-            size = _per_item(_ratio(energy, _inner(p, q)), rhs)
+            size = per_item(_ratio(energy, inner(p, q)), rhs)
             x, mapped = x + size * p, mapped + size * q
             if step < self._steps - 1:
                 r = r - size * q
                 energy, old = _energy(r), energy
-                p = r + _per_item(_ratio(energy, old), rhs) * p
+                p = r + per_item(_ratio(energy, old), rhs) * p
         self._x, self._mapped = x, mapped
         return x
 
@@ -433,7 +434,7 @@ class _Tracker:
             # What an item had when it stopped is what its answer has.
             past.append(torch.where(self._active, value, past[-1]) if past else value)
         self._checks.append(iteration)
-        self._answer = torch.where(_per_item(self._active, x), x, self._answer)
+        self._answer = torch.where(per_item(self._active, x), x, self._answer)
         self._iterations = torch.where(self._active, iteration, self._iterations)
         self._converged = self._converged | (self._active & solved)
         self._active = self._active & ~solved
@@ -444,7 +445,7 @@ class _Tracker:
         last = {name: values[-1] for name, values in history.items()}
         history["iteration"] = torch.tensor(self._checks)
         return AdmmSolution(
-            x=self._answer * _per_item(self._tau, self._answer),
+            x=self._answer * per_item(self._tau, self._answer),
             iterations=self._iterations,
             objective=last["objective"],
             primal_residual=last["primal_residual"],
@@ -466,31 +467,11 @@ def _checked_scalars(name: str, values: Tensor, rhs: Tensor) -> Tensor:
     return checked
 
 
-def _parts(x: Tensor) -> Tensor:
-    """Real tensor `(..., 2)` of real and imaginary parts; `(..., 1)` of a real tensor."""
-    return torch.view_as_real(x) if x.is_complex() else x.unsqueeze(-1)
-
-
-def _sum(x: Tensor) -> Tensor:
-    return x.flatten(1).sum(dim=1, dtype=torch.float64)
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """`Re <a, b>` of each item, in float64."""
-    return _sum(_parts(a) * _parts(b))
-
-
 def _energy(x: Tensor) -> Tensor:
     """`||x||^2` of each item, in float64."""
-    return _sum(_parts(x).square())
+    return total(parts(x).square())
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
     """`a / b`; of zeros 0, so that nothing counts as solved. Not a number stays that."""
     return torch.where(b == 0, torch.where(a == 0, 0.0, math.inf), a / torch.where(b == 0, 1.0, b))
-
-
-def _per_item(values: Tensor, like: Tensor) -> Tensor:
-    """Scalars of the items, shaped and typed to multiply a tensor."""
-    shaped = values.reshape(-1, *([1] * (like.ndim - 1)))
-    return shaped if shaped.dtype == torch.bool else shaped.to(like.real.dtype)

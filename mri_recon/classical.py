@@ -123,9 +123,9 @@ def cg_sense(
         raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.01 is a common start")
     _checked(kspace)
     operator, source = _operator(kspace, mask, sens_maps, maps)
-    mu = reg_weight * (rss(operator.sens_maps) ** 2).flatten(1).amax(dim=1)[:, None, None]
-    rhs, scale = _scaled(operator.adjoint(kspace))
-    solution = conjugate_gradient(lambda x: operator.normal(x) + mu * x, rhs, tol=tol, max_iters=max_iters)
+    data = _data_term(operator, kspace)
+    mu = reg_weight * _largest_coverage(data)
+    solution = conjugate_gradient(lambda x: data.normal(x) + mu * x, data.rhs, tol=tol, max_iters=max_iters)
     info = {
         "iterations": int(solution.iterations.max()),
         "relative_residual": float(solution.relative_residual.max()),
@@ -133,7 +133,7 @@ def cg_sense(
         "stop": "tol" if bool(solution.converged.all()) else "max_iters",
         "maps": source,
     }
-    image = _seen(solution.x, operator, source) * scale
+    image = _seen(solution.x, data, source) * data.scale[:, None, None]
     info["seconds"] = time.perf_counter() - start
     return image, info
 
@@ -229,7 +229,8 @@ def cs_wavelet(
     found: list[Minimiser] = []
     for part in _parts(kspace):
         phases = None if taken_out is None else taken_out[part]
-        local = _phased(operator, part, phases, chosen.size)
+        part_maps = operator.sens_maps[part]
+        local = operator.with_maps(part_maps if phases is None else part_maps * phases.unsqueeze(1), chosen.size)
         lam = weight * noise.sigma[part]
         image, minimiser = _solved(kspace[part], local, lam, chosen, rule, source, final_step)
         images.append(image if phases is None else phases * image)
@@ -266,11 +267,6 @@ def _parts(kspace: Tensor) -> list[slice]:
     return [slice(i, i + 1) for i in range(count)] if kspace.device.type == "cpu" else [slice(0, count)]
 
 
-def _phased(operator: SenseOperator, part: slice, phases: Tensor | None, size: tuple[int, int]) -> SenseOperator:
-    maps = operator.sens_maps[part]
-    return SenseOperator(operator.mask > 0, maps if phases is None else maps * phases.unsqueeze(1), size)
-
-
 def _solved(
     kspace: Tensor,
     operator: SenseOperator,
@@ -281,34 +277,25 @@ def _solved(
     final_step: bool,
 ) -> tuple[Tensor, Minimiser]:
     """The image of each slice, in the units of the k-space, and what the solver says of its minimiser."""
-    data = SenseDataTerm(operator, kspace)
+    data = _data_term(operator, kspace)
     scale = data.scale.to(torch.float64)
-    if not bool((scale > 0).all()):
-        raise FormatError(
-            "expected k-space samples on the mask, got a slice without any: the mask belongs to another scan"
-        )
     lam = weight.to(scale.device) / scale
     if kspace.dtype == torch.complex64 and float(lam.min()) < _SMALL_WEIGHT:
-        double = SenseOperator(operator.mask > 0, operator.sens_maps.to(torch.complex128), operator.image_size)
+        double = operator.with_maps(operator.sens_maps.to(torch.complex128), operator.image_size)
         image, minimiser = _solved(kspace.to(torch.complex128), double, weight, prior, rule, source, final_step)
         return image.to(kspace.dtype), minimiser
     projection = source == "one coil" and operator.image_size == operator.kspace_size
     minimiser = minimise(data, lam, prior, rule, projection)
     unknown = minimiser.image
     if final_step:
-        unknown = unknown + data.gradient(unknown) / data.coverage.flatten(1).amax(dim=1)[:, None, None]
+        unknown = unknown + data.gradient(unknown) / _largest_coverage(data)
     image = operator.crop(unknown) * data.scale[:, None, None]
     if not bool(torch.isfinite(torch.view_as_real(image)).all()):
         raise FormatError(
             f"expected a finite image, got one that is not, with prior {prior.name!r} and lambda {weight.tolist()}: "
             "check reg_weight, sigma and sens_maps, and report this if they are right"
         )
-    # As the coils see it: weighted by estimated maps, 0 where given ones are 0.
-    if source == "given":
-        image = image * (data.coverage > 0)
-    elif source != "one coil":
-        image = image * data.coverage.sqrt()
-    return image, replace(minimiser, objective=minimiser.objective * scale**2)
+    return _seen(image, data, source), replace(minimiser, objective=minimiser.objective * scale**2)
 
 
 def _summary(found: list[Minimiser], gap_tol: float) -> dict[str, Any]:
@@ -441,23 +428,22 @@ def _espirit(kspace: Tensor, mask: Mask) -> Tensor:
     return found
 
 
-def _seen(image: Tensor, operator: SenseOperator, source: str) -> Tensor:
-    """The image as the coils see it: weighted by estimated maps, 0 where given ones are 0."""
-    if source == "one coil":
-        return image
-    weight = rss(operator.sens_maps)
-    return image * ((weight > 0) if source == "given" else weight)
-
-
-def _scaled(image: Tensor) -> tuple[Tensor, Tensor]:
-    """The image of each slice brought to a largest magnitude in [0.5, 1), and the factor that undoes it.
-
-    The factor is a power of two: dividing by it rounds nothing, so the solver sees the same digits at every such scale.
-    """
-    largest = image.abs().flatten(1).amax(dim=1)[:, None, None]
-    if not bool((largest > 0).all()):
+def _data_term(operator: SenseOperator, kspace: Tensor) -> SenseDataTerm:
+    data = SenseDataTerm(operator, kspace)
+    if not bool((data.scale > 0).all()):
         raise FormatError(
             "expected k-space samples on the mask, got a slice without any: the mask belongs to another scan"
         )
-    scale = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent)
-    return image / scale, scale
+    return data
+
+
+def _largest_coverage(data: SenseDataTerm) -> Tensor:
+    """`||A||^2` of each slice at most, shaped to divide images."""
+    return data.coverage.flatten(1).amax(dim=1)[:, None, None]
+
+
+def _seen(image: Tensor, data: SenseDataTerm, source: str) -> Tensor:
+    """The image as the coils see it: weighted by estimated maps, 0 where given ones are 0."""
+    if source == "one coil":
+        return image
+    return image * ((data.coverage > 0) if source == "given" else data.coverage.sqrt())

@@ -60,9 +60,11 @@ def rss(x: Tensor, dim: int = -3) -> Tensor:
             f"expected coil images with a coil axis at {dim}, got shape {tuple(x.shape)}: "
             "keep the coil axis, also for one coil, e.g. x[..., None, :, :]"
         )
-    largest = float(torch.linalg.vector_norm(x.detach(), ord=float("inf"))) if x.numel() else 0.0
-    if not 0 < largest < math.inf or 1e-12 < largest < 1e12:
-        result: Tensor = torch.linalg.vector_norm(x, dim=dim)
+    result: Tensor = torch.linalg.vector_norm(x, dim=dim)
+    if result.numel() == 0 or 1e-12 < float(result.max()) < 1e12:
+        return result
+    largest = float(torch.linalg.vector_norm(x.detach(), ord=math.inf))
+    if not 0 < largest < math.inf:
         return result
     # Squares of such numbers leave the range of single precision; a power of two takes no digit away.
     unit = 2.0 ** math.frexp(largest)[1]

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mri_recon._items import inner, per_item
 from mri_recon.errors import MethodError, ShapeError
-from mri_recon.solvers import soft_threshold
+from mri_recon.solvers import next_momentum, soft_threshold
 from mri_recon.wavelets import WaveletTransform
 
 __all__ = ["CycleSpinningSolution", "cycle_spinning"]
@@ -106,7 +107,7 @@ def cycle_spinning(
         raise MethodError(
             f"expected positive, finite weights, got {reg_weight.tolist()}: without a weight use cg-sense"
         )
-    threshold = _per_item(step * reg_weight.to(rhs.device), rhs)
+    threshold = per_item(step * reg_weight.to(rhs.device), rhs)
     parts = magnitude == "parts" and rhs.is_complex()
     generator = np.random.default_rng(seed)
     x = x_old = torch.zeros_like(rhs)
@@ -115,7 +116,7 @@ def cycle_spinning(
     beta = torch.zeros_like(t)
     history = []
     for _ in range(max_iters):
-        momentum = _per_item(beta, rhs)
+        momentum = per_item(beta, rhs)
         # H is linear: H z is the same mixture of H x as z is of x.
         z = x + momentum * (x - x_old)
         gradient = hx + momentum * (hx - hx_old) - rhs
@@ -129,25 +130,13 @@ def cycle_spinning(
         x_old, hx_old = x, hx
         x = torch.roll(transform.inverse(c), (-shift[0], -shift[1]), (-2, -1))
         hx = normal(x)
-        uphill = _inner(z - x, x - x_old) > 0
-        t = torch.where(uphill, torch.ones_like(t), t)
-        t_next = (1 + torch.sqrt(1 + 4 * t**2)) / 2
-        beta, t = (t - 1) / t_next, t_next
-        norm = _inner(x, x).sqrt()
+        uphill = inner(z - x, x - x_old) > 0
+        beta, t = next_momentum(t, restart=uphill)
+        norm = inner(x, x).sqrt()
         difference = x - x_old
-        change = _inner(difference, difference).sqrt()
+        change = inner(difference, difference).sqrt()
         history.append(torch.where(norm > 0, change / torch.where(norm > 0, norm, 1.0), change))
     if final_step:
         x = x + step * (rhs - hx)
     iterations = torch.full_like(t, max_iters, dtype=torch.int64)
     return CycleSpinningSolution(x, iterations, None, history[-1], {"change": torch.stack(history)})
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """`Re <a, b>` of each item, in float64."""
-    product = torch.view_as_real(a) * torch.view_as_real(b) if a.is_complex() else a * b
-    return product.flatten(1).sum(dim=1, dtype=torch.float64)
-
-
-def _per_item(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.real.dtype)[:, None, None]

@@ -64,6 +64,10 @@ class SenseOperator:
         self._top = self.image_size[0] // 2 - h // 2
         self._left = self.image_size[1] // 2 - w // 2
 
+    def with_maps(self, sens_maps: Tensor, image_size: tuple[int, int] | None = None) -> SenseOperator:
+        """The same sampling with other maps, e.g. some of the slices, and another image size; errors as above."""
+        return SenseOperator(self.mask > 0, sens_maps, image_size)
+
     @property
     def kspace_size(self) -> tuple[int, int]:
         """Size (h, w) of the k-space and the maps."""

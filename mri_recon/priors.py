@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mri_recon.admm import AdmmSolution, admm
+from mri_recon.admm import AnalysisTransform, admm
 from mri_recon.cycle_spinning import cycle_spinning
 from mri_recon.data_term import Residual, SenseDataTerm
 from mri_recon.errors import MethodError
@@ -180,43 +180,16 @@ def _stationary(
     transform = _stationary_transform(prior)
     weights = torch.ones(transform.num_bands, dtype=torch.float64, device=weight.device)
     weights[0] = _APPROXIMATION_WEIGHT
-    solution = admm(
-        data.normal,
-        data.rhs,
-        transform,
-        weight,
-        weights=weights,
-        magnitude="parts" if prior.separate_parts else "complex",
-        projection=projection,
-        tol=_ADMM_TOLERANCE,
-        gap_tol=rule.gap_tol,
-        max_iters=rule.max_iters,
-    )
-    c = transform.forward(solution.x)
-    size = c.real.abs() + c.imag.abs() if prior.separate_parts else c.abs()
-    penalty = weight * (size.flatten(2).sum(dim=2, dtype=torch.float64) * weights).sum(dim=1)
-    return _by_admm(solution, data, penalty, "there is none for the analysis form with several coils")
+    reason = "there is none for the analysis form with several coils"
+    return _analysis(data, weight, transform, prior, rule, reason, weights=weights, projection=projection)
 
 
 def _total_variation(
     data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
 ) -> Minimiser:
     """`R(u) = sum |(D u)|`, isotropic over the two differences of a pixel."""
-    solution = admm(
-        data.normal,
-        data.rhs,
-        PeriodicGradient(prior.size),
-        weight,
-        magnitude="parts" if prior.separate_parts else "complex",
-        coupled=True,
-        tol=_ADMM_TOLERANCE,
-        max_iters=rule.max_iters,
-    )
-    d = PeriodicGradient(prior.size).forward(solution.x)
-    parts = (d.real, d.imag) if prior.separate_parts else (d.abs(),)
-    size = sum((torch.linalg.vector_norm(part, dim=1) for part in parts), torch.zeros_like(d.real[:, 0]))
-    penalty = weight * size.flatten(1).sum(dim=1, dtype=torch.float64)
-    return _by_admm(solution, data, penalty, "there is none for total variation: its dual is not feasible by scaling")
+    reason = "there is none for total variation: its dual is not feasible by scaling"
+    return _analysis(data, weight, PeriodicGradient(prior.size), prior, rule, reason, coupled=True)
 
 
 def _cycle_spinning(
@@ -264,16 +237,43 @@ def _synthesis(
     )
 
 
-def _by_admm(solution: AdmmSolution, data: SenseDataTerm, penalty: Tensor, gap_reason: str) -> Minimiser:
-    gap = solution.relative_gap
-    return Minimiser(
-        solution.x,
-        solution.iterations,
-        0.5 * data.residual(solution.x).energy + penalty,  # ADMM's own sum would cancel in single precision
-        gap,
-        gap_reason if gap is None else "",
-        solution.converged,
+def _analysis(
+    data: SenseDataTerm,
+    weight: Tensor,
+    transform: AnalysisTransform,
+    prior: Prior,
+    rule: StoppingRule,
+    gap_reason: str,
+    *,
+    weights: Tensor | None = None,
+    coupled: bool = False,
+    projection: bool = False,
+) -> Minimiser:
+    """ADMM, certified where `A^H A` is a projection."""
+    solution = admm(
+        data.normal,
+        data.rhs,
+        transform,
+        weight,
+        weights=weights,
+        magnitude="parts" if prior.separate_parts else "complex",
+        coupled=coupled,
+        projection=projection,
+        tol=_ADMM_TOLERANCE,
+        gap_tol=rule.gap_tol,
+        max_iters=rule.max_iters,
     )
+    bands = transform.forward(solution.x)
+    magnitudes = (bands.real.abs(), bands.imag.abs()) if prior.separate_parts else (bands.abs(),)
+    if coupled:
+        magnitudes = tuple(torch.linalg.vector_norm(part, dim=1, keepdim=True) for part in magnitudes)
+    by_band = torch.stack([part.flatten(2).sum(dim=2, dtype=torch.float64) for part in magnitudes]).sum(dim=0)
+    penalty = (by_band if weights is None else by_band * weights).sum(dim=1)
+    # ADMM's own sum would cancel in single precision.
+    objective = 0.5 * data.residual(solution.x).energy + weight * penalty
+    gap = solution.relative_gap
+    reason = gap_reason if gap is None else ""
+    return Minimiser(solution.x, solution.iterations, objective, gap, reason, solution.converged)
 
 
 class _Coefficients:

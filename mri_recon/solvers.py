@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mri_recon._items import per_item, total
 from mri_recon.data_term import LeastSquares, LinearMap, Residual, real_inner
 from mri_recon.errors import MethodError, ShapeError
 
@@ -21,6 +22,7 @@ __all__ = [
     "FistaSolution",
     "conjugate_gradient",
     "fista",
+    "next_momentum",
     "parts_modulus",
     "soft_threshold",
 ]
@@ -151,7 +153,7 @@ def fista(
             f"expected step > 0, gap_tol >= 0, max_iters >= 1 and check_every >= 1, got {step}, {gap_tol}, "
             f"{max_iters} and {check_every}: correct them"
         )
-    threshold = _per_item(lam.to(g.real.dtype) * step, g)
+    threshold = per_item(lam * step, g)
     x = torch.zeros_like(g)
     certificate = _Certificate(lam, magnitude)
     certificate.update(x, start)
@@ -165,14 +167,12 @@ def fista(
     count = 0
     while count < max_iters and bool(active.any()):
         count += 1
-        momentum = _per_item((1 + beta).to(g.dtype), g)  # of the type of g, as lerp wants it
+        momentum = per_item(1 + beta, g).to(g.dtype)  # of the type of g, as lerp wants it
         x_new = soft_threshold(torch.lerp(forward_old, forward_point, momentum), threshold, magnitude)
         move_new = x_new - x
         # <z - x_new, x_new - x> > 0 with z = x + beta move: the momentum points uphill.
         uphill = beta * _quick_inner(move, move_new) > _quick_inner(move_new, move_new)
-        t = torch.where(uphill, torch.ones_like(t), t)
-        t_next = (1 + torch.sqrt(1 + 4 * t**2)) / 2
-        beta, t = (t - 1) / t_next, t_next
+        beta, t = next_momentum(t, restart=uphill)
         iterations = iterations + active
         every = bool(active.all())
         x, move = (x_new, move_new) if every else (_where(active, x_new, x), _where(active, move_new, move))
@@ -191,6 +191,18 @@ def fista(
     )
     gap = certificate.relative_gap
     return FistaSolution(x, iterations, certificate.objective, gap, gap <= gap_tol, stacked)
+
+
+def next_momentum(t: Tensor, *, restart: Tensor) -> tuple[Tensor, Tensor]:
+    """FISTA's momentum of the next iteration, and the `t` after it: `t' = (1 + sqrt(1 + 4 t^2)) / 2`, `(t - 1) / t'`.
+
+    Args:
+        t: of each item, at least 1, `(batch,)`.
+        restart: bool `(batch,)`; where True, t begins anew at 1 and the momentum is 0.
+    """
+    t = torch.where(restart, torch.ones_like(t), t)
+    t_next = (1 + torch.sqrt(1 + 4 * t**2)) / 2
+    return (t - 1) / t_next, t_next
 
 
 def conjugate_gradient(
@@ -223,10 +235,10 @@ def conjugate_gradient(
         hp = normal(p)
         # A finished item gets steps of 0: its direction and residual stand still.
         alpha = torch.where(active, _ratio(energy, real_inner(p, hp)), torch.zeros_like(energy))
-        size = _per_item(alpha.to(rhs.real.dtype), rhs)
+        size = per_item(alpha, rhs)
         x, r = x + size * p, r - size * hp
         energy_new = real_inner(r, r)
-        p = r + _per_item(_ratio(energy_new, energy).to(rhs.real.dtype), rhs) * p
+        p = r + per_item(_ratio(energy_new, energy), rhs) * p
         energy = energy_new
         iterations = iterations + active
         history.append(_ratio(energy.sqrt(), norm))
@@ -254,13 +266,11 @@ class _Certificate:
         dual = s * residual.correlation - 0.5 * s**2 * energy
         size = self._magnitude(x)
         # lambda |x| - s Re conj(g) x is at least 0 coefficient by coefficient, since s |g| <= lambda.
-        pull = _per_item(self._lam, x).to(size.dtype) * size - _per_item(s, x).to(size.dtype) * _real_product(
-            g, x
-        ).sum_to_size(size.shape)
-        gap = 0.5 * (1 - s) ** 2 * energy + _sum(pull)
+        pull = per_item(self._lam, x) * size - per_item(s, x) * _real_product(g, x).sum_to_size(size.shape)
+        gap = 0.5 * (1 - s) ** 2 * energy + total(pull)
         self._best_dual = torch.maximum(self._best_dual, dual)
         self._gap = (gap - (self._best_dual - dual)).clamp_min(0)
-        self.objective = 0.5 * energy + self._lam * _sum(size)
+        self.objective = 0.5 * energy + self._lam * total(size)
 
     @property
     def relative_gap(self) -> Tensor:
@@ -295,19 +305,10 @@ def _quick_inner(a: Tensor, b: Tensor) -> Tensor:
     return product.real.to(torch.float64)
 
 
-def _sum(x: Tensor) -> Tensor:
-    """Sum over all axes but the first, in float64."""
-    return x.flatten(1).sum(dim=1, dtype=torch.float64)
-
-
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
     """`a / b`, and 0 where `b` is 0."""
     return torch.where(b != 0, a / torch.where(b != 0, b, torch.ones_like(b)), torch.zeros_like(a))
 
 
-def _per_item(values: Tensor, like: Tensor) -> Tensor:
-    return values.reshape(-1, *([1] * (like.ndim - 1)))
-
-
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(_per_item(condition, a), a, b)
+    return torch.where(per_item(condition, a), a, b)

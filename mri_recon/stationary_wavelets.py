@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pywt
 import torch
 from torch import Tensor
 
-from mri_recon._shifts import add_shifted, complex_view, real_view, sum_with_shifted
+from mri_recon._shifts import add_shifted, bands_for, complex_view, real_view, sum_with_shifted
 from mri_recon.errors import MethodError, ShapeError
+from mri_recon.wavelets import orthogonal_filters
 
 __all__ = ["StationaryWaveletTransform"]
 
@@ -46,9 +46,7 @@ class StationaryWaveletTransform:
             MethodError: an unknown or not orthogonal wavelet, or too few or too many levels.
             ShapeError: an empty side.
         """
-        if wavelet not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(wavelet).orthogonal:
-            names = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).orthogonal]
-            raise MethodError(f"expected an orthogonal wavelet, got {wavelet!r}: choose one of {', '.join(names)}")
+        filters = orthogonal_filters(wavelet)
         if min(size) < 1:
             raise ShapeError(f"expected an image (h, w) with samples, got {size}")
         most = max(1, min(size).bit_length() - 1)
@@ -60,7 +58,6 @@ class StationaryWaveletTransform:
         self.wavelet = wavelet
         self.levels = levels
         self.size = size
-        filters = pywt.Wavelet(wavelet)
         half = len(filters.dec_lo) // 2
         # Pairs (offset at level 1, tap); a Parseval frame wants filters of half the energy of orthonormal ones.
         self._low, self._high = (
@@ -84,14 +81,7 @@ class StationaryWaveletTransform:
             ShapeError: the image has another size, or `out` does not fit it.
         """
         self._check(x, 2)
-        shape = (*x.shape[:-2], self.num_bands, *self.size)
-        if out is None:
-            out = x.new_empty(shape)
-        elif out.shape != shape or out.dtype != x.dtype or not out.is_contiguous():
-            raise ShapeError(
-                f"expected a contiguous out {shape} of type {x.dtype}, got {tuple(out.shape)} of type {out.dtype}: "
-                "leave it away, or allocate it with new_empty"
-            )
+        out = bands_for(x, self.num_bands, out)
         image, step = real_view(x)
         bands, _ = real_view(out)
         analyse = _haar_analysis if self._is_haar else self._analysis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mri_recon._shifts import add_shifted, complex_view, real_view, sum_with_shifted
+from mri_recon._shifts import add_shifted, bands_for, complex_view, real_view, sum_with_shifted
 from mri_recon.errors import ShapeError
 
 __all__ = ["PeriodicGradient"]
@@ -52,14 +52,7 @@ class PeriodicGradient:
         """
         if x.ndim < 2 or tuple(x.shape[-2:]) != self.size:
             raise ShapeError(f"expected an image (..., h, w) of size {self.size}, got {tuple(x.shape)}")
-        shape = (*x.shape[:-2], 2, *self.size)
-        if out is None:
-            out = x.new_empty(shape)
-        elif out.shape != shape or out.dtype != x.dtype or not out.is_contiguous():
-            raise ShapeError(
-                f"expected a contiguous out {shape} of type {x.dtype}, got {tuple(out.shape)} of type {out.dtype}: "
-                "leave it away, or allocate it with new_empty"
-            )
+        out = bands_for(x, self.num_bands, out)
         image, step = real_view(x)
         differences, _ = real_view(out)
         for band, (dim, shift) in enumerate(((-2, 1), (-1, step))):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mri_recon.errors import MethodError, ShapeError
 
-__all__ = ["WaveletTransform", "default_levels", "padded_size"]
+__all__ = ["WaveletTransform", "default_levels", "orthogonal_filters", "padded_size"]
 
 # Halve while a side has this many samples, as BART does: a coarse pixel is then an eighth to a sixteenth of the image.
 _MIN_SIDE = 16
@@ -35,6 +35,18 @@ def padded_size(h: int, w: int, levels: int) -> tuple[int, int]:
     """The smallest size of at least `(h, w)` with both sides divisible by `2^levels`."""
     step = 1 << levels
     return -(-h // step) * step, -(-w // step) * step
+
+
+def orthogonal_filters(wavelet: str) -> pywt.Wavelet:
+    """The filters of PyWavelets by name.
+
+    Raises:
+        MethodError: an unknown or not orthogonal wavelet.
+    """
+    if wavelet not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(wavelet).orthogonal:
+        names = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).orthogonal]
+        raise MethodError(f"expected an orthogonal wavelet, got {wavelet!r}: choose one of {', '.join(names)}")
+    return pywt.Wavelet(wavelet)
 
 
 class WaveletTransform:
@@ -66,9 +78,7 @@ class WaveletTransform:
             MethodError: an unknown or not orthogonal wavelet, or fewer than one level.
             ShapeError: a side that is not divisible by `2^levels`.
         """
-        if wavelet not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(wavelet).orthogonal:
-            names = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).orthogonal]
-            raise MethodError(f"expected an orthogonal wavelet, got {wavelet!r}: choose one of {', '.join(names)}")
+        filters = orthogonal_filters(wavelet)
         if levels < 1:
             raise MethodError(f"expected at least one wavelet level, got {levels}")
         if size != padded_size(*size, levels) or min(size) < 1:
@@ -80,7 +90,6 @@ class WaveletTransform:
         self.levels = levels
         self.size = size
         self.device = torch.device("cpu" if device is None else device)
-        filters = pywt.Wavelet(wavelet)
         sides = [(size[0] >> level, size[1] >> level) for level in range(levels)]
         self._double = _TorchLevels([_level(h, w, filters, self.device) for h, w in sides])
         self._single = self._double.float()
