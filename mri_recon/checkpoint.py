@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mri_recon._files import write_atomically
 from mri_recon.errors import CheckpointError
-from mri_recon.models import Unet, UnetConfig
+from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
 
 __all__ = [
     "Envelope",
@@ -49,11 +49,23 @@ class Envelope(BaseModel):
     num_coils: tuple[int, int]
     anatomy: str
     sampling: str = "columns: dense centre, the rest at random"
+    snr: tuple[float, float] | None = Field(
+        default=None, description="bright signal over sqrt(E|n|^2) of one sample, as `departures` is told it"
+    )
 
-    def departures(self, *, acceleration: float, num_coils: int) -> list[str]:
+    def departures(
+        self, *, acceleration: float, num_coils: int, columns: bool = True, snr: float | None = None
+    ) -> list[str]:
         """What of this input the network has not seen in training, one sentence each; empty when all is inside.
 
-        The realised acceleration may differ from the requested one by rounding, hence a margin of five per cent.
+        The realised acceleration may differ from the requested one by rounding, hence a margin of five per cent. The
+        noise level is an estimate: it must be off by half before it is said to be outside. Anatomy is not looked at.
+
+        Args:
+            acceleration: realised.
+            num_coils: after compression.
+            columns: whether whole columns were sampled.
+            snr: of the input; None: not known.
         """
         notes = []
         low, high = self.acceleration
@@ -62,6 +74,10 @@ class Envelope(BaseModel):
         few, many = self.num_coils
         if not few <= num_coils <= many:
             notes.append(f"{num_coils} coils are outside the training range {few} to {many}")
+        if not columns and self.sampling.startswith("columns"):
+            notes.append(f"a two-dimensional sampling pattern is outside the training ({self.sampling})")
+        if snr is not None and self.snr is not None and snr < self.snr[0] / 1.5:
+            notes.append(f"signal-to-noise ratio {snr:.1f} is outside the training range {self.snr[0]:g} and more")
         return notes
 
 
@@ -98,10 +114,10 @@ def build_network(architecture: str, config: Mapping[str, Any]) -> nn.Module:
     Raises:
         CheckpointError: unknown architecture, or a configuration that does not fit it.
     """
-    if architecture != "unet":
-        raise CheckpointError(f"unknown architecture {architecture!r}: expected one of unet")
+    if architecture not in ("unet", "unrolled"):
+        raise CheckpointError(f"unknown architecture {architecture!r}: expected one of unet, unrolled")
     try:
-        return Unet(UnetConfig(**config))
+        return Unet(UnetConfig(**config)) if architecture == "unet" else Unrolled(UnrolledConfig(**config))
     except ValidationError as error:
         raise CheckpointError(f"configuration of {architecture}: {_first_problem(error)}") from error
 

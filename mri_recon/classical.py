@@ -400,9 +400,7 @@ def _check_name(option: str, name: str, valid: tuple[str, ...]) -> None:
         raise MethodError(f"expected {option} to be one of {', '.join(valid)}, got {name!r}: choose one of them")
 
 
-def _operator(
-    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, maps: str
-) -> tuple[SenseOperator, str]:
+def _operator(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, maps: str) -> tuple[SenseOperator, str]:
     """A, and where its maps come from."""
     _check_name("maps", maps, _MAPS)
     checked_mask = as_mask(mask, kspace.shape)

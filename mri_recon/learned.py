@@ -13,12 +13,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mri_recon.checkpoint import load_named
-from mri_recon.coils import combine, low_resolution_images, sens_maps_from_images
-from mri_recon.errors import MethodError
-from mri_recon.fourier import ifft2c
-from mri_recon.masks import Mask
+from mri_recon.errors import FormatError, MethodError
+from mri_recon.espirit import espirit_maps
+from mri_recon.masks import ColumnMask, Mask
+from mri_recon.models import Measurement, Unrolled, measure
+from mri_recon.noise import estimate_sigma
+from mri_recon.phase import smooth_phase_map
+from mri_recon.solvers import conjugate_gradient
 
-__all__ = ["SCALE_PERCENTILE", "apply_network", "image_scale", "network_input", "unet", "wrap_margin"]
+__all__ = [
+    "SCALE_PERCENTILE",
+    "apply_network",
+    "exact_data_consistency",
+    "image_scale",
+    "network_measurement",
+    "run_network",
+    "unet",
+    "unrolled",
+    "wrap_margin",
+]
 
 SCALE_PERCENTILE = 99.0
 """A network sees an image divided by this percentile of its magnitude."""
@@ -26,33 +39,51 @@ SCALE_PERCENTILE = 99.0
 _WRAP_COLUMNS = 32
 _EDGE_COLUMNS = 4
 _EDGE_SHARE = 0.4
+_DATA_CONSISTENCY = ("learned", "exact")
 
 
-def network_input(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The coil-combined zero-filled image without its smooth phase, and that phase.
+def network_measurement(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -> tuple[Measurement, Tensor]:
+    """The measurement y = P F S p x, the smooth phase p of the image put into the maps, and p.
 
-    z = conj(p) sum_c conj(S_c) F^-1 y_c, where p = m / |m| is the phase of the low-resolution image m of the dense
-    centre, combined with the same maps. An image's smooth phase is an accident of coil and echo; without it nearly all
-    of the signal is in the real channel, and a network need not learn every phase there is. |p| = 1, so that the result
-    is p times the network's answer. Several coils with maps from the centre have p = 1: their maps hold the phase.
+    An image's smooth phase is an accident of coil and echo; without it nearly all of the signal is in the real channel,
+    and a network need not learn every phase there is. |p| = 1, so the image is p times the network's answer.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero where not sampled.
         mask: the sampling mask.
-        sens_maps: coil sensitivities like `kspace`; estimated from the dense centre when absent (one coil: S = 1).
+        sens_maps: coil sensitivities like `kspace`; absent: one coil S = 1, several by ESPIRiT without a crop, so that
+            sum |S|^2 = 1 at every pixel.
 
     Returns:
-        z and p, complex `(slice, h, w)`.
+        the measurement with maps S p, and p, complex `(slice, h, w)`.
 
     Raises:
         MaskError: the mask has no fully sampled centre.
     """
-    low_coils = low_resolution_images(kspace, mask)
-    maps = sens_maps_from_images(low_coils) if sens_maps is None else sens_maps
-    low = combine(low_coils, maps)
-    magnitude = low.abs()
-    phase = torch.where(magnitude > 0, low / torch.where(magnitude > 0, magnitude, 1.0), torch.ones_like(low))
-    return combine(ifft2c(kspace), maps) * phase.conj(), phase
+    maps = espirit_maps(kspace, mask, crop=0.0, soft_crop=False).maps[:, 0] if sens_maps is None else sens_maps
+    phase = smooth_phase_map(kspace, mask, maps)
+    return measure(kspace, mask.tensor(kspace.device), maps * phase.unsqueeze(1)), phase
+
+
+def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -> Tensor:
+    """The image that a network makes of a scaled measurement, `(batch, h, w)`; differentiable.
+
+    An unrolled network has its own data consistency. A U-Net gets the zero-filled image z = A^H y, and what it answers
+    is made consistent with the samples by one step: u = z + N(z), x = u - A^H (A u - y). For one coil this puts every
+    sampled line back exactly as it was measured.
+
+    Args:
+        network: `Unrolled`, or `(batch, 2, h, w)` to `(batch, 2, h, w)`.
+        measurement: scaled as `image_scale` says.
+        margin: columns of periodic continuation, see `wrap_margin`.
+    """
+    if isinstance(network, Unrolled):
+        image: Tensor = network(measurement, margin)
+        return image
+    zero_filled = measurement.adjoint()
+    out = _run_wrapped(network, torch.view_as_real(zero_filled).movedim(-1, 1), margin)
+    answer = torch.complex(out[:, 0], out[:, 1])
+    return answer - (measurement.normal(answer) - zero_filled)
 
 
 def image_scale(image: Tensor) -> Tensor:
@@ -71,7 +102,7 @@ def image_scale(image: Tensor) -> Tensor:
     return scale[..., None, None]
 
 
-def wrap_margin(channels: Tensor) -> int:
+def wrap_margin(image: Tensor) -> int:
     """Columns by which one slice is continued at both ends of the phase axis: 32 where the object crosses it, else 0.
 
     The image of a discrete Fourier transform is periodic: what leaves the field of view on one side comes back on the
@@ -81,12 +112,12 @@ def wrap_margin(channels: Tensor) -> int:
     continuation is of no use and costs a little.
 
     Args:
-        channels: real `(1, 2, h, w)`.
+        image: complex `(1, h, w)`.
     """
-    magnitude = channels.square().sum(dim=1).sqrt()
+    magnitude = image.abs()
     edges = torch.cat([magnitude[..., :_EDGE_COLUMNS], magnitude[..., -_EDGE_COLUMNS:]], dim=-1)
     crossing = bool(edges.mean() > _EDGE_SHARE * magnitude.mean())
-    return min(_WRAP_COLUMNS, int(channels.shape[-1])) if crossing else 0
+    return min(_WRAP_COLUMNS, int(image.shape[-1])) if crossing else 0
 
 
 def _run_wrapped(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
@@ -95,23 +126,21 @@ def _run_wrapped(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
     return out[..., margin : margin + channels.shape[-1]]
 
 
-def apply_network(network: nn.Module, image: Tensor) -> Tensor:
-    """Run a two-channel network on complex images, a slice at a time: scale, run, undo the scale.
+def apply_network(network: nn.Module, measurement: Measurement) -> Tensor:
+    """Run a network on a measurement, a slice at a time: scale, run, undo the scale.
 
     An object that crosses the edge of the field of view is continued periodically first, see `wrap_margin`.
-
-    Args:
-        network: `(1, 2, h, w)` to `(1, 2, h, w)`.
-        image: complex `(slice, h, w)`.
 
     Returns:
         complex `(slice, h, w)`.
     """
-    scale = image_scale(image)
-    scaled = torch.view_as_real(image / scale).movedim(-1, -3)
+    images = []
     # One slice at a time: memory does not grow with the scan, and a slice's result does not depend on its neighbours.
-    out = torch.cat([_run_wrapped(network, part, wrap_margin(part)) for part in torch.split(scaled, 1)])
-    return torch.view_as_complex(out.movedim(-3, -1).contiguous().float()) * scale
+    for one in measurement.split():
+        zero_filled = one.adjoint()
+        scale = image_scale(zero_filled)
+        images.append(run_network(network, one.scaled(scale), wrap_margin(zero_filled)) * scale)
+    return torch.cat(images)
 
 
 def unet(
@@ -121,43 +150,114 @@ def unet(
     sens_maps: Tensor | None = None,
     device: torch.device,
     model: str = "unet",
+    data_consistency: str = "learned",
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Reconstruct with a U-Net: x = p s (z/s + N(z/s)).
+    """Reconstruct with a U-Net: u = s (z/s + N(z/s)), x = p (u - A^H (A u - y)).
 
-    z is the coil-combined zero-filled image without its smooth phase p (`network_input`), s its scale (`image_scale`),
+    z = A^H y is the zero-filled image without its smooth phase p (`network_measurement`), s its scale (`image_scale`),
     N the network without its residual connection.
 
     Args:
         kspace: complex64 `(slice, coil, readout, phase)`.
         mask: the sampling mask.
-        sens_maps: coil sensitivities like `kspace`; estimated from the dense centre when absent.
+        sens_maps: coil sensitivities like `kspace`; estimated by ESPIRiT when absent.
         device: where to run.
         model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
+        data_consistency: "learned", as the network was trained, or "exact": the nearest image whose samples are the
+            measured ones, for scans with little noise (`exact_data_consistency`).
 
     Returns:
-        complex64 image `(slice, h, w)`; info: `model`, `model_sha256`, `parameters`, `scale`, `notes`, `seconds`.
+        complex64 image `(slice, h, w)`; info: `model`, `model_sha256`, `parameters`, `scale`, `data_consistency`,
+        `warnings` (what of this input the network has not seen in training), `seconds`.
 
     Raises:
-        MethodError: the model is not an image-to-image network.
+        MethodError: the model is of another architecture, or an unknown data consistency.
         CheckpointError: unknown model, or damaged weights.
+        MaskError: the mask has no fully sampled centre, and the maps or the phase need one.
     """
-    loaded = load_named(model, device=device)
-    if loaded.card.architecture != "unet":
+    return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency)
+
+
+def unrolled(
+    kspace: Tensor,
+    mask: Mask,
+    *,
+    sens_maps: Tensor | None = None,
+    device: torch.device,
+    model: str = "unrolled",
+    data_consistency: str = "learned",
+) -> tuple[Tensor, dict[str, Any]]:
+    """Reconstruct with an unrolled network, x = p s U(y / s): steps of data consistency around learned refinements.
+
+    U is `models.Unrolled`; it sees the samples divided by the scale s of the zero-filled image, and maps that hold the
+    image's smooth phase p. Arguments, result and errors are those of `unet`.
+    """
+    return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency)
+
+
+def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
+    """The image nearest to `image` whose samples are the measured ones: x = u + A^+ (y - A u).
+
+    One step for one coil, where A^H A is a projection; conjugate gradients on A^H A d = A^H (y - A u) for several,
+    stopped at a relative residual of 1e-3 or after 30 iterations: components that the coils hardly see are left as the
+    network had them rather than filled with amplified noise.
+    """
+    residual = measurement.adjoint() - measurement.normal(image)
+    if measurement.maps.shape[1] == 1:
+        return image + residual
+    return image + conjugate_gradient(measurement.normal, residual, tol=1e-3, max_iters=30).x
+
+
+def _run_method(
+    architecture: str,
+    kspace: Tensor,
+    mask: Mask,
+    sens_maps: Tensor | None,
+    device: torch.device,
+    model: str,
+    data_consistency: str,
+) -> tuple[Tensor, dict[str, Any]]:
+    if data_consistency not in _DATA_CONSISTENCY:
         raise MethodError(
-            f"method unet: expected weights of a unet, got a {loaded.card.architecture} in {model!r}: "
-            "choose another model"
+            f"method {architecture}: expected data_consistency to be one of {', '.join(_DATA_CONSISTENCY)}, got "
+            f"{data_consistency!r}: choose one"
+        )
+    loaded = load_named(model, device=device)
+    if loaded.card.architecture != architecture:
+        raise MethodError(
+            f"method {architecture}: expected weights of {architecture}, got those of {loaded.card.architecture} in "
+            f"{model!r}: choose another model, or the method {loaded.card.architecture}"
         )
     start = time.perf_counter()
     with torch.no_grad():  # not inference mode: the image is the caller's to change
-        combined, phase = network_input(kspace.to(device), mask, None if sens_maps is None else sens_maps.to(device))
-        image = apply_network(loaded.network, combined) * phase
+        maps = None if sens_maps is None else sens_maps.to(device)
+        measurement, phase = network_measurement(kspace.to(device), mask, maps)
+        image = apply_network(loaded.network, measurement)
+        if data_consistency == "exact":
+            image = exact_data_consistency(measurement, image)
+        image = image * phase
     seconds = time.perf_counter() - start
     info: dict[str, Any] = {
         "model": loaded.card.name,
         "model_sha256": loaded.sha256,
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
         "scale": f"{SCALE_PERCENTILE:g}th percentile of the zero-filled magnitude of each slice",
-        "notes": loaded.card.envelope.departures(acceleration=mask.realised_acceleration, num_coils=kspace.shape[1]),
+        "data_consistency": data_consistency,
+        "warnings": loaded.card.envelope.departures(
+            acceleration=mask.realised_acceleration,
+            num_coils=kspace.shape[1],
+            columns=isinstance(mask, ColumnMask),
+            snr=_lowest_snr(kspace, mask, image),
+        ),
         "seconds": seconds,
     }
     return image, info
+
+
+def _lowest_snr(kspace: Tensor, mask: Mask, image: Tensor) -> float | None:
+    """The bright signal (`image_scale`) over the noise sqrt(E|n|^2) of one sample, of the slice where it is least."""
+    try:
+        sigma = estimate_sigma(kspace, mask).sigma
+    except FormatError:  # no noise at all
+        return None
+    return float((image_scale(image).flatten().cpu() / sigma.cpu()).min())

@@ -111,12 +111,19 @@ def _unet() -> Callable[..., Any]:
     return unet
 
 
+def _unrolled() -> Callable[..., Any]:
+    from mri_recon.learned import unrolled
+
+    return unrolled
+
+
 # Loaders, not functions: naming a method costs no import of what it needs.
 _BUILT_IN: dict[str, Callable[[], Callable[..., Any]]] = {
     "zero-filled": _zero_filled,
     "cg-sense": _cg_sense,
     "cs-wavelet": _cs_wavelet,
     "unet": _unet,
+    "unrolled": _unrolled,
 }
 
 

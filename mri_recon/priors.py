@@ -157,9 +157,7 @@ def minimise(
     return PRIORS[prior.name].solve(data, weight, prior, rule, projection)
 
 
-def _orthonormal(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
-) -> Minimiser:
+def _orthonormal(data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool) -> Minimiser:
     """`R(u) = ||W u||_1` with an orthonormal W."""
     transform = _orthonormal_transform(prior, weight.device)
     return _synthesis(data, weight, transform.forward, transform.inverse, prior, rule)
@@ -173,9 +171,7 @@ def _stationary_synthesis(
     return _synthesis(data, weight, transform.forward, transform.adjoint, prior, rule)
 
 
-def _stationary(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
-) -> Minimiser:
+def _stationary(data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool) -> Minimiser:
     """`R(u) = sum_j w_j |(W u)_j|` with a Parseval frame W, w = 2 for the approximation and 1 for the details."""
     transform = _stationary_transform(prior)
     weights = torch.ones(transform.num_bands, dtype=torch.float64, device=weight.device)
@@ -208,9 +204,7 @@ def _cycle_spinning(
     )
     nothing = torch.full_like(weight, torch.nan)
     reason = "there is none for cycle spinning: every iteration minimises for another shift of the wavelets"
-    return Minimiser(
-        solution.x, solution.iterations, nothing, None, reason, torch.zeros_like(weight, dtype=torch.bool)
-    )
+    return Minimiser(solution.x, solution.iterations, nothing, None, reason, torch.zeros_like(weight, dtype=torch.bool))
 
 
 def _synthesis(
@@ -232,9 +226,7 @@ def _synthesis(
         check_every=_CHECK_EVERY,
     )
     image = _complex(synthesise(solution.x))
-    return Minimiser(
-        image, solution.iterations, solution.objective, solution.relative_gap, "", solution.converged
-    )
+    return Minimiser(image, solution.iterations, solution.objective, solution.relative_gap, "", solution.converged)
 
 
 def _analysis(

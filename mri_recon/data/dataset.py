@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mri_recon.center import center_window
 from mri_recon.data.examples import (
     Example,
     SamplingConfig,
@@ -106,8 +104,11 @@ class RegistrySlices:
         """A random example, whole."""
         if self.raw and (not self.images or rng.random() < config.raw_probability):
             chosen = self.raw[rng.integers(len(self.raw))]
+            # Reversed axes of k-space are the mirrored image, the echo at the other side.
             kspace = chosen.kspace.flip(-2) if rng.random() < 0.5 else chosen.kspace
-            return raw_example(kspace, draw_mask(kspace.shape[-1], rng, config.sampling, support=chosen.support))
+            mirrored = rng.random() < 0.5
+            kspace, support = (kspace.flip(-1), chosen.support[::-1]) if mirrored else (kspace, chosen.support)
+            return raw_example(kspace, draw_mask(kspace.shape[-1], rng, config.sampling, support=support.copy()))
         isotropic, others = self._pools
         pool = isotropic if not others or (isotropic and rng.random() < config.volume_probability) else others
         kspace, maps = simulate_kspace(pool[rng.integers(len(pool))], rng, config.simulation)
@@ -163,11 +164,11 @@ class ExampleStream(Dataset[list[Example]]):
     def __getitem__(self, step: int) -> list[Example]:
         rng = np.random.default_rng([self.seed, step])
         rows = self.config.full_rows if rng.random() < self.config.full_probability else self.config.rows
-        return _same_size([self._one(rng, rows) for _ in range(self.batch_size)])
+        return [self._one(rng, rows) for _ in range(self.batch_size)]
 
     def _one(self, rng: np.random.Generator, rows: int) -> Example:
         example = self.slices.example(rng, self.config)
-        return crop_rows(example, image_scale(example.image), rows, rng)
+        return crop_rows(example, image_scale(example.measurement.adjoint()), rows, rng)
 
 
 def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> list[tuple[str, Example]]:
@@ -253,16 +254,3 @@ def _validation_slice(
     num_coils = 1 if number % 4 == 1 else 8
     kspace, maps = simulate_kspace(image, rng, config.simulation, num_coils=num_coils)
     return ("simulated-1coil" if num_coils == 1 else "simulated-8coil"), kspace, None, maps, None
-
-
-def _same_size(examples: Sequence[Example]) -> list[Example]:
-    """Cut a batch to its smallest height and width, so that it stacks; a batch of one stays whole."""
-    height = min(int(example.image.shape[0]) for example in examples)
-    width = min(int(example.image.shape[1]) for example in examples)
-    cut = []
-    for example in examples:
-        rows, columns = center_window(example.image.shape, (height, width))
-        valid = (min(example.valid[0], height), min(example.valid[1], width))
-        cut.append(Example(example.image[rows, columns], example.target[rows, columns], valid))
-    smallest = (min(example.valid[0] for example in cut), min(example.valid[1] for example in cut))
-    return [Example(torch.clone(one.image), torch.clone(one.target), smallest) for one in cut]

@@ -10,13 +10,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from mri_recon.coils import combine, sens_maps_from_center
+from mri_recon.coils import combine, rss
 from mri_recon.data.images import ImageSlice
 from mri_recon.data.simulate import coil_maps, complex_noise, fourier_crop, smooth_phase
 from mri_recon.errors import MaskError
 from mri_recon.fourier import fft2c, ifft2c
-from mri_recon.learned import network_input
+from mri_recon.learned import network_measurement
 from mri_recon.masks import ColumnMask, default_center_fraction, random_mask, undersample
+from mri_recon.models.measurement import Measurement
 
 __all__ = ["Example", "SamplingConfig", "SimulationConfig", "crop_rows", "draw_mask", "raw_example", "simulate_kspace"]
 
@@ -28,7 +29,7 @@ class SamplingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    acceleration: tuple[float, float] = Field(default=(2.0, 10.0), description="uniform range of R")
+    acceleration: tuple[float, float] = Field(default=(2.0, 12.0), description="uniform range of R")
     default_center: float = Field(default=0.75, ge=0, le=1, description="probability of the default centre fraction")
     center_fraction: tuple[float, float] = Field(default=(0.03, 0.1), description="uniform range otherwise")
 
@@ -45,7 +46,8 @@ class SimulationConfig(BaseModel):
     phase_strength: tuple[float, float] = Field(default=(0.0, 1.5), description="smooth phase, radians")
     max_shift: float = Field(default=3.0, ge=0, description="largest shift of the k-space centre, samples")
     multi_coil: float = Field(default=0.35, ge=0, le=1, description="probability of more than one coil")
-    num_coils: tuple[int, int] = Field(default=(2, 16), description="range of coils then")
+    num_coils: tuple[int, int] = Field(default=(2, 32), description="log-uniform range of coils then")
+    wrap: float = Field(default=0.15, ge=0, le=1, description="probability of an object that crosses the phase edge")
     snr: tuple[float, float] = Field(default=(8.0, 400.0), description="log-uniform range of bright signal to sigma")
 
 
@@ -53,12 +55,12 @@ class SimulationConfig(BaseModel):
 class Example:
     """What a network gets and what it should answer.
 
-    `image`: what `learned.network_input` makes of the undersampled k-space; `target`: the image of the full k-space
-    with the same phase taken out. Both complex64 `(h, w)`. The loss counts on the centre of `valid` rows and
-    columns: oversampled margins are not judged.
+    `measurement`: what `learned.network_measurement` makes of the undersampled k-space, a batch of one; `target`: the
+    image of the full k-space with the same phase taken out, complex64 `(h, w)`. The loss counts on the centre of
+    `valid` rows and columns: oversampled margins are not judged.
     """
 
-    image: Tensor
+    measurement: Measurement
     target: Tensor
     valid: tuple[int, int]
 
@@ -95,13 +97,16 @@ def simulate_kspace(
     magnitude = magnitude ** float(rng.uniform(*config.gamma))
     padding = round(magnitude.shape[1] * rng.uniform(0, config.air)) if rng.random() < 0.3 else 0
     magnitude = torch.nn.functional.pad(magnitude, (padding // 2, padding - padding // 2))
+    if rng.random() < config.wrap:
+        magnitude = magnitude.roll(int(rng.integers(magnitude.shape[1])), dims=1)
     shape = (int(magnitude.shape[0]), int(magnitude.shape[1]))
     strength = float(rng.uniform(*config.phase_strength))
     phase = torch.from_numpy(smooth_phase(shape, rng, strength=strength, max_shift=config.max_shift))
     image = torch.polar(magnitude, phase)
     if num_coils is None:
         many = rng.random() < config.multi_coil
-        num_coils = int(rng.integers(config.num_coils[0], config.num_coils[1] + 1)) if many else 1
+        low, high = config.num_coils
+        num_coils = int(np.exp(rng.uniform(np.log(low), np.log(high + 1)))) if many else 1
     maps = torch.from_numpy(coil_maps(num_coils, shape, rng))
     sigma = float(np.exp(-rng.uniform(*np.log(config.snr))))
     coil_images = maps * image + complex_noise((num_coils, *shape), rng, sigma=sigma)
@@ -128,18 +133,14 @@ def raw_example(
         valid: centre that the loss counts on; everything by default.
     """
     masked = undersample(kspace, mask)[None]
-    estimated = sens_maps_from_center(masked, mask)
-    image, phase = (x[0] for x in network_input(masked, mask, estimated))
+    measurement, _ = network_measurement(masked, mask)
     coil_images = ifft2c(kspace)
-    target = combine(coil_images, estimated[0]) * phase.conj()
+    target = combine(coil_images, measurement.maps[0])  # the phase is in these maps already
     if kspace.shape[0] > 1:
-        if sens_maps is None:
-            magnitude = coil_images.abs().square().sum(dim=0).sqrt()
-        else:
-            magnitude = combine(coil_images, sens_maps).abs()
+        magnitude = rss(coil_images) if sens_maps is None else combine(coil_images, sens_maps).abs()
         # The phase in the gauge of the estimated maps is the only one that a network can know.
         target = torch.polar(magnitude, target.angle())
-    return Example(image, target, valid or (int(image.shape[0]), int(image.shape[1])))
+    return Example(measurement, target, valid or (int(target.shape[0]), int(target.shape[1])))
 
 
 def crop_rows(example: Example, scale: Tensor, rows: int, rng: np.random.Generator) -> Example:
@@ -148,13 +149,13 @@ def crop_rows(example: Example, scale: Tensor, rows: int, rng: np.random.Generat
     Undersampled columns alias along the phase axis only, so a band of readout rows is a complete reconstruction problem
     at a fraction of the cost.
     """
-    height = int(example.image.shape[0])
-    image, target, valid = example.image / scale, example.target / scale, example.valid
+    height = int(example.target.shape[0])
+    measurement, target, valid = example.measurement.scaled(scale), example.target / scale[0], example.valid
     if rows >= height:
-        return Example(image, target, valid)
+        return Example(measurement, target, valid)
     start = int(rng.integers(0, height - rows + 1))
     band = slice(start, start + rows)
-    return Example(image[band], target[band], (rows, valid[1]))
+    return Example(measurement.rows(band), target[band], (rows, valid[1]))
 
 
 def _augment(magnitude: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:

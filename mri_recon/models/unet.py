@@ -25,6 +25,7 @@ class UnetConfig(BaseModel):
     normalization: str = Field(default="group", description="group, batch, layer, instance or none")
     channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
     drop_prob: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout probability of whole channels")
+    patch: int = Field(default=1, ge=1, description="pixels of a side that become channels at the door; 1: none")
 
 
 class Unet(nn.Module):
@@ -35,7 +36,10 @@ class Unet(nn.Module):
     the end (Ronneberger et al., MICCAI 2015; Zbontar et al., arXiv:1811.08839). The output convolution starts at zero,
     so an untrained network returns its input.
 
-    Any height and width: the input is padded with its own edge to the next multiple of 2^num_pool_layers and the
+    With `patch` p > 1, every p x p pixels are p^2 channels of one (space to depth; Shi et al., CVPR 2016, backwards):
+    the costly first level runs on 1/p^2 of the pixels, and the output is spread over them again.
+
+    Any height and width: the input is padded with its own edge to the next multiple of p 2^num_pool_layers and the
     output is cropped back.
 
     Shapes: `(batch, in_chans, h, w)` real in, `(batch, out_chans, h, w)` real out.
@@ -47,15 +51,16 @@ class Unet(nn.Module):
     def __init__(self, config: UnetConfig) -> None:
         super().__init__()
         self.config = config
+        folded = config.patch**2
         widths = [config.chans * 2**level for level in range(config.num_pool_layers + 1)]
         self.down = nn.ModuleList(
             _conv_block(before, after, config)
-            for before, after in zip([config.in_chans, *widths[:-2]], widths[:-1], strict=True)
+            for before, after in zip([folded * config.in_chans, *widths[:-2]], widths[:-1], strict=True)
         )
         self.bottom = _conv_block(widths[-2], widths[-1], config)
         self.up_transpose = nn.ModuleList(_up_block(2 * width, width, config) for width in reversed(widths[:-1]))
         self.up = nn.ModuleList(_conv_block(2 * width, width, config) for width in reversed(widths[:-1]))
-        self.head = nn.Conv2d(config.chans, config.out_chans, kernel_size=1)
+        self.head = nn.Conv2d(config.chans, folded * config.out_chans, kernel_size=1)
         nn.init.zeros_(self.head.weight)
         if self.head.bias is not None:
             nn.init.zeros_(self.head.bias)
@@ -68,7 +73,8 @@ class Unet(nn.Module):
                 "stack real and imaginary part as channels"
             )
         height, width = x.shape[-2:]
-        features = _pad_to_multiple(x, 2**self.config.num_pool_layers)
+        patch = self.config.patch
+        features = functional.pixel_unshuffle(_pad_to_multiple(x, patch * 2**self.config.num_pool_layers), patch)
         skips = []
         for block in self.down:
             features = block(features)
@@ -77,7 +83,7 @@ class Unet(nn.Module):
         features = self.bottom(features)
         for transpose, block in zip(self.up_transpose, self.up, strict=True):
             features = block(torch.cat([transpose(features), skips.pop()], dim=1))
-        correction: Tensor = self.head(features)[..., :height, :width]
+        correction = functional.pixel_shuffle(self.head(features), patch)[..., :height, :width]
         return x[:, : self.config.out_chans] + correction
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from mri_recon.data.dataset import DataConfig
 from mri_recon.errors import ConfigError
-from mri_recon.models import UnetConfig
+from mri_recon.models import UnetConfig, UnrolledConfig
+from mri_recon.training.losses import LossConfig
+from mri_recon.training.optimizers import OptimizerConfig
 
-__all__ = ["LossConfig", "OptimizerConfig", "RunConfig", "TrainConfig", "load_config"]
+__all__ = ["ModelConfig", "RunConfig", "TrainConfig", "load_config"]
 
 
 class RunConfig(BaseModel):
@@ -26,6 +28,9 @@ class RunConfig(BaseModel):
     steps: int = Field(default=20_000, ge=1, description="optimiser steps")
     batch_size: int = Field(default=1, ge=1, description="examples a step")
     seed: int = Field(default=0, ge=0, description="seed of weights and data")
+    weights: str = Field(
+        default="", description="start from these weights (.safetensors beside its card); empty: new ones"
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: str = Field(
         default="float32", pattern="^(float32|bfloat16)$", description="float32, or bfloat16 autocast"
@@ -36,27 +41,29 @@ class RunConfig(BaseModel):
     checkpoint_every: int = Field(default=500, ge=1, description="steps between resumable checkpoints")
 
 
-class OptimizerConfig(BaseModel):
-    """Adam with warm-up, cosine decay, gradient clipping and an average of the weights."""
+class UnetModel(UnetConfig):
+    """`architecture = "unet"`: from the zero-filled image in one pass."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lr: float = Field(default=5e-4, gt=0, description="peak learning rate")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the first and second moment")
-    eps: float = Field(default=1e-8, gt=0, description="added to the root of the second moment")
-    warmup: int = Field(default=500, ge=0, description="steps of linear warm-up")
-    final_lr: float = Field(default=0.01, ge=0, le=1, description="last learning rate over the peak")
-    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
-    ema_decay: float = Field(default=0.999, ge=0, lt=1, description="decay of the weight average; 0: none")
+    architecture: Literal["unet"] = "unet"
 
 
-class LossConfig(BaseModel):
-    """Weights of the two terms of `l1_ssim_loss`."""
+class UnrolledModel(UnrolledConfig):
+    """`architecture = "unrolled"`: data consistency around refinements."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    architecture: Literal["unrolled"] = "unrolled"
 
-    l1: float = Field(default=1.0, ge=0)
-    ssim: float = Field(default=0.1, ge=0)
+
+MODELS: dict[str, type[BaseModel]] = {"unet": UnetModel, "unrolled": UnrolledModel}
+
+
+def _architecture(value: Any) -> str:
+    chosen = value.get("architecture", "unet") if isinstance(value, dict) else value.architecture
+    return str(chosen)
+
+
+ModelConfig = Annotated[
+    Annotated[UnetModel, Tag("unet")] | Annotated[UnrolledModel, Tag("unrolled")], Discriminator(_architecture)
+]
 
 
 class TrainConfig(BaseModel):
@@ -65,7 +72,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: RunConfig = RunConfig()
-    model: UnetConfig = UnetConfig()
+    model: ModelConfig = UnetModel()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()

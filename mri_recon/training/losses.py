@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from mri_recon.center import center_crop
+from mri_recon.data.examples import Example
 from mri_recon.errors import ShapeError
 
-__all__ = ["l1_ssim_loss", "ssim_map"]
+__all__ = ["LossConfig", "example_loss", "l1_ssim_loss", "ssim_map"]
 
 SSIM_WINDOW = 7
+
+
+class LossConfig(BaseModel):
+    """Weights of the terms of `l1_ssim_loss`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    l1: float = Field(default=1.0, ge=0, description="mean modulus of the complex difference")
+    ssim: float = Field(default=0.1, ge=0, description="1 - mean SSIM of the magnitudes")
+    rms: float = Field(default=0.0, ge=0, description="root mean square of the complex difference of each image")
+
+
+def example_loss(output: Tensor, example: Example, config: LossConfig) -> Tensor:
+    """The loss of one example: `output`, complex `(1, h, w)`, against its target, on what counts of it."""
+    return l1_ssim_loss(
+        center_crop(output, example.valid),
+        center_crop(example.target[None].to(output.device), example.valid),
+        l1_weight=config.l1,
+        ssim_weight=config.ssim,
+        rms_weight=config.rms,
+    )
 
 
 def ssim_map(image: Tensor, target: Tensor, max_value: Tensor) -> Tensor:
@@ -46,18 +70,21 @@ def ssim_map(image: Tensor, target: Tensor, max_value: Tensor) -> Tensor:
     return ((2 * mx * my + c1) * (2 * cxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
 
 
-def l1_ssim_loss(output: Tensor, target: Tensor, *, l1_weight: float = 1.0, ssim_weight: float = 0.1) -> Tensor:
-    """w1 mean |x - y| + w2 (1 - mean SSIM(|x|, |y|)); x, y complex `(batch, h, w)`, scaled as a network sees them.
+def l1_ssim_loss(
+    output: Tensor, target: Tensor, *, l1_weight: float = 1.0, ssim_weight: float = 0.1, rms_weight: float = 0.0
+) -> Tensor:
+    """w1 mean |x - y| + w2 (1 - mean SSIM(|x|, |y|)) + w3 mean rms(x - y), x and y scaled as a network sees them.
 
-    The modulus of the complex difference asks for the right phase too; SSIM looks at magnitudes, with the largest
-    magnitude of each target as data range.
+    Both complex `(batch, h, w)`; rms is the root mean square modulus of each image. The modulus of the complex
+    difference asks for the right phase too; SSIM looks at magnitudes, with the largest magnitude of each target as data
+    range.
 
     Raises:
         ShapeError: images smaller than the SSIM window.
     """
     # A tiny constant keeps the derivative of the modulus finite at zero, where the air around a head is.
-    difference = torch.view_as_real(output - target).square().sum(dim=-1).add(1e-12).sqrt().mean()
-    loss = l1_weight * difference
+    squares = torch.view_as_real(output - target).square().sum(dim=-1).add(1e-12)
+    loss = l1_weight * squares.sqrt().mean() + rms_weight * squares.mean(dim=(-2, -1)).sqrt().mean()
     if ssim_weight:
         magnitude = torch.view_as_real(output).square().sum(dim=-1).add(1e-12).sqrt()
         reference = target.abs()

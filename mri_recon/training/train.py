@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from mri_recon import metrics
 from mri_recon._files import write_atomically
 from mri_recon.center import center_crop
-from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
+from mri_recon.checkpoint import Envelope, ModelCard, build_network, load_named, save_checkpoint
 from mri_recon.data import registry
 from mri_recon.data.dataset import (
     ExampleStream,
@@ -39,13 +39,13 @@ from mri_recon.data.dataset import (
 )
 from mri_recon.data.examples import Example
 from mri_recon.errors import ConfigError
-from mri_recon.learned import apply_network
-from mri_recon.models import Unet
-from mri_recon.training.config import OptimizerConfig, TrainConfig, load_config, parse_config
-from mri_recon.training.losses import l1_ssim_loss
+from mri_recon.learned import apply_network, run_network
+from mri_recon.training.config import TrainConfig, load_config, parse_config
+from mri_recon.training.losses import example_loss
+from mri_recon.training.optimizers import build_optimizer, learning_rate_factor
 from mri_recon.training.state import load_state, save_state
 
-__all__ = ["learning_rate_factor", "run", "train", "validate"]
+__all__ = ["run", "train", "validate"]
 
 
 def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | None = None) -> Path:
@@ -81,13 +81,13 @@ def train(config: TrainConfig, folder: Path) -> Path:
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
-    model = Unet(config.model).to(device)
+    model = build_network(config.model.architecture, config.model.model_dump(exclude={"architecture"})).to(device)
+    if config.run.weights:
+        model.load_state_dict(_first_weights(config))
     if config.run.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=config.optimizer.lr, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True
-    )
+    optimizer = build_optimizer(model.parameters(), config.optimizer)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, config.run.steps, config.optimizer)
     )
@@ -160,7 +160,7 @@ def validate(network: nn.Module, examples: Sequence[tuple[str, Example]], device
     scores = defaultdict[str, list[metrics.Metrics]](list)
     with torch.inference_mode():
         for kind, example in examples:
-            output = apply_network(network, example.image[None].to(device)).cpu()
+            output = apply_network(network, example.measurement.to(device)).cpu()
             image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
             scores[kind].append(metrics.evaluate(image, target))
     means: dict[str, float] = {}
@@ -171,29 +171,13 @@ def validate(network: nn.Module, examples: Sequence[tuple[str, Example]], device
     return means
 
 
-def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
-    """Linear warm-up, then half a cosine: f = min(1, (s+1)/w) (f_end + (1 - f_end)(1 + cos(pi s/S))/2)."""
-    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-    return warm * (config.final_lr + (1 - config.final_lr) * cosine)
-
-
 def _loss(model: nn.Module, batch: Sequence[Example], config: TrainConfig, device: torch.device) -> Tensor:
-    image = torch.stack([example.image for example in batch]).to(device, non_blocking=True)
-    target = torch.stack([example.target for example in batch]).to(device, non_blocking=True)
-    channels = torch.view_as_real(image).movedim(-1, 1).contiguous()
-    if config.run.channels_last:
-        channels = channels.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bfloat16"):
-        output = model(channels)
-    complex_output = torch.view_as_complex(output.float().movedim(1, -1).contiguous())
-    valid = batch[0].valid
-    return l1_ssim_loss(
-        center_crop(complex_output, valid),
-        center_crop(target, valid),
-        l1_weight=config.loss.l1,
-        ssim_weight=config.loss.ssim,
-    )
+    losses = []
+    for example in batch:
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bfloat16"):
+            output = run_network(model, example.measurement.to(device))
+        losses.append(example_loss(output, example, config.loss))
+    return torch.stack(losses).mean()
 
 
 @torch.no_grad()
@@ -215,6 +199,18 @@ def _slices(config: TrainConfig) -> tuple[Slices, Slices]:
     return RegistrySlices.read("train"), RegistrySlices.read("validation")
 
 
+def _first_weights(config: TrainConfig) -> dict[str, Tensor]:
+    loaded = load_named(config.run.weights)
+    mine = build_network(config.model.architecture, config.model.model_dump(exclude={"architecture"}))
+    theirs = loaded.network.state_dict()
+    if {name: t.shape for name, t in theirs.items()} != {name: t.shape for name, t in mine.state_dict().items()}:
+        raise ConfigError(
+            f"run.weights: expected weights of the network that [model] describes, got {loaded.card.architecture} "
+            f"{loaded.card.config}: make [model] equal to it"
+        )
+    return theirs
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -233,8 +229,8 @@ def _card(config: TrainConfig, training: Slices, history: list[dict[str, float]]
     coils = (1, simulation.num_coils[1])
     return ModelCard(
         name=config.run.name,
-        architecture="unet",
-        config=config.model.model_dump(),
+        architecture=config.model.architecture,
+        config=config.model.model_dump(exclude={"architecture"}),
         description="GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
         envelope=Envelope(
             acceleration=sampling.acceleration,
@@ -247,7 +243,6 @@ def _card(config: TrainConfig, training: Slices, history: list[dict[str, float]]
             "torch": torch.__version__,
             "python": platform.python_version(),
             "machine": platform.machine(),
-            "parameters": sum(p.numel() for p in Unet(config.model).parameters()),
         },
         loss_curve=history,
         results={

@@ -1,0 +1,111 @@
+"""What an unrolled network knows of a scan: its samples and the linear map that made them, differentiable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mri_recon.errors import ShapeError
+from mri_recon.fourier import ifft1c
+
+__all__ = ["Measurement", "measure"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Samples y = A x with A = P F S, in the plain order of the FFT, so that no iteration shifts anything.
+
+    Attributes:
+        samples: y, complex `(batch, coil, h, w)`, zero where not sampled; along the readout an image where `dims` is
+            `(-1,)`.
+        mask: real, 1 where sampled, broadcastable to `samples`.
+        maps: S, complex `(batch, coil, h, w)`.
+        dims: axes that are k-space: `(-1,)` for a mask of columns, which leaves every row a problem of its own (a
+            band of rows is a complete one), else `(-2, -1)`.
+    """
+
+    samples: Tensor
+    mask: Tensor
+    maps: Tensor
+    dims: tuple[int, ...]
+
+    def adjoint(self) -> Tensor:
+        """A^H y = sum_c conj(S_c) F^-1 y_c, `(batch, h, w)`."""
+        return self._combine(self.samples)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A^H A x, `(batch, h, w)` to `(batch, h, w)`."""
+        coil_images = self.maps * x.unsqueeze(1)
+        return self._combine(self.mask * torch.fft.fftn(coil_images, dim=self.dims, norm="ortho"))
+
+    def scaled(self, scale: Tensor) -> Measurement:
+        """The samples divided by `scale`, real `(batch, 1, 1)`."""
+        return replace(self, samples=self.samples / scale.unsqueeze(1))
+
+    def to(self, device: torch.device) -> Measurement:
+        """The same on a device."""
+        return Measurement(self.samples.to(device), self.mask.to(device), self.maps.to(device), self.dims)
+
+    def with_maps(self, maps: Tensor) -> Measurement:
+        """The same samples seen through other sensitivities."""
+        return replace(self, maps=maps)
+
+    def split(self) -> list[Measurement]:
+        """One measurement for each item of the batch."""
+        parts = zip(torch.split(self.samples, 1), torch.split(self.maps, 1), strict=True)
+        return [
+            replace(self, samples=samples, maps=maps, mask=self.mask if self.mask.ndim < 4 else self.mask[i : i + 1])
+            for i, (samples, maps) in enumerate(parts)
+        ]
+
+    def rows(self, rows: slice) -> Measurement:
+        """A band of readout rows.
+
+        Raises:
+            ShapeError: the rows are coupled, the mask is not one of columns.
+        """
+        if self.dims != (-1,):
+            raise ShapeError("rows: expected a mask of columns, got one that couples the rows: take the whole slice")
+        return replace(self, samples=self.samples[..., rows, :], maps=self.maps[..., rows, :])
+
+    def _combine(self, samples: Tensor) -> Tensor:
+        coil_images = torch.fft.ifftn(samples, dim=self.dims, norm="ortho")
+        image: Tensor = (self.maps.conj() * coil_images).sum(dim=1)
+        return image
+
+
+def measure(kspace: Tensor, mask: Tensor, maps: Tensor) -> Measurement:
+    """The measurement of centred k-space.
+
+    With i = ifftshift and E the plain FFT, the centred transform is F = i^-1 E i; the phase ramp that moves the image's
+    origin is put on the samples once, so that y' = P' E S x holds without a shift.
+
+    Args:
+        kspace: complex `(batch, coil, readout, phase)`, centred, zero where not sampled.
+        mask: bool `(phase,)`, or broadcastable to k-space.
+        maps: complex, like `kspace`.
+
+    Raises:
+        ShapeError: maps that do not fit.
+    """
+    if maps.shape != kspace.shape:
+        raise ShapeError(f"measure: expected maps {tuple(kspace.shape)} like the k-space, got {tuple(maps.shape)}")
+    rowwise = mask.ndim == 1 or mask.shape[-2] == 1
+    dims = (-1,) if rowwise else (-2, -1)
+    samples = ifft1c(kspace, dim=-2) if rowwise else kspace
+    samples = torch.fft.ifftshift(samples, dim=dims)
+    for dim in dims:
+        samples = samples * _ramp(samples, dim)
+    real = torch.fft.ifftshift(mask, dim=dims).to(samples.real.dtype)
+    return Measurement(samples, real, maps, dims)
+
+
+def _ramp(samples: Tensor, dim: int) -> Tensor:
+    """exp(-2 pi i k (N//2) / N): what a shift of the image's origin to N//2 does to its plain spectrum."""
+    n = samples.shape[dim]
+    k = torch.arange(n, dtype=torch.float64, device=samples.device)
+    angle = -2 * torch.pi * ((k * (n // 2)) % n) / n  # modulo first: the angle of a large number would lose digits
+    ramp = torch.polar(torch.ones_like(angle), angle).to(samples.dtype)
+    return ramp if dim == -1 else ramp[:, None]

@@ -1,0 +1,126 @@
+"""An unrolled, physics-guided network: gradient steps on the data term, each followed by a learned refinement."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mri_recon.models.measurement import Measurement
+from mri_recon.models.unet import Unet, UnetConfig
+
+__all__ = ["Unrolled", "UnrolledConfig"]
+
+
+class UnrolledConfig(BaseModel):
+    """What an unrolled network is made of; stored in the model card."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_cascades: int = Field(default=8, ge=1, description="refinements, each between two steps of data consistency")
+    memory: int = Field(default=4, ge=0, description="real channels that one refinement hands to the next")
+    chans: int = Field(default=32, ge=1, description="feature channels of a refinement's first level")
+    num_pool_layers: int = Field(default=2, ge=1, description="down- and up-sampling steps of a refinement")
+    patch: int = Field(default=2, ge=1, description="pixels of a side that become channels of a refinement")
+    normalization: str = Field(default="group", description="group, batch, layer, instance or none")
+    channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
+    maps_chans: int = Field(default=0, ge=0, description="feature channels of the refinement of the maps; 0: none")
+
+
+class Unrolled(nn.Module):
+    """x = D_K(R_K(... D_1(R_1(D_0(A^H y))))): data consistency D around refinements R.
+
+        u_k = x_k - eta_k A^H (A x_k - y)                         a gradient step with a learned length
+        (x_{k+1}, m_{k+1}) = (u_k, m_k) + N_k(u_k, m_k, g_k)      g_k = A^H (A x_k - y)
+
+    x_0 = A^H y, m_0 = 0, the result is u_K. N_k are U-Nets on real and imaginary part; m_k are `memory` real channels,
+    with which a refinement may tell the next what it has seen. eta starts at 1, where for one coil (or maps with
+    sum |S|^2 = 1 and full sampling) a step replaces what was measured exactly; N_k starts at zero, so an untrained
+    network returns the zero-filled image. No weight depends on the size of the matrix, the number of coils or the
+    mask.
+
+    With `maps_chans`, a U-Net on each coil's map corrects the sensitivities first, S' = S + M(S), brought back to the
+    old root sum of squares at each pixel.
+
+    Sources: Hammernik et al., Magn Reson Med 2018 (variational network); Adler and Oktem, IEEE TMI 2018 (memory);
+    Sriram et al., MICCAI 2020 (refined sensitivities).
+    """
+
+    def __init__(self, config: UnrolledConfig) -> None:
+        super().__init__()
+        self.config = config
+        refinement = UnetConfig(
+            in_chans=4 + config.memory,
+            out_chans=2 + config.memory,
+            chans=config.chans,
+            num_pool_layers=config.num_pool_layers,
+            normalization=config.normalization,
+            channels_per_group=config.channels_per_group,
+            patch=config.patch,
+        )
+        self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
+        self.step_lengths = nn.Parameter(torch.ones(config.num_cascades + 1))
+        self.maps_network = (
+            Unet(
+                UnetConfig(
+                    chans=config.maps_chans,
+                    num_pool_layers=3,
+                    patch=config.patch,
+                    normalization=config.normalization,
+                    channels_per_group=config.channels_per_group,
+                )
+            )
+            if config.maps_chans
+            else None
+        )
+
+    def forward(self, measurement: Measurement, margin: int = 0) -> Tensor:
+        """Reconstruct scaled measurements.
+
+        Args:
+            measurement: of images whose bright pixels are about 1 and that are nearly real (see `mri_recon.learned`).
+            margin: columns by which a refinement sees the image continued periodically at both ends.
+
+        Returns:
+            complex `(batch, h, w)`.
+        """
+        if self.maps_network is not None:
+            measurement = measurement.with_maps(self._refined_maps(measurement.maps))
+        zero_filled = measurement.adjoint()
+        x = zero_filled
+        memory = x.real.new_zeros((x.shape[0], self.config.memory, *x.shape[-2:]))
+        # A^H (A x - y) at x = A^H y; later ones follow the refinement before.
+        for step_length, refinement in zip(self.step_lengths[:-1], self.refinements, strict=True):
+            gradient = measurement.normal(x) - zero_filled
+            x = x - step_length * gradient
+            channels = torch.cat([_channels(x), memory, _channels(gradient)], dim=1)
+            out = _wrapped(refinement, channels, margin)
+            x, memory = torch.complex(out[:, 0], out[:, 1]), out[:, 2:]
+        return x - self.step_lengths[-1] * (measurement.normal(x) - zero_filled)
+
+    def _refined_maps(self, maps: Tensor) -> Tensor:
+        assert self.maps_network is not None
+        norm = _norm(maps)
+        if maps.shape[1] == 1:  # one coil: nothing but a phase could change
+            return maps
+        out = self.maps_network(_channels(maps.flatten(0, 1)))
+        refined = torch.complex(out[:, 0], out[:, 1]).reshape(maps.shape)
+        return refined.mul(norm / _norm(refined).clamp_min(1e-6))
+
+
+def _channels(image: Tensor) -> Tensor:
+    return torch.stack([image.real, image.imag], dim=1)
+
+
+def _norm(maps: Tensor) -> Tensor:
+    return (maps.real.square() + maps.imag.square()).sum(dim=1, keepdim=True).add(1e-12).sqrt()
+
+
+def _wrapped(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
+    if not margin:
+        out: Tensor = network(channels)
+        return out
+    width = channels.shape[-1]
+    wide: Tensor = network(functional.pad(channels, (margin, margin, 0, 0), mode="circular"))
+    return wide[..., margin : margin + width]
