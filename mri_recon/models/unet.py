@@ -24,6 +24,7 @@ class UnetConfig(BaseModel):
     num_pool_layers: int = Field(default=4, ge=1, description="number of down- and up-sampling steps")
     normalization: str = Field(default="group", description="group, batch, layer, instance or none")
     channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
+    num_groups: int = Field(default=0, ge=0, description="group norm by number of groups; 0: by channels_per_group")
     drop_prob: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout probability of whole channels")
     patch: int = Field(default=1, ge=1, description="pixels of a side that become channels at the door; 1: none")
 
@@ -93,7 +94,7 @@ def _conv_block(in_chans: int, out_chans: int, config: UnetConfig) -> nn.Sequent
         # A bias before a normalisation that subtracts the mean would be a parameter without effect.
         layers += [
             nn.Conv2d(chans, out_chans, kernel_size=3, padding=1, bias=config.normalization == "none"),
-            normalization(config.normalization, out_chans, channels_per_group=config.channels_per_group),
+            _normalization(out_chans, config),
             nn.LeakyReLU(negative_slope=0.2, inplace=True),
         ]
         if config.drop_prob > 0:
@@ -104,8 +105,14 @@ def _conv_block(in_chans: int, out_chans: int, config: UnetConfig) -> nn.Sequent
 def _up_block(in_chans: int, out_chans: int, config: UnetConfig) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose2d(in_chans, out_chans, kernel_size=2, stride=2, bias=config.normalization == "none"),
-        normalization(config.normalization, out_chans, channels_per_group=config.channels_per_group),
+        _normalization(out_chans, config),
         nn.LeakyReLU(negative_slope=0.2, inplace=True),
+    )
+
+
+def _normalization(channels: int, config: UnetConfig) -> nn.Module:
+    return normalization(
+        config.normalization, channels, channels_per_group=config.channels_per_group, num_groups=config.num_groups
     )
 
 
