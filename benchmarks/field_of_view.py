@@ -63,15 +63,15 @@ def _scan(file: Any, change: Callable[[Tensor], Tensor], acceleration: int, netw
     image = change(ifft2c(file.load().kspace))
     kspace, target = fft2c(image), image[:, 0].abs()
     mask = random_mask(kspace.shape[-1], acceleration, seed=0)
-    zero_filled, _ = learned.network_input(undersample(kspace, mask), mask)
-    magnitude = zero_filled.abs()
+    measurement, _ = learned.network_measurement(undersample(kspace, mask), mask)
+    magnitude = measurement.adjoint().abs()
     edge = torch.cat([magnitude[..., :4], magnitude[..., -4:]], dim=-1).mean() / magnitude.mean()
-    scores = [psnr(zero_filled, target)]
+    scores = [psnr(magnitude, target)]
     with torch.inference_mode():
         for margin in (0, 32):
             with patch.object(learned, "wrap_margin", lambda _, margin=margin: margin):
-                scores.append(psnr(learned.apply_network(network, zero_filled), target))
-        scores.append(psnr(learned.apply_network(network, zero_filled), target))
+                scores.append(psnr(learned.apply_network(network, measurement).abs(), target))
+        scores.append(psnr(learned.apply_network(network, measurement).abs(), target))
     return (float(edge), *scores)
 
 

@@ -7,9 +7,19 @@ import pytest
 import torch
 
 from mri_recon import checkpoint
-from mri_recon.checkpoint import Envelope, ModelCard, load_checkpoint, load_named, save_checkpoint, shipped_models
+from mri_recon.checkpoint import (
+    Envelope,
+    ModelCard,
+    build_network,
+    load_checkpoint,
+    load_named,
+    save_checkpoint,
+    shipped_models,
+)
 from mri_recon.errors import CheckpointError
-from mri_recon.models import Unet, UnetConfig
+from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig, measure
+from tests.helpers import complex_randn
+from tests.networks import tiny_network
 
 CONFIG = UnetConfig(chans=4, num_pool_layers=2)
 
@@ -85,7 +95,7 @@ def test_card_with_an_unknown_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "gan"}, "unknown architecture 'gan': expected one of unet"),
+        ({"architecture": "gan"}, "unknown architecture 'gan': expected one of unet, unrolled"),
         ({"config": CONFIG.model_dump() | {"chans": 8}}, "do not fit the network of its card"),
         ({"config": {"channels": 8}}, "configuration of unet: channels"),
     ],
@@ -134,6 +144,48 @@ def test_envelope_says_what_was_not_seen_in_training() -> None:
         "acceleration 16.00 is outside the training range 2 to 10",
         "32 coils are outside the training range 1 to 16",
     ]
+
+
+def test_envelope_says_that_rows_were_coupled() -> None:
+    envelope = _card().envelope
+    assert envelope.departures(acceleration=4.0, num_coils=8, columns=True) == []
+    (note,) = envelope.departures(acceleration=4.0, num_coils=8, columns=False)
+    assert note == f"a two-dimensional sampling pattern is outside the training ({envelope.sampling})"
+    any_pattern = envelope.model_copy(update={"sampling": "any pattern"})
+    assert any_pattern.departures(acceleration=4.0, num_coils=8, columns=False) == []
+
+
+def test_envelope_says_that_there_is_more_noise() -> None:
+    envelope = _card().envelope
+    assert envelope.departures(acceleration=4.0, num_coils=8, snr=0.1) == []  # a card that does not say
+    noisy = envelope.model_copy(update={"snr": (9.0, 400.0)})
+    assert noisy.departures(acceleration=4.0, num_coils=8, snr=None) == []  # not known
+    assert noisy.departures(acceleration=4.0, num_coils=8, snr=6.1) == []
+    assert noisy.departures(acceleration=4.0, num_coils=8, snr=1e9) == []  # less noise is no departure
+    assert noisy.departures(acceleration=4.0, num_coils=8, snr=5.9) == [
+        "signal-to-noise ratio 5.9 is outside the training range 9 and more"
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_unrolled_network_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    network = tiny_network("unrolled", maps_chans=2)
+    card = _card(architecture="unrolled", config=network.config.model_dump())
+    save_checkpoint(tmp_path / "tiny.safetensors", network, card, dtype=dtype)
+    loaded = load_checkpoint(tmp_path / "tiny.safetensors")
+    assert isinstance(loaded.network, Unrolled)
+    assert loaded.network.config == network.config
+    kspace = complex_randn(1, 2, 9, 14, dtype=torch.complex64)
+    measurement = measure(kspace, torch.ones(14, dtype=torch.bool), kspace / kspace.abs())
+    with torch.no_grad():
+        before, after = network(measurement), loaded.network(measurement)
+    assert (after - before).norm() <= (0 if dtype == torch.float32 else 0.05) * before.norm()
+
+
+def test_configuration_of_the_other_architecture(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="configuration of unrolled: drop_prob"):
+        build_network("unrolled", {"drop_prob": 0.1})
+    assert isinstance(build_network("unrolled", UnrolledConfig().model_dump()), Unrolled)
 
 
 def test_shipped_weights_are_whole_small_and_documented() -> None:

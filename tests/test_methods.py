@@ -9,18 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from mri_recon import methods
-from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.fourier import fft2c
 from mri_recon.masks import ColumnMask, random_mask, undersample
 from mri_recon.methods import Reconstruction, check_options, get_method, method_names, method_options, reconstruct
-from mri_recon.models import Unet, UnetConfig
 from mri_recon.preparation import prepare
+from tests.networks import tiny_weights
 
-BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet"]
+BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
 
 
 def _scan(*shape: int, seed: int = 0) -> Tensor:
@@ -42,23 +41,14 @@ def _masked(*shape: int, seed: int = 0) -> tuple[Tensor, ColumnMask]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny network with random weights that do something."""
-    torch.manual_seed(0)
-    network = Unet(UnetConfig(chans=4, num_pool_layers=2))
-    nn.init.normal_(network.head.weight, std=0.2)
-    envelope = Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="discs")
-    card = ModelCard(
-        name="tiny", architecture="unet", config=network.config.model_dump(), description="a test", envelope=envelope,
-        data=[], training={}, loss_curve=[],
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_checkpoint(path, network, card)
-    return str(path)
+def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A tiny network of each architecture with random weights that do something."""
+    folder = tmp_path_factory.mktemp("weights")
+    return {architecture: tiny_weights(architecture, folder) for architecture in ("unet", "unrolled")}
 
 
-def _options(name: str, model: str) -> dict[str, Any]:
-    return {"cs-wavelet": {"max_iters": 15}, "unet": {"model": model}}.get(name, {})
+def _options(name: str, model: dict[str, str]) -> dict[str, Any]:
+    return {"model": model[name]} if name in model else {"max_iters": 15} if name == "cs-wavelet" else {}
 
 
 def _install(monkeypatch: pytest.MonkeyPatch, folder: Path, entries: dict[str, str], module: str) -> None:
@@ -74,12 +64,12 @@ def _install(monkeypatch: pytest.MonkeyPatch, folder: Path, entries: dict[str, s
 
 
 def test_built_in_names() -> None:
-    assert method_names()[:4] == BUILT_IN
+    assert method_names()[:5] == BUILT_IN
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("shape", [(1, 1, 17, 22), (3, 1, 16, 19), (2, 3, 21, 16), (1, 4, 13, 15)])
-def test_every_method_makes_an_image_of_every_shape(name: str, shape: tuple[int, ...], model: str) -> None:
+def test_every_method_makes_an_image_of_every_shape(name: str, shape: tuple[int, ...], model: dict[str, str]) -> None:
     kspace, mask = _masked(*shape)
     before = kspace.clone()
     result = reconstruct(kspace, mask, method=name, **_options(name, model))
@@ -96,7 +86,9 @@ def test_every_method_makes_an_image_of_every_shape(name: str, shape: tuple[int,
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("shape", [(2, 1, 17, 22), (1, 3, 20, 15)])
 @pytest.mark.parametrize("factor", [1e6, 1e-6])
-def test_no_method_depends_on_the_units(name: str, shape: tuple[int, ...], factor: float, model: str) -> None:
+def test_no_method_depends_on_the_units(
+    name: str, shape: tuple[int, ...], factor: float, model: dict[str, str]
+) -> None:
     kspace, mask = _masked(*shape)
     image = reconstruct(kspace, mask, method=name, **_options(name, model)).image
     scaled = reconstruct(factor * kspace, mask, method=name, **_options(name, model)).image
@@ -104,7 +96,7 @@ def test_no_method_depends_on_the_units(name: str, shape: tuple[int, ...], facto
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_another_input_gives_another_image(name: str, model: str) -> None:
+def test_another_input_gives_another_image(name: str, model: dict[str, str]) -> None:
     kspace, mask = _masked(1, 1, 16, 19)
     other, _ = _masked(1, 1, 16, 19, seed=5)
     options = _options(name, model)
@@ -114,7 +106,7 @@ def test_another_input_gives_another_image(name: str, model: str) -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_slices_do_not_know_each_other(name: str, model: str) -> None:
+def test_slices_do_not_know_each_other(name: str, model: dict[str, str]) -> None:
     kspace, mask = _masked(3, 1, 16, 19)
     # A fixed number of iterations: a stopping rule may well look at the whole volume.
     options = {"cs-wavelet": {"max_iters": 15, "gap_tol": 0.0}, "cg-sense": {"tol": 0.0, "max_iters": 5}}.get(
@@ -207,7 +199,7 @@ def _noise_samples(coils: int, count: int = 400) -> Tensor:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("source", ["samples", "edge"])
-def test_every_method_takes_prepared_data(name: str, source: str, model: str) -> None:
+def test_every_method_takes_prepared_data(name: str, source: str, model: dict[str, str]) -> None:
     kspace, mask = _masked(2, 4, 24, 28)
     samples = _noise_samples(4).numpy()
     prewhiten = samples if source == "samples" else "edge"
@@ -299,7 +291,9 @@ def test_more_coils_than_lines(name: str) -> None:
 
 def test_an_unknown_method_lists_the_known() -> None:
     kspace, mask = _masked(1, 1, 12, 15)
-    with pytest.raises(MethodError, match=r"one of the methods zero-filled, cg-sense, cs-wavelet, unet.*got 'magic'"):
+    with pytest.raises(
+        MethodError, match=r"one of the methods zero-filled, cg-sense, cs-wavelet, unet, unrolled.*got 'magic'"
+    ):
         reconstruct(kspace, mask, method="magic")
 
 
@@ -313,7 +307,8 @@ def test_an_unknown_option_lists_the_known() -> None:
 
 def test_options_are_those_of_the_signature() -> None:
     assert method_options("zero-filled") == {"combination": "rss"}
-    assert method_options("unet") == {"model": "unet"}
+    assert method_options("unet") == {"model": "unet", "data_consistency": "learned"}
+    assert method_options("unrolled") == {"model": "unrolled", "data_consistency": "learned"}
     assert {"reg_weight", "gap_tol", "max_iters"} <= set(method_options("cs-wavelet"))
 
 
@@ -378,7 +373,7 @@ def third_party(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("third_party")
 def test_a_method_of_another_package() -> None:
-    assert method_names()[:4] == BUILT_IN
+    assert method_names()[:5] == BUILT_IN
     assert "half" in method_names()
     assert method_options("half") == {"factor": 0.5}
     kspace, mask = _masked(2, 1, 12, 15)

@@ -55,8 +55,9 @@ class Measurement:
     def split(self) -> list[Measurement]:
         """One measurement for each item of the batch."""
         parts = zip(torch.split(self.samples, 1), torch.split(self.maps, 1), strict=True)
+        own = self.mask.ndim == 4 and self.mask.shape[0] > 1
         return [
-            replace(self, samples=samples, maps=maps, mask=self.mask if self.mask.ndim < 4 else self.mask[i : i + 1])
+            replace(self, samples=samples, maps=maps, mask=self.mask[i : i + 1] if own else self.mask)
             for i, (samples, maps) in enumerate(parts)
         ]
 

@@ -37,8 +37,8 @@ class Unrolled(nn.Module):
     x_0 = A^H y, m_0 = 0, the result is u_K. N_k are U-Nets on real and imaginary part; m_k are `memory` real channels,
     with which a refinement may tell the next what it has seen. eta starts at 1, where for one coil (or maps with
     sum |S|^2 = 1 and full sampling) a step replaces what was measured exactly; N_k starts at zero, so an untrained
-    network returns the zero-filled image. No weight depends on the size of the matrix, the number of coils or the
-    mask.
+    network returns the zero-filled image of one coil, and K + 1 steps of gradient descent from it for several. No
+    weight depends on the size of the matrix, the number of coils or the mask.
 
     With `maps_chans`, a U-Net on each coil's map corrects the sensitivities first, S' = S + M(S), brought back to the
     old root sum of squares at each pixel.

@@ -16,6 +16,7 @@ from mri_recon.data.dataset import (
     split_folder,
     validation_examples,
 )
+from mri_recon.data.examples import SimulationConfig
 from mri_recon.data.images import ImageSlice, load_slices
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.fourier import fft2c
@@ -42,39 +43,52 @@ CONFIG = DataConfig.model_validate(
 )
 
 
+def _samples(stream: ExampleStream, number: int) -> torch.Tensor:
+    return stream[number][0].measurement.samples
+
+
 def test_an_item_depends_on_seed_and_number_alone() -> None:
     streams = [ExampleStream(_registry_like(), CONFIG, seed=seed, batch_size=1, steps=9) for seed in (3, 3, 4)]
-    assert torch.equal(streams[0][7][0].image, streams[1][7][0].image)
-    differing = [streams[0][7][0].image, streams[0][6][0].image, streams[2][7][0].image]
+    assert torch.equal(_samples(streams[0], 7), _samples(streams[1], 7))
+    assert torch.equal(streams[0][7][0].target, streams[1][7][0].target)
+    differing = [_samples(streams[0], 7), _samples(streams[0], 6), _samples(streams[2], 7)]
     for i in range(3):
         for j in range(i):
             assert differing[i].shape != differing[j].shape or not torch.equal(differing[i], differing[j])
 
 
-def test_a_batch_stacks() -> None:
-    stream = ExampleStream(_registry_like(), CONFIG, seed=0, batch_size=4, steps=10)
+def test_the_examples_of_a_batch_have_equally_many_rows() -> None:
+    config = CONFIG.model_copy(update={"full_probability": 0.0})
+    stream = ExampleStream(_registry_like(), config, seed=0, batch_size=4, steps=10)
     for step in range(10):
-        shapes = {tuple(example.image.shape) for example in stream[step]}
-        assert len(shapes) == 1
+        heights = {example.target.shape[0] for example in stream[step]}
+        assert len(heights) == 1
         assert len(stream[step]) == 4
-        assert len({example.valid for example in stream[step]}) == 1
+        for example in stream[step]:
+            assert example.measurement.adjoint()[0].shape == example.target.shape
+        assert {example.valid[0] for example in stream[step]} == heights
 
 
 def test_examples_are_scaled_and_differ_from_their_target() -> None:
     stream = ExampleStream(_registry_like(), CONFIG, seed=0, batch_size=1, steps=30)
     for step in range(30):
         (example,) = stream[step]
-        assert 0.1 < float(image_scale(example.image[None])) < 3
-        assert (example.image - example.target).norm() > 0.01 * example.target.norm()
+        image = example.measurement.adjoint()
+        assert 0.1 < float(image_scale(image)) < 3
+        assert (image[0] - example.target).norm() > 0.01 * example.target.norm()
 
 
 def test_validation_has_raw_and_simulated_at_both_accelerations() -> None:
-    examples = validation_examples(_registry_like(), CONFIG, seed=0)
+    # Large enough that the centre at 8x has the two lines that maps need.
+    config = CONFIG.model_copy(update={"simulation": SimulationConfig(min_size=50)})
+    examples = validation_examples(_registry_like(), config, seed=0)
     assert {name for name, _ in examples} == {
         f"{kind}-{r}x" for kind in ("raw", "simulated-1coil", "simulated-8coil") for r in (4, 8)
     }
-    again = validation_examples(_registry_like(), CONFIG, seed=0)
-    assert all(torch.equal(a.image, b.image) for (_, a), (_, b) in zip(examples, again, strict=True))
+    again = validation_examples(_registry_like(), config, seed=0)
+    for (_, a), (_, b) in zip(examples, again, strict=True):
+        assert torch.equal(a.measurement.samples, b.measurement.samples)
+        assert torch.equal(a.target, b.target)
 
 
 def test_folder_is_split_by_person(fastmri_folder: Path) -> None:
@@ -124,7 +138,8 @@ def test_folder_examples_of_the_published_size_are_judged_on_the_recon_size(tmp_
     assert len(slices.slices) == 2
     config = CONFIG.model_copy(update={"rows": 64})
     (example,) = ExampleStream(slices, config, seed=0, batch_size=1, steps=1)[0]
-    assert example.image.shape == (64, 368)
+    assert example.target.shape == (64, 368)
+    assert example.measurement.maps.shape == (1, 15, 64, 368)
     assert example.valid == (64, 320)
 
 

@@ -89,3 +89,41 @@ def test_channels_that_do_not_divide() -> None:
 def test_wrong_input(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"expected \(batch, 2, h, w\)"):
         _unet()(torch.zeros(shape))
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(1, 33), width=st.integers(1, 33), patch=st.integers(1, 3))
+def test_patches_of_any_size_keep_the_shape(height: int, width: int, patch: int) -> None:
+    x = torch.randn(1, 2, height, width, generator=torch.Generator().manual_seed(height * 40 + width))
+    y = _unet(patch=patch)(x)
+    assert y.shape == x.shape
+    assert torch.isfinite(y).all()
+    torch.testing.assert_close(Unet(UnetConfig(chans=4, num_pool_layers=1, patch=patch))(x), x)
+
+
+def test_a_patch_is_a_network_on_the_unshuffled_image() -> None:
+    """The network of patch p is that of patch 1 with p^2 times the channels at both doors, run on folded pixels."""
+    folded, plain = _unet(patch=2), _unet(in_chans=8, out_chans=8)
+    plain.load_state_dict(folded.state_dict())
+    x = torch.randn(2, 2, 16, 24)
+    pixels = torch.cat([x[:, c : c + 1, i::2, j::2] for c in range(2) for i in range(2) for j in range(2)], dim=1)
+    y = plain(pixels)
+    expected = torch.empty_like(x)
+    for number, (c, i, j) in enumerate(itertools.product(range(2), repeat=3)):
+        expected[:, c, i::2, j::2] = y[:, number]
+    torch.testing.assert_close(folded(x), expected)
+
+
+@pytest.mark.parametrize("patch", [1, 2, 3])
+def test_a_patch_costs_weights_at_the_doors_only(patch: int) -> None:
+    count = sum(p.numel() for p in _unet(patch=patch).parameters())
+    without = sum(p.numel() for p in _unet(patch=1).parameters())
+    more = patch**2 - 1
+    assert count - without == more * (2 * 4 * 9) + more * 2 * (4 + 1)  # 3x3 convolution in; 1x1 with its bias out
+
+
+def test_patch_of_one_is_the_plain_network() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 13, 10)
+    assert torch.equal(_unet(patch=1)(x), _unet()(x))
+    assert UnetConfig().patch == 1
