@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -29,10 +30,14 @@ def train(
     """Train a network as CONFIG.toml says, or go on with a run exactly where it stopped.
 
     Examples: mri-recon train unet.toml --set data.root=my-scans, mri-recon train --resume runs/unet
+
+    Several GPUs: torchrun --nproc-per-node=4 --no-python mri-recon train unet.toml --set run.batch_size=8
     """
     from mri_recon.training.train import run
 
-    typer.echo(f"run: {run(config, list(overrides or []), resume)}")
+    folder = run(config, list(overrides or []), resume)
+    if os.environ.get("RANK", "0") == "0":  # one line, however many processes
+        typer.echo(f"run: {folder}")
 
 
 def evaluate(

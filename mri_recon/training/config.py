@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
+from mri_recon.data.batches import BatchConfig
 from mri_recon.data.dataset import DataConfig
 from mri_recon.errors import ConfigError
 from mri_recon.models import UnetConfig, UnrolledConfig
@@ -26,19 +27,22 @@ class RunConfig(BaseModel):
     name: str = Field(default="unet", description="name of the run and of its weights")
     folder: str = Field(default="runs", description="folder that holds the run's folder")
     steps: int = Field(default=20_000, ge=1, description="optimiser steps")
-    batch_size: int = Field(default=1, ge=1, description="examples a step")
+    batch_size: int = Field(default=1, ge=1, description="examples a step, over all processes")
     seed: int = Field(default=0, ge=0, description="seed of weights and data")
     weights: str = Field(
         default="", description="start from these weights (.safetensors beside its card); empty: new ones"
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
-    precision: str = Field(
-        default="float32", pattern="^(float32|bfloat16)$", description="float32, or bfloat16 autocast"
+    precision: Literal["float32", "bfloat16", "float64"] = Field(
+        default="float32", description="float32, bfloat16 (autocast, weights in float32), or float64"
     )
     channels_last: bool = Field(default=True, description="memory format of the network")
+    compile: bool = Field(default=False, description="torch.compile the U-Nets of the network: minutes of start")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's own choice")
     validate_every: int = Field(default=1000, ge=1, description="steps between validations")
     checkpoint_every: int = Field(default=500, ge=1, description="steps between resumable checkpoints")
+    log_every: int = Field(default=20, ge=1, description="steps between points of the curves of the training loss")
+    tensorboard: bool = Field(default=True, description="write the curves for TensorBoard")
 
 
 class UnetModel(UnetConfig):
@@ -74,6 +78,7 @@ class TrainConfig(BaseModel):
     run: RunConfig = RunConfig()
     model: ModelConfig = UnetModel()
     data: DataConfig = DataConfig()
+    batches: BatchConfig = BatchConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
 

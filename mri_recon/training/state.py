@@ -1,8 +1,10 @@
-"""What a run needs to go on exactly: model, average, optimizer, scheduler, random state, history; as safetensors."""
+"""What a run needs to go on exactly: networks, optimiser, scheduler, progress; as safetensors, never a pickle."""
 
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,81 +22,120 @@ from mri_recon.errors import CheckpointError
 __all__ = ["load_state", "save_state"]
 
 _META = "state"
+_CHECKSUM = "crc32"
 
 
 def save_state(
     path: Path,
     *,
-    step: int,
     model: nn.Module,
     average: nn.Module,
     optimizer: Optimizer,
     scheduler: LRScheduler,
-    history: list[dict[str, float]],
+    progress: Mapping[str, Any],
 ) -> None:
-    """Write one file, in full or not at all: a run that is killed while it writes keeps the state before."""
-    tensors: dict[str, Tensor] = {f"model.{key}": value for key, value in model.state_dict().items()}
-    tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
-    state = optimizer.state_dict()
-    for index, slots in state["state"].items():
-        tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
-    tensors["random.torch"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    meta = {
-        "step": step,
-        "history": history,
-        "param_groups": state["param_groups"],
-        "scheduler": scheduler.state_dict(),
+    """Write one file, in full or not at all: a run that is killed while it writes keeps the state before.
+
+    Args:
+        path: the file.
+        model, average: of the same network.
+        optimizer: any of torch's; tensors in its state may stand in lists and mappings.
+        scheduler: of its learning rate.
+        progress: whatever else the loop needs, as JSON: numbers come back exactly.
+    """
+    tensors: dict[str, Tensor] = {}
+    tree = {
+        "model": _take_tensors(model.state_dict(), "model", tensors),
+        "average": _take_tensors(average.state_dict(), "average", tensors),
+        "optimizer": _take_tensors(optimizer.state_dict(), "optimizer", tensors),
+        "scheduler": _take_tensors(scheduler.state_dict(), "scheduler", tensors),
+        "progress": progress,
     }
     # Weights of one network may share memory with those of another; safetensors wants each its own.
     plain = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-    write_atomically(path, save_tensors(plain, metadata={_META: json.dumps(meta, default=_plain)}))
+    content = json.dumps({"tree": tree, _CHECKSUM: _checksum(plain)})
+    write_atomically(path, save_tensors(plain, metadata={_META: content}))
 
 
 def load_state(
-    path: Path,
-    *,
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-) -> tuple[int, list[dict[str, float]]]:
-    """Put everything back; returns the number of finished steps and the history.
+    path: Path, *, model: nn.Module, average: nn.Module, optimizer: Optimizer, scheduler: LRScheduler
+) -> dict[str, Any]:
+    """Put everything back; returns the progress.
 
     Raises:
-        CheckpointError: a missing or damaged file, or one of another network.
+        CheckpointError: a missing, truncated or damaged file, or one of another network or optimiser.
     """
     try:
         payload = path.read_bytes()
         tensors = load_tensors(payload)
         meta = _metadata(payload)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"resume: cannot read {path}: {error}") from error
+        tree = {part: _put_tensors(meta["tree"][part], tensors) for part in ("model", "average", "optimizer")}
+        scheduled, progress = _put_tensors(meta["tree"]["scheduler"], tensors), dict(meta["tree"]["progress"])
+        intact = meta[_CHECKSUM] == _checksum(tensors)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"resume: cannot read {path} ({error}): the file is missing or damaged; put a copy back, or start again "
+            "under another run.name, from the run's weights with run.weights"
+        ) from error
+    if not intact:
+        raise CheckpointError(
+            f"resume: {path} is damaged, its checksum is not that of its content: put a copy back, or start again "
+            "under another run.name, from the run's weights with run.weights"
+        )
     try:
-        model.load_state_dict(_part(tensors, "model."))
-        average.load_state_dict(_part(tensors, "average."))
-    except RuntimeError as error:
-        raise CheckpointError(f"resume: {path} is of another network: {error}") from error
+        model.load_state_dict(tree["model"])
+        average.load_state_dict(tree["average"])
+        _load_optimizer(optimizer, tree["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"resume: {path} is of another network or optimiser: {error}") from error
+    scheduler.load_state_dict(scheduled)
+    return progress
+
+
+def _load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in _part(tensors, "optimizer.").items():
-        index, slot = key.split(".", 1)
-        slots.setdefault(int(index), {})[slot] = _like(parameters[int(index)], value)
-    groups = meta["param_groups"]
-    for group in groups:
-        group["betas"] = tuple(group["betas"])
-    optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    scheduler.load_state_dict(meta["scheduler"])
-    torch.set_rng_state(tensors["random.torch"])
-    if torch.cuda.is_available() and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"])
-    return int(meta["step"]), list(meta["history"])
+    for index, slots in state["state"].items():
+        # A moment in the memory format of its parameter: the fused optimisers walk both as they lie in memory.
+        parameter = parameters[index]
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim == 4:
+                slots[name] = torch.empty_like(parameter).copy_(value)
+    optimizer.load_state_dict(state)
 
 
-def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A moment in the memory format of its parameter: the fused optimiser walks both as they lie in memory."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A tree as JSON: its tensors go to `tensors` by name; keys that are numbers and tuples survive."""
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"map": [[key, _take_tensors(item, f"{name}.{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [_take_tensors(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
+        return {"tuple" if isinstance(value, tuple) else "list": items}
+    if callable(value):  # a scheduler's function: rebuilt from the configuration
+        return None
+    return value
+
+
+def _put_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "map":
+        return {key: _put_tensors(item, tensors) for key, item in content}
+    items = [_put_tensors(item, tensors) for item in content]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    checksum = 0
+    for name in sorted(tensors):
+        content = tensors[name].reshape(-1).view(torch.uint8).numpy()
+        checksum = zlib.crc32(content.data, zlib.crc32(name.encode(), checksum))
+    return checksum
 
 
 def _metadata(payload: bytes) -> dict[str, Any]:
@@ -102,13 +143,3 @@ def _metadata(payload: bytes) -> dict[str, Any]:
     header = json.loads(payload[8 : 8 + length])
     meta: dict[str, Any] = json.loads(header["__metadata__"][_META])
     return meta
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.item()
-    return None  # a scheduler's lambda: rebuilt from the configuration

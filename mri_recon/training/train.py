@@ -1,26 +1,31 @@
-"""Training of a U-Net: one loop that reads from top to bottom.
+"""Training of a network: one loop that reads from top to bottom.
 
     mri-recon train CONFIG.toml [--set run.steps=100] [--resume RUN]
+    torchrun --nproc-per-node=4 --no-python mri-recon train CONFIG.toml
 
-A run has a folder: `config.json`, `state.safetensors` (to go on), `metrics.jsonl` (a line a validation), and
-NAME.safetensors with its model card NAME.json: the averaged weights that were best on the validation examples.
+A run has a folder: `config.json`, `state.safetensors` (to go on), `metrics.jsonl` (a line a validation), `tensorboard`
+(curves), and NAME.safetensors with its model card NAME.json: the averaged weights that were best on the validation
+examples.
+
+What happens in step i depends on the seed and on i alone, not on what was before: the examples, the dropout, the
+learning rate. So a run goes on exactly from its weights, the optimiser's state and the number of the step.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import math
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -29,6 +34,7 @@ from mri_recon._files import write_atomically
 from mri_recon.center import center_crop
 from mri_recon.checkpoint import Envelope, ModelCard, build_network, load_named, save_checkpoint
 from mri_recon.data import registry
+from mri_recon.data.batches import Batch, BatchSimulator
 from mri_recon.data.dataset import (
     ExampleStream,
     FolderSlices,
@@ -39,20 +45,37 @@ from mri_recon.data.dataset import (
 )
 from mri_recon.data.examples import Example
 from mri_recon.errors import ConfigError
-from mri_recon.learned import apply_network, run_network
+from mri_recon.io.fastmri import FastMRIFile
+from mri_recon.learned import apply_network
+from mri_recon.models import Unet
 from mri_recon.training.config import TrainConfig, load_config, parse_config
-from mri_recon.training.losses import example_loss
-from mri_recon.training.optimizers import build_optimizer, learning_rate_factor
+from mri_recon.training.meter import Meter
+from mri_recon.training.objective import Shared, batch_loss, to_network
+from mri_recon.training.optimizers import build_optimizer, full_batch, learning_rate_factor
+from mri_recon.training.processes import all_reduce, launch, share_of_batch
+from mri_recon.training.progress import ProgressReport
 from mri_recon.training.state import load_state, save_state
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 __all__ = ["run", "train", "validate"]
+
+_SCORES = ("psnr", "ssim")
+
+_DESCRIPTIONS = {
+    "unet": "GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
+    "unrolled": "Unrolled network: steps of data consistency around GroupNorm U-Net refinements.",
+}
 
 
 def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | None = None) -> Path:
     """Train as a configuration file says, or go on with the run in the folder `resume`; returns the run's folder.
 
     Raises:
-        ConfigError: a bad configuration, neither or both of file and run, or a run folder that is already there.
+        ConfigError: a bad configuration, neither or both of file and run, or a run folder that is already there; and
+            as `train`.
+        CheckpointError: as `train`.
     """
     if (config_path is None) == (resume is None):
         raise ConfigError("train: expected a configuration file or --resume RUN, one of the two")
@@ -62,128 +85,201 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
         config_file = resume / "config.json"
         if not config_file.is_file():
             raise ConfigError(f"train --resume: expected a run's folder with config.json, got {resume}")
-        return train(parse_config(json.loads(config_file.read_text())), resume)
+        config = parse_config(json.loads(config_file.read_text()))
+        return train(config, resume, launch(config))
     assert config_path is not None
     config = load_config(config_path, overrides)
+    fabric = launch(config)
     folder = Path(config.run.folder) / config.run.name
-    if (folder / "config.json").exists():
-        raise ConfigError(
-            f"run folder {folder} exists: go on with --resume {folder}, or choose another --set run.name=NAME"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "config.json", (config.model_dump_json(indent=2) + "\n").encode())
-    return train(config, folder)
+    if fabric.is_global_zero:
+        if (folder / "config.json").exists():
+            raise ConfigError(
+                f"run folder {folder} exists: go on with --resume {folder}, or choose another --set run.name=NAME"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "config.json", (config.model_dump_json(indent=2) + "\n").encode())
+    fabric.barrier()
+    return train(config, folder, fabric)
 
 
-def train(config: TrainConfig, folder: Path) -> Path:
-    """Run the loop in `folder`, from its state if there is one; returns `folder`."""
-    device = _device(config.run.device)
+def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
+    """Run the loop in `folder`, from its state if there is one; returns `folder`.
+
+    Raises:
+        ConfigError: data, start weights or batches that the configuration cannot have, or a loss that is not finite.
+        CheckpointError: a damaged state, or one of another network or optimiser.
+        DataError: registered data that are not at hand.
+    """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
-    model = build_network(config.model.architecture, config.model.model_dump(exclude={"architecture"})).to(device)
-    if config.run.weights:
-        model.load_state_dict(_first_weights(config))
-    if config.run.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = build_optimizer(model.parameters(), config.optimizer)
+    network = _network(config, fabric)
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimizer = build_optimizer(network.parameters(), config.optimizer)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, config.run.steps, config.optimizer)
     )
     state_file = folder / "state.safetensors"
-    first, history = 0, list[dict[str, float]]()
+    first, history, earlier, meter = 0, list[dict[str, float]](), 0.0, Meter()
     if state_file.exists():
-        first, history = load_state(state_file, model=model, average=average, optimizer=optimizer, scheduler=scheduler)
+        progress = load_state(state_file, model=network, average=average, optimizer=optimizer, scheduler=scheduler)
+        first, history, earlier = progress["step"], progress["history"], progress["seconds"]
+        meter.load_state_dict(progress["meter"])
 
     training, validation = _slices(config)
     examples = validation_examples(validation, config.data, seed=config.run.seed)
-    stream = ExampleStream(
-        training, config.data, seed=config.run.seed, batch_size=config.run.batch_size, steps=config.run.steps
-    )
-    loader = DataLoader(
-        stream,
-        batch_size=None,
-        sampler=range(first, config.run.steps),
-        num_workers=config.data.workers,
-        pin_memory=device.type == "cuda",
-        prefetch_factor=16 if config.data.workers else None,
-        generator=torch.Generator().manual_seed(config.run.seed),  # else starting the loader moves the global one
-    )
-    started, losses = time.monotonic(), list[float]()
-    with _progress() as progress:
-        bar = progress.add_task(config.run.name, total=config.run.steps, completed=first, loss=math.nan, psnr=math.nan)
-        for step, batch in enumerate(loader, start=first + 1):
+    batches = _batches(training, config, fabric, first)
+    envelope = _envelope(config, training)
+    if config.run.compile:
+        _compile(network)
+    # What averages gradients over the processes and sets the precision; `network` holds the weights as before.
+    model, stepper = fabric.setup(Shared(network), optimizer)
+
+    norms: list[Tensor] = []
+
+    def gradient(batch: Batch | Sequence[Example]) -> Tensor:
+        stepper.zero_grad(set_to_none=True)
+        loss: Tensor = model(lambda network: batch_loss(network, batch, config.loss))
+        fabric.backward(loss)
+        norm = fabric.clip_gradients(model, stepper, max_norm=config.optimizer.clip, error_if_nonfinite=False)
+        assert norm is not None
+        norms.append(norm.detach())
+        return all_reduce(fabric, loss.detach(), "mean")
+
+    started = time.monotonic() - earlier
+    meter.pause()
+    silent = not fabric.is_global_zero
+    with ProgressReport(config, folder, first=first, history=history, silent=silent) as report:
+        for step, batch in enumerate(batches, start=first + 1):
+            _seed_dropout(config.run.seed, step, fabric.global_rank)
             model.train()
-            loss = _loss(model, batch, config, device)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-            nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
-            optimizer.step()
+            loss = stepper.step(partial(gradient, batch))  # most ask for it once, L-BFGS several times
             scheduler.step()
-            _update_average(average, model, decay=_average_decay(step, config.optimizer.ema_decay))
-            losses.append(float(loss.detach()))
-            recent = sum(losses[-100:]) / len(losses[-100:])
-            progress.update(bar, completed=step, loss=recent)
-            if step % 100 == 0 and not progress.console.is_terminal:  # a log file shows no moving bar
-                progress.console.print(f"step {step}/{config.run.steps}  loss {recent:.4f}")
+            _update_average(average, network, decay=_average_decay(step, config.optimizer.ema_decay))
+            meter.add(loss, norms[-1])
+            norms.clear()
 
             last = step == config.run.steps
-            if step % config.run.validate_every == 0 or last:
-                scores = validate(average, examples, device)
-                record = {"step": step, "train_loss": sum(losses) / len(losses), **scores}
-                record["seconds"] = time.monotonic() - started
-                losses.clear()
+            validates = step % config.run.validate_every == 0 or last
+            saves = step % config.run.checkpoint_every == 0 or last
+            if step % config.run.log_every == 0 or validates or saves:
+                report.training(step, {**meter.read(step), "lr": float(scheduler.get_last_lr()[0])})
+            if validates:
+                scores = validate(average, examples, fabric)
+                seconds = time.monotonic() - started
+                record = {"step": step, "train_loss": meter.mean_loss(), **scores, "seconds": seconds}
                 history.append(record)
-                _append(folder / "metrics.jsonl", record)
-                progress.update(bar, psnr=scores["psnr"])
-                if scores["psnr"] >= max(entry["psnr"] for entry in history):
-                    save_checkpoint(
-                        folder / f"{config.run.name}.safetensors", average, _card(config, training, history)
-                    )
-            if step % config.run.checkpoint_every == 0 or last:
+                report.validation(step, record)
+                if fabric.is_global_zero and scores["psnr"] >= max(entry["psnr"] for entry in history):
+                    card = _card(config, training, envelope, history)
+                    save_checkpoint(folder / f"{config.run.name}.safetensors", average, card)
+                meter.pause()
+            if saves and fabric.is_global_zero:
                 save_state(
                     state_file,
-                    step=step,
-                    model=model,
+                    model=network,
                     average=average,
                     optimizer=optimizer,
                     scheduler=scheduler,
-                    history=history,
+                    progress={
+                        "step": step,
+                        "history": history,
+                        "seconds": time.monotonic() - started,
+                        "meter": meter.state_dict(),
+                    },
                 )
+                meter.pause()
+    fabric.barrier()  # no process ends before the last state is written
     return folder
 
 
-def validate(network: nn.Module, examples: Sequence[tuple[str, Example]], device: torch.device) -> dict[str, float]:
-    """PSNR and SSIM over validation examples: means by kind, and the mean over the kinds as `psnr` and `ssim`."""
+def validate(
+    network: nn.Module, examples: Sequence[tuple[str, Example]], fabric: Fabric | None = None
+) -> dict[str, float]:
+    """PSNR and SSIM over validation examples: means by kind, and the mean over the kinds as `psnr` and `ssim`.
+
+    The processes of `fabric` share the examples; each gets the whole result.
+    """
+    rank, processes = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
     network.eval()
-    scores = defaultdict[str, list[metrics.Metrics]](list)
+    table = torch.zeros(len(examples), len(_SCORES), dtype=torch.float64)
     with torch.inference_mode():
-        for kind, example in examples:
-            output = apply_network(network, example.measurement.to(device)).cpu()
+        for i in range(rank, len(examples), processes):
+            example = examples[i][1]
+            output = apply_network(network, to_network(example.measurement, network)).cpu()
             image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
-            scores[kind].append(metrics.evaluate(image, target))
+            found = metrics.evaluate(image, target)
+            table[i] = torch.tensor([getattr(found, name) for name in _SCORES], dtype=torch.float64)
+    if fabric is not None and processes > 1:
+        table = all_reduce(fabric, table, "sum").cpu()
+    rows = defaultdict[str, list[list[float]]](list)
+    for (kind, _), row in zip(examples, table.tolist(), strict=True):
+        rows[kind].append(row)
     means: dict[str, float] = {}
-    for name in ("psnr", "ssim"):
-        by_kind = {kind: sum(getattr(m, name) for m in found) / len(found) for kind, found in sorted(scores.items())}
+    for column, name in enumerate(_SCORES):
+        by_kind = {kind: sum(row[column] for row in found) / len(found) for kind, found in sorted(rows.items())}
         means[name] = sum(by_kind.values()) / len(by_kind)
         means |= {f"{name}-{kind}": value for kind, value in by_kind.items()}
     return means
 
 
-def _loss(model: nn.Module, batch: Sequence[Example], config: TrainConfig, device: torch.device) -> Tensor:
-    losses = []
-    for example in batch:
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bfloat16"):
-            output = run_network(model, example.measurement.to(device))
-        losses.append(example_loss(output, example, config.loss))
-    return torch.stack(losses).mean()
+def _batches(
+    training: Slices, config: TrainConfig, fabric: Fabric, first: int
+) -> Iterator[Batch] | Iterator[Sequence[Example]]:
+    """This process's share of the batch of each step from `first` on: examples s B, s B + 1, ... of step s of B."""
+    steps, size = range(first, config.run.steps), config.run.batch_size
+    share = share_of_batch(size, fabric.world_size)
+    items = range(fabric.global_rank * share, (fabric.global_rank + 1) * share)
+    same = full_batch(config.optimizer.name)  # every step sees the whole set: the examples of step 0
+    if config.batches.where == "device":
+        simulator = BatchSimulator(training, config.data, config.batches, seed=config.run.seed, device=fabric.device)
+        if same:
+            return repeat(simulator.batch(0, items), len(steps))
+        return (simulator.batch(step, items) for step in steps)
+    stream = ExampleStream(training, config.data, seed=config.run.seed, batch_size=1, steps=config.run.steps * size)
+    if same:
+        return repeat([example for item in items for example in stream[item]], len(steps))
+    loader = DataLoader(
+        stream,
+        batch_size=share,
+        sampler=[step * size + item for step in steps for item in items],
+        collate_fn=_one_list,
+        num_workers=config.data.workers,
+        prefetch_factor=max(2, 16 // share) if config.data.workers else None,
+    )
+    return iter(loader)
+
+
+def _one_list(batches: Sequence[Sequence[Example]]) -> list[Example]:
+    return [example for batch in batches for example in batch]
+
+
+def _network(config: TrainConfig, fabric: Fabric) -> nn.Module:
+    network = build_network(config.model.architecture, config.model.model_dump(exclude={"architecture"}))
+    if config.run.weights:
+        network.load_state_dict(_first_weights(config))
+    network = network.to(fabric.device, torch.float64 if config.run.precision == "float64" else torch.float32)
+    if config.run.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def _compile(network: nn.Module) -> None:
+    """Compile the U-Nets, for any image size; the data consistency around them is FFTs, which gain nothing by it."""
+    for module in network.modules():
+        if isinstance(module, Unet):
+            module.compile(dynamic=True)
+
+
+def _seed_dropout(seed: int, step: int, process: int) -> None:
+    """Dropout draws from torch's own generator: seed it by step, so that no state of it has to be kept."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0]) >> 1)
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-    for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
+def _update_average(average: nn.Module, network: nn.Module, *, decay: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
         mine.copy_(theirs)
 
 
@@ -211,32 +307,14 @@ def _first_weights(config: TrainConfig) -> dict[str, Tensor]:
     return theirs
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"run.device: expected auto, cpu, cuda or mps, got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("run.device: cuda was asked for, but this torch sees no CUDA device: use run.device=cpu")
-    return device
-
-
-def _card(config: TrainConfig, training: Slices, history: list[dict[str, float]]) -> ModelCard:
-    sampling, simulation = config.data.sampling, config.data.simulation
+def _card(config: TrainConfig, training: Slices, envelope: Envelope, history: list[dict[str, float]]) -> ModelCard:
     own = isinstance(training, FolderSlices)
-    coils = (1, simulation.num_coils[1])
     return ModelCard(
         name=config.run.name,
         architecture=config.model.architecture,
         config=config.model.model_dump(exclude={"architecture"}),
-        description="GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
-        envelope=Envelope(
-            acceleration=sampling.acceleration,
-            num_coils=coils,
-            anatomy="as in the user's files" if own else "head",
-        ),
+        description=_DESCRIPTIONS[config.model.architecture],
+        envelope=envelope,
         data=[{"name": config.data.root, "kind": "user"}] if own else registry.training_sources(),
         training={
             "configuration": config.model_dump(mode="json"),
@@ -252,18 +330,24 @@ def _card(config: TrainConfig, training: Slices, history: list[dict[str, float]]
     )
 
 
-def _append(path: Path, record: dict[str, Any]) -> None:
-    with path.open("a") as stream:
-        stream.write(json.dumps(record) + "\n")
+def _envelope(config: TrainConfig, training: Slices) -> Envelope:
+    """What the network sees in this run.
 
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  validation {task.fields[psnr]:.2f} dB"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        refresh_per_second=1,
+    The simulation's SNR is bright signal to the standard deviation of each part of the noise, the envelope's to
+    sqrt(E|n|^2), which is sqrt(2) of that.
+    """
+    acceleration = config.data.sampling.acceleration
+    if isinstance(training, FolderSlices):
+        coils = []
+        for path in {path for path, _ in training.slices}:
+            with FastMRIFile(path) as file:
+                coils.append(file.num_coils)
+        return Envelope(acceleration=acceleration, num_coils=(min(coils), max(coils)), anatomy="as in the user's files")
+    simulation = config.data.simulation
+    low, high = (snr / 2**0.5 for snr in simulation.snr)
+    return Envelope(
+        acceleration=acceleration,
+        num_coils=(1, simulation.num_coils[1] if simulation.multi_coil else 1),
+        anatomy="head",
+        snr=(low, high),
     )

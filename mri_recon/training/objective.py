@@ -1,0 +1,69 @@
+"""The loss of a batch, whichever way it was made, and the module that several processes train as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from mri_recon.center import center_crop
+from mri_recon.data.batches import Batch
+from mri_recon.data.examples import Example
+from mri_recon.learned import run_network
+from mri_recon.models import Measurement
+from mri_recon.training.losses import LossConfig, example_loss, l1_ssim_loss
+
+__all__ = ["Shared", "batch_loss", "to_network"]
+
+
+class Shared(nn.Module):
+    """A network that is handed to a function: `shared(compute)` is `compute(network)`.
+
+    What keeps the processes of a run equal (`DistributedDataParallel`) and what sets its precision wrap a module and
+    watch its call; this makes the whole way from a batch to its loss that call.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, compute: Callable[[nn.Module], Tensor]) -> Tensor:
+        """`compute(network)`."""
+        return compute(self.network)
+
+
+def batch_loss(network: nn.Module, batch: Batch | Sequence[Example], config: LossConfig) -> Tensor:
+    """The mean loss over a batch: examples of any sizes one by one, a `Batch` of equal sizes at once.
+
+    Losses are computed in the precision of the images, also where the network runs under autocast.
+    """
+    if isinstance(batch, Batch):
+        output = run_network(network, to_network(batch.measurement, network))
+        with torch.autocast(output.device.type, enabled=False):
+            return l1_ssim_loss(
+                center_crop(output, batch.valid),
+                center_crop(batch.target.to(output.device), batch.valid),
+                l1_weight=config.l1,
+                ssim_weight=config.ssim,
+                rms_weight=config.rms,
+            )
+    losses = []
+    for example in batch:
+        output = run_network(network, to_network(example.measurement, network))
+        with torch.autocast(output.device.type, enabled=False):
+            losses.append(example_loss(output, example, config))
+    return torch.stack(losses).mean()
+
+
+def to_network(measurement: Measurement, network: nn.Module) -> Measurement:
+    """The measurement on the device and in the precision of the network's weights."""
+    weight = next(network.parameters(), None)
+    if weight is None:
+        return measurement
+    here = measurement.to(weight.device)
+    if weight.dtype != torch.float64:
+        return here
+    samples, maps = here.samples.to(torch.complex128), here.maps.to(torch.complex128)
+    return replace(here, samples=samples, maps=maps, mask=here.mask.to(torch.float64))
