@@ -1,8 +1,12 @@
 """Simulated multi-coil scans of a split's magnitude images, for rows that stand beside those of raw k-space.
 
 y_c = F (S_c x exp(i phi) + n_c): x a registered magnitude image, Fourier-cropped to its true support, phi a smooth
-random phase, S_c coils around the object, n_c complex white noise. A file always gives the same scan. Every number from
-it is called simulated.
+random phase, S_c coils around the object, n_c complex white noise. No method is told S. A file and a number of coils
+always give the same scan; phase and slices of a file do not depend on the number of coils. Every number from it is
+called simulated.
+
+The reference is the image without noise, sqrt(sum_c |S_c x|^2) = x. The root sum of squares of the noisy coils has a
+floor of noise where there is no signal, and would reward methods that leave noise there.
 """
 
 from __future__ import annotations
@@ -14,66 +18,78 @@ from functools import partial
 import numpy as np
 import torch
 
-from mri_recon.coils import rss
 from mri_recon.data import registry
 from mri_recon.data.images import load_slices
 from mri_recon.data.simulate import coil_maps, complex_noise, smooth_phase
 from mri_recon.errors import DataError
-from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.fourier import fft2c
 from mri_recon.io import Scan
-from mri_recon.training.evaluate import Source
+from mri_recon.training.evaluate import Source, labels_of
 
-__all__ = ["MAX_SLICES", "NUM_COILS", "SNR", "simulated_scan", "simulated_sources"]
+__all__ = ["NUM_SLICES", "SNR", "TARGET_SOURCE", "simulated_scan", "simulated_sources"]
 
-NUM_COILS = 8
 SNR = 40.0
 """The 99.5th percentile of a volume's magnitudes over the noise's standard deviation in each part of each coil."""
 PHASE_STRENGTH = 0.8  # radians
 MAX_SHIFT = 2.0  # samples that the k-space centre is off
-MAX_SLICES = 4
-"""Slices of a volume that are simulated: the middle ones."""
+NUM_SLICES = 1
+"""Slices of a volume that are simulated unless another number is asked for: the middle ones."""
+TARGET_SOURCE = "the image without noise"
 
 
-def simulated_sources(split: str, *, num_coils: int = NUM_COILS) -> list[Source]:
+def simulated_sources(split: str, *, num_coils: int, num_slices: int = NUM_SLICES) -> list[Source]:
     """A simulated scan of every registered magnitude file of a split.
 
+    Args:
+        split: of the registry.
+        num_coils: at least 1.
+        num_slices: middle slices of each file.
+
     Raises:
-        DataError: an unknown split, one without images, or a file that is not to be had.
+        DataError: an unknown split, one without images, a file that is not to be had, or a count below 1.
     """
+    for what, count in (("coil", num_coils), ("slice", num_slices)):
+        if count < 1:
+            raise DataError(f"expected at least one {what} to simulate, got {count}: ask for one or more")
     found = registry.files(split=split, kind="image")
     if not found:
-        raise DataError(f"expected magnitude images in the split {split!r}, got none: leave --simulated out")
+        raise DataError(f"expected magnitude images in the split {split!r}, got none: leave --coils out")
     for file in found:
         file.path()  # fails here, not after an hour
+    labels = labels_of(found)
     return [
         Source(
-            f"simulated {num_coils} coils: {file.name}", file.person, partial(simulated_scan, file, num_coils=num_coils)
+            f"simulated {num_coils} coils: {file.name}",
+            file.person,
+            partial(simulated_scan, file, num_coils=num_coils, num_slices=num_slices),
+            label=f"simulated from {labels[file.name]}",
         )
         for file in found
     ]
 
 
-def simulated_scan(file: registry.RegisteredFile, *, num_coils: int = NUM_COILS) -> Scan:
-    """Multi-coil k-space of the middle slices of a magnitude file; its reference is the rss of the full k-space."""
+def simulated_scan(file: registry.RegisteredFile, *, num_coils: int, num_slices: int = NUM_SLICES) -> Scan:
+    """Multi-coil k-space of the middle slices of a magnitude file; its reference is the image without noise."""
     slices = load_slices([(file.name, file.path())])
     # Slices of one scan have one size; a volume that is cut along three axes gives several, and the commonest is kept.
     size, _ = Counter(one.magnitude.shape for one in slices).most_common(1)[0]
     planes = [one.magnitude.astype(np.float32) for one in slices if one.magnitude.shape == size]
-    first = max(0, (len(planes) - MAX_SLICES) // 2)
-    # Seeded by the file's name: a scan does not depend on which others are evaluated with it.
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:8], "big"))
+    first = max(0, (len(planes) - num_slices) // 2)
+    truth = torch.from_numpy(np.stack(planes[first : first + num_slices]))
     shape = (int(size[0]), int(size[1]))
-    maps = torch.from_numpy(coil_maps(num_coils, shape, rng))
+    # Seeded by the file's name: a scan does not depend on which others are evaluated with it.
+    seed = int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:8], "big")
+    phases, coils = np.random.default_rng([seed, 0]), np.random.default_rng([seed, num_coils])
+    maps = torch.from_numpy(coil_maps(num_coils, shape, coils))
     kspace = []
-    for plane in planes[first : first + MAX_SLICES]:
-        phase = torch.from_numpy(smooth_phase(shape, rng, strength=PHASE_STRENGTH, max_shift=MAX_SHIFT))
-        noise = complex_noise((num_coils, *shape), rng, sigma=1 / SNR)
-        kspace.append(fft2c(maps * torch.polar(torch.from_numpy(plane), phase) + noise))
-    full = torch.stack(kspace).to(torch.complex64)
+    for plane in truth:
+        phase = torch.from_numpy(smooth_phase(shape, phases, strength=PHASE_STRENGTH, max_shift=MAX_SHIFT))
+        noise = complex_noise((num_coils, *shape), coils, sigma=1 / SNR)
+        kspace.append(fft2c(maps * torch.polar(plane, phase) + noise))
     return Scan(
-        kspace=full,
-        target=rss(ifft2c(full)),
-        target_source="rss of the full k-space",
+        kspace=torch.stack(kspace).to(torch.complex64),
+        target=truth,
+        target_source=TARGET_SOURCE,
         mask=None,
         support=np.ones(shape[1], dtype=bool),
         recon_size=shape,

@@ -1,0 +1,265 @@
+"""What many rows say: means over masks, scans and persons; how far masks spread; differences on the same mask.
+
+Averages go within a scan, then over masks, then over the scans of a person, then over persons. What masks alone do to
+a number is called mask variability. It says nothing of other persons; an interval over persons stands only where there
+are `MIN_PERSONS` of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import t as student
+
+from mri_recon.compare import METRICS
+
+__all__ = [
+    "CLASSICAL",
+    "MASK_VARIABILITY",
+    "MIN_PERSONS",
+    "Difference",
+    "Spread",
+    "average",
+    "best_classical",
+    "differences",
+    "losses",
+    "person_interval",
+    "pooled",
+    "pooled_differences",
+    "scan_summaries",
+    "spread",
+]
+
+CLASSICAL = ("zero-filled", "cg-sense", "cs-wavelet")
+"""Methods without learned weights; every other one is compared with the best of them."""
+
+MIN_PERSONS = 10
+"""Fewest persons for an interval over persons."""
+
+MASK_VARIABILITY = (
+    "Mask variability: in brackets the least and the largest value over the masks, behind their mean; it tells what "
+    "the "
+    "choice of a mask does, and nothing of other persons."
+)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mask variability of a number: its mean over the masks, its least and its largest value, how many masks."""
+
+    mean: float
+    low: float
+    high: float
+    masks: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method minus the best classical one on one scan at one acceleration, always on the same mask."""
+
+    file: str
+    acceleration: float
+    method: str
+    against: str
+    metric: str
+    spread: Spread
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types for the JSON file."""
+        return asdict(self)
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Mean, least and largest of the values of several masks; None where one of them is unknown, or there is none."""
+    known = list(values)
+    if not known or any(value is None for value in known):
+        return None
+    numbers = [float(value) for value in known if value is not None]
+    return Spread(fmean(numbers), min(numbers), max(numbers), len(numbers))
+
+
+def average(rows: Iterable[Row], persons: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Means of metrics and seconds an acceleration and method: over masks, then scans of a person, then persons.
+
+    A row is already averaged within its scan. A metric that is null in some row (an infinite PSNR) has no mean.
+    `by_person` has the mean of each person; `intervals` is `person_interval` of each metric.
+    """
+    groups: dict[tuple[float, str], dict[str, dict[str, list[Row]]]] = {}
+    for row in rows:
+        scans = groups.setdefault((row["acceleration"], row["method"]), {}).setdefault(persons[row["file"]], {})
+        scans.setdefault(row["file"], []).append(row)
+    means = []
+    for (acceleration, method), by_person in groups.items():
+        mean: dict[str, Any] = {"acceleration": acceleration, "method": method}
+        each = {
+            person: {name: _mean(_mean(row[name] for row in scan) for scan in scans.values()) for name in _AVERAGED}
+            for person, scans in by_person.items()
+        }
+        for name in _AVERAGED:
+            mean[name] = _mean(values[name] for values in each.values())
+        mean["by_person"] = each
+        mean["intervals"] = {name: person_interval([values[name] for values in each.values()]) for name in METRICS}
+        means.append({**mean, "persons": len(by_person), "scans": sum(len(scans) for scans in by_person.values())})
+    return sorted(means, key=lambda mean: mean["acceleration"])  # stable: methods keep their order
+
+
+def person_interval(values: Sequence[float | None]) -> tuple[float, float] | None:
+    """The 95 % t-interval of the mean over persons, m -+ t_{0.975, n-1} s / sqrt(n); None below `MIN_PERSONS`.
+
+    With few persons such an interval would be wide, hang on its assumption of a normal distribution, and be read as
+    more than it is. None also where a person's value is unknown.
+    """
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or len(known) < MIN_PERSONS:
+        return None
+    half = float(student.ppf(0.975, len(known) - 1)) * stdev(known) / math.sqrt(len(known))
+    return fmean(known) - half, fmean(known) + half
+
+
+def scan_summaries(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """A row a scan, acceleration and method: each metric's `Spread` over masks (or None), and the mean seconds."""
+    groups: dict[tuple[str, float, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["file"], row["acceleration"], row["method"]), []).append(row)
+    return [
+        {
+            "file": file,
+            "acceleration": acceleration,
+            "method": method,
+            **{name: spread(row[name] for row in group) for name in METRICS},
+            "seconds": fmean(row["seconds"] for row in group),
+        }
+        for (file, acceleration, method), group in groups.items()
+    ]
+
+
+def best_classical(rows: Iterable[Row], metric: str) -> str | None:
+    """The classical method with the best mean of `metric` over the rows of one scan and acceleration, or None.
+
+    It is found by looking at the truth, in favour of the classical side.
+    """
+    values: dict[str, list[float | None]] = {}
+    for row in rows:
+        if row["method"] in CLASSICAL:
+            values.setdefault(row["method"], []).append(row[metric])
+    means = {method: found.mean for method, of in values.items() if (found := spread(of)) is not None}
+    if not means:
+        return None
+    return min(means, key=means.__getitem__) if metric == "nmse" else max(means, key=means.__getitem__)
+
+
+def differences(rows: Sequence[Row], metric: str) -> list[Difference]:
+    """Each method that is not classical minus the best classical one, on the same mask, for each scan and acceleration.
+
+    Pairs where one value is unknown (an infinite PSNR) are left out.
+    """
+    found = []
+    for (file, acceleration), group in _by_scan(rows).items():
+        for method, against, gains in _gains(group, metric):
+            over_masks = spread(gains.values())
+            if over_masks is not None:
+                found.append(Difference(file, acceleration, method, against, metric, over_masks))
+    return found
+
+
+def pooled_differences(rows: Sequence[Row], persons: Mapping[str, str], metric: str) -> dict[tuple[float, str], Spread]:
+    """(acceleration, method) to the mean of its differences over scans and persons, with its mask variability.
+
+    On each scan the best classical method is that scan's own, as in `differences`; the mean over scans and persons is
+    taken for each seed, and its spread over the seeds.
+    """
+    pairs: dict[tuple[float, str], list[tuple[str, Any, float]]] = {}
+    for (file, acceleration), group in _by_scan(rows).items():
+        for method, _, gains in _gains(group, metric):
+            pairs.setdefault((acceleration, method), []).extend((file, seed, gain) for seed, gain in gains.items())
+    return {key: found for key, values in pairs.items() if (found := pooled(values, persons)) is not None}
+
+
+def pooled(values: Iterable[tuple[str, Any, float | None]], persons: Mapping[str, str]) -> Spread | None:
+    """Mask variability of a mean over scans and persons, from (scan, seed, value): the mean is taken for each seed.
+
+    Seeds that some scan lacks are left out; None where nothing is left or a value is unknown.
+    """
+    by_seed: dict[Any, dict[str, float | None]] = {}
+    for file, seed, value in values:
+        by_seed.setdefault(seed, {})[file] = value
+    files = {file for by_file in by_seed.values() for file in by_file}
+    means = []
+    for by_file in by_seed.values():
+        if set(by_file) == files:
+            by_person: dict[str, list[float | None]] = {}
+            for file, value in by_file.items():
+                by_person.setdefault(persons[file], []).append(value)
+            means.append(_mean(_mean(scans) for scans in by_person.values()))
+    return spread(means)
+
+
+def losses(rows: Sequence[Row], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Where a method is behind one that is named before it: a row a scan, acceleration, pair of methods and metric.
+
+    The order of `methods` is a claim, from the simplest to the best; what speaks against it must not be hidden. `lost`
+    counts the masks on which it is behind, `masks` all of them, `mean` and `worst` are differences over all masks.
+    NMSE is left out: over one scan it orders methods as PSNR does.
+    """
+    cases: dict[tuple[str, float], dict[str, dict[Any, Row]]] = {}
+    for row in rows:
+        by_method = cases.setdefault((row["file"], row["acceleration"]), {})
+        by_method.setdefault(row["method"], {})[row["seed"]] = row
+    found = []
+    for (file, acceleration), by_method in cases.items():
+        for simpler, better in _ordered_pairs([name for name in methods if name in by_method]):
+            for metric in ("psnr", "ssim"):
+                seeds = [seed for seed in by_method[better] if seed in by_method[simpler]]
+                pairs = [(by_method[simpler][seed][metric], by_method[better][seed][metric]) for seed in seeds]
+                gains = [after - before for before, after in pairs if before is not None and after is not None]
+                lost = sum(gain < 0 for gain in gains)
+                if lost:
+                    where = {"file": file, "acceleration": acceleration, "method": better, "simpler": simpler}
+                    numbers = {"lost": lost, "masks": len(gains), "mean": fmean(gains), "worst": min(gains)}
+                    found.append({**where, "metric": metric, **numbers})
+    return found
+
+
+_AVERAGED = (*METRICS, "seconds")
+
+
+def _by_scan(rows: Iterable[Row]) -> dict[tuple[str, float], list[Row]]:
+    cases: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        cases.setdefault((row["file"], row["acceleration"]), []).append(row)
+    return cases
+
+
+def _gains(group: Sequence[Row], metric: str) -> Iterator[tuple[str, str, dict[Any, float]]]:
+    """Of the rows of one scan and acceleration: method, the best classical one, seed to their difference."""
+    against = best_classical(group, metric)
+    if against is None:
+        return
+    base = {row["seed"]: row[metric] for row in group if row["method"] == against}
+    for method in dict.fromkeys(row["method"] for row in group if row["method"] not in CLASSICAL):
+        yield (
+            method,
+            against,
+            {
+                row["seed"]: row[metric] - base[row["seed"]]
+                for row in group
+                if row["method"] == method and row[metric] is not None and base.get(row["seed"]) is not None
+            },
+        )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if any(value is None for value in known) else fmean(value for value in known if value is not None)
+
+
+def _ordered_pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for later, better in enumerate(names):
+        for simpler in names[:later]:
+            yield simpler, better

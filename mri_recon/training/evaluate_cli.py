@@ -1,0 +1,193 @@
+"""The verb `mri-recon evaluate`: argument parsing, and the order of the work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mri_recon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mri_recon.training.evaluate import Evaluation
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    split: Annotated[str, typer.Option(help="validation for every choice; test for numbers that are reported")],
+    acceleration: Annotated[str, typer.Option(help="Accelerations of the tables, separated by commas")] = "4,8",
+    curve: Annotated[str, typer.Option(help="Further accelerations, for the plot, e.g. 2,4,6,8,10,12")] = "",
+    methods: Annotated[
+        str, typer.Option(help="Names, separated by commas, simplest first")
+    ] = "zero-filled,cg-sense,cs-wavelet,unet,unrolled",
+    seeds: Annotated[str, typer.Option(help="Seeds of the masks, separated by commas")] = "0,1,2,3,4",
+    center_fraction: Annotated[
+        float | None, typer.Option(help="Of the masks; by default 0.08 below 6x, else 0.04")
+    ] = None,
+    num_low_frequencies: Annotated[int | None, typer.Option(help="The same as a number of columns")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Of one method: METHOD.KEY=VALUE")] = None,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Measure again with the background masked")] = False,
+    coils: Annotated[
+        str,
+        typer.Option(
+            help="Beside the raw scans: SIMULATED k-space of so many coils of the split's images, e.g. 2,8,32"
+        ),
+    ] = "",
+    coil_seeds: Annotated[str, typer.Option(help="Seeds of their masks")] = "0,1,2",
+    coil_slices: Annotated[int, typer.Option(help="Middle slices of each image", min=1)] = 1,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the results here; an interrupted run goes on", metavar="OUT.json"),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="Write the results page here, its pictures into images/", metavar="OUT.md"),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Where a run on the test split leaves a line; by default docs/test-runs.log of the checkout"),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")] = None,
+) -> None:
+    """Methods on every registered raw scan of a split: tables, plots and worst cases; fails where a scan is missing.
+
+    Example: mri-recon evaluate --split test --curve 2,4,6,8,10,12 --coils 2,4,8,15,32 --json results.json
+    --markdown docs/results.md
+    """
+    from mri_recon._files import write_atomically
+    from mri_recon.cli import check_folder, method_list, options_by_method
+    from mri_recon.compare import check_methods, write_json
+    from mri_recon.training.evaluate import Masks, evaluate_scans, raw_sources, results_document
+    from mri_recon.training.failures import draw_cases, worst_cases
+    from mri_recon.training.partial import Partial
+    from mri_recon.training.plots import require_matplotlib, save_plots
+    from mri_recon.training.report import Page, markdown_page
+    from mri_recon.training.run_log import command_text, commit
+    from mri_recon.training.simulated import simulated_sources
+    from mri_recon.training.trial import try_methods
+
+    for target in (json, markdown, log):
+        if target is not None:
+            check_folder(target)
+    if markdown is not None:
+        require_matplotlib()
+    names = method_list(methods)
+    options = options_by_method(option or [], names)
+    check_methods(names, options)
+    tables = sorted(_numbers(acceleration, "--acceleration"))
+    all_accelerations = sorted({*tables, *(_numbers(curve, "--curve") if curve else [])})
+    masks = Masks(all_accelerations, _integers(seeds, "--seeds"), center_fraction, num_low_frequencies)
+    coil_masks = Masks(tables, _integers(coil_seeds, "--coil-seeds"), center_fraction, num_low_frequencies)
+    sources = raw_sources(split)
+    simulated = {
+        count: simulated_sources(split, num_coils=count, num_slices=coil_slices)
+        for count in sorted(_integers(coils, "--coils") if coils else [])
+    }
+    tried = try_methods(names, options=options, num_coils=(1, 2) if simulated else (1,), device=device)
+    command, state = command_text(sys.argv[1:]), commit()
+    done = Partial(
+        None if json is None else json.with_name(f"{json.name}.partial"),
+        {
+            "split": split,
+            "commit": state,
+            "methods": names,
+            "options": options,
+            "weights": {name: info["model_sha256"] for name, info in tried.items() if "model_sha256" in info},
+            "centre": [center_fraction, num_low_frequencies],
+            "foreground": foreground,
+            "coil_slices": coil_slices,
+            "device": device or "cpu",
+        },
+    )
+    if len(done):
+        typer.echo(f"going on with {len(done)} finished comparisons of {json}.partial", err=True)
+    if split == "test":
+        _log(log, command)
+    shared: dict[str, Any] = {
+        "split": split,
+        "methods": names,
+        "options": options,
+        "device": device,
+        "foreground": foreground,
+        "done": done,
+        "report": lambda text: typer.echo(f"... {text}", err=True),
+    }
+    raw = evaluate_scans(sources, masks, **shared)
+    others = [
+        evaluate_scans(found, coil_masks, kind="simulated", num_coils=count, **shared)
+        for count, found in simulated.items()
+    ]
+    for result in (raw, *others):
+        _print(result)
+    if json is not None:
+        write_json(json, results_document(raw, others))
+        typer.echo(f"results: {json}")
+    if markdown is not None:
+        folder = markdown.parent / "images"
+        folder.mkdir(exist_ok=True)
+        plots = save_plots(folder, raw, others, methods=names, accelerations=tables)
+        drawable = [source.name for source in sources if source.attribution is not None]
+        cases = worst_cases(raw, names, drawable)
+        failures = draw_cases(cases, sources, folder, masks=masks, options=options, device=device)
+        page = Page(command, state, names, tables, raw, others, plots, failures)
+        write_atomically(markdown, markdown_page(page).encode())
+        typer.echo(f"page: {markdown}")
+    done.finish()
+
+
+def _print(result: Evaluation) -> None:
+    from mri_recon.cli import print_results
+    from mri_recon.training.averages import scan_summaries
+
+    coils = "" if result.num_coils is None else f", {result.num_coils} coils"
+    what = f"split {result.split}, {result.kind} k-space{coils}"
+    notes = [f"Not measured: {name} ({reason})." for name, reason in result.left_out.items()]
+    each = [
+        {
+            **row,
+            "file": result.labels[row["file"]],
+            "seed": "mean",
+            **{name: row[name] and row[name].mean for name in ("nmse", "psnr", "ssim")},
+        }
+        for row in scan_summaries(result.rows)
+    ]
+    print_results(each, title=f"Each scan: {what}", notes=notes, with_file=True)
+    means = [{"file": f"{m['scans']} scans, {m['persons']} persons", "seed": "mean", **m} for m in result.means()]
+    order = "Means over slices, then masks, then the scans of a person, then persons."
+    print_results(means, title=f"Means: {what}", notes=[order, result.convention], with_file=True)
+
+
+def _log(log: Path | None, command: str) -> None:
+    from mri_recon.training.run_log import find_repository, log_test_run
+
+    if log is None:
+        repository = find_repository(Path.cwd())
+        if repository is None:
+            typer.echo(
+                "mri-recon: warning: not in the project's checkout, so this test run is not logged: --log FILE",
+                err=True,
+            )
+            return
+        log = repository / "docs" / "test-runs.log"
+        log.parent.mkdir(exist_ok=True)
+    log_test_run(log, command)
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise ConfigError(f"expected {option} as numbers separated by commas, got {text!r}: write e.g. 4,8")
+    return list(dict.fromkeys(numbers))
+
+
+def _integers(text: str, option: str) -> list[int]:
+    numbers = _numbers(text, option)
+    if any(number != int(number) for number in numbers):
+        raise ConfigError(f"expected {option} as whole numbers separated by commas, got {text!r}: write e.g. 0,1,2")
+    return [int(number) for number in numbers]

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mri_recon.coils import rss
+from mri_recon.data import registry
+from mri_recon.errors import DataError
+from mri_recon.fourier import ifft2c
+from mri_recon.training.evaluate import Masks, evaluate_scans
+from mri_recon.training.simulated import SNR, simulated_scan, simulated_sources
+
+
+def test_simulated_scans_are_of_the_splits_persons(real_data: Path) -> None:
+    sources = simulated_sources("validation", num_coils=8)
+    files = registry.files(split="validation", kind="image")
+    assert {source.person for source in sources} == {file.person for file in files}
+    scan = sources[0].load()
+    assert (scan.num_slices, scan.num_coils) == (1, 8)
+    assert scan.fully_sampled
+    assert scan.target is not None
+    assert torch.equal(scan.kspace, sources[0].load().kspace), "the same file gives the same scan"
+    assert not torch.equal(scan.kspace[0], sources[1].load().kspace[0])
+    evaluation = evaluate_scans(
+        sources[:1], Masks([4]), split="validation", kind="simulated", num_coils=8, methods=["zero-filled"]
+    )
+    assert evaluation.rows[0]["file"].startswith("simulated 8 coils: images/")
+    assert "Reference: the image without noise, SIMULATED k-space" in evaluation.convention
+    assert next(iter(evaluation.labels.values())).startswith("simulated from ")
+
+
+def test_the_reference_is_the_image_without_noise(real_data: Path) -> None:
+    """Away from the object the root sum of squares of noisy coils has a floor; the reference does not."""
+    file = registry.files(split="validation", kind="image")[0]
+    scan = simulated_scan(file, num_coils=15, num_slices=2)
+    assert scan.target is not None
+    assert tuple(scan.kspace.shape) == (2, 15, *scan.target.shape[1:])
+    noisy = rss(ifft2c(scan.kspace))
+    dark, bright = scan.target < 0.01, scan.target > 0.5
+    assert float(noisy[dark].mean()) == pytest.approx((2 * 15) ** 0.5 / SNR, rel=0.1)
+    assert float(scan.target[dark].mean()) < 0.01
+    assert float((noisy - scan.target)[bright].abs().mean()) < 0.1
+
+
+def test_one_image_whatever_the_coils(real_data: Path) -> None:
+    file = registry.files(split="validation", kind="image")[0]
+    one, four = simulated_scan(file, num_coils=1), simulated_scan(file, num_coils=4)
+    assert one.target is not None
+    assert four.target is not None
+    assert torch.equal(one.target, four.target)
+    # One coil sees the image itself, with its phase and noise.
+    error = ifft2c(one.kspace)[:, 0].abs() - one.target
+    assert float(error[one.target > 0.5].std()) == pytest.approx(1 / SNR, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"num_coils": 0}, "at least one coil to simulate, got 0"),
+        ({"num_coils": 2, "num_slices": 0}, "at least one slice to simulate, got 0"),
+    ],
+)
+def test_nothing_cannot_be_simulated(counts: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        simulated_sources("validation", **counts)
+
+
+def test_a_split_without_images_has_nothing_to_simulate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "files", lambda **_: [])
+    with pytest.raises(DataError, match="leave --coils out"):
+        simulated_sources("validation", num_coils=2)
