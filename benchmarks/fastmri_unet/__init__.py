@@ -1,0 +1,1 @@
+"""Our U-Net beside fastMRI's: quality after equal training, and speed."""
