@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.fastmri_unet import networks, page, quality, speed
+from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, Contender, build, contender, num_parameters
+from benchmarks.fastmri_unet.quality import Budget, Run, Study, finished
+from benchmarks.fastmri_unet.speed import PLAIN, Entry, Setting, Task
+from mri_recon.data.examples import Example
+from mri_recon.fourier import fft2c
+from mri_recon.models import Unet, UnetConfig, measure
+
+needs_fastmri = pytest.mark.skipif(
+    importlib.util.find_spec("fastmri") is None, reason="fastmri is not installed: pip install --no-deps fastmri"
+)
+
+CPU = torch.device("cpu")
+FAST = Setting(channels_last=True)
+
+
+def _tiny(chans: int) -> Contender:
+    return Contender(f"{chans} channels", lambda: Unet(UnetConfig(chans=chans, num_pool_layers=1)))
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two small networks in place of the large ones."""
+    for name in list(CONTENDERS):
+        monkeypatch.delitem(CONTENDERS, name)
+    monkeypatch.setitem(CONTENDERS, REFERENCE, _tiny(4))
+    monkeypatch.setitem(CONTENDERS, "ours", _tiny(2))
+
+
+def _examples(count: int, shape: tuple[int, int] = (17, 22)) -> list[list[Example]]:
+    """A bright half, seen at half of its columns: it is folded onto the dark half, which a network can take away."""
+    generator = torch.Generator().manual_seed(5)
+    examples = []
+    for _ in range(count):
+        image = torch.zeros(1, 1, *shape, dtype=torch.complex64)
+        image[..., : shape[1] // 2] = 0.5 + torch.rand(shape[0], shape[1] // 2, generator=generator)
+        mask = torch.zeros(shape[1], dtype=torch.bool)
+        mask[::2] = True
+        measurement = measure(fft2c(image) * mask, mask, torch.ones_like(image))
+        examples.append([Example(measurement, image[0, 0], shape)])
+    return examples
+
+
+def _run(network: str, seed: int, lr: float, psnr: float) -> dict[str, Any]:
+    scores = {"psnr": psnr, "psnr raw-4x": psnr + 1, "ssim": 0.9}
+    return {"network": network, "seed": seed, "lr": lr, "validation": scores}
+
+
+class TestNetworks:
+    @needs_fastmri
+    def test_fastmri_needs_nothing_but_its_file_and_starts_as_the_identity(self) -> None:
+        x = torch.randn(1, 2, 33, 48)
+        network = build(REFERENCE)
+        torch.testing.assert_close(network(x), x)
+        assert type(network.get_submodule("network")).__module__ == "_fastmri_unet"
+
+    @needs_fastmri
+    def test_fastmri_learns_from_there(self) -> None:
+        network, x = build(REFERENCE), torch.randn(1, 2, 32, 32)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (network(x) - 2 * x).square().mean().backward()
+            optimizer.step()
+        assert not torch.allclose(network(x), x)
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+    @needs_fastmri
+    @pytest.mark.parametrize("name", ["unet", "unet-patch2", "unet-patch2-deep"])
+    def test_equally_large_within_five_per_cent(self, name: str) -> None:
+        with torch.device("meta"):
+            mine, theirs = (num_parameters(contender(n).make()) for n in (name, REFERENCE))
+        assert abs(mine / theirs - 1) <= 0.05
+
+    def test_missing_package_says_how_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(networks.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.delitem(networks.sys.modules, "_fastmri_unet", raising=False)
+        with pytest.raises(ModuleNotFoundError, match="pip install --no-deps fastmri"):
+            networks.fastmri_module()
+
+    def test_unknown_name_lists_the_known(self) -> None:
+        with pytest.raises(ValueError, match="unknown network 'u': expected one of fastmri, unet"):
+            build("u")
+
+    def test_seed_draws_the_weights_and_leaves_the_global_generator(self, tiny: None) -> None:
+        before = torch.random.get_rng_state()
+        a, b, c = (build("ours", seed).state_dict()["bottom.0.weight"] for seed in (1, 1, 2))
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+        assert torch.equal(before, torch.random.get_rng_state())
+
+
+class TestQuality:
+    def test_training_lowers_the_loss_and_repeats_itself(self, tiny: None) -> None:
+        batches = _examples(1) * 40
+        validation = [("raw-4x", batches[0][0])]
+        budget = Budget(steps=40, warmup=1)
+        before = quality.validate(build("ours"), validation)["psnr"]
+        first, again = (quality.train(Run("ours", 0, 1e-2), budget, batches, validation) for _ in range(2))
+        assert first["validation"]["psnr"] > before + 1
+        assert first["validation"] == again["validation"]
+        assert first["parameters"] == num_parameters(build("ours"))
+
+    def test_mean_over_kinds_not_over_examples(self, tiny: None) -> None:
+        a, b = (batch[0] for batch in _examples(2))
+        scores = quality.validate(build("ours"), [("raw", a), ("raw", a), ("simulated", b)])
+        assert scores["psnr"] == pytest.approx((scores["psnr raw"] + scores["psnr simulated"]) / 2)
+        assert scores["psnr raw"] == pytest.approx(quality.validate(build("ours"), [("raw", a)])["psnr"])
+
+    def test_finished_runs_are_kept_and_each_network_has_its_own_rate(
+        self, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[Run] = []
+
+        def train(run: Run, *_: object) -> dict[str, Any]:
+            calls.append(run)
+            return _run(run.network, run.seed, run.lr, 30 + (run.lr if run.network == "ours" else -run.lr))
+
+        monkeypatch.setattr(quality, "train", train)
+        monkeypatch.setattr(Study, "_examples", lambda self, seed: [])
+        budget = Budget(learning_rates=(0.1, 0.2), seeds=(0, 1))
+        rows = Study(tmp_path, budget, report=lambda text: None).rows([REFERENCE, "ours"])
+        assert {(r["network"], r["lr"]) for r in rows} == {(REFERENCE, 0.1), ("ours", 0.2)}
+        assert len(rows) == 4
+        assert len(calls) == len(set(calls)) == 6  # two rates on the first seed, one on the second, for each network
+        Study(tmp_path, budget, report=lambda text: None).rows([REFERENCE, "ours"])
+        assert len(calls) == 6
+        kept, runs = finished(tmp_path)
+        assert kept is not None
+        assert kept["seeds"] == [0, 1]
+        assert len(runs) == 6
+        assert page.chosen(runs)["ours"].keys() == {0, 1}
+
+    def test_runs_of_another_budget_are_not_mixed(self, tmp_path: Path) -> None:
+        Study(tmp_path, Budget(steps=3), report=lambda text: None)
+        with pytest.raises(ValueError, match=r"found those of .*'steps': 3.*: choose another folder"):
+            Study(tmp_path, Budget(steps=4), report=lambda text: None)
+
+
+class TestSpeed:
+    def test_plain_and_fastest_settings_go_on(self) -> None:
+        slow = Setting("bfloat16")
+        times = {Entry("a", PLAIN): 3.0, Entry("a", FAST): 1.0, Entry("a", slow): 2.0, Entry("b", PLAIN): 1.0}
+        expected = [Entry("a", PLAIN), Entry("a", FAST), Entry("a", slow), Entry("b", PLAIN)]
+        assert speed.finalists(times, ["a", "b"]) == expected
+        assert speed.finalists(times, ["a"], count=1) == expected[:2]
+
+    def test_ratio_is_within_rounds(self) -> None:
+        # The second round was disturbed for both: a ratio of medians would not be 2.
+        assert speed.ratio([2.0, 20.0, 4.0], [1.0, 10.0, 2.0]) == (2.0, 2.0, 2.0)
+
+    def test_each_side_at_its_best_and_both_plain(self) -> None:
+        times = {
+            Entry(REFERENCE, PLAIN): [4.0, 4.0],
+            Entry(REFERENCE, FAST): [6.0, 6.0],
+            Entry("ours", PLAIN): [3.0, 3.0],
+            Entry("ours", FAST): [1.0, 1.0],
+        }
+        reference, ours = speed.compare(times, batch=2)
+        assert (reference["setting"], reference["ratio"][0]) == ("float32, contiguous", 1.0)
+        assert (ours["setting"], ours["ratio"][0]) == ("float32, channels-last", 4.0)
+        assert (ours["images_per_second"], ours["plain_ratio"][0]) == (2.0, 4 / 3)
+
+    @pytest.mark.parametrize("setting", [PLAIN, FAST, Setting("bfloat16")])
+    def test_a_training_step_trains(self, tiny: None, monkeypatch: pytest.MonkeyPatch, setting: Setting) -> None:
+        network = build("ours")
+        before = [p.detach().clone() for p in network.parameters()]
+        monkeypatch.setattr(speed, "build", lambda name: network)
+        step = speed.make_step(Entry("ours", setting), Task("training", 9, 12, 2), CPU)
+        step()
+        step()
+        assert all(not torch.equal(p, old) for p, old in zip(network.parameters(), before, strict=True))
+
+    def test_inference_changes_nothing(self, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = build("ours")
+        before = [p.detach().clone() for p in network.parameters()]
+        monkeypatch.setattr(speed, "build", lambda name: network)
+        speed.make_step(Entry("ours", FAST), Task("inference", 9, 12), CPU)()
+        assert all(torch.equal(p, old) for p, old in zip(network.parameters(), before, strict=True))
+        assert not network.training
+
+    def test_unknown_kind(self, tiny: None) -> None:
+        with pytest.raises(ValueError, match="expected training or inference, got 'sleep'"):
+            speed.make_step(Entry("ours", PLAIN), Task("sleep", 8, 8), CPU)
+
+    def test_hopeless_settings_are_called_twice_only(self, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls = dict.fromkeys((PLAIN, FAST), 0)
+
+        def make_step(entry: Entry, task: Task, device: torch.device) -> speed.Step:
+            def step() -> None:
+                calls[entry.setting] += 1
+
+            step.cost = 1.0 if entry.setting == PLAIN else 10.0  # type: ignore[attr-defined]
+            return step
+
+        monkeypatch.setattr(speed, "make_step", make_step)
+        monkeypatch.setattr(speed, "seconds", lambda step, device: (step(), step.cost)[1])
+        found = speed.screen(["ours"], [PLAIN, FAST], Task("inference", 8, 8), CPU, repetitions=3)
+        assert calls == {PLAIN: 5, FAST: 2}
+        assert found == {Entry("ours", PLAIN): 1.0, Entry("ours", FAST): 10.0}
+
+    def test_measures_every_task_and_makes_its_page(self, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(speed, "SETTINGS", (PLAIN, FAST))
+        monkeypatch.setattr(speed, "SCREENED", (Task("training", 8, 8), Task("inference", 8, 8)))
+        monkeypatch.setattr(speed, "TASKS", (Task("training", 8, 12), Task("inference", 9, 8)))
+        document = speed.measure([REFERENCE, "ours"], CPU, 2, report=lambda text: None)
+        assert [task["task"] for task in document["tasks"]] == ["training 8x12", "inference 9x8"]
+        assert [row["network"] for row in document["tasks"][0]["rows"]] == [REFERENCE, "ours"]
+        assert len(document["screened"]) == 8
+        about = {"machine": "m", "torch": "t", "fastmri": "f", "device": "cpu", "threads": 1, "load": "0"}
+        text = page.page(None, [], json.loads(json.dumps(document | about | {"repetitions": 2})))
+        assert "### training 8x12" in text
+        assert "not all measured" in text
+
+    def test_operations_of_a_convolution_counted_by_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(CONTENDERS, "one", Contender("", lambda: nn.Conv2d(2, 5, kernel_size=3, padding=1)))
+        forward = 2 * 9 * 2 * 5 * (7 * 6) * 3
+        assert speed.flops("one", Task("inference", 7, 6, 3)) == forward
+        # Backward: the gradient of the weights; the input needs none.
+        assert speed.flops("one", Task("training", 7, 6, 3)) == 2 * forward
+
+
+class TestPage:
+    @staticmethod
+    def _speed(ratio: float) -> dict[str, Any]:
+        row = {"network": "ours", "ratio": [ratio, ratio, ratio]}
+        return {"tasks": [{"task": f"{kind} 8x8", "rows": [row]} for kind in ("training", "inference")]}
+
+    @staticmethod
+    def _runs(gains: list[float]) -> list[dict[str, Any]]:
+        return [
+            run
+            for seed, gain in enumerate(gains)
+            for run in (_run(REFERENCE, seed, 0.1, 30 + seed), _run("ours", seed, 0.1, 30 + seed + gain))
+        ]
+
+    @pytest.mark.parametrize(
+        ("gains", "ratio", "verdict"),
+        [
+            ([0.1, -0.2, 0.0], 1.6, "yes"),
+            ([0.1, -0.5, 0.0], 1.6, "no"),
+            ([0.1, 0.1, 0.1], 1.4, "no"),
+            ([0.1, 0.1], 1.6, "not all measured"),
+        ],
+    )
+    def test_verdict(
+        self, monkeypatch: pytest.MonkeyPatch, tiny: None, gains: list[float], ratio: float, verdict: str
+    ) -> None:
+        monkeypatch.setitem(CONTENDERS, "ours", _tiny(4))
+        text = page.summary(self._runs(gains), self._speed(ratio))
+        assert text.splitlines()[-1].endswith(f"| {verdict} |")
+
+    def test_another_size_stands_apart(self, tiny: None) -> None:
+        text = page.summary(self._runs([0.0, 0.0, 0.0]), self._speed(2.0))
+        assert text.splitlines()[-1].endswith("| yes; another size, so apart |")
+
+    def test_differences_pair_the_seeds_that_both_have(self, tiny: None) -> None:
+        runs = [_run(REFERENCE, 0, 0.1, 30.0), _run(REFERENCE, 2, 0.1, 31.0), _run("ours", 2, 0.1, 31.5)]
+        assert page.differences(page.chosen(runs), "ours") == [0.5]
+
+    def test_rate_is_that_of_the_first_seed(self, tiny: None) -> None:
+        runs = [_run("ours", 0, 0.1, 30.0), _run("ours", 0, 0.2, 31.0), _run("ours", 1, 0.2, 29.0)]
+        runs.append(_run("ours", 1, 0.1, 35.0))
+        assert [run["lr"] for run in page.chosen(runs)["ours"].values()] == [0.2, 0.2]
+
+    def test_quality_part(self, tiny: None) -> None:
+        budget = json.loads(json.dumps(quality.asdict(Budget(steps=7))))
+        text = page.page(budget, self._runs([0.25, -0.25, 0.0]), None)
+        assert "7 steps of batch 1" in text
+        assert "| ours | 0.1 | 0, 1, 2 | 31.00 (30.25, 30.75, 32.00) | +0.00 (+0.25, -0.25, +0.00) | 32.00 |" in text
+        assert text.endswith("## Speed\n\nNot measured yet.\n")
