@@ -1,11 +1,12 @@
 """Quality of the classical reconstructions: choosing their weight, and a comparison with BART.
 
-    python benchmarks/classical_quality.py tune          validation persons only: PSNR of cs-wavelet by weight
-    python benchmarks/classical_quality.py bart          real raw test scans, beside BART's `pics` as it is by default
+    python benchmarks/classical_quality.py tune            validation persons only: PSNR of cs-wavelet by weight
+    python benchmarks/classical_quality.py tune-cg-sense   the same of cg-sense
+    python benchmarks/classical_quality.py bart            real raw test scans, beside BART's `pics` as it is by default
 
-Weights of `cs-wavelet` are in units of the noise, lambda / sigma. Both read the data registry (set MRI_RECON_DATA to a
-local copy) and write every row as JSON with `--json`. `tune` never opens a test scan. BART (Debian package `bart`) is
-searched for on the PATH.
+Weights of `cs-wavelet` are in units of the noise, lambda / sigma. All read the data registry (set MRI_RECON_DATA to a
+local copy) and write every row as JSON with `--json`. `tune` and `tune-cg-sense` never open a test scan. BART (Debian
+package `bart`) is searched for on the PATH.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import typer
 from peers import read_cfl, write_cfl
 from torch import Tensor
 
-from mri_recon.classical import cs_wavelet, zero_filled
+from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.coils import rss
 from mri_recon.data.images import load_slices
 from mri_recon.data.registry import RegisteredFile
@@ -41,6 +42,7 @@ from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import random_mask, undersample
 from mri_recon.metrics import CONVENTION, psnr, ssim
 from mri_recon.priors import auto_weight
+from mri_recon.training.simulated import simulated_scan
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -55,6 +57,10 @@ BEST_WEIGHTS = (0.005, 0.02, 0.05, 0.1, 0.2)
 BART_WEIGHTS = tuple(float(f"{w:.1e}") for w in np.geomspace(1e-4, 1.0, 11))
 """Candidates for BART, relative to its own scaling of the data."""
 
+CG_WEIGHTS = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
+"""Candidates of `tune-cg-sense`, mu in units of ||A||^2."""
+
+_CG_TEXT = ",".join(map(str, CG_WEIGHTS))
 _TUNE_TEXT = ",".join(map(str, TUNE_WEIGHTS))
 _BEST_TEXT = ",".join(map(str, BEST_WEIGHTS))
 _BART_TEXT = ",".join(map(str, BART_WEIGHTS))
@@ -170,6 +176,41 @@ def tune(
 
 
 @app.command()
+def tune_cg_sense(
+    weights: Annotated[str, typer.Option(help="comma-separated weights mu, in units of ||A||^2")] = _CG_TEXT,
+    accelerations: AccelerationOption = "4,8",
+    seeds: SeedsOption = "1",
+    coils: Annotated[str, typer.Option(help="comma-separated numbers of coils")] = "2,8,32",
+    json_path: JsonOption = None,
+) -> None:
+    """PSNR of cg-sense by weight, on SIMULATED multi-coil k-space of validation persons only.
+
+    With one coil the method is the zero-filled image over 1 + mu: there is nothing to choose.
+    """
+    rows: list[Row] = []
+    groups = []
+    for count in map(int, coils.split(",")):
+        groups.append(f"simulated, {_coils(count)}")
+        for file in _images("validation"):
+            case = _evaluated_case(file, count, groups[-1])
+            for acceleration in _floats(accelerations):
+                for seed in map(int, seeds.split(",")):
+                    kspace, mask = _sample(case, acceleration, seed)
+                    rows.append(_zero_filled_row(case, acceleration, seed))
+                    for weight in _floats(weights):
+                        image, info = cg_sense(kspace, mask, reg_weight=weight)
+                        row = _row(case, acceleration, seed, "cg-sense", weight, image)
+                        rows.append(replace(row, iterations=info["iterations"], seconds=info["seconds"]))
+            typer.echo(f"done: {case.name} {tuple(case.kspace.shape)}", err=True)
+            _write(json_path, rows)
+    typer.echo(CONVENTION)
+    default = inspect.signature(cg_sense).parameters["reg_weight"].default
+    for group in [*groups, "all"]:
+        chosen = rows if group == "all" else _of_group(rows, group)
+        _print_tune(f"cg-sense; {group}; default weight {default:g}", "cg-sense", chosen)
+
+
+@app.command()
 def bart(
     split: Annotated[str, typer.Option(help="split of the raw scans; weights are chosen on validation only")] = "test",
     accelerations: AccelerationOption = "4,8",
@@ -249,6 +290,14 @@ def _simulated_cases(split: str) -> list[Case]:
             )
         )
     return cases
+
+
+def _evaluated_case(file: RegisteredFile, num_coils: int, group: str) -> Case:
+    """The simulated scan of a file that `mri-recon evaluate --coils` takes."""
+    scan = simulated_scan(file, num_coils=num_coils)
+    assert scan.target is not None
+    name = f"simulated, {_coils(num_coils)}: {file.name}"
+    return Case(name, file.person, group, scan.kspace, scan.target, scan.support)
 
 
 def _coils(count: int) -> str:

@@ -65,7 +65,7 @@ def evaluate(
     from mri_recon.training.partial import Partial
     from mri_recon.training.plots import require_matplotlib, save_plots
     from mri_recon.training.report import Page, markdown_page
-    from mri_recon.training.run_log import command_text, commit
+    from mri_recon.training.run_log import code_state, command_text, commit
     from mri_recon.training.simulated import simulated_sources
     from mri_recon.training.trial import try_methods
 
@@ -92,7 +92,7 @@ def evaluate(
         None if json is None else json.with_name(f"{json.name}.partial"),
         {
             "split": split,
-            "commit": state,
+            "code": code_state(),
             "methods": names,
             "options": options,
             "weights": {name: info["model_sha256"] for name, info in tried.items() if "model_sha256" in info},

@@ -18,7 +18,7 @@ class Partial:
 
     Args:
         path: the file; None: nothing is kept.
-        settings: all else that decides about a row (methods, options, weights, commit). A file of other settings is
+        settings: all else that decides about a row (methods, options, weights, code). A file of other settings is
             refused: its rows do not belong into one table with new ones.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import subprocess
 import tomllib
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["command_text", "commit", "find_repository", "log_test_run"]
+__all__ = ["code_state", "command_text", "commit", "find_repository", "log_test_run"]
 
 
 def log_test_run(path: Path, command: str) -> None:
@@ -40,17 +41,36 @@ def find_repository(start: Path) -> Path | None:
 
 
 def commit() -> str:
-    """Short commit of the working folder, "+changes" where tracked files differ from it, or "unknown"."""
+    """Short commit of the working folder, "+changes" where the package differs from it, or "unknown".
 
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout.strip()
-
+    Pages and logs that a run writes itself are no change: only `mri_recon` and `pyproject.toml` count.
+    """
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
+        return _git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def code_state() -> str:
+    """A name of the package's content: git's tree of `mri_recon`, a hash of what differs from it; or "unknown".
+
+    Unlike `commit` it stays as it is when only a page or a log is committed.
+    """
+    try:
+        difference = _git("diff", "HEAD", "--", *_CODE)
+        tree = _git("rev-parse", "--short=12", "HEAD:mri_recon")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{tree}+{hashlib.sha256(difference.encode()).hexdigest()[:12]}" if difference else tree
+
+
+_CODE = (":(top)mri_recon", ":(top)pyproject.toml")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.strip()
 
 
 def _without_folder(argument: str, root: Path | None) -> str:

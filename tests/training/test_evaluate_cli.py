@@ -59,7 +59,7 @@ def test_five_masks_are_the_default(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mri_recon.training import evaluate
 
-    monkeypatch.setattr("mri_recon.training.run_log.commit", lambda: "abc")
+    monkeypatch.setattr("mri_recon.training.run_log.code_state", lambda: "abc")
     out = tmp_path / "out.json"
     arguments = ["--split", "validation", "--methods", "zero-filled", "--seeds", "0", "--json", out]
     whole, calls = evaluate.compare, []

@@ -11,7 +11,7 @@ from mri_recon.training.evaluate import Masks, evaluate_scans
 from mri_recon.training.partial import Partial
 from tests.evaluations import METHODS, small_evaluation, small_sources
 
-SETTINGS = {"methods": METHODS, "commit": "abc"}
+SETTINGS = {"methods": METHODS, "code": "abc"}
 MASKS = Masks([2, 4], [0, 5])
 
 
@@ -42,8 +42,8 @@ def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
         ('{"results": []}', "expected an unfinished evaluation in p, got something else"),
         ("[]", "expected an unfinished evaluation in p, got something else"),
         (
-            json.dumps({"settings": {**SETTINGS, "commit": "old"}, "comparisons": {}}),
-            "got another commit (old there, abc now): go on as it was begun, or delete",
+            json.dumps({"settings": {**SETTINGS, "code": "old"}, "comparisons": {}}),
+            "got another code (old there, abc now): go on as it was begun, or delete",
         ),
         (json.dumps({"settings": {**SETTINGS, "more": 1}, "comparisons": {}}), "got another more (1 there, None now)"),
     ],

@@ -56,6 +56,13 @@ def test_the_page_says_how_it_was_made() -> None:
     assert "15 of 30 (2.00x)" in page
 
 
+def test_only_a_page_of_another_split_says_that_nothing_was_chosen_on_it() -> None:
+    assert "Every choice was made on validation persons, none of them here" in _learned_page(_learned())
+    validation = markdown_page(_page())
+    assert "its numbers are no test" in validation
+    assert "none of them here" not in validation
+
+
 def test_the_summary_comes_first_and_holds_every_mean() -> None:
     evaluation = small_evaluation()
     page = markdown_page(_page(raw=evaluation))

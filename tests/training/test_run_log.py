@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from mri_recon.training.run_log import command_text, find_repository, log_test_run
+from mri_recon.training.run_log import code_state, command_text, commit, find_repository, log_test_run
 
 
 def test_the_log_gets_a_line_a_run(tmp_path: Path) -> None:
@@ -24,6 +26,39 @@ def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     log_test_run(tmp_path / "runs.log", "c")
     assert (tmp_path / "runs.log").read_text().split()[1] == "unknown"
+    assert code_state() == "unknown"
+
+
+def test_the_state_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's own page and log are no change of it; a changed module is, and each change another."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    for folder in ("mri_recon", "docs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text("first")
+    (tmp_path / "pyproject.toml").write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    monkeypatch.chdir(tmp_path / "docs")
+    first = commit(), code_state()
+    assert re.fullmatch(r"\w{12}", first[0])
+    (tmp_path / "docs" / "file").write_text("a page")
+    assert (commit(), code_state()) == first
+    git("commit", "-qam", "a page")
+    assert commit() != first[0]
+    assert code_state() == first[1]
+    states = {first[1]}
+    for text in ("second", "third"):
+        (tmp_path / "mri_recon" / "file").write_text(text)
+        assert commit().endswith("+changes")
+        states.add(code_state())
+    assert len(states) == 3
 
 
 def test_the_checkout_is_found_from_inside(tmp_path: Path) -> None:
