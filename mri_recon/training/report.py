@@ -42,7 +42,6 @@ TUNING = (
 VALIDATION = "This is the split on which choices are made: its numbers are no test of them."
 _FORMS = {"nmse": ".4f", "psnr": ".2f", "ssim": ".3f"}
 _HEADS = {"nmse": "NMSE", "psnr": "PSNR / dB", "ssim": "SSIM"}
-_UNITS = {"psnr": " dB PSNR", "ssim": " SSIM"}
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def _method_notes(page: Page) -> Iterator[str]:
 
 def _model_notes(page: Page) -> Iterator[str]:
     models = {}
-    warned: dict[tuple[str, str], int] = {}
+    warned: dict[tuple[str, str], list[str]] = {}
     for row in (row for evaluation in (page.raw, *page.simulated) for row in evaluation.rows):
         info = row["info"]
         if "model_sha256" in info:
@@ -211,11 +210,12 @@ def _model_notes(page: Page) -> Iterator[str]:
                 f"{info['parameters'] / 1e6:.2f} million parameters"
             )
         for warning in info.get("warnings", []):
-            warned[row["method"], warning] = warned.get((row["method"], warning), 0) + 1
+            kind = re.sub(r"\d+(\.\d+)?", "", warning)  # calls of one kind differ in their numbers
+            warned.setdefault((row["method"], kind), []).append(warning)
     if models:
         yield "; ".join(models.values()).replace("weights", "Weights", 1) + "."
     if warned:
-        notes = [f"`{method}`: {text} ({_count(count, 'call')})" for (method, text), count in warned.items()]
+        notes = [f"`{method}`: {texts[0]} ({_count(len(texts), 'such call')})" for (method, _), texts in warned.items()]
         yield f"Outside the training envelope of a model card: {'; '.join(notes)}."
 
 
@@ -288,7 +288,7 @@ def _simulated_section(page: Page) -> Iterator[str]:
         "smooth random "
         "phase, coils around the object and complex noise; there is no open fully sampled multi-coil raw scan of these "
         "persons. The coil maps are hidden from the methods. The reference is the image without noise, "
-        "sqrt(sum_c |S_c x|²) = |x|: the root sum of squares of noisy coils has a floor of noise where there is no "
+        "`sqrt(sum_c |S_c x|²) = |x|`: the root sum of squares of noisy coils has a floor of noise where there is no "
         "signal, "
         "and would reward methods that leave noise there."
     )
@@ -352,22 +352,27 @@ def _losses_section(page: Page) -> Iterator[str]:
 
 
 def _behind_classical(page: Page) -> Iterator[str]:
-    behind = []
-    for evaluation in (page.raw, *page.simulated):
+    others = " and ".join(f"`{name}`" for name in _others(page))
+    if not others:
+        return
+    everything = (page.raw, *page.simulated)
+    accelerations = sorted({acceleration for one in everything for acceleration in one.accelerations})
+    behind: dict[tuple[str, str, str], dict[float, str]] = {}
+    for evaluation in everything:
         what = "" if evaluation.kind == "raw" else f", {_coils(evaluation.num_coils)}"
         for metric in ("psnr", "ssim"):
             for one in differences(evaluation.rows, metric):
                 if one.spread.mean < 0:
-                    gap = f"{_spread(one.spread, metric, sign=True)}{_UNITS[metric]}"
-                    place = f"{evaluation.labels[one.file]}{what}, R = {one.acceleration:g}"
-                    behind.append(f"- {place}: `{one.method}` {gap} to `{one.against}`")
-    others = " and ".join(f"`{name}`" for name in _others(page))
-    if behind:
-        yield f"Scans on which {others} are behind the best classical method in the mean over masks:"
-        yield ""
-        yield from behind
-    elif others:
+                    key = (f"{evaluation.labels[one.file]}{what}", f"`{one.method}`", _HEADS[metric])
+                    behind.setdefault(key, {})[one.acceleration] = _spread(one.spread, metric, sign=True)
+    if not behind:
         yield f"In the mean over masks {others} are behind the best classical method nowhere, in PSNR or SSIM."
+    else:
+        yield f"Where {others} are behind the best classical method in the mean over masks:"
+        yield ""
+        header = ["scan", "method", "difference in", *(f"R = {one:g}" for one in accelerations)]
+        rows = [[*key, *(cells.get(one, "") for one in accelerations)] for key, cells in behind.items()]
+        yield from _table(header, rows, text=3)
     yield ""
 
 

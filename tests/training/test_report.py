@@ -103,7 +103,7 @@ def test_differences_stand_with_their_mask_variability() -> None:
 
 def test_what_a_learned_method_loses_is_said() -> None:
     page = _learned_page(_learned(gain=-1.0))
-    assert "- label 0, R = 4: `unet` -0.75 [-1.00, -0.50] dB PSNR to `cs-wavelet`" in page
+    assert "| label 0 | `unet` | PSNR / dB | -0.75 [-1.00, -0.50] |" in page
     assert "| `unet` | `cs-wavelet` | PSNR | 6 of 6 | -1.00 |" in page
 
 
@@ -151,10 +151,15 @@ def test_the_page_names_weights_and_what_is_outside_their_envelope() -> None:
     for one in evaluation.rows:
         if one["method"] == "unet":
             sha = "0123456789abcdef"
-            one["info"] = {"model": "m", "model_sha256": sha, "parameters": 2_500_000, "warnings": ["too fast"]}
+            one["info"] = {
+                "model": "m",
+                "model_sha256": sha,
+                "parameters": 2_500_000,
+                "warnings": [f"R {one['seed'] + 12.5} is too fast"],
+            }
     page = _learned_page(evaluation)
     assert "Weights of `unet`: `m`, SHA-256 `0123456789ab…`, 2.50 million parameters." in page
-    assert "Outside the training envelope of a model card: `unet`: too fast (6 calls)." in page
+    assert "Outside the training envelope of a model card: `unet`: R 12.5 is too fast (6 such calls)." in page
 
 
 def test_an_infinite_psnr_is_a_dash() -> None:
