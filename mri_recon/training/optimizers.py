@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mri_recon.errors import ConfigError
@@ -329,6 +329,9 @@ def _lbfgs(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> Optim
     """
     assert config.max_iter is not None
     assert config.history is not None
+    parameters = list(parameters)
+    for parameter in parameters:
+        parameter.register_post_accumulate_grad_hook(_plain_gradient)
     return torch.optim.LBFGS(
         parameters,
         lr=config.lr,
@@ -364,6 +367,12 @@ def _decay(share: float, config: OptimizerConfig) -> float:
     if config.decay == "exponential":
         return math.exp(share * math.log(config.final_lr))
     return config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _plain_gradient(parameter: Tensor) -> None:
+    """Torch's L-BFGS reads gradients as they lie in memory, and refuses those of channels-last weights."""
+    if parameter.grad is not None:
+        parameter.grad = parameter.grad.contiguous()
 
 
 def _schedule_momentum(optimizer: Optimizer, config: OptimizerConfig) -> None:

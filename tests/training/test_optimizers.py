@@ -159,6 +159,26 @@ def test_lbfgs_makes_max_iter_iterations_of_two_loops_a_step() -> None:
     np.testing.assert_allclose(w.detach().numpy(), x, rtol=1e-10)
 
 
+def test_lbfgs_does_not_depend_on_the_memory_format() -> None:
+    found = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        network = nn.Conv2d(3, 4, 3, dtype=torch.float64).to(memory_format=memory_format)
+        x = torch.randn(2, 3, 7, 5, dtype=torch.float64)
+        optimizer = build_optimizer(network.parameters(), OptimizerConfig(name="lbfgs", lr=1.0, max_iter=3))
+
+        def closure(network: nn.Module = network, x: Tensor = x, optimizer: Optimizer = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = (network(x) - 1).square().mean()
+            loss.backward()
+            return loss
+
+        first = optimizer.step(closure)
+        found.append(closure().detach())
+        assert found[-1] < 0.5 * first.detach()
+    torch.testing.assert_close(found[0], found[1])
+
+
 # --- updates by hand -----------------------------------------------------------------------------------------------
 
 Update = Callable[[Vector, Vector, dict[str, Vector], int], Vector]
