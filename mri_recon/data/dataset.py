@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,13 +30,17 @@ from mri_recon.data.examples import (
 )
 from mri_recon.data.images import ImageSlice, load_slices
 from mri_recon.data.registry import files as registered_files
+from mri_recon.data.targets import CsConfig, Problem, SsduConfig, Target, cs_example, make_example
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.io import Scan, load
 from mri_recon.io.fastmri import FastMRIFile
 from mri_recon.learned import image_scale
-from mri_recon.masks import random_mask
+from mri_recon.masks import ColumnMask, random_mask, undersample
 
 __all__ = ["DataConfig", "ExampleStream", "FolderSlices", "RegistrySlices", "split_folder", "validation_examples"]
+
+
+_PROBLEMS = 2**32 - 2
 
 
 class DataConfig(BaseModel):
@@ -53,6 +57,10 @@ class DataConfig(BaseModel):
     )
     raw_probability: float = Field(default=0.25, ge=0, le=1, description="share of raw examples from the registry")
     volume_probability: float = Field(default=0.4, ge=0, le=1, description="share of the isotropic volume among images")
+    target: Target = Field(default="truth", description="what to learn from: truth, cs or ssdu (see docs/targets.md)")
+    cs: CsConfig = CsConfig()
+    ssdu: SsduConfig = SsduConfig()
+    problems: int = Field(default=0, ge=0, description="number of different slices and masks; 0: new ones at each step")
     rows: int = Field(default=64, ge=16, description="readout rows of an example")
     full_probability: float = Field(
         default=0.06, ge=0, le=1, description="share of examples with up to `full_rows` rows"
@@ -100,19 +108,23 @@ class RegistrySlices:
         images = load_slices([(file.name, file.path()) for file in registered_files(split=split, kind="image")])
         return cls(tuple(raw), tuple(images))
 
-    def example(self, rng: np.random.Generator, config: DataConfig) -> Example:
-        """A random example, whole."""
+    def problem(self, rng: np.random.Generator, config: DataConfig) -> Problem:
+        """A random slice and mask."""
         if self.raw and (not self.images or rng.random() < config.raw_probability):
             chosen = self.raw[rng.integers(len(self.raw))]
             # Reversed axes of k-space are the mirrored image, the echo at the other side.
             kspace = chosen.kspace.flip(-2) if rng.random() < 0.5 else chosen.kspace
             mirrored = rng.random() < 0.5
             kspace, support = (kspace.flip(-1), chosen.support[::-1]) if mirrored else (kspace, chosen.support)
-            return raw_example(kspace, draw_mask(kspace.shape[-1], rng, config.sampling, support=support.copy()))
+            return Problem(kspace, _draw(kspace.shape[-1], rng, config, support.copy()))
         isotropic, others = self._pools
         pool = isotropic if not others or (isotropic and rng.random() < config.volume_probability) else others
         kspace, maps = simulate_kspace(pool[rng.integers(len(pool))], rng, config.simulation)
-        return raw_example(kspace, draw_mask(kspace.shape[-1], rng, config.sampling), sens_maps=maps)
+        return Problem(kspace, _draw(kspace.shape[-1], rng, config), sens_maps=maps)
+
+    def example(self, rng: np.random.Generator, config: DataConfig) -> Example:
+        """A random example, whole."""
+        return _example(self.problem(rng, config), config, rng)
 
 
 @dataclass(frozen=True)
@@ -142,10 +154,25 @@ class FolderSlices:
         path, index = self.slices[number]
         return load(path, slices=slice(index, index + 1))
 
-    def example(self, rng: np.random.Generator, config: DataConfig) -> Example:
-        """A random example, whole."""
+    def problem(self, rng: np.random.Generator, config: DataConfig) -> Problem:
+        """A random slice, with a random mask where it is fully sampled, else with the file's own.
+
+        Raises:
+            DataError: an undersampled file without a mask.
+        """
         scan = self.read(int(rng.integers(len(self.slices))))
-        return _scan_example(scan, rng, config)
+        if not scan.fully_sampled:
+            return _undersampled(scan)
+        mask = _draw(scan.width, rng, config, scan.support)
+        return Problem(scan.kspace[0], mask, valid=scan.recon_size)
+
+    def example(self, rng: np.random.Generator, config: DataConfig) -> Example:
+        """A random example, whole.
+
+        Raises:
+            DataError: an undersampled file without a mask, or with data.target = "truth".
+        """
+        return _example(self.problem(rng, config), config, rng)
 
 
 Slices = RegistrySlices | FolderSlices
@@ -167,19 +194,38 @@ class ExampleStream(Dataset[list[Example]]):
         return [self._one(rng, rows) for _ in range(self.batch_size)]
 
     def _one(self, rng: np.random.Generator, rows: int) -> Example:
-        example = self.slices.example(rng, self.config)
+        config = self.config
+        # A fixed set of problems has its own seeds; what a step does with one (split, band) is new each time.
+        source = rng
+        if config.problems:
+            source = np.random.default_rng([self.seed, _PROBLEMS, int(rng.integers(config.problems))])
+        example = _example(self.slices.problem(source, config), config, rng)
         return crop_rows(example, image_scale(example.measurement.adjoint()), rows, rng)
 
 
 def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> list[tuple[str, Example]]:
     """Fixed validation examples, whole slices at R = 4 and 8, named by kind and acceleration.
 
-    Half raw, half simulated where both are at hand.
+    Half raw, half simulated where both are at hand. They have their truth whatever `config.target` is. An undersampled
+    file has none: there the network sees what "ssdu" would show it, the reference is compressed sensing of all lines,
+    of more than the network is given; its example is named "undersampled".
+
+    Raises:
+        DataError: an undersampled file without a mask, or with data.target = "truth".
     """
     rng = np.random.default_rng([seed, 2**32 - 1])
     examples = []
+    support: npt.NDArray[np.bool_] | None
+    valid: tuple[int, int] | None
     for number in range(config.validation_slices):
-        kind, kspace, support, maps, valid = _validation_slice(slices, number, rng, config)
+        if isinstance(slices, FolderSlices):
+            scan = slices.read(int(rng.integers(len(slices.slices))))
+            if not scan.fully_sampled:
+                examples.append(("undersampled", _without_truth(_undersampled(scan), config, rng)))
+                continue
+            kind, kspace, support, maps, valid = "raw", scan.kspace[0], scan.support, None, scan.recon_size
+        else:
+            kind, kspace, support, maps, valid = _validation_slice(slices, number, rng, config)
         for acceleration in (4, 8):
             mask = random_mask(kspace.shape[-1], acceleration, seed=number, support=support)
             examples.append((f"{kind}-{acceleration}x", raw_example(kspace, mask, sens_maps=maps, valid=valid)))
@@ -235,18 +281,39 @@ def _listed(root: Path, split_file: Path) -> tuple[list[Path], list[Path]]:
     return train, validation
 
 
-def _scan_example(scan: Scan, rng: np.random.Generator, config: DataConfig) -> Example:
-    kspace = scan.kspace[0]
-    mask = draw_mask(kspace.shape[-1], rng, config.sampling, support=scan.support)
-    return raw_example(kspace, mask, valid=scan.recon_size)
+def _example(problem: Problem, config: DataConfig, rng: np.random.Generator) -> Example:
+    return make_example(problem, config.target, config.cs, config.ssdu, rng)
+
+
+def _draw(
+    width: int, rng: np.random.Generator, config: DataConfig, support: npt.NDArray[np.bool_] | None = None
+) -> ColumnMask:
+    mask = draw_mask(width, rng, config.sampling, support=support)
+    if config.target == "ssdu" and mask.num_lines - mask.num_low_frequencies < 2:
+        # Nothing outside the centre to hold out: the default centre leaves more.
+        mask = draw_mask(width, rng, config.sampling.model_copy(update={"default_center": 1.0}), support=support)
+    return mask
+
+
+def _without_truth(problem: Problem, config: DataConfig, rng: np.random.Generator) -> Example:
+    split = "ssdu" if config.target == "cs" else config.target
+    example = make_example(problem, split, config.cs, config.ssdu, rng)  # of "truth": refused
+    reference = cs_example(problem.kspace, problem.mask, config.cs, valid=problem.valid)
+    return replace(example, target=reference.target, valid=reference.valid)
+
+
+def _undersampled(scan: Scan) -> Problem:
+    if scan.mask is None:
+        raise DataError(
+            f"training data: expected full k-space or a mask in {scan.meta.get('file', 'the file')}, got undersampled "
+            "k-space alone: store the dataset mask in it, (phase,) or (readout, phase)"
+        )
+    return Problem(undersample(scan.kspace[0], scan.mask), scan.mask, valid=scan.recon_size, full=False)
 
 
 def _validation_slice(
-    slices: Slices, number: int, rng: np.random.Generator, config: DataConfig
+    slices: RegistrySlices, number: int, rng: np.random.Generator, config: DataConfig
 ) -> tuple[str, Tensor, npt.NDArray[np.bool_] | None, Tensor | None, tuple[int, int] | None]:
-    if isinstance(slices, FolderSlices):
-        scan = slices.read(int(rng.integers(len(slices.slices))))
-        return "raw", scan.kspace[0], scan.support, None, scan.recon_size
     if slices.raw and (not slices.images or number % 2 == 0):
         raw = slices.raw[(number // 2) % len(slices.raw)]
         return "raw", raw.kspace, raw.support, None, None

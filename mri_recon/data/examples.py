@@ -1,4 +1,4 @@
-"""Training examples: a zero-filled image and the image it should have been, from simulated or from real k-space."""
+"""Training examples: a measurement and the image it should become, from simulated or from real k-space."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mri_recon.data.simulate import coil_maps, complex_noise, fourier_crop, smoo
 from mri_recon.errors import MaskError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import network_measurement
-from mri_recon.masks import ColumnMask, default_center_fraction, random_mask, undersample
+from mri_recon.masks import ColumnMask, Mask, default_center_fraction, random_mask, undersample
 from mri_recon.models.measurement import Measurement
 
 __all__ = ["Example", "SamplingConfig", "SimulationConfig", "crop_rows", "draw_mask", "raw_example", "simulate_kspace"]
@@ -56,13 +56,15 @@ class Example:
     """What a network gets and what it should answer.
 
     `measurement`: what `learned.network_measurement` makes of the undersampled k-space, a batch of one; `target`: the
-    image of the full k-space with the same phase taken out, complex64 `(h, w)`. The loss counts on the centre of
-    `valid` rows and columns: oversampled margins are not judged.
+    image to answer with the same phase taken out, complex64 `(h, w)`. The loss counts on the centre of `valid` rows and
+    columns: oversampled margins are not judged. `held_out`: samples that the network does not see, with the maps of
+    `measurement`; where they are there, the loss looks at them and not at the target (see `data.targets`).
     """
 
     measurement: Measurement
     target: Tensor
     valid: tuple[int, int]
+    held_out: Measurement | None = None
 
 
 def draw_mask(
@@ -115,7 +117,7 @@ def simulate_kspace(
 
 def raw_example(
     kspace: Tensor,
-    mask: ColumnMask,
+    mask: Mask,
     *,
     sens_maps: Tensor | None = None,
     valid: tuple[int, int] | None = None,
@@ -128,7 +130,7 @@ def raw_example(
 
     Args:
         kspace: full, complex64 `(coil, readout, phase)`.
-        mask: the column mask to learn from.
+        mask: the mask to learn from.
         sens_maps: true maps `(coil, readout, phase)`.
         valid: centre that the loss counts on; everything by default.
     """
@@ -147,15 +149,18 @@ def crop_rows(example: Example, scale: Tensor, rows: int, rng: np.random.Generat
     """Divide by `scale` and cut a random band of `rows` readout rows.
 
     Undersampled columns alias along the phase axis only, so a band of readout rows is a complete reconstruction problem
-    at a fraction of the cost.
+    at a fraction of the cost. A pattern of two dimensions couples the rows: its slices stay whole.
     """
     height = int(example.target.shape[0])
     measurement, target, valid = example.measurement.scaled(scale), example.target / scale[0], example.valid
-    if rows >= height:
-        return Example(measurement, target, valid)
+    held_out = None if example.held_out is None else example.held_out.scaled(scale)
+    if rows >= height or measurement.dims != (-1,):
+        return Example(measurement, target, valid, held_out)
     start = int(rng.integers(0, height - rows + 1))
     band = slice(start, start + rows)
-    return Example(measurement.rows(band), target[band], (rows, valid[1]))
+    return Example(
+        measurement.rows(band), target[band], (rows, valid[1]), None if held_out is None else held_out.rows(band)
+    )
 
 
 def _augment(magnitude: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:

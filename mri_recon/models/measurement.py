@@ -35,6 +35,11 @@ class Measurement:
         """A^H y = sum_c conj(S_c) F^-1 y_c, `(batch, h, w)`."""
         return self._combine(self.samples)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """A x, `(batch, h, w)` to the layout of `samples`."""
+        samples: Tensor = self.mask * torch.fft.fftn(self.maps * x.unsqueeze(1), dim=self.dims, norm="ortho")
+        return samples
+
     def normal(self, x: Tensor) -> Tensor:
         """A^H A x, `(batch, h, w)` to `(batch, h, w)`."""
         coil_images = self.maps * x.unsqueeze(1)

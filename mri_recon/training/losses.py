@@ -1,4 +1,4 @@
-"""Losses on complex images."""
+"""Losses on complex images, and on samples that a network has not seen."""
 
 from __future__ import annotations
 
@@ -10,24 +10,34 @@ from torch.nn import functional
 from mri_recon.center import center_crop
 from mri_recon.data.examples import Example
 from mri_recon.errors import ShapeError
+from mri_recon.models import Measurement
 
-__all__ = ["LossConfig", "example_loss", "l1_ssim_loss", "ssim_map"]
+__all__ = ["LossConfig", "example_loss", "held_out_loss", "l1_ssim_loss", "ssim_map"]
 
 SSIM_WINDOW = 7
 
 
 class LossConfig(BaseModel):
-    """Weights of the terms of `l1_ssim_loss`."""
+    """Weights of the terms of `l1_ssim_loss`, and of `held_out_loss` for data.target = "ssdu"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     l1: float = Field(default=1.0, ge=0, description="mean modulus of the complex difference")
     ssim: float = Field(default=0.1, ge=0, description="1 - mean SSIM of the magnitudes")
     rms: float = Field(default=0.0, ge=0, description="root mean square of the complex difference of each image")
+    held_out_l1: float = Field(default=1.0, ge=0, description="relative l1 error of the held-out samples")
+    held_out_l2: float = Field(default=1.0, ge=0, description="relative l2 error of the held-out samples")
 
 
 def example_loss(output: Tensor, example: Example, config: LossConfig) -> Tensor:
-    """The loss of one example: `output`, complex `(1, h, w)`, against its target, on what counts of it."""
+    """The loss of one example: `output`, complex `(1, h, w)`, against its target, on what counts of it.
+
+    An example with held-out samples is judged on these alone, see `held_out_loss`.
+    """
+    if example.held_out is not None:
+        return held_out_loss(
+            output, example.held_out.to(output.device), l1_weight=config.held_out_l1, l2_weight=config.held_out_l2
+        )
     return l1_ssim_loss(
         center_crop(output, example.valid),
         center_crop(example.target[None].to(output.device), example.valid),
@@ -35,6 +45,26 @@ def example_loss(output: Tensor, example: Example, config: LossConfig) -> Tensor
         ssim_weight=config.ssim,
         rms_weight=config.rms,
     )
+
+
+def held_out_loss(output: Tensor, held_out: Measurement, *, l1_weight: float = 1.0, l2_weight: float = 1.0) -> Tensor:
+    """w1 ||y - A x||_1 / ||y||_1 + w2 ||y - A x||_2 / ||y||_2 over all samples y of the batch, in k-space.
+
+    For self-supervision y are samples that the network was not given, of every coil. k-space is that of the whole
+    image `output`, complex `(batch, h, w)`: of a band of rows, the band's own.
+
+    Source: Yaman et al., Magn Reson Med 2020, equation 9.
+    """
+    residual, samples = held_out.samples - held_out.forward(output), held_out.samples
+    if held_out.dims == (-1,):  # images along the readout, see `Measurement`
+        residual, samples = (torch.fft.fft(part, dim=-2, norm="ortho") for part in (residual, samples))
+    loss = residual.real.new_zeros(())
+    for weight, order in ((l1_weight, 1), (l2_weight, 2)):
+        if weight:
+            size = torch.linalg.vector_norm(samples, ord=order)
+            error = torch.linalg.vector_norm(residual, ord=order)
+            loss = loss + weight * error / size.clamp_min(torch.finfo(size.dtype).tiny)
+    return loss
 
 
 def ssim_map(image: Tensor, target: Tensor, max_value: Tensor) -> Tensor:

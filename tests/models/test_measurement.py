@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,10 @@ def test_normal_and_adjoint_are_those_of_the_operator(kind: str, shape: tuple[in
     torch.testing.assert_close(measurement.adjoint(), operator.adjoint(kspace), rtol=1e-12, atol=1e-12)
     x = complex_randn(shape[0], *shape[2:], seed=7)
     torch.testing.assert_close(measurement.normal(x), operator.normal(x), rtol=1e-12, atol=1e-12)
+    # The samples of an image are laid out as those of the k-space are.
+    assert_adjoint(measurement.forward, lambda y: replace(measurement, samples=y).adjoint(), x, measurement.samples)
+    of_kspace = measure(operator.forward(x), _mask(kind, *shape[2:]), operator.sens_maps).samples
+    torch.testing.assert_close(measurement.forward(x), of_kspace, rtol=1e-12, atol=1e-12)
 
 
 @given(

@@ -5,7 +5,10 @@ import torch
 from skimage.metrics import structural_similarity
 
 from mri_recon.errors import ShapeError
-from mri_recon.training.losses import l1_ssim_loss, ssim_map
+from mri_recon.fourier import fft2c
+from mri_recon.models import measure
+from mri_recon.training.losses import held_out_loss, l1_ssim_loss, ssim_map
+from tests.helpers import column_lines, complex_randn
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 7), (2, 19, 12)])
@@ -44,3 +47,17 @@ def test_gradient_is_finite_at_zero_and_right_elsewhere() -> None:
 def test_too_small_for_the_window() -> None:
     with pytest.raises(ShapeError, match=r"expected sides of at least 7, got \(6, 9\)"):
         ssim_map(torch.zeros(1, 6, 9), torch.zeros(1, 6, 9), torch.ones(1))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9, 12), (2, 3, 8, 11)])
+@pytest.mark.parametrize("kind", ["columns", "pattern"])
+def test_held_out_loss_is_that_of_the_kspace(shape: tuple[int, ...], kind: str) -> None:
+    mask = torch.from_numpy(column_lines(shape[-1])) if kind == "columns" else torch.rand(shape[-2:]) < 0.5
+    y, maps = complex_randn(*shape) * mask, complex_randn(*shape, seed=1)
+    x = complex_randn(shape[0], *shape[2:], seed=2).requires_grad_()
+    residual = y - mask * fft2c(maps * x[:, None])
+    measurement = measure(y, mask, maps)
+    expected = 0.3 * residual.abs().sum() / y.abs().sum() + 2 * residual.norm() / y.norm()
+    torch.testing.assert_close(held_out_loss(x, measurement, l1_weight=0.3, l2_weight=2.0), expected)
+    assert torch.autograd.gradcheck(lambda z: held_out_loss(z, measurement), (x,))
+    assert float(held_out_loss(torch.zeros_like(x), measurement).detach()) == pytest.approx(2)  # no unit in it
