@@ -1,0 +1,150 @@
+"""The examples of a study: drawn once, of one size, kept in memory, so that reading is no part of what is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from mri_recon import metrics
+from mri_recon.center import center_crop
+from mri_recon.data.dataset import (
+    ExampleStream,
+    FolderSlices,
+    RegistrySlices,
+    Slices,
+    split_folder,
+    validation_examples,
+)
+from mri_recon.data.examples import Example
+from mri_recon.errors import ConfigError
+from mri_recon.learned import apply_network, run_network
+from mri_recon.models import Measurement
+from mri_recon.training.losses import LossConfig, l1_ssim_loss
+from mri_recon.training.study_config import StudyConfig
+
+__all__ = ["ExampleSet", "StudyData", "raw_psnr", "read_study_data", "set_loss"]
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """Examples of one size as one batch: a normalisation over the batch then sees the batch.
+
+    Attributes:
+        measurement: of n examples.
+        target: complex `(n, h, w)`.
+        valid: centre that the loss counts on.
+    """
+
+    measurement: Measurement
+    target: Tensor
+    valid: tuple[int, int]
+
+    def __len__(self) -> int:
+        return int(self.target.shape[0])
+
+    def take(self, index: Tensor) -> ExampleSet:
+        """The examples numbered `index`."""
+        part = self.measurement
+        chosen = replace(part, samples=part.samples[index], mask=part.mask[index], maps=part.maps[index])
+        return ExampleSet(chosen, self.target[index], self.valid)
+
+    @classmethod
+    def of(cls, examples: list[Example]) -> ExampleSet:
+        """Stack examples.
+
+        Raises:
+            ConfigError: examples of different sizes.
+        """
+        sizes = {(tuple(e.measurement.samples.shape), e.valid, e.measurement.dims) for e in examples}
+        if len(sizes) > 1:
+            shapes = sorted({"x".join(map(str, shape[1:])) for shape, _, _ in sizes})
+            raise ConfigError(
+                f"study: expected examples of one size (coil x rows x columns), got {', '.join(shapes[:4])}: set "
+                "data.simulation.min_size with a small data.simulation.resolution, data.simulation.air=0, "
+                "data.simulation.multi_coil=0 and data.raw_probability=0"
+            )
+        masks = [e.measurement.mask.reshape(1, 1, 1, -1) for e in examples]
+        measurement = Measurement(
+            torch.cat([e.measurement.samples for e in examples]),
+            torch.cat(masks),
+            torch.cat([e.measurement.maps for e in examples]),
+            examples[0].measurement.dims,
+        )
+        return cls(measurement, torch.stack([e.target for e in examples]), examples[0].valid)
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """What every run of a study is trained and judged on.
+
+    Attributes:
+        training: the examples of training.
+        validation: examples of the same kind, of the validation persons.
+        raw: whole slices of raw validation k-space at 4x, to measure PSNR on.
+        source: what it is, for the page.
+    """
+
+    training: ExampleSet
+    validation: ExampleSet
+    raw: tuple[Example, ...]
+    source: str
+
+
+def read_study_data(config: StudyConfig) -> StudyData:
+    """Draw a study's examples from the registry's training and validation persons, or from a folder.
+
+    Raises:
+        ConfigError: examples of different sizes.
+        DataError: the registry's files are not at hand.
+    """
+    data = config.data
+    if data.root:
+        train_files, validation_files = split_folder(data)
+        training: Slices = FolderSlices.index(train_files)
+        validation: Slices = FolderSlices.index(validation_files)
+        source = f"fastMRI files of {data.root}, split by person"
+    else:
+        training, validation = RegistrySlices.read("train"), RegistrySlices.read("validation")
+        kinds = {0.0: "simulated from magnitude images", 1.0: "raw"}
+        source = (
+            f"the data registry's training persons ({kinds.get(data.raw_probability, 'raw and simulated')}); "
+            "validation: its validation persons, drawn the same way"
+        )
+    named = validation_examples(validation, data, seed=0)
+    return StudyData(
+        training=_draw(training, config, seed=0, count=config.study.examples),
+        validation=_draw(validation, config, seed=1, count=config.study.validation_examples),
+        raw=tuple(example for kind, example in named if kind == "raw-4x"),
+        source=source,
+    )
+
+
+def set_loss(network: nn.Module, examples: ExampleSet, config: LossConfig) -> Tensor:
+    """The mean loss over a set, run as one batch."""
+    output = run_network(network, examples.measurement)
+    return l1_ssim_loss(
+        center_crop(output, examples.valid),
+        center_crop(examples.target, examples.valid),
+        l1_weight=config.l1,
+        ssim_weight=config.ssim,
+        rms_weight=config.rms,
+    )
+
+
+def raw_psnr(network: nn.Module, examples: tuple[Example, ...]) -> float:
+    """Mean PSNR over whole slices, dB, as `mri_recon.metrics` says; the network in evaluation mode."""
+    network.eval()
+    found = []
+    with torch.inference_mode():
+        for example in examples:
+            output = apply_network(network, example.measurement)
+            image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
+            found.append(metrics.evaluate(image, target).psnr)
+    return sum(found) / len(found) if found else float("nan")
+
+
+def _draw(slices: Slices, config: StudyConfig, *, seed: int, count: int) -> ExampleSet:
+    stream = ExampleStream(slices, config.data, seed=seed, batch_size=1, steps=count)
+    return ExampleSet.of([stream[number][0] for number in range(count)])
