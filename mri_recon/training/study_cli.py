@@ -28,7 +28,7 @@ def study(
 
     Runs that are finished in FOLDER are not repeated.
 
-    Example: mri-recon study optimizers mri_recon/training/configs/study-optimizers.toml -o runs/study-optimizers
+    Example: mri-recon study optimizers mri_recon/training/configs/study/optimizers.toml -o runs/study-optimizers
     """
     from mri_recon._files import write_atomically
     from mri_recon.training.study import run_study

@@ -21,7 +21,7 @@ from mri_recon.training.study_data import ExampleSet, StudyData, _draw, read_stu
 from mri_recon.training.study_report import answers, markdown_section, relative_gap, replace_section, table
 from tests.fastmri_files import write_fastmri
 
-CONFIGS = Path(__file__).parents[2] / "mri_recon" / "training" / "configs"
+CONFIGS = Path(__file__).parents[2] / "mri_recon" / "training" / "configs" / "study"
 
 TINY = [
     "study.steps=6",
@@ -300,7 +300,7 @@ def _example(config: StudyConfig) -> Any:
 
 def test_studies_in_the_repository_are_valid() -> None:
     for kind in ("optimizers", "norms"):
-        config = load_study(CONFIGS / f"study-{kind}.toml")
+        config = load_study(CONFIGS / f"{kind}.toml")
         assert candidates(kind, config)
 
 
@@ -341,7 +341,7 @@ def test_command_writes_results_page_and_curves(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_registered_examples_have_one_size() -> None:
-    config = load_study(CONFIGS / "study-optimizers.toml", ["study.examples=48", "study.validation_examples=8"])
+    config = load_study(CONFIGS / "optimizers.toml", ["study.examples=48", "study.validation_examples=8"])
     data = read_study_data(config)
     assert data.training.target.shape == (48, 32, 96)
     assert len(data.raw) == 12
