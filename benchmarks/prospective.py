@@ -1,4 +1,4 @@
-"""The prospectively undersampled scan of eight coils: this project beside BART, as a picture and in seconds.
+"""The prospectively undersampled scan of eight coils: this project, its networks too, beside BART, as a picture and in seconds.
 
     python benchmarks/prospective.py --picture prospective.png
 
@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import typer
 from peers import read_cfl, write_cfl
 from torch import Tensor
@@ -31,6 +32,7 @@ from torch import Tensor
 from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.data.registry import files
 from mri_recon.errors import DataError, MriReconError
+from mri_recon.learned import unet, unrolled
 from mri_recon.masks import Mask, as_mask
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -71,6 +73,7 @@ def main(
     pattern = mask.tensor().numpy()
     typer.echo(f"{file.name}: {tuple(kspace.shape)}, {pattern.mean():.1%} of the positions sampled")
     panels = [Panel("sampling", pattern.astype(np.float32), None), *_ours(kspace, mask, weights.split(","), prior)]
+    panels += _networks(kspace, mask)
     panels += _bart(kspace[0].numpy(), bart_weights.split(","))
     for panel in panels[1:]:
         typer.echo(f"{panel.label:34} {panel.seconds:8.2f} s  {panel.note}")
@@ -94,6 +97,15 @@ def _ours(kspace: Tensor, mask: Mask, weights: list[str], prior: str) -> list[Pa
         )
         automatic = "auto, " if weight == "auto" else ""
         panels.append(_panel(f"cs-wavelet, {automatic}{info['reg_weight']:g} sigma", image, info, note))
+    return panels
+
+
+def _networks(kspace: Tensor, mask: Mask) -> list[Panel]:
+    """The shipped networks; both learned from masks of columns only, and say so."""
+    panels = []
+    for name, method in (("unet", unet), ("unrolled", unrolled)):
+        image, info = method(kspace, mask, device=torch.device("cpu"))
+        panels.append(_panel(name, image, info, "; ".join(info["warnings"])))
     return panels
 
 
