@@ -1,4 +1,4 @@
-"""The prospectively undersampled scan of eight coils: this project, its networks too, beside BART, as a picture and in seconds.
+"""The prospectively undersampled scan of eight coils: this project and BART, as a picture and in seconds.
 
     python benchmarks/prospective.py --picture prospective.png
 
