@@ -25,6 +25,8 @@ class LossConfig(BaseModel):
     l1: float = Field(default=1.0, ge=0, description="mean modulus of the complex difference")
     ssim: float = Field(default=0.1, ge=0, description="1 - mean SSIM of the magnitudes")
     rms: float = Field(default=0.0, ge=0, description="root mean square of the complex difference of each image")
+    log_l1: float = Field(default=0.0, ge=0, description="logarithm of the l1 term of each image")
+    log_rms: float = Field(default=0.0, ge=0, description="logarithm of the rms term of each image: decibels")
     held_out_l1: float = Field(default=1.0, ge=0, description="relative l1 error of the held-out samples")
     held_out_l2: float = Field(default=1.0, ge=0, description="relative l2 error of the held-out samples")
 
@@ -44,6 +46,8 @@ def example_loss(output: Tensor, example: Example, config: LossConfig) -> Tensor
         l1_weight=config.l1,
         ssim_weight=config.ssim,
         rms_weight=config.rms,
+        log_l1_weight=config.log_l1,
+        log_rms_weight=config.log_rms,
     )
 
 
@@ -101,20 +105,30 @@ def ssim_map(image: Tensor, target: Tensor, max_value: Tensor) -> Tensor:
 
 
 def l1_ssim_loss(
-    output: Tensor, target: Tensor, *, l1_weight: float = 1.0, ssim_weight: float = 0.1, rms_weight: float = 0.0
+    output: Tensor,
+    target: Tensor,
+    *,
+    l1_weight: float = 1.0,
+    ssim_weight: float = 0.1,
+    rms_weight: float = 0.0,
+    log_l1_weight: float = 0.0,
+    log_rms_weight: float = 0.0,
 ) -> Tensor:
-    """w1 mean |x - y| + w2 (1 - mean SSIM(|x|, |y|)) + w3 mean rms(x - y), x and y scaled as a network sees them.
+    """Mean over images of w1 a + w2 (1 - SSIM(|x|, |y|)) + w3 r + w4 ln a + w5 ln r, a = mean |x - y|, r = rms(x - y).
 
-    Both complex `(batch, h, w)`; rms is the root mean square modulus of each image. The modulus of the complex
-    difference asks for the right phase too; SSIM looks at magnitudes, with the largest magnitude of each target as data
-    range.
+    x and y are complex `(batch, h, w)`, scaled as a network sees them; rms is the root mean square modulus of an image.
+    The modulus of the complex difference asks for the right phase too; SSIM looks at magnitudes, with the largest
+    magnitude of each target as data range. The logarithms count relative errors: a decibel on a clean, mildly
+    undersampled scan is worth as much as one on a noisy scan, whose errors are ten times as large.
 
     Raises:
         ShapeError: images smaller than the SSIM window.
     """
     # A tiny constant keeps the derivative of the modulus finite at zero, where the air around a head is.
     squares = torch.view_as_real(output - target).square().sum(dim=-1).add(1e-12)
-    loss = l1_weight * squares.sqrt().mean() + rms_weight * squares.mean(dim=(-2, -1)).sqrt().mean()
+    l1, rms = squares.sqrt().mean(dim=(-2, -1)), squares.mean(dim=(-2, -1)).sqrt()
+    loss = l1_weight * l1.mean() + rms_weight * rms.mean()
+    loss = loss + log_l1_weight * l1.log().mean() + log_rms_weight * rms.log().mean()
     if ssim_weight:
         magnitude = torch.view_as_real(output).square().sum(dim=-1).add(1e-12).sqrt()
         reference = target.abs()

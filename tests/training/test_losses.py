@@ -29,6 +29,17 @@ def test_loss_by_hand_without_ssim() -> None:
     assert float(l1_ssim_loss(x, torch.zeros_like(x), l1_weight=2.0, ssim_weight=0.0)) == pytest.approx(10.0)
 
 
+def test_logarithms_count_relative_errors() -> None:
+    y = complex_randn(2, 9, 11)
+    error = complex_randn(2, 9, 11, seed=1) * torch.tensor([1.0, 10.0])[:, None, None]
+    modulus = error.abs().flatten(1)
+    terms = {"l1_weight": 0.0, "ssim_weight": 0.0, "log_l1_weight": 0.3, "log_rms_weight": 0.7}
+    expected = (0.3 * modulus.mean(1).log() + 0.7 * modulus.square().mean(1).sqrt().log()).mean()
+    torch.testing.assert_close(l1_ssim_loss(y + error, y, **terms), expected)
+    halved = l1_ssim_loss(y + error / 2, y, **terms)
+    torch.testing.assert_close(expected - halved, torch.tensor(2.0, dtype=expected.dtype).log())
+
+
 def test_wrong_phase_costs() -> None:
     y = torch.view_as_complex(torch.randn(1, 9, 11, 2))
     assert float(l1_ssim_loss(-y, y)) > 1
