@@ -87,7 +87,8 @@ class BatchSimulator:
         device: where the slices lie and the batches are made.
 
     Raises:
-        ConfigError: the files of a user, which are k-space already, or another target than the truth.
+        ConfigError: the files of a user, which are k-space already, another target than the truth, or a fixed number
+            of problems.
     """
 
     def __init__(
@@ -104,6 +105,11 @@ class BatchSimulator:
                 "batches.where: expected loader for the files of data.root, got device: their slices are read one at a "
                 "time, raise data.workers where they do not keep up"
             )
+        for key, only, value in (("target", "truth", data.target), ("problems", 0, data.problems)):
+            if value != only:
+                raise ConfigError(
+                    f"batches.where: device knows data.{key}={only} only, got {value}: set batches.where=loader"
+                )
         self._data, self._config, self._seed, self._device = data, config, seed, device
         isotropic = [image for image in slices.images if "studyforrest" in image.source]
         others = [image for image in slices.images if "studyforrest" not in image.source]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mri_recon.data.batches import BatchConfig
 from mri_recon.data.dataset import DataConfig
@@ -15,6 +14,7 @@ from mri_recon.errors import ConfigError
 from mri_recon.models import UnetConfig, UnrolledConfig
 from mri_recon.training.losses import LossConfig
 from mri_recon.training.optimizers import OptimizerConfig
+from mri_recon.training.toml_config import read_tables, validated
 
 __all__ = ["ModelConfig", "RunConfig", "TrainConfig", "load_config"]
 
@@ -89,57 +89,24 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: no such file, bad TOML, an unknown key (the valid ones are listed) or an impossible value.
     """
-    try:
-        tree: dict[str, Any] = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(
-            f"configuration {path}: cannot be read ({error.strerror}): give the path of a TOML file"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"configuration {path}: not TOML ({error})") from error
-    for override in overrides:
-        _apply(tree, override)
-    return parse_config(tree)
+    return parse_config(read_tables(path, overrides))
 
 
-def parse_config(tree: dict[str, Any]) -> TrainConfig:
+def parse_config(tables: dict[str, Any]) -> TrainConfig:
     """A configuration from nested tables.
 
     Raises:
         ConfigError: an unknown key (the valid ones are listed) or an impossible value.
     """
-    try:
-        return TrainConfig.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"unknown key {where}: expected one of {', '.join(_keys(first['loc'][:-1]))}") from error
-        raise ConfigError(f"{where}: {first['msg']}, got {first['input']!r}") from error
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts):
-        raise ConfigError(f"--set: expected section.key=value, got {override!r}")
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    table = tree
-    for part in parts[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {override}: {part} is a value, not a section")
-    table[parts[-1]] = value
-
-
-def _keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = TrainConfig
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return sorted(model.model_fields)
+    model = tables.get("model")
+    if isinstance(model, dict):  # by itself: the keys to list are those of its architecture
+        chosen = MODELS.get(_architecture(model))
+        unknown = sorted(set(model) - set(chosen.model_fields)) if chosen else []
+        if chosen and unknown:
+            valid = ", ".join(sorted(chosen.model_fields))
+            raise ConfigError(f"unknown key model.{unknown[0]}: expected one of {valid}")
+        if not chosen:
+            raise ConfigError(
+                f"model.architecture: expected one of {', '.join(MODELS)}, got {model['architecture']!r}: choose one"
+            )
+    return validated(TrainConfig, tables)

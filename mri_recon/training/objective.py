@@ -48,6 +48,8 @@ def batch_loss(network: nn.Module, batch: Batch | Sequence[Example], config: Los
                 l1_weight=config.l1,
                 ssim_weight=config.ssim,
                 rms_weight=config.rms,
+                log_l1_weight=config.log_l1,
+                log_rms_weight=config.log_rms,
             )
     losses = []
     for example in batch:

@@ -295,3 +295,11 @@ def test_espirit_maps_are_the_networks_at_inference() -> None:
 def test_files_of_a_user_are_left_to_the_loader() -> None:
     with pytest.raises(ConfigError, match=r"batches\.where: expected loader for the files of data\.root, got device"):
         BatchSimulator(FolderSlices(()), _data(), BatchConfig(where="device"), seed=0, device=CPU)
+
+
+@pytest.mark.parametrize(("key", "value", "only"), [("target", "ssdu", "truth"), ("problems", 7, "0")])
+def test_what_only_the_loader_knows(key: str, value: object, only: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"device knows data\.{key}={only} only, got {value}: set batches\.where=loader"
+    ):
+        _simulator(data=_data(**{key: value}))
