@@ -1,10 +1,11 @@
 """Our U-Net beside fastMRI's.
 
     python -m benchmarks.fastmri_unet quality     train the networks on the same examples; finished runs are kept
-    python -m benchmarks.fastmri_unet speed       training steps and inference, in turns
+    python -m benchmarks.fastmri_unet settings    precision, layout and compilation: what is best for each network
+    python -m benchmarks.fastmri_unet speed       training steps and inference in the best settings, in turns
     python -m benchmarks.fastmri_unet page FILE   the page made of both
 
-`quality` and `speed` keep JSON in --folder, `page` reads it. `quality` needs the data registry and the extra `data`.
+All keep JSON in --folder, where `page` reads it. `quality` needs the data registry and the extra `data`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,13 +23,14 @@ import typer
 from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, contender, fastmri_version
 from benchmarks.fastmri_unet.page import page as markdown
 from benchmarks.fastmri_unet.quality import Budget, Study, finished
-from benchmarks.fastmri_unet.speed import measure
+from benchmarks.fastmri_unet.speed import GPU_TASKS, SCREENED, Entry, Setting, Task, measure, screen
 from mri_recon._files import write_atomically
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 Folder = Annotated[Path, typer.Option(help="where results are kept")]
-Networks = Annotated[str, typer.Option(help="names, separated by commas; fastmri is always among them")]
+Networks = Annotated[str, typer.Option(help="names, separated by commas")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
 Threads = Annotated[int, typer.Option(min=1, help="threads of torch")]
 
 DEFAULT_FOLDER = Path("runs/fastmri-unet")
@@ -44,19 +47,31 @@ def quality(
     """Train every network on the same examples, three seeds, and measure it on the validation persons."""
     torch.set_num_threads(threads)
     study = Study(folder / "quality", Budget(steps=steps), report=typer.echo)
-    study.rows(_names(networks))
+    names = networks.split(",")
+    for name in names:
+        contender(name)
+    study.rows(names)
+
+
+@app.command()
+def settings(folder: Folder = DEFAULT_FOLDER, networks: Networks = ALL, device: Device = "cpu") -> None:
+    """Try the settings of every network, on one thread and by processor time: other work hardly disturbs that.
+
+    What was tried before is kept and not tried again. Compiling takes most of the time.
+    """
+    torch.set_num_threads(1)
+    _screened(folder, with_reference(networks), device)
 
 
 @app.command()
 def speed(
     folder: Folder = DEFAULT_FOLDER,
     networks: Networks = ALL,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    device: Device = "cpu",
     repetitions: Annotated[int, typer.Option(min=2)] = 7,
     threads: Threads = 2,
 ) -> None:
-    """Time training steps and inference of all networks in turns, each at its best setting."""
-    torch.set_num_threads(threads)
+    """Time training steps and inference of all networks in turns, each at its best; tries missing settings first."""
     document: dict[str, Any] = {
         "device": device,
         "machine": _machine(device),
@@ -66,9 +81,14 @@ def speed(
         "repetitions": repetitions,
         "load": f"{os.getloadavg()[0]:.1f}",
     }
-    document |= measure(_names(networks), torch.device(device), repetitions, report=typer.echo)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "speed.json", (json.dumps(document, indent=1) + "\n").encode())
+    names = with_reference(networks)
+    torch.set_num_threads(1)
+    screened = _screened(folder, names, device)
+    torch.set_num_threads(threads)
+    by_kind = {task.kind: screened[task.text] for task in _screening_tasks(device)}
+    document["screened"] = [row for row in _settings_rows(screened) if row["network"] in names]
+    document |= measure(names, by_kind, torch.device(device), repetitions, report=typer.echo)
+    _write(folder / f"speed-{device}.json", document)
 
 
 @app.command()
@@ -77,16 +97,52 @@ def page(
 ) -> None:
     """Write the page of what was measured."""
     budget, runs = finished(folder / "quality")
-    timings = folder / "speed.json"
-    text = markdown(budget, runs, json.loads(timings.read_text()) if timings.is_file() else None)
-    write_atomically(target, text.encode())
+    files = [folder / f"speed-{device}.json" for device in ("cpu", "cuda")]
+    cpu, cuda = (json.loads(file.read_text()) if file.is_file() else None for file in files)
+    write_atomically(target, markdown(budget, runs, cpu, cuda).encode())
 
 
-def _names(text: str) -> list[str]:
+def with_reference(text: str) -> list[str]:
+    """Names separated by commas, checked, fastMRI's first."""
     names = [REFERENCE, *(name for name in text.split(",") if name != REFERENCE)]
     for name in names:
         contender(name)
     return names
+
+
+def _screening_tasks(device: str) -> tuple[Task, ...]:
+    return GPU_TASKS if device == "cuda" else SCREENED
+
+
+def _screened(folder: Path, networks: list[str], device: str) -> dict[str, dict[Entry, float]]:
+    """Task to costs of its settings, read from the folder and completed."""
+    file = folder / f"settings-{device}.json"
+    screened: dict[str, dict[Entry, float]] = {task.text: {} for task in _screening_tasks(device)}
+    for row in json.loads(file.read_text()) if file.is_file() else []:
+        setting = Setting(row["precision"], row["channels_last"], row["compiled"])
+        screened[row["task"]][Entry(row["network"], setting)] = row["seconds"]
+
+    def keep() -> None:
+        rows = _settings_rows(screened)
+        _write(file, rows)
+        typer.echo(f"{rows[-1]['task']}: {rows[-1]['network']} {rows[-1]['setting']} {rows[-1]['seconds']:.3f} s")
+
+    for task in _screening_tasks(device):
+        screen(networks, task, torch.device(device), screened[task.text], keep)
+    return screened
+
+
+def _settings_rows(screened: dict[str, dict[Entry, float]]) -> list[dict[str, Any]]:
+    return [
+        {"task": task, "network": e.network, "setting": e.setting.text, **asdict(e.setting), "seconds": value}
+        for task, costs in screened.items()
+        for e, value in costs.items()
+    ]
+
+
+def _write(file: Path, content: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _machine(device: str) -> str:

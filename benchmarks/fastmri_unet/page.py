@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, contender, num_parameters
+from benchmarks.fastmri_unet.speed import TOO_SLOW
 
 EQUAL_SIZE = 0.05
 """Networks whose numbers of parameters differ by no more than this share count as equally large."""
@@ -26,6 +27,7 @@ Made by `benchmarks/fastmri_unet`; every figure below comes from these commands:
 
     pip install --no-deps fastmri
     python -m benchmarks.fastmri_unet quality      finished trainings are kept: it can be stopped and started
+    python -m benchmarks.fastmri_unet settings     kept too
     python -m benchmarks.fastmri_unet speed        on a machine that does nothing else
     python -m benchmarks.fastmri_unet page docs/fastmri-unet.md
 
@@ -48,27 +50,38 @@ PSNR in dB of magnitudes on whole slices of the **validation** persons ({example
 how good they become. No test person is in it.
 """
 
-_SPEED = """## Speed
-
-{machine}; torch {torch}, fastmri {fastmri}; {device}{threads}; load average at the start {load}.
+_SPEED = """{machine}; torch {torch}, fastmri {fastmri}; {device}{threads}; load average at the start {load}.
 
 A training step is forward, L1 loss, backward, clipping and fused Adam. *Own best* is the fastest of float32 and
-bfloat16 (autocast), contiguous and channels-last, eager and `torch.compile`; *equal* is float32, contiguous and eager
-on both sides. Medians of {repetitions} rounds in which the networks take turns; a ratio is the median of the ratios to
-fastMRI's within a round, with the quartiles in brackets: above 1, ours is faster. GFLOP as torch counts those of
-convolutions; the share is of the rate of a large matrix product in the same precision ({rates}).
+bfloat16 (autocast), contiguous and channels-last, eager and `torch.compile` (in the layout that is faster without; a
+precision that is {too_slow:g} times slower is not compiled), chosen on one thread, with float32 in both layouts timed
+again at every size. *Equal* is float32, contiguous and eager on both sides. Medians of {repetitions} rounds in which
+the networks take turns; a ratio is the median of the ratios to fastMRI's within a round, with the quartiles in
+brackets: above 1, ours is faster. GFLOP as torch counts those of convolutions; the share is of the rate of a large
+matrix product in the same precision ({rates}).
 """
 
 
-def page(budget: Mapping[str, Any] | None, runs: Sequence[Mapping[str, Any]], speed: Mapping[str, Any] | None) -> str:
+_NO_GPU = """Not measured: no GPU was at hand. `settings --device cuda` and `speed --device cuda` measure it, batch 16
+of 320x320: images a second in training and inference, and the share of the chip's bfloat16 rate.
+"""
+
+
+def page(
+    budget: Mapping[str, Any] | None,
+    runs: Sequence[Mapping[str, Any]],
+    speed: Mapping[str, Any] | None,
+    gpu: Mapping[str, Any] | None = None,
+) -> str:
     """Markdown of what is there; a part that was not run is said to be missing."""
     parts = [_INTRODUCTION, summary(runs, speed), networks_table()]
     if budget is None or not runs:
         parts.append("## Quality after equal training\n\nNot measured yet.\n")
     else:
         parts.append(_quality_text(budget, runs) + "\n" + quality_table(runs))
-    parts.append(_speed_part(speed) if speed else "## Speed\n\nNot measured yet.\n")
-    return "\n".join(parts)
+    parts.append("## Speed\n\n" + (_speed_part(speed) if speed else "Not measured yet.\n"))
+    parts.append("## Speed on a GPU\n\n" + (_speed_part(gpu) if gpu else _NO_GPU))
+    return "\n".join(part for part in parts if part)
 
 
 def chosen(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Mapping[str, Any]]]:
@@ -196,7 +209,7 @@ def _rates_text(runs: Sequence[Mapping[str, Any]]) -> str:
 def _speed_part(speed: Mapping[str, Any]) -> str:
     rates = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in speed["matmul_rates"].items())
     threads = f", {speed['threads']} thread(s)" if speed["device"] == "cpu" else ""
-    text = _SPEED.format(**{**speed, "rates": rates, "threads": threads})
+    text = _SPEED.format(**{**speed, "rates": rates, "threads": threads, "too_slow": TOO_SLOW})
     tables = [speed_table(task) for task in speed["tasks"]]
     return "\n".join([text, *tables, _screened_table(speed["screened"])])
 
@@ -205,7 +218,7 @@ def _screened_table(screened: Sequence[Mapping[str, Any]]) -> str:
     networks = list(dict.fromkeys(row["network"] for row in screened))
     lines = [
         "### Every setting, ms\n",
-        "The shortest of a few calls; a setting that was hopeless in its second call was left at that one.\n",
+        "The shortest of a few calls, of processor time on one thread (on a GPU of wall time).\n",
         "| task | setting | " + " | ".join(networks) + " |",
         "|---" * (2 + len(networks)) + "|",
     ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from typing import Any
 
@@ -63,10 +62,7 @@ class Entry:
 
 PLAIN = Setting()
 
-SETTINGS = tuple(
-    Setting(precision, channels_last, compiled)
-    for precision, compiled, channels_last in itertools.product(("float32", "bfloat16"), (False, True), (False, True))
-)
+PRECISIONS = ("float32", "bfloat16")
 
 SCREENED = (Task("training", 64, 192), Task("inference", 256, 256))
 """One task a kind, on which the settings are chosen."""
@@ -128,33 +124,44 @@ def seconds(step: Step, device: torch.device) -> float:
 
 
 def screen(
-    networks: Sequence[str], settings: Sequence[Setting], task: Task, device: torch.device, repetitions: int = 3
-) -> dict[Entry, float]:
-    """The shortest of a few calls of every network in every setting; the first two calls warm up and are not counted.
+    networks: Sequence[str],
+    task: Task,
+    device: torch.device,
+    known: dict[Entry, float],
+    keep: Callable[[], None],
+    repetitions: int = 3,
+) -> None:
+    """Fill `known` with the cost of every setting that may be a network's best; `keep` is called after each new one.
 
-    A setting that is hopeless in its second call is left at that one.
+    The shortest of a few calls after two that warm up. A precision that is hopeless in its second call is left at that
+    one, and is not compiled; the others are compiled in the layout that is the faster one without.
     """
-    found: dict[Entry, float] = {}
     for network in networks:
+
+        def cost(setting: Setting, network: str = network) -> float:
+            entry = Entry(network, setting)
+            if entry not in known:
+                best = min((value for e, value in known.items() if e.network == network), default=float("inf"))
+                known[entry] = _shortest(make_step(entry, task, device), device, repetitions, TOO_SLOW * best)
+                keep()
+            return known[entry]
+
         best = float("inf")
-        for setting in settings:
-            torch._dynamo.reset()
-            step = make_step(Entry(network, setting), task, device)
-            step()
-            shortest = seconds(step, device)
-            if shortest < TOO_SLOW * best:
-                shortest = min(seconds(step, device) for _ in range(repetitions))
-            found[Entry(network, setting)] = shortest
-            best = min(best, shortest)
-    return found
+        for precision in PRECISIONS:
+            fastest = min((Setting(precision, channels_last) for channels_last in (False, True)), key=cost)
+            if cost(fastest) < TOO_SLOW * best:
+                torch._dynamo.reset()
+                cost(replace(fastest, compiled=True))
+            best = min(best, cost(fastest))
 
 
-def finalists(screened: dict[Entry, float], networks: Sequence[str], count: int = 2) -> list[Entry]:
-    """The plain setting of each network, and its `count` fastest."""
+def finalists(screened: Mapping[Entry, float], networks: Sequence[str]) -> list[Entry]:
+    """Both layouts of each network in float32, and its fastest setting where that is another."""
     entries: list[Entry] = []
     for network in networks:
-        mine = sorted((e for e in screened if e.network == network), key=screened.__getitem__)
-        entries += [Entry(network, PLAIN), *(e for e in mine[:count] if e.setting != PLAIN)]
+        fastest = min((e for e in screened if e.network == network), key=screened.__getitem__)
+        mine = [Entry(network, PLAIN), Entry(network, Setting(channels_last=True))]
+        entries += mine if fastest in mine else [*mine, fastest]
     return entries
 
 
@@ -210,36 +217,30 @@ def compare(times: dict[Entry, list[float]], batch: int = 1) -> list[dict[str, A
 
 
 def measure(
-    networks: Sequence[str], device: torch.device, repetitions: int, report: Callable[[str], None]
+    networks: Sequence[str],
+    screened: Mapping[str, Mapping[Entry, float]],
+    device: torch.device,
+    repetitions: int,
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Settings chosen, then every task timed: what the page shows.
+    """Every task timed, in the settings that `screened` (kind of task to costs) names.
 
-    On a processor settings are chosen on one task a kind, on a GPU on each task. `rate_share` is the share of the rate
-    of a large matrix product, in the same precision, at which a network's convolutions run.
+    `rate_share` is the share of the rate of a large matrix product, in the same precision, at which a network's
+    convolutions run.
     """
     gpu = device.type == "cuda"
-    tasks = GPU_TASKS if gpu else TASKS
-    screened: dict[str, dict[Entry, float]] = {}
-    document: dict[str, Any] = {"screened": [], "tasks": []}
-    for task in GPU_TASKS if gpu else SCREENED:
-        screened[task.kind] = screen(networks, SETTINGS, task, device)
-        document["screened"] += [
-            {"task": task.text, "network": e.network, "setting": e.setting.text, "seconds": value}
-            for e, value in screened[task.kind].items()
-        ]
-        report(f"settings of {task.text} chosen")
-    rates = {name: matmul_rate(device, getattr(torch, name), 8192 if gpu else 2048) for name in _rated(device)}
-    document["matmul_rates"] = rates
-    for task in tasks:
-        times = alternate(finalists(screened[task.kind], networks), task, device, repetitions)
-        rows = compare(times, task.batch)
+    names = PRECISIONS if gpu else ("float32",)
+    rates = {name: matmul_rate(device, getattr(torch, name), 8192 if gpu else 2048) for name in names}
+    found = []
+    for task in GPU_TASKS if gpu else TASKS:
+        rows = compare(alternate(finalists(screened[task.kind], networks), task, device, repetitions), task.batch)
         for row in rows:
             row["flops"] = flops(row["network"], task)
             rate = rates.get(row["precision"])
             row["rate_share"] = rate and row["flops"] / row["seconds"] / rate
             report(f"{task.text}: {row['network']} {1e3 * row['seconds']:.0f} ms, {row['ratio'][0]:.2f}x")
-        document["tasks"].append({"task": task.text, "rows": rows})
-    return document
+        found.append({"task": task.text, "rows": rows})
+    return {"matmul_rates": rates, "tasks": found}
 
 
 def flops(network: str, task: Task) -> int:
@@ -261,8 +262,19 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, side: int, repetitions
     return 2 * side**3 / min(seconds(lambda: a @ a, device) for _ in range(repetitions))
 
 
-def _rated(device: torch.device) -> tuple[str, ...]:
-    return ("float32", "bfloat16") if device.type == "cuda" else ("float32",)
+def _shortest(step: Step, device: torch.device, repetitions: int, limit: float) -> float:
+    step()
+    cost = _cost(step, device)
+    return cost if cost > limit else min(_cost(step, device) for _ in range(repetitions))
+
+
+def _cost(step: Step, device: torch.device) -> float:
+    """Seconds of a call; on a processor those it worked on it, whatever else the machine does: for one thread."""
+    if device.type == "cuda":
+        return seconds(step, device)
+    start = time.process_time()
+    step()
+    return time.process_time() - start
 
 
 def _noise(task: Task, seed: int) -> Tensor:

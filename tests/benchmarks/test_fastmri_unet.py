@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.fastmri_unet import __main__ as cli
 from benchmarks.fastmri_unet import networks, page, quality, speed
 from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, Contender, build, contender, num_parameters
 from benchmarks.fastmri_unet.quality import Budget, Run, Study, finished
@@ -149,12 +150,13 @@ class TestQuality:
 
 
 class TestSpeed:
-    def test_plain_and_fastest_settings_go_on(self) -> None:
-        slow = Setting("bfloat16")
-        times = {Entry("a", PLAIN): 3.0, Entry("a", FAST): 1.0, Entry("a", slow): 2.0, Entry("b", PLAIN): 1.0}
-        expected = [Entry("a", PLAIN), Entry("a", FAST), Entry("a", slow), Entry("b", PLAIN)]
-        assert speed.finalists(times, ["a", "b"]) == expected
-        assert speed.finalists(times, ["a"], count=1) == expected[:2]
+    def test_both_layouts_and_the_fastest_setting_go_on(self) -> None:
+        compiled = Setting(compiled=True)
+        times = {Entry("a", PLAIN): 3.0, Entry("a", FAST): 2.0, Entry("a", compiled): 1.0, Entry("b", PLAIN): 1.0}
+        both = [Entry("b", PLAIN), Entry("b", FAST)]
+        assert speed.finalists(times, ["b"]) == both
+        expected = [Entry("a", PLAIN), Entry("a", FAST), Entry("a", compiled)]
+        assert speed.finalists(times, ["a", "b"]) == [*expected, *both]
 
     def test_ratio_is_within_rounds(self) -> None:
         # The second round was disturbed for both: a ratio of medians would not be 2.
@@ -194,34 +196,52 @@ class TestSpeed:
         with pytest.raises(ValueError, match="expected training or inference, got 'sleep'"):
             speed.make_step(Entry("ours", PLAIN), Task("sleep", 8, 8), CPU)
 
-    def test_hopeless_settings_are_called_twice_only(self, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls = dict.fromkeys((PLAIN, FAST), 0)
+    def test_settings_that_are_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bfloat16 = Setting("bfloat16")
+        costs = {PLAIN: 2.0, FAST: 1.0, Setting(channels_last=True, compiled=True): 0.5, bfloat16: 9.0}
+        costs[Setting("bfloat16", channels_last=True)] = 8.0
+        calls: dict[Setting, int] = dict.fromkeys(costs, 0)
 
         def make_step(entry: Entry, task: Task, device: torch.device) -> speed.Step:
-            def step() -> None:
+            def step() -> Setting:
                 calls[entry.setting] += 1
+                return entry.setting
 
-            step.cost = 1.0 if entry.setting == PLAIN else 10.0  # type: ignore[attr-defined]
             return step
 
         monkeypatch.setattr(speed, "make_step", make_step)
-        monkeypatch.setattr(speed, "seconds", lambda step, device: (step(), step.cost)[1])
-        found = speed.screen(["ours"], [PLAIN, FAST], Task("inference", 8, 8), CPU, repetitions=3)
-        assert calls == {PLAIN: 5, FAST: 2}
-        assert found == {Entry("ours", PLAIN): 1.0, Entry("ours", FAST): 10.0}
+        monkeypatch.setattr(speed, "_cost", lambda step, device: costs[step()])
+        known, kept = {Entry("ours", PLAIN): 2.0}, list[int]()
+        speed.screen(["ours"], Task("inference", 8, 8), CPU, known, lambda: kept.append(len(known)), repetitions=3)
+        # The faster layout is compiled; bfloat16 is hopeless, called twice and not compiled; the known is not tried.
+        assert known == {Entry("ours", setting): cost for setting, cost in costs.items()}
+        assert list(calls.values()) == [0, 5, 5, 2, 2]
+        assert kept == [2, 3, 4, 5]
 
-    def test_measures_every_task_and_makes_its_page(self, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(speed, "SETTINGS", (PLAIN, FAST))
-        monkeypatch.setattr(speed, "SCREENED", (Task("training", 8, 8), Task("inference", 8, 8)))
+    def test_measures_every_task_and_makes_its_page(
+        self, tiny: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         monkeypatch.setattr(speed, "TASKS", (Task("training", 8, 12), Task("inference", 9, 8)))
-        document = speed.measure([REFERENCE, "ours"], CPU, 2, report=lambda text: None)
+        monkeypatch.setattr(cli, "SCREENED", (Task("training", 8, 8), Task("inference", 8, 8)))
+        monkeypatch.setattr(torch, "compile", lambda network: network)
+        monkeypatch.setattr(cli, "fastmri_version", lambda: "0")
+        threads = torch.get_num_threads()
+        try:
+            cli.settings(tmp_path, "ours")
+            before = (tmp_path / "settings-cpu.json").read_bytes()
+            cli.speed(tmp_path, "ours", "cpu", 2, 1)
+        finally:
+            torch.set_num_threads(threads)
+        assert (tmp_path / "settings-cpu.json").read_bytes() == before
+        document = json.loads((tmp_path / "speed-cpu.json").read_text())
         assert [task["task"] for task in document["tasks"]] == ["training 8x12", "inference 9x8"]
         assert [row["network"] for row in document["tasks"][0]["rows"]] == [REFERENCE, "ours"]
-        assert len(document["screened"]) == 8
-        about = {"machine": "m", "torch": "t", "fastmri": "f", "device": "cpu", "threads": 1, "load": "0"}
-        text = page.page(None, [], json.loads(json.dumps(document | about | {"repetitions": 2})))
+        cli.page(tmp_path / "page.md", tmp_path)
+        text = (tmp_path / "page.md").read_text()
         assert "### training 8x12" in text
+        assert "| training 8x8 | float32, contiguous | " in text
         assert "not all measured" in text
+        assert "no GPU was at hand" in text
 
     def test_operations_of_a_convolution_counted_by_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(CONTENDERS, "one", Contender("", lambda: nn.Conv2d(2, 5, kernel_size=3, padding=1)))
@@ -279,4 +299,4 @@ class TestPage:
         text = page.page(budget, self._runs([0.25, -0.25, 0.0]), None)
         assert "7 steps of batch 1" in text
         assert "| ours | 0.1 | 0, 1, 2 | 31.00 (30.25, 30.75, 32.00) | +0.00 (+0.25, -0.25, +0.00) | 32.00 |" in text
-        assert text.endswith("## Speed\n\nNot measured yet.\n")
+        assert "## Speed\n\nNot measured yet.\n" in text
