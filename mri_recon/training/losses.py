@@ -57,7 +57,7 @@ def held_out_loss(output: Tensor, held_out: Measurement, *, l1_weight: float = 1
     For self-supervision y are samples that the network was not given, of every coil. k-space is that of the whole
     image `output`, complex `(batch, h, w)`: of a band of rows, the band's own.
 
-    Source: Yaman et al., Magn Reson Med 2020, equation 9.
+    Source: Yaman et al., Magn Reson Med 2020 (SSDU).
     """
     residual, samples = held_out.samples - held_out.forward(output), held_out.samples
     if held_out.dims == (-1,):  # images along the readout, see `Measurement`
