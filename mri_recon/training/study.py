@@ -5,7 +5,8 @@
 Every candidate gets the same trials: the learning rates of a grid around its own default, run with one tuning seed; the
 lowest validation loss at the end chooses, and the chosen one is run on the list of seeds. The budget counts gradients
 of single examples: steps times batch size; a full-batch method gets as many on its fixed set of examples, hence fewer
-steps. Every finished run is a file in FOLDER/runs, named by what it depends on, and is not repeated.
+steps. Every finished run is a file in FOLDER/runs, named by what it depends on (all that is not a default), and is not
+repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ import torch
 from torch import nn
 
 from mri_recon._files import write_atomically
+from mri_recon.data.batches import Batch
 from mri_recon.models import Unet
+from mri_recon.training.objective import batch_loss
 from mri_recon.training.optimizers import (
     OptimizerConfig,
     build_optimizer,
@@ -34,7 +37,7 @@ from mri_recon.training.optimizers import (
     needs_closure,
 )
 from mri_recon.training.study_config import Candidate, StudyConfig, candidates, optimizer_config
-from mri_recon.training.study_data import ExampleSet, StudyData, raw_psnr, read_study_data, set_loss
+from mri_recon.training.study_data import StudyData, raw_psnr, read_study_data, take
 
 __all__ = ["Row", "Study", "run_study"]
 
@@ -178,15 +181,15 @@ def _kept(
     optimizer = optimizer_config(candidate, config, factor=factor, steps=max(1, budget // candidate.batch_size))
     plan = _Plan(candidate, optimizer, budget, seed, points=config.study.points if final else 1)
     depends = {
-        "model": candidate.model.model_dump(),
-        "optimizer": optimizer.model_dump(mode="json"),
+        "model": candidate.model.model_dump(exclude_defaults=True),
+        "optimizer": optimizer.model_dump(mode="json", exclude_defaults=True),
         "batch_size": candidate.batch_size,
         "budget": budget,
         "seed": seed,
         "points": plan.points,
         "examples": [config.study.examples, config.study.validation_examples],
-        "data": config.data.model_dump(mode="json"),
-        "loss": config.loss.model_dump(),
+        "data": config.data.model_dump(mode="json", exclude_defaults=True),
+        "loss": config.loss.model_dump(exclude_defaults=True),
     }
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:12]
     path = folder / f"{candidate.name}-b{candidate.group}-s{seed}-{digest}.json"
@@ -243,9 +246,9 @@ def _train(plan: _Plan, config: StudyConfig, data: StudyData) -> tuple[nn.Module
         loss, looks = _step(network, optimizer, batch, plan, config)
         scheduler.step()
         seconds += time.process_time() - started
-        gradients += looks * len(batch)
+        gradients += looks * len(batch.target)
         # Less than one step is left of a budget that the batch does not divide.
-        ended = gradients + len(batch) > plan.budget or not math.isfinite(loss)
+        ended = gradients + len(batch.target) > plan.budget or not math.isfinite(loss)
         if ended or gradients * plan.points >= plan.budget * len(curve):
             measured = _losses(network, data, config)
             curve.append({"step": step, "gradients": gradients, "seconds": seconds, **measured})
@@ -255,7 +258,7 @@ def _train(plan: _Plan, config: StudyConfig, data: StudyData) -> tuple[nn.Module
 
 
 def _step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, batch: ExampleSet, plan: _Plan, config: StudyConfig
+    network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, plan: _Plan, config: StudyConfig
 ) -> tuple[float, int]:
     """One step; gives the loss before it, and how often the batch was looked at."""
     looks = 0
@@ -264,7 +267,7 @@ def _step(
         nonlocal looks
         looks += 1
         optimizer.zero_grad(set_to_none=True)
-        loss = set_loss(network, batch, config.loss)
+        loss = batch_loss(network, batch, config.loss)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         return float(loss.detach())
 
@@ -278,18 +281,18 @@ def _step(
     return loss, looks
 
 
-def _batches(candidate: Candidate, examples: ExampleSet, seed: int) -> Iterator[ExampleSet]:
+def _batches(candidate: Candidate, examples: Batch, seed: int) -> Iterator[Batch]:
     """Batches without end: the first examples over and over for a full-batch method, else all in ever new orders."""
     if full_batch(candidate.optimizer):
-        fixed = examples.take(torch.arange(candidate.batch_size))
+        fixed = take(examples, torch.arange(candidate.batch_size))
         while True:
             yield fixed
     rng = np.random.default_rng([seed, 1])
     order = np.empty(0, dtype=np.int64)
     while True:
         while len(order) < candidate.batch_size:
-            order = np.concatenate([order, rng.permutation(len(examples))])
-        yield examples.take(torch.from_numpy(order[: candidate.batch_size]))
+            order = np.concatenate([order, rng.permutation(len(examples.target))])
+        yield take(examples, torch.from_numpy(order[: candidate.batch_size]))
         order = order[candidate.batch_size :]
 
 
@@ -299,9 +302,9 @@ def _losses(network: nn.Module, data: StudyData, config: StudyConfig) -> dict[st
     found = {}
     with torch.inference_mode():
         for name, examples in (("training_loss", data.training), ("validation_loss", data.validation)):
-            index = torch.arange(min(len(examples), len(data.validation)))
-            parts = [examples.take(part) for part in torch.split(index, _EVALUATION_BATCH)]
-            total = sum(float(set_loss(network, part, config.loss)) * len(part) for part in parts)
+            index = torch.arange(min(len(examples.target), len(data.validation.target)))
+            parts = [take(examples, part) for part in torch.split(index, _EVALUATION_BATCH)]
+            total = sum(float(batch_loss(network, part, config.loss)) * len(part.target) for part in parts)
             found[name] = total / len(index)
     return found
 

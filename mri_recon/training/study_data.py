@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from mri_recon import metrics
 from mri_recon.center import center_crop
+from mri_recon.data.batches import Batch
 from mri_recon.data.dataset import (
     ExampleStream,
     FolderSlices,
@@ -19,60 +21,11 @@ from mri_recon.data.dataset import (
 )
 from mri_recon.data.examples import Example
 from mri_recon.errors import ConfigError
-from mri_recon.learned import apply_network, run_network
+from mri_recon.learned import apply_network
 from mri_recon.models import Measurement
-from mri_recon.training.losses import LossConfig, l1_ssim_loss
 from mri_recon.training.study_config import StudyConfig
 
-__all__ = ["ExampleSet", "StudyData", "raw_psnr", "read_study_data", "set_loss"]
-
-
-@dataclass(frozen=True)
-class ExampleSet:
-    """Examples of one size as one batch: a normalisation over the batch then sees the batch.
-
-    Attributes:
-        measurement: of n examples.
-        target: complex `(n, h, w)`.
-        valid: centre that the loss counts on.
-    """
-
-    measurement: Measurement
-    target: Tensor
-    valid: tuple[int, int]
-
-    def __len__(self) -> int:
-        return int(self.target.shape[0])
-
-    def take(self, index: Tensor) -> ExampleSet:
-        """The examples numbered `index`."""
-        part = self.measurement
-        chosen = replace(part, samples=part.samples[index], mask=part.mask[index], maps=part.maps[index])
-        return ExampleSet(chosen, self.target[index], self.valid)
-
-    @classmethod
-    def of(cls, examples: list[Example]) -> ExampleSet:
-        """Stack examples.
-
-        Raises:
-            ConfigError: examples of different sizes.
-        """
-        sizes = {(tuple(e.measurement.samples.shape), e.valid, e.measurement.dims) for e in examples}
-        if len(sizes) > 1:
-            shapes = sorted({"x".join(map(str, shape[1:])) for shape, _, _ in sizes})
-            raise ConfigError(
-                f"study: expected examples of one size (coil x rows x columns), got {', '.join(shapes[:4])}: set "
-                "data.simulation.min_size with a small data.simulation.resolution, data.simulation.air=0, "
-                "data.simulation.multi_coil=0 and data.raw_probability=0"
-            )
-        masks = [e.measurement.mask.reshape(1, 1, 1, -1) for e in examples]
-        measurement = Measurement(
-            torch.cat([e.measurement.samples for e in examples]),
-            torch.cat(masks),
-            torch.cat([e.measurement.maps for e in examples]),
-            examples[0].measurement.dims,
-        )
-        return cls(measurement, torch.stack([e.target for e in examples]), examples[0].valid)
+__all__ = ["StudyData", "raw_psnr", "read_study_data", "stacked", "take"]
 
 
 @dataclass(frozen=True)
@@ -86,8 +39,8 @@ class StudyData:
         source: what it is, for the page.
     """
 
-    training: ExampleSet
-    validation: ExampleSet
+    training: Batch
+    validation: Batch
     raw: tuple[Example, ...]
     source: str
 
@@ -121,16 +74,36 @@ def read_study_data(config: StudyConfig) -> StudyData:
     )
 
 
-def set_loss(network: nn.Module, examples: ExampleSet, config: LossConfig) -> Tensor:
-    """The mean loss over a set, run as one batch."""
-    output = run_network(network, examples.measurement)
-    return l1_ssim_loss(
-        center_crop(output, examples.valid),
-        center_crop(examples.target, examples.valid),
-        l1_weight=config.l1,
-        ssim_weight=config.ssim,
-        rms_weight=config.rms,
+def stacked(examples: Sequence[Example]) -> Batch:
+    """Examples of one size as one batch: a normalisation over the batch then sees the batch.
+
+    Raises:
+        ConfigError: examples of different sizes, or without a target.
+    """
+    if any(example.held_out is not None for example in examples):
+        raise ConfigError("study: expected data.target = truth or cs, got ssdu, whose examples have no target")
+    sizes = {(tuple(e.measurement.samples.shape), e.valid, e.measurement.dims) for e in examples}
+    if len(sizes) > 1:
+        shapes = sorted({"x".join(map(str, shape[1:])) for shape, _, _ in sizes})
+        raise ConfigError(
+            f"study: expected examples of one size (coil x rows x columns), got {', '.join(shapes[:4])}: set "
+            "data.simulation.min_size with a small data.simulation.resolution, data.simulation.air=0, "
+            "data.simulation.multi_coil=0 and data.raw_probability=0"
+        )
+    measurement = Measurement(
+        torch.cat([e.measurement.samples for e in examples]),
+        torch.cat([e.measurement.mask.reshape(1, 1, 1, -1) for e in examples]),
+        torch.cat([e.measurement.maps for e in examples]),
+        examples[0].measurement.dims,
     )
+    return Batch(measurement, torch.stack([e.target for e in examples]), examples[0].valid)
+
+
+def take(examples: Batch, index: Tensor) -> Batch:
+    """The examples numbered `index` of a batch that `stacked` made."""
+    part = examples.measurement
+    chosen = replace(part, samples=part.samples[index], mask=part.mask[index], maps=part.maps[index])
+    return Batch(chosen, examples.target[index], examples.valid)
 
 
 def raw_psnr(network: nn.Module, examples: tuple[Example, ...]) -> float:
@@ -145,6 +118,6 @@ def raw_psnr(network: nn.Module, examples: tuple[Example, ...]) -> float:
     return sum(found) / len(found) if found else float("nan")
 
 
-def _draw(slices: Slices, config: StudyConfig, *, seed: int, count: int) -> ExampleSet:
+def _draw(slices: Slices, config: StudyConfig, *, seed: int, count: int) -> Batch:
     stream = ExampleStream(slices, config.data, seed=seed, batch_size=1, steps=count)
-    return ExampleSet.of([stream[number][0] for number in range(count)])
+    return stacked([stream[number][0] for number in range(count)])

@@ -26,11 +26,10 @@ def markdown_section(study: Study, *, command: str, images: Sequence[str]) -> st
         _method(study),
         table(study),
         _notes(study),
-        *(f"- **{question}** {answer}" for question, answer in answers(study)),
+        "\n".join(f"- **{question}** {answer}" for question, answer in answers(study)),
         *(f"![Curves of the {study.kind} study]({image})" for image in images),
     ]
-    lines = "\n\n".join(parts)
-    return lines.replace("\n\n- **", "\n- **") + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def replace_section(page: str, kind: str, section: str) -> str:

@@ -15,9 +15,10 @@ from mri_recon.data.dataset import RegistrySlices
 from mri_recon.data.images import ImageSlice
 from mri_recon.errors import ConfigError
 from mri_recon.training import study as study_module
+from mri_recon.training.objective import batch_loss
 from mri_recon.training.study import Study, run_study
 from mri_recon.training.study_config import StudyConfig, candidates, load_study, optimizer_config
-from mri_recon.training.study_data import ExampleSet, StudyData, _draw, read_study_data, set_loss
+from mri_recon.training.study_data import StudyData, _draw, read_study_data, stacked, take
 from mri_recon.training.study_report import answers, markdown_section, relative_gap, replace_section, table
 from tests.fastmri_files import write_fastmri
 
@@ -109,14 +110,16 @@ def test_runs_are_those_of_the_textbook_loop(optimizers: tuple[Study, Path]) -> 
     schedule = optimizer_config(row.candidate, config, factor=1.0, steps=6)
     for step in range(3):
         network.zero_grad()
-        set_loss(network, data.training.take(torch.from_numpy(order[2 * step : 2 * step + 2])), config.loss).backward()
+        batch_loss(
+            network, take(data.training, torch.from_numpy(order[2 * step : 2 * step + 2])), config.loss
+        ).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         factor = study_module.learning_rate_factor(step, 6, schedule)
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter -= row.lr * factor * parameter.grad
         if step == 1:
-            mine = float(set_loss(network.eval(), data.validation, config.loss).detach())
+            mine = float(batch_loss(network.eval(), data.validation, config.loss).detach())
             assert row.runs[0]["curve"][1]["validation_loss"] == pytest.approx(mine, rel=1e-5)
             network.train()
 
@@ -211,7 +214,7 @@ def test_norms_at_each_batch_size_see_the_batch(tmp_path: Path) -> None:
     next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)).register_forward_pre_hook(
         lambda module, inputs: seen.append(tuple(inputs[0].shape))
     )
-    set_loss(network, data.training.take(torch.tensor([0, 2, 5])), config.loss)
+    batch_loss(network, take(data.training, torch.tensor([0, 2, 5])), config.loss)
     assert [shape[0] for shape in seen] == [3]
 
 
@@ -221,8 +224,11 @@ def test_a_batch_is_its_examples_one_by_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = study_module.Unet(config.model)
     torch.nn.init.normal_(network.head.weight, std=0.1)
-    together = set_loss(network, data.training, config.loss)
-    alone = [set_loss(network, data.training.take(torch.tensor([i])), config.loss) for i in range(len(data.training))]
+    together = batch_loss(network, data.training, config.loss)
+    alone = [
+        batch_loss(network, take(data.training, torch.tensor([i])), config.loss)
+        for i in range(len(data.training.target))
+    ]
     torch.testing.assert_close(together, torch.stack(alone).mean())
 
 
@@ -289,7 +295,13 @@ def test_examples_of_different_sizes(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"expected examples of one size \(coil x rows x columns\), got 1x16x36, 1x16x40"
     ):
-        ExampleSet.of(examples)
+        stacked(examples)
+
+
+def test_self_supervision_has_no_target_to_measure_on(tmp_path: Path) -> None:
+    config = _config(tmp_path, "data.target=ssdu")
+    with pytest.raises(ConfigError, match=r"expected data\.target = truth or cs, got ssdu"):
+        _data(config)
 
 
 def _example(config: StudyConfig) -> Any:
