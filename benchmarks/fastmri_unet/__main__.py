@@ -30,6 +30,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 Folder = Annotated[Path, typer.Option(help="where results are kept")]
 Networks = Annotated[str, typer.Option(help="names, separated by commas")]
+Compiled = Annotated[bool, typer.Option(help="try torch.compile, which needs a C++ compiler")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 Threads = Annotated[int, typer.Option(min=1, help="threads of torch")]
 
@@ -54,13 +55,15 @@ def quality(
 
 
 @app.command()
-def settings(folder: Folder = DEFAULT_FOLDER, networks: Networks = ALL, device: Device = "cpu") -> None:
+def settings(
+    folder: Folder = DEFAULT_FOLDER, networks: Networks = ALL, device: Device = "cpu", compiled: Compiled = True
+) -> None:
     """Try the settings of every network, on one thread and by processor time: other work hardly disturbs that.
 
     What was tried before is kept and not tried again. Compiling takes most of the time.
     """
     torch.set_num_threads(1)
-    _screened(folder, with_reference(networks), device)
+    _screened(folder, with_reference(networks), device, compiled)
 
 
 @app.command()
@@ -68,6 +71,7 @@ def speed(
     folder: Folder = DEFAULT_FOLDER,
     networks: Networks = ALL,
     device: Device = "cpu",
+    compiled: Compiled = True,
     repetitions: Annotated[int, typer.Option(min=2)] = 7,
     threads: Threads = 2,
 ) -> None:
@@ -83,7 +87,7 @@ def speed(
     }
     names = with_reference(networks)
     torch.set_num_threads(1)
-    screened = _screened(folder, names, device)
+    screened = _screened(folder, names, device, compiled)
     torch.set_num_threads(threads)
     by_kind = {task.kind: screened[task.text] for task in _screening_tasks(device)}
     document["screened"] = [row for row in _settings_rows(screened) if row["network"] in names]
@@ -99,7 +103,9 @@ def page(
     budget, runs = finished(folder / "quality")
     files = [folder / f"speed-{device}.json" for device in ("cpu", "cuda")]
     cpu, cuda = (json.loads(file.read_text()) if file.is_file() else None for file in files)
-    write_atomically(target, markdown(budget, runs, cpu, cuda).encode())
+    tried = folder / "settings-cpu.json"
+    screened = json.loads(tried.read_text()) if tried.is_file() else []
+    write_atomically(target, markdown(budget, runs, cpu, cuda, screened).encode())
 
 
 def with_reference(text: str) -> list[str]:
@@ -114,7 +120,7 @@ def _screening_tasks(device: str) -> tuple[Task, ...]:
     return GPU_TASKS if device == "cuda" else SCREENED
 
 
-def _screened(folder: Path, networks: list[str], device: str) -> dict[str, dict[Entry, float]]:
+def _screened(folder: Path, networks: list[str], device: str, compiled: bool) -> dict[str, dict[Entry, float]]:
     """Task to costs of its settings, read from the folder and completed."""
     file = folder / f"settings-{device}.json"
     screened: dict[str, dict[Entry, float]] = {task.text: {} for task in _screening_tasks(device)}
@@ -122,13 +128,14 @@ def _screened(folder: Path, networks: list[str], device: str) -> dict[str, dict[
         setting = Setting(row["precision"], row["channels_last"], row["compiled"])
         screened[row["task"]][Entry(row["network"], setting)] = row["seconds"]
 
-    def keep() -> None:
-        rows = _settings_rows(screened)
-        _write(file, rows)
-        typer.echo(f"{rows[-1]['task']}: {rows[-1]['network']} {rows[-1]['setting']} {rows[-1]['seconds']:.3f} s")
-
     for task in _screening_tasks(device):
-        screen(networks, task, torch.device(device), screened[task.text], keep)
+
+        def keep(task: Task = task) -> None:
+            _write(file, _settings_rows(screened))
+            entry, cost = list(screened[task.text].items())[-1]
+            typer.echo(f"{task.text}: {entry.network} {entry.setting.text} {cost:.3f} s")
+
+        screen(networks, task, torch.device(device), screened[task.text], keep, compiled=compiled)
     return screened
 
 

@@ -72,14 +72,17 @@ def page(
     runs: Sequence[Mapping[str, Any]],
     speed: Mapping[str, Any] | None,
     gpu: Mapping[str, Any] | None = None,
+    screened: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Markdown of what is there; a part that was not run is said to be missing."""
+    """Markdown of what is there; a part that was not run is said to be missing, and the settings stand in for speed."""
     parts = [_INTRODUCTION, summary(runs, speed), networks_table()]
     if budget is None or not runs:
         parts.append("## Quality after equal training\n\nNot measured yet.\n")
     else:
         parts.append(_quality_text(budget, runs) + "\n" + quality_table(runs))
-    parts.append("## Speed\n\n" + (_speed_part(speed) if speed else "Not measured yet.\n"))
+    parts.append("## Speed\n\n" + (_speed_part(speed) if speed else "Not measured in turns yet.\n"))
+    if screened and not speed:
+        parts.append(_screened_table(screened))
     parts.append("## Speed on a GPU\n\n" + (_speed_part(gpu) if gpu else _NO_GPU))
     return "\n".join(part for part in parts if part)
 

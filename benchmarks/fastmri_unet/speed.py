@@ -18,7 +18,7 @@ from benchmarks.fastmri_unet.networks import REFERENCE, build, contender
 Step = Callable[[], object]
 
 TOO_SLOW = 3.0
-"""A setting this many times slower than the best one in its first call is not measured again."""
+"""A precision this many times slower than the other is not compiled."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ PLAIN = Setting()
 
 PRECISIONS = ("float32", "bfloat16")
 
-SCREENED = (Task("training", 64, 192), Task("inference", 256, 256))
+SCREENED = (Task("training", 64, 192), Task("inference", 128, 128))
 """One task a kind, on which the settings are chosen."""
 
 TASKS = (
@@ -129,12 +129,14 @@ def screen(
     device: torch.device,
     known: dict[Entry, float],
     keep: Callable[[], None],
+    *,
+    compiled: bool = True,
     repetitions: int = 3,
 ) -> None:
     """Fill `known` with the cost of every setting that may be a network's best; `keep` is called after each new one.
 
-    The shortest of a few calls after two that warm up. A precision that is hopeless in its second call is left at that
-    one, and is not compiled; the others are compiled in the layout that is the faster one without.
+    The shortest of a few calls after one that warms up; one call where it is hopeless. A precision that is `TOO_SLOW`
+    is not compiled, the others are in the layout that is the faster one without, if `compiled`.
     """
     for network in networks:
 
@@ -142,14 +144,17 @@ def screen(
             entry = Entry(network, setting)
             if entry not in known:
                 best = min((value for e, value in known.items() if e.network == network), default=float("inf"))
-                known[entry] = _shortest(make_step(entry, task, device), device, repetitions, TOO_SLOW * best)
+                step = make_step(entry, task, device)
+                first = _cost(step, device)
+                hopeless = first > TOO_SLOW**2 * best and not setting.compiled
+                known[entry] = first if hopeless else min(_cost(step, device) for _ in range(repetitions))
                 keep()
             return known[entry]
 
         best = float("inf")
         for precision in PRECISIONS:
             fastest = min((Setting(precision, channels_last) for channels_last in (False, True)), key=cost)
-            if cost(fastest) < TOO_SLOW * best:
+            if compiled and cost(fastest) < TOO_SLOW * best:
                 torch._dynamo.reset()
                 cost(replace(fastest, compiled=True))
             best = min(best, cost(fastest))
@@ -260,12 +265,6 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, side: int, repetitions
     """Operations a second of a large matrix product: what the chip does at best."""
     a = torch.randn(side, side, device=device).to(dtype)
     return 2 * side**3 / min(seconds(lambda: a @ a, device) for _ in range(repetitions))
-
-
-def _shortest(step: Step, device: torch.device, repetitions: int, limit: float) -> float:
-    step()
-    cost = _cost(step, device)
-    return cost if cost > limit else min(_cost(step, device) for _ in range(repetitions))
 
 
 def _cost(step: Step, device: torch.device) -> float:
