@@ -225,7 +225,7 @@ def validate(
 
 def _batches(
     training: Slices, config: TrainConfig, fabric: Fabric, first: int
-) -> Iterator[Batch] | Iterator[Sequence[Example]]:
+) -> Iterator[Batch | Sequence[Example]]:
     """This process's share of the batch of each step from `first` on: examples s B, s B + 1, ... of step s of B."""
     steps, size = range(first, config.run.steps), config.run.batch_size
     share = share_of_batch(size, fabric.world_size)

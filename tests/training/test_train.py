@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from mri_recon.checkpoint import build_network, load_checkpoint
 from mri_recon.data.batches import BatchSimulator
-from mri_recon.data.dataset import FolderSlices, RegistrySlices, split_folder, validation_examples
+from mri_recon.data.dataset import ExampleStream, FolderSlices, RegistrySlices, split_folder, validation_examples
 from mri_recon.data.examples import crop_rows, raw_example
 from mri_recon.errors import CheckpointError, ConfigError
 from mri_recon.learned import image_scale
@@ -29,6 +30,7 @@ from mri_recon.training.losses import LossConfig
 from mri_recon.training.objective import batch_loss
 from mri_recon.training.processes import share_of_batch
 from mri_recon.training.train import run, validate
+from tests.fastmri_files import write_fastmri
 
 COMMON = [
     "run.name=tiny",
@@ -386,6 +388,53 @@ def test_start_weights_must_fit(tmp_path: Path, fastmri_folder: Path) -> None:
         assert torch.equal(mine, theirs)
     with pytest.raises(ConfigError, match=r"run\.weights: expected weights of the network that \[model\] describes"):
         run(path, [*overrides, "run.name=third", f"run.weights={weights}", "model.chans=8"])
+
+
+def test_workers_make_the_same_examples(tmp_path: Path, fastmri_folder: Path) -> None:
+    path, overrides = _config(tmp_path, fastmri_folder, 5)
+    one = run(path, overrides)
+    two = run(path, [*overrides, "run.name=two", "data.workers=1"])
+    _assert_equal_states(one, two)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # by the tracer itself
+def test_a_compiled_network_trains_and_keeps_the_names_of_its_weights(
+    tmp_path: Path, fastmri_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced, but run by eager kernels: generated ones take minutes to build."""
+    original, compiled = nn.Module.compile, []
+
+    def compile_quickly(module: nn.Module, **options: Any) -> None:
+        compiled.append(type(module).__name__)
+        original(module, backend="eager", **options)
+
+    monkeypatch.setattr(nn.Module, "compile", compile_quickly)
+    path, overrides = _config(tmp_path, fastmri_folder, 2, UNROLLED)
+    plain = run(path, overrides)
+    folder = run(path, [*overrides, "run.name=two", "run.compile=true"])
+    assert compiled == ["Unet"] * 3  # two refinements, and that of the maps
+    one, other = _state(folder), _state(plain)
+    assert one.keys() == other.keys()
+    for key, value in other.items():
+        torch.testing.assert_close(one[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
+    """A file of sixty slices needs no more than one of two: k-space is read a slice at a time."""
+    peaks = []
+    for slices in (2, 60):
+        path = write_fastmri(tmp_path / f"{slices}.h5", shape=(slices, 4, 64, 64), recon=(64, 64))
+        config = load_config(*_config(tmp_path, tmp_path, 1))
+        stream = ExampleStream(FolderSlices.index([path]), config.data, seed=0, batch_size=1, steps=9)
+        stream[0]
+        tracemalloc.start()  # sees NumPy's arrays, which is what a file is read into
+        for step in range(1, 9):
+            stream[step]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    size_of_a_slice = 4 * 64 * 64 * 8
+    assert peaks[1] < 1.5 * peaks[0] + size_of_a_slice
+    assert peaks[1] < 20 * size_of_a_slice
 
 
 @pytest.mark.parametrize(
