@@ -41,7 +41,7 @@ _QUALITY = """## Quality after equal training
 
 {steps} steps of batch {batch_size}, bands of {rows} readout rows of the registry's training persons, acceleration 2 to
 12, 1 to 32 coils, raw and simulated; the same examples in the same order for every network, the loss of the released
-networks (0.5 L1 + 0.1 SSIM + RMS), Adam with {warmup} steps of warm-up and a cosine to 1 %, gradients clipped at 1,
+networks (relative errors and SSIM), Adam with {warmup} steps of warm-up and a cosine to 1 %, gradients clipped at 1,
 float32. Learning rate of each network: the best of {rates} by the validation PSNR of the first seed. A seed draws the
 weights and the examples.
 

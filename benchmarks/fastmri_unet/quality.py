@@ -28,7 +28,7 @@ from mri_recon.learned import apply_network, run_network
 from mri_recon.training.losses import LossConfig, example_loss
 from mri_recon.training.optimizers import OptimizerConfig, build_optimizer, learning_rate_factor
 
-LOSS = LossConfig(l1=0.5, ssim=0.1, rms=1.0)
+LOSS = LossConfig(l1=0.0, ssim=0.2, log_l1=0.3, log_rms=0.7)
 """That of the released networks."""
 
 Batch = list[Example]
@@ -132,7 +132,7 @@ class Study:
         self._validation: list[tuple[str, Example]] = []
         self._batches: tuple[int, list[Batch]] = (-1, [])
         stamp = folder / "budget.json"
-        mine = json.loads(json.dumps(asdict(budget)))
+        mine = json.loads(json.dumps({**asdict(budget), "loss": LOSS.model_dump()}))
         if not stamp.is_file():
             write_atomically(stamp, (json.dumps(mine, indent=1) + "\n").encode())
         elif (theirs := json.loads(stamp.read_text())) != mine:
