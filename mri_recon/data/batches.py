@@ -52,8 +52,8 @@ class BatchConfig(BaseModel):
     where: Literal["loader", "device"] = Field(
         default="loader", description="loader: examples one by one, in data.workers processes; device: in batches"
     )
-    maps: Literal["center", "espirit"] = Field(
-        default="center", description="device: from the windowed centre, in a batch; or by ESPIRiT, one by one"
+    maps: Literal["espirit", "center"] = Field(
+        default="espirit", description="device: by ESPIRiT, one by one; or from the windowed centre, in a batch"
     )
 
 
@@ -73,11 +73,12 @@ class Batch:
 class BatchSimulator:
     """Batches of a training set, see the module.
 
-    Sensitivity maps are estimated as a user's are. A network is applied with maps by ESPIRiT; in batches these are made
-    one item after the other, with eigenvectors at every pixel. On one CPU thread, 64 rows of 8 coils and 160 columns
-    cost what `benchmarks` of the docs say (docs/training.md), so `maps = "center"` takes the windowed centre instead,
-    S_c = m_c / sqrt(sum_d |m_d|^2) (`coils.sens_maps_from_center`): the same for one coil, and rougher for several,
-    where the image has little signal. A run on such batches is best finished by a shorter one with `maps = "espirit"`.
+    Sensitivity maps are estimated from the centre, as a user's are. By default by ESPIRiT, as at inference, one item
+    after the other: on a CPU this is a small part of a training step (`benchmarks/training_batches.py` measures both,
+    on any device). It looks at eigenvectors at every pixel and waits for the device now and then; where that is too
+    slow, `maps = "center"` takes S_c = m_c / sqrt(sum_d |m_d|^2) of the windowed centre (`coils.sens_maps_from_center`)
+    for all items at once: the same for one coil, and rougher for several, so that a run on such maps is best finished
+    by a shorter one on those of ESPIRiT.
 
     Args:
         slices: of the registry.

@@ -120,6 +120,9 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
         optimizer, lambda step: learning_rate_factor(step, config.run.steps, config.optimizer)
     )
     state_file = folder / "state.safetensors"
+    if fabric.is_global_zero:
+        for unfinished in folder.glob(f".{state_file.name}.*"):  # the run was killed while it wrote
+            unfinished.unlink()
     first, history, earlier, meter = 0, list[dict[str, float]](), 0.0, Meter()
     if state_file.exists():
         progress = load_state(state_file, model=network, average=average, optimizer=optimizer, scheduler=scheduler)
@@ -223,9 +226,7 @@ def validate(
     return means
 
 
-def _batches(
-    training: Slices, config: TrainConfig, fabric: Fabric, first: int
-) -> Iterator[Batch | Sequence[Example]]:
+def _batches(training: Slices, config: TrainConfig, fabric: Fabric, first: int) -> Iterator[Batch | Sequence[Example]]:
     """This process's share of the batch of each step from `first` on: examples s B, s B + 1, ... of step s of B."""
     steps, size = range(first, config.run.steps), config.run.batch_size
     share = share_of_batch(size, fabric.world_size)

@@ -332,7 +332,10 @@ def test_the_state_of_another_network(tmp_path: Path, fastmri_folder: Path) -> N
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path, fastmri_folder: Path) -> None:
     folder = run(*_config(tmp_path, fastmri_folder, 2))
     before = _state(folder)
+    half = folder / ".state.safetensors.x1"
+    half.write_bytes(b"of a run that was killed while it wrote")
     run(None, [], folder)
+    assert not half.exists()
     assert all(torch.equal(before[key], value) for key, value in _state(folder).items())
     assert len(_lines(folder)) == 1
 
