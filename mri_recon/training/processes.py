@@ -37,7 +37,9 @@ def launch(config: TrainConfig) -> Fabric:
             "training needs Lightning Fabric, which is not installed: pip install 'mri-recon[train]'"
         ) from error
     device = _device(config.run.device)
-    processes, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes = local = 1
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # this process is one of torchrun's
+        processes, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
     share_of_batch(config.run.batch_size, processes)
     precision = _PRECISIONS[config.run.precision]
     if processes == 1:

@@ -379,6 +379,18 @@ def test_a_batch_that_does_not_divide() -> None:
         share_of_batch(6, 4)
 
 
+def test_several_processes_need_a_batch_to_share_and_no_single_device(
+    tmp_path: Path, fastmri_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, overrides = _config(tmp_path, fastmri_folder, 2)
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"expected a multiple of the 2 processes, got 3: choose 4"):
+        run(path, [*overrides, "run.batch_size=3"])
+    with pytest.raises(ConfigError, match=r"run\.device: expected cpu, cuda or auto for 2 processes, got 'cpu:0'"):
+        run(path, [*overrides, "run.device=cpu:0"])
+
+
 def test_start_weights_must_fit(tmp_path: Path, fastmri_folder: Path) -> None:
     path, overrides = _config(tmp_path, fastmri_folder, 2)
     weights = run(path, overrides) / "tiny.safetensors"
