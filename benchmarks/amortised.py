@@ -1,6 +1,6 @@
 """A network that imitates compressed sensing: how close one forward pass comes, and how much faster it is.
 
-    nice -n 15 python benchmarks/amortised.py RUNS [--steps 1500] [--seed 0]
+    nice -n 15 python benchmarks/amortised.py RUNS [--steps 600] [--seed 0]
 
 Trains one small unrolled network three times, on the same problems, steps and seed, with data.target "cs", "truth" and
 "ssdu"; a run that was stopped goes on where it was, solutions of compressed sensing are kept. Then, on validation
@@ -20,6 +20,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import fmean, median
 from typing import Annotated, Any
@@ -48,7 +49,7 @@ SIMULATED = 6
 """Validation images to simulate from."""
 
 ITERATIONS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60, 80)
-ROUNDS = 3
+ROUNDS = 2
 APPROXIMATION_WEIGHT = 2.0
 SOLVE = {"gap_tol": 1e-3, "max_iters": 500, "final_step": False}
 
@@ -72,7 +73,7 @@ memory = 2
 
 [data]
 target = "{target}"
-problems = 96
+problems = 48
 rows = 48
 full_probability = 0.0
 validation_slices = 1
@@ -124,10 +125,11 @@ class Objective:
 
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of runs and solutions; what is in it is not done again")],
-    steps: Annotated[int, typer.Option(help="Training steps of each network")] = 1500,
+    steps: Annotated[int, typer.Option(help="Training steps of each network")] = 600,
     seed: Annotated[int, typer.Option(help="Seed of weights and problems")] = 0,
 ) -> None:
     torch.set_num_threads(1)
+    RegistrySlices.read = cache(RegistrySlices.read)  # type: ignore[method-assign]  # once for all runs
     networks = {target: _trained(folder, target, steps, seed) for target in TARGETS}
     cases = list(_cases())
     rows = [_row(case, networks) for case in cases]
