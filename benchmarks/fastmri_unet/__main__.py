@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+import torch._inductor.config
 import typer
 
 from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, contender, fastmri_version
@@ -46,7 +47,7 @@ def quality(
     threads: Threads = 1,
 ) -> None:
     """Train every network on the same examples, three seeds, and measure it on the validation persons."""
-    torch.set_num_threads(threads)
+    use_threads(threads)
     study = Study(folder / "quality", Budget(steps=steps), report=typer.echo)
     names = networks.split(",")
     for name in names:
@@ -62,7 +63,7 @@ def settings(
 
     What was tried before is kept and not tried again. Compiling takes most of the time.
     """
-    torch.set_num_threads(1)
+    use_threads(1)
     _screened(folder, with_reference(networks), device, compiled)
 
 
@@ -86,9 +87,9 @@ def speed(
         "load": f"{os.getloadavg()[0]:.1f}",
     }
     names = with_reference(networks)
-    torch.set_num_threads(1)
+    use_threads(1)
     screened = _screened(folder, names, device, compiled)
-    torch.set_num_threads(threads)
+    use_threads(threads)
     by_kind = {task.kind: screened[task.text] for task in _screening_tasks(device)}
     document["screened"] = [row for row in _settings_rows(screened) if row["network"] in names]
     document |= measure(names, by_kind, torch.device(device), repetitions, report=typer.echo)
@@ -106,6 +107,12 @@ def page(
     tried = folder / "settings-cpu.json"
     screened = json.loads(tried.read_text()) if tried.is_file() else []
     write_atomically(target, markdown(budget, runs, cpu, cuda, screened).encode())
+
+
+def use_threads(number: int) -> None:
+    """Threads of torch, and of compiled kernels: else those kept from another number of threads would come back."""
+    torch.set_num_threads(number)
+    torch._inductor.config.cpp.threads = number
 
 
 def with_reference(text: str) -> list[str]:

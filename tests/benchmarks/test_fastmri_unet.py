@@ -236,7 +236,7 @@ class TestSpeed:
             before = (tmp_path / "settings-cpu.json").read_bytes()
             cli.speed(tmp_path, "ours", repetitions=2, threads=1)
         finally:
-            torch.set_num_threads(threads)
+            cli.use_threads(threads)
         assert (tmp_path / "settings-cpu.json").read_bytes() == before
         document = json.loads((tmp_path / "speed-cpu.json").read_text())
         assert [task["task"] for task in document["tasks"]] == ["training 8x12", "inference 9x8"]
