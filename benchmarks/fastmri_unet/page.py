@@ -33,8 +33,9 @@ Made by `benchmarks/fastmri_unet`; every figure below comes from these commands:
 
 Of fastMRI only `models/unet.py` is read, from the installed package, as it is: it needs torch alone. All networks stand
 behind the same door: the zero-filled image without its smooth phase, in two channels, divided by its scale;
-y = x + N(x), N zero at the start; and one step of data consistency after it. fastMRI's network has neither the residual
-connection nor the start at zero of its own: it is given both.
+y = x + N(x), N zero at the start. fastMRI's network has neither the residual connection nor the start at zero of its
+own: it is given both. In training and validation one step of data consistency follows; speed is that of the networks
+alone.
 """
 
 _QUALITY = """## Quality after equal training
