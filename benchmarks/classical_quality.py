@@ -205,9 +205,10 @@ def tune_cg_sense(
             _write(json_path, rows)
     typer.echo(CONVENTION)
     default = inspect.signature(cg_sense).parameters["reg_weight"].default
-    for group in [*groups, "all"]:
-        chosen = rows if group == "all" else _of_group(rows, group)
-        _print_tune(f"cg-sense; {group}; default weight {default:g}", "cg-sense", chosen)
+    for group in groups:
+        _print_tune(f"cg-sense; {group}; default weight {default:g}", "cg-sense", _of_group(rows, group))
+    means = {one: _mean(row for row in rows if row.reg_weight == one) for one in _floats(weights)}
+    typer.echo(f"\nbest weight over all numbers of coils: {max(means, key=means.__getitem__):g}")
 
 
 @app.command()

@@ -130,7 +130,7 @@ def evaluate(
         folder.mkdir(exist_ok=True)
         plots = save_plots(folder, raw, others, methods=names, accelerations=tables)
         drawable = [source.name for source in sources if source.attribution is not None]
-        cases = worst_cases(raw, names, drawable)
+        cases = worst_cases(raw, names, files=drawable, accelerations=tables)
         failures = draw_cases(cases, sources, folder, masks=masks, options=options, device=device)
         page = Page(command, state, names, tables, raw, others, plots, failures)
         write_atomically(markdown, markdown_page(page).encode())

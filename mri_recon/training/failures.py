@@ -48,10 +48,13 @@ class Case:
     gain: float | None
 
 
-def worst_cases(evaluation: Evaluation, methods: Sequence[str], files: Sequence[str]) -> list[Case]:
+def worst_cases(
+    evaluation: Evaluation, methods: Sequence[str], *, files: Sequence[str], accelerations: Sequence[float]
+) -> list[Case]:
     """The two cases of each method that is not classical, among the scans `files`; none without a classical method.
 
-    The largest error is the largest NMSE.
+    The least gain is sought at every acceleration, the largest error (NMSE) at `accelerations`: it would always be
+    found at the highest.
     """
     rows = [row for row in evaluation.rows if row["file"] in files]
     cases = []
@@ -65,6 +68,7 @@ def worst_cases(evaluation: Evaluation, methods: Sequence[str], files: Sequence[
             loses = (least.gain or 0.0) < 0
             why = f"`{method}` {'loses most to' if loses else 'gains least on'} the best classical method"
             cases.append(_renamed(least, f"results-{method}-against-classical", why))
+        candidates = [case for case in candidates if case.acceleration in accelerations]
         if candidates:
             errors = {(r["file"], r["acceleration"], r["seed"]): r["nmse"] for r in rows if r["method"] == method}
             largest = max(candidates, key=lambda case: errors[case.file, case.acceleration, case.seed])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.training.averages import (
@@ -331,21 +330,31 @@ def _coils_table(page: Page, metric: str) -> list[str]:
 
 def _losses_section(page: Page) -> Iterator[str]:
     yield from _behind_classical(page)
-    for evaluation in (page.raw, *page.simulated):
-        found = losses(evaluation.rows, page.methods)
-        where = "Real raw k-space" if evaluation.kind == "raw" else f"Simulated, {_coils(evaluation.num_coils)}"
-        order = ", ".join(f"`{name}`" for name in page.methods)
-        if not found:
-            yield f"{where}: in the order {order}, none is behind one named before it on any scan, mask and metric."
-            yield ""
+    order = ", ".join(f"`{name}`" for name in page.methods)
+    for what, evaluations in (
+        ("Real raw k-space", [page.raw]),
+        ("**Simulated**, all numbers of coils", page.simulated),
+    ):
+        if not evaluations:
             continue
-        yield (
-            f"{where}: scans and masks on which a method is behind one named before it, in the order {order}, of all "
-            "at "
-            "that R:"
-        )
+        rows = _losses_rows(page, evaluations)
+        if not rows:
+            yield f"{what}: in the order {order}, none is behind one named before it on any scan, mask and metric."
+        else:
+            yield (
+                f"{what}: scans and masks on which a method is behind one named before it, in the order {order}, of "
+                "all "
+                "at that R:"
+            )
+            yield ""
+            header = ["method", "behind", "in", *(f"R = {one:g}" for one in _accelerations(evaluations)), "at worst by"]
+            yield from _table(header, rows, text=3)
         yield ""
-        yield from _losses_table(evaluation, found)
+    if page.failures:
+        yield (
+            "Worst cases, of the real scans whose licence allows a picture: the least gain over all accelerations and "
+            "masks, and the largest error (NMSE) at the accelerations of the tables."
+        )
         yield ""
     for picture in page.failures:
         yield from _picture(picture)
@@ -355,51 +364,62 @@ def _behind_classical(page: Page) -> Iterator[str]:
     others = " and ".join(f"`{name}`" for name in _others(page))
     if not others:
         return
-    everything = (page.raw, *page.simulated)
-    accelerations = sorted({acceleration for one in everything for acceleration in one.accelerations})
     behind: dict[tuple[str, str, str], dict[float, str]] = {}
-    for evaluation in everything:
-        what = "" if evaluation.kind == "raw" else f", {_coils(evaluation.num_coils)}"
-        for metric in ("psnr", "ssim"):
-            for one in differences(evaluation.rows, metric):
-                if one.spread.mean < 0:
-                    key = (f"{evaluation.labels[one.file]}{what}", f"`{one.method}`", _HEADS[metric])
-                    behind.setdefault(key, {})[one.acceleration] = _spread(one.spread, metric, sign=True)
+    for metric in ("psnr", "ssim"):
+        found = [
+            (page.raw.labels[one.file], one.method, one.acceleration, one.spread)
+            for one in differences(page.raw.rows, metric)
+        ]
+        for evaluation in page.simulated:
+            above = pooled_differences(evaluation.rows, evaluation.persons, metric)
+            label = f"simulated, {_coils(evaluation.num_coils)} (mean)"
+            found += [(label, method, acceleration, value) for (acceleration, method), value in above.items()]
+        for label, method, acceleration, value in found:
+            if value.mean < 0:
+                key = (label, f"`{method}`", _HEADS[metric])
+                behind.setdefault(key, {})[acceleration] = _spread(value, metric, sign=True)
     if not behind:
         yield f"In the mean over masks {others} are behind the best classical method nowhere, in PSNR or SSIM."
     else:
         yield f"Where {others} are behind the best classical method in the mean over masks:"
         yield ""
+        accelerations = _accelerations([page.raw, *page.simulated])
         header = ["scan", "method", "difference in", *(f"R = {one:g}" for one in accelerations)]
         rows = [[*key, *(cells.get(one, "") for one in accelerations)] for key, cells in behind.items()]
         yield from _table(header, rows, text=3)
     yield ""
 
 
-def _losses_table(evaluation: Evaluation, found: Sequence[Mapping[str, Any]]) -> list[str]:
-    accelerations = evaluation.accelerations
-    masks = {
-        acceleration: len({(row["file"], row["seed"]) for row in evaluation.at(acceleration)})
-        for acceleration in accelerations
-    }
-    groups: dict[tuple[str, str, str], dict[float, int]] = {}
+def _losses_rows(page: Page, evaluations: Sequence[Evaluation]) -> list[list[str]]:
+    counts: dict[tuple[str, str, str], dict[float, int]] = {}
     worst: dict[tuple[str, str, str], float] = {}
-    for one in found:
-        key = (one["method"], one["simpler"], one["metric"])
-        counts = groups.setdefault(key, {})
-        counts[one["acceleration"]] = counts.get(one["acceleration"], 0) + one["lost"]
-        worst[key] = min(worst.get(key, 0.0), one["worst"])
-    rows = [
+    cases: dict[float, int] = {}
+    for evaluation in evaluations:
+        for acceleration in evaluation.accelerations:
+            here = {(row["file"], row["seed"]) for row in evaluation.at(acceleration)}
+            cases[acceleration] = cases.get(acceleration, 0) + len(here)
+        for one in losses(evaluation.rows, page.methods):
+            key = (one["method"], one["simpler"], one["metric"])
+            by_acceleration = counts.setdefault(key, {})
+            by_acceleration[one["acceleration"]] = by_acceleration.get(one["acceleration"], 0) + one["lost"]
+            worst[key] = min(worst.get(key, 0.0), one["worst"])
+    order = list(page.methods)
+    return [
         [
             f"`{method}`",
             f"`{simpler}`",
             metric.upper(),
-            *(f"{counts[one]} of {masks[one]}" if one in counts else "" for one in accelerations),
+            *(f"{lost[one]} of {cases[one]}" if one in lost else "" for one in sorted(cases)),
             f"{worst[method, simpler, metric]:+{_FORMS[metric]}}",
         ]
-        for (method, simpler, metric), counts in groups.items()
+        for (method, simpler, metric), lost in sorted(
+            counts.items(), key=lambda item: (order.index(item[0][0]), order.index(item[0][1]), item[0][2])
+        )
     ]
-    return _table(["method", "behind", "in", *(f"R = {one:g}" for one in accelerations), "at worst by"], rows, text=3)
+
+
+def _accelerations(evaluations: Sequence[Evaluation]) -> list[float]:
+    return sorted({acceleration for one in evaluations for acceleration in one.accelerations})
 
 
 def _time_section(page: Page) -> Iterator[str]:

@@ -107,6 +107,15 @@ def test_what_a_learned_method_loses_is_said() -> None:
     assert "| `unet` | `cs-wavelet` | PSNR | 6 of 6 | -1.00 |" in page
 
 
+def test_losses_on_simulated_scans_are_one_table() -> None:
+    simulated = [_learned(gain, kind="simulated", num_coils=coils) for coils, gain in ((2, -1.0), (8, -3.0), (32, 1.0))]
+    page = _learned_page(_learned(), simulated=simulated).split("## Where methods lose")[1]
+    assert "| simulated, 8 coils (mean) | `unet` | PSNR / dB | -2.75 [-3.00, -2.50] |" in page
+    assert "32 coils (mean)" not in page
+    assert "| `unet` | `cs-wavelet` | PSNR | 12 of 18 | -3.00 |" in page
+    assert page.count("| `unet` | `cs-wavelet` | PSNR |") == 1
+
+
 def test_without_losses_the_page_says_so() -> None:
     rows = [one for one in _learned().rows if one["method"] == "unet"]
     evaluation = _learned()
