@@ -83,7 +83,7 @@ def cg_sense(
     sens_maps: Tensor | None = None,
     *,
     maps: str = "espirit",
-    reg_weight: float = 1e-2,
+    reg_weight: float = 3e-2,
     tol: float = 1e-4,
     max_iters: int = 50,
 ) -> tuple[Tensor, dict[str, Any]]:
@@ -120,7 +120,7 @@ def cg_sense(
     """
     start = time.perf_counter()
     if not _is_number(reg_weight) or not 0 <= reg_weight < math.inf:
-        raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.01 is a common start")
+        raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.03 is a common start")
     _checked(kspace)
     operator, source = _operator(kspace, mask, sens_maps, maps)
     data = _data_term(operator, kspace)
