@@ -331,7 +331,7 @@ def _lbfgs(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> Optim
     assert config.history is not None
     parameters = list(parameters)
     for parameter in parameters:
-        parameter.register_post_accumulate_grad_hook(_plain_gradient)
+        parameter.register_post_accumulate_grad_hook(_plain_gradient)  # type: ignore[no-untyped-call]
     return torch.optim.LBFGS(
         parameters,
         lr=config.lr,
