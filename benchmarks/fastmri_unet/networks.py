@@ -89,6 +89,10 @@ CONTENDERS: dict[str, Contender] = {
     "unet-patch2": Contender(
         "ours on 2x2 patches: 64 channels, 3 poolings, group norm", _ours(patch=2, chans=64, num_pool_layers=3)
     ),
+    "unet-patch2-instance": Contender(
+        "the same with instance norm, as fastMRI's has it",
+        _ours(patch=2, chans=64, num_pool_layers=3, normalization="instance"),
+    ),
     "unet-patch2-deep": Contender(
         "ours on 2x2 patches: 32 channels, 4 poolings, group norm", _ours(patch=2, chans=32, num_pool_layers=4)
     ),

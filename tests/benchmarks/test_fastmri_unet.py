@@ -78,7 +78,7 @@ class TestNetworks:
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
     @needs_fastmri
-    @pytest.mark.parametrize("name", ["unet", "unet-patch2", "unet-patch2-deep"])
+    @pytest.mark.parametrize("name", ["unet", "unet-patch2", "unet-patch2-instance", "unet-patch2-deep"])
     def test_equally_large_within_five_per_cent(self, name: str) -> None:
         with torch.device("meta"):
             mine, theirs = (num_parameters(contender(n).make()) for n in (name, REFERENCE))
