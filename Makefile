@@ -16,7 +16,7 @@ LOCKS := requirements.lock requirements-torch.lock
 demo: $(READY)
 	@mkdir -p demo
 	$(BIN)/mri-recon compare "$$($(BIN)/mri-recon data sample)" --acceleration 4 \
-		--methods zero-filled,cs-wavelet,unet --json demo/compare.json --figure demo/compare.png
+		--methods zero-filled,cs-wavelet,unet,unrolled --json demo/compare.json --figure demo/compare.png
 	@echo
 	@echo "The picture is demo/compare.png, the numbers are in demo/compare.json (simulated sample, one mask: a demo, not a result)."
 	@echo "To serve reconstructions over HTTP:  $(BIN)/mri-recon serve   then open http://127.0.0.1:8000/docs"

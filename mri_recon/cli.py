@@ -108,7 +108,7 @@ def reconstruct(
     file: FileArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="fastMRI-style HDF5 to write", metavar="OUT.h5")],
     method: Annotated[
-        str, typer.Option(help="zero-filled, cg-sense, cs-wavelet, unet, or one of an installed package")
+        str, typer.Option(help="zero-filled, cg-sense, cs-wavelet, unet, unrolled, or one of an installed package")
     ],
     acceleration: AccelerationOption = None,
     center_fraction: CenterOption = None,
@@ -171,7 +171,7 @@ def reconstruct(
 
 def compare(
     file: FileArgument,
-    methods: Annotated[str, typer.Option(help="Names, separated by commas")] = "zero-filled,cs-wavelet,unet",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas")] = "zero-filled,cs-wavelet,unet,unrolled",
     acceleration: AccelerationOption = None,
     center_fraction: CenterOption = None,
     num_low_frequencies: LowOption = None,
@@ -197,7 +197,7 @@ def compare(
 
     The mask is --mask FILE, else one drawn for --acceleration, else the file's own.
 
-    Example: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unet --json out.json --figure out.png
+    Example: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unrolled --json out.json --figure out.png
     """
     from mri_recon.compare import check_methods, convention, mask_caption, preparation_caption
     from mri_recon.compare import compare as run

@@ -36,7 +36,13 @@ _WINDOW_PERCENTILE = 99.0
 _ERROR_PERCENTILE = 99.5
 _BACKGROUND, _TEXT, _MUTED, _ACCENT, _EDGE = "#0f1115", "#f2f2f2", "#a3a9b3", "#f0b35a", "#2b2f36"
 _IMAGE_MAP, _ERROR_MAP = "gray", "inferno"
-_LABELS = {"zero-filled": "Zero-filled", "cg-sense": "CG-SENSE", "cs-wavelet": "CS wavelet", "unet": "U-Net"}
+_LABELS = {
+    "zero-filled": "Zero-filled",
+    "cg-sense": "CG-SENSE",
+    "cs-wavelet": "CS wavelet",
+    "unet": "U-Net",
+    "unrolled": "Unrolled",
+}
 _PANEL = (2.5, 3.6)  # largest width and height of a panel, inches
 _CELL = 2.1  # smallest width of a column: the metrics must fit under a narrow panel
 _SMALL = 7.5  # points

@@ -75,7 +75,7 @@ def test_the_demo_runs_from_anywhere(installed: Path, elsewhere: Path) -> None:
     program = str(installed / "mri-recon")
     sample = _run([program, "data", "sample"], elsewhere).strip()
     assert Path(sample).is_relative_to(installed.parent)
-    methods = "zero-filled,cs-wavelet,unet"
+    methods = "zero-filled,cs-wavelet,unet,unrolled"
     arguments = ["--acceleration", "4", "--methods", methods, "--json", "out.json", "--figure", "out.png"]
     _run([program, "compare", sample, *arguments], elsewhere)
     results = json.loads((elsewhere / "out.json").read_text())["results"]

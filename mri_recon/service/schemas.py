@@ -61,7 +61,9 @@ class CompareFields(ScanFields):
     """Fields of `POST /v1/compare`; an option of one method is a field `METHOD.OPTION`."""
 
     methods: str = Field(
-        default="zero-filled,cs-wavelet,unet", max_length=1000, description="Names of methods, separated by commas."
+        default="zero-filled,cs-wavelet,unet,unrolled",
+        max_length=1000,
+        description="Names of methods, separated by commas.",
     )
 
 

@@ -19,7 +19,7 @@ import torch
 import uvicorn
 
 from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
-from mri_recon.models import Unet, UnetConfig
+from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
 from mri_recon.service.app import create_app
 from mri_recon.service.settings import Settings
 
@@ -152,6 +152,24 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     save_checkpoint(tmp_path / "package" / "weights" / "unet.safetensors", network, card)
     monkeypatch.setattr("mri_recon.checkpoint.files", lambda package: tmp_path / "package")
     return "unet"
+
+
+@pytest.fixture
+def tiny_models(tiny_model: str, tmp_path: Path) -> tuple[str, str]:
+    """A very small untrained network in the place of each shipped one; their names."""
+    config = UnrolledConfig(num_cascades=1, chans=2, num_pool_layers=1, channels_per_group=2)
+    card = ModelCard(
+        name="unrolled",
+        architecture="unrolled",
+        config=config.model_dump(mode="json"),
+        description="untrained, for tests",
+        envelope=Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="none"),
+        data=[],
+        training={},
+        loss_curve=[],
+    )
+    save_checkpoint(tmp_path / "package" / "weights" / "unrolled.safetensors", Unrolled(config), card)
+    return tiny_model, "unrolled"
 
 
 @pytest.fixture

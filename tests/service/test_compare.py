@@ -98,11 +98,14 @@ def test_without_a_reference_there_are_no_metrics(
     assert document["images"]["methods"]["zero-filled"]["error"] is None
 
 
-def test_the_three_methods_by_default(tiny_model: str, serve: Any, post: Post, kspace: Callable[..., Any]) -> None:
+def test_the_methods_by_default(
+    tiny_models: tuple[str, str], serve: Any, post: Post, kspace: Callable[..., Any]
+) -> None:
     with serve(Settings()) as client:
         answer = post(client, kspace(1, 2, 33, 41), to="/v1/compare", accept="application/json", acceleration=3)
-    assert [row["method"] for row in answer.json()["results"]] == ["zero-filled", "cs-wavelet", "unet"]
-    assert answer.json()["results"][2]["info"]["model"] == tiny_model
+    results = answer.json()["results"]
+    assert [row["method"] for row in results] == ["zero-filled", "cs-wavelet", "unet", "unrolled"]
+    assert [row["info"]["model"] for row in results[2:]] == list(tiny_models)
 
 
 @pytest.mark.parametrize(
