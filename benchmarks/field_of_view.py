@@ -1,4 +1,4 @@
-"""The U-Net on objects that cross the edge of the field of view: PSNR with and without periodic continuation.
+"""The networks on objects that cross the edge of the field of view: PSNR with and without periodic continuation.
 
     python benchmarks/field_of_view.py
 
@@ -50,7 +50,12 @@ CASES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def main() -> None:
-    network = load_named("unet").network
+    for name in ("unet", "unrolled"):
+        print(f"\n{name}")
+        _table(load_named(name).network)
+
+
+def _table(network: Any) -> None:
     print(f"{'case':16} {'R':>2} {'edge':>5} {'zero-filled':>12} {'margin 0':>9} {'margin 32':>10} {'by the rule':>12}")
     for name, change in CASES.items():
         for acceleration in (4, 8):
