@@ -29,14 +29,15 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 
-# torch goes by itself, without hashes: see requirements-torch.lock. The package is installed in place, without a second
+# torch goes by itself, without hashes: see requirements-torch.lock. Others depend on it, so the lock, which is complete, is
+# taken as it is, without a resolution that would look for torch. The package is installed in place, without a second
 # resolution and without a build environment of its own, so that nothing outside the lock files is fetched.
 $(READY): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "mri-recon needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 		"Install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet -r requirements-torch.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
