@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mri_recon.checkpoint import load_named
+from mri_recon.coils import rss
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.espirit import espirit_maps
 from mri_recon.masks import ColumnMask, Mask
@@ -39,6 +40,7 @@ SCALE_PERCENTILE = 99.0
 _WRAP_COLUMNS = 32
 _EDGE_COLUMNS = 4
 _EDGE_SHARE = 0.4
+_FAINT = 0.1
 _DATA_CONSISTENCY = ("learned", "exact")
 
 
@@ -160,7 +162,8 @@ def unet(
     Args:
         kspace: complex64 `(slice, coil, readout, phase)`.
         mask: the sampling mask.
-        sens_maps: coil sensitivities like `kspace`; estimated by ESPIRiT when absent.
+        sens_maps: coil sensitivities like `kspace`; estimated by ESPIRiT when absent. Given ones are divided by their
+            root sum of squares n and the image by n again, 0 where n is below a tenth of its largest value.
         device: where to run.
         model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
         data_consistency: "learned", as the network was trained, or "exact": the nearest image whose samples are the
@@ -173,7 +176,8 @@ def unet(
     Raises:
         MethodError: the model is of another architecture, or an unknown data consistency.
         CheckpointError: unknown model, or damaged weights.
-        MaskError: the mask has no fully sampled centre, and the maps or the phase need one.
+        MaskError: the mask has no fully sampled centre: the phase needs one, and so do maps.
+        FormatError: no maps can be found in a slice, for example an empty one of several coils.
     """
     return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency)
 
@@ -202,6 +206,11 @@ def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
     A^H A d = A^H (y - A u), stopped at a relative residual of 1e-3 or after 30 iterations: components that the coils
     hardly see are left as the network had them rather than filled with amplified noise.
     """
+    scale = image_scale(measurement.adjoint())
+    return _exact(measurement.scaled(scale), image / scale) * scale
+
+
+def _exact(measurement: Measurement, image: Tensor) -> Tensor:
     residual = measurement.adjoint() - measurement.normal(image)
     if measurement.maps.shape[1] == 1 and bool(((measurement.maps.abs() - 1).abs() < 1e-3).all()):
         return image + residual
@@ -230,12 +239,14 @@ def _run_method(
         )
     start = time.perf_counter()
     with torch.no_grad():  # not inference mode: the image is the caller's to change
-        maps = None if sens_maps is None else sens_maps.to(device)
+        maps, weight = (None, None) if sens_maps is None else _unit_maps(sens_maps.to(device))
         measurement, phase = network_measurement(kspace.to(device), mask, maps)
         image = apply_network(loaded.network, measurement)
         if data_consistency == "exact":
             image = exact_data_consistency(measurement, image)
         image = image * phase
+        if weight is not None:
+            image = torch.where(weight > 0, image / torch.where(weight > 0, weight, torch.ones_like(weight)), 0)
     seconds = time.perf_counter() - start
     info: dict[str, Any] = {
         "model": loaded.card.name,
@@ -254,10 +265,23 @@ def _run_method(
     return image, info
 
 
+def _unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """S / n and n, the root sum of squares of the maps; 0 where it is below a tenth of its largest value.
+
+    Networks know maps with sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the image is theirs over n.
+    """
+    weight = rss(maps)
+    weight = torch.where(weight > _FAINT * weight.amax(dim=(-2, -1), keepdim=True), weight, torch.zeros_like(weight))
+    n = torch.where(weight > 0, weight, torch.ones_like(weight)).unsqueeze(1)
+    return torch.where(weight.unsqueeze(1) > 0, maps / n, torch.zeros_like(maps)), weight
+
+
 def _lowest_snr(kspace: Tensor, mask: Mask, image: Tensor) -> float | None:
     """The bright signal (`image_scale`) over the noise sqrt(E|n|^2) of one sample, of the slice where it is least."""
-    try:
-        sigma = estimate_sigma(kspace, mask).sigma
-    except FormatError:  # no noise at all
-        return None
-    return float((image_scale(image).flatten().cpu() / sigma.cpu()).min())
+    ratios = []
+    for y, signal in zip(torch.split(kspace, 1), image_scale(image).flatten().tolist(), strict=True):
+        try:
+            ratios.append(signal / float(estimate_sigma(y, mask).sigma))
+        except FormatError:  # no noise at all, an empty slice
+            continue
+    return min(ratios, default=None)

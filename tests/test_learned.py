@@ -316,3 +316,40 @@ def test_a_network_does_not_see_the_edge_of_the_field_of_view() -> None:
         )
         without = run_network(network, there, 0).roll(-13, -1) - run_network(network, here, 0)
     assert without.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("method", ["unet", "unrolled"])
+def test_given_maps_of_another_norm_give_the_image_over_it(method: str, tmp_path: Path) -> None:
+    model = tiny_weights(method, tmp_path)
+    kspace, mask = _kspace(1, 3, 16, 21), random_mask(21, 2, num_low_frequencies=4, seed=1)
+    maps = _kspace(1, 3, 16, 21, seed=5)
+    maps = maps / maps.abs().square().sum(1, keepdim=True).sqrt()
+    masked = undersample(kspace, mask)
+    expected = reconstruct(masked, mask, method=method, sens_maps=maps, model=model).image
+    halved = reconstruct(masked, mask, method=method, sens_maps=0.5 * maps, model=model).image
+    torch.testing.assert_close(halved, 2 * expected, rtol=1e-4, atol=1e-5)
+    maps[..., :5] = 0  # outside the object
+    assert reconstruct(masked, mask, method=method, sens_maps=maps, model=model).image[..., :5].abs().max() == 0
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e12])
+def test_exact_data_consistency_does_not_depend_on_units(factor: float, tmp_path: Path) -> None:
+    model = tiny_weights("unrolled", tmp_path)
+    mask = random_mask(21, 2, num_low_frequencies=4, seed=1)
+    maps = smooth_maps(3, 16, 21)[None]
+    masked = undersample(fft2c(maps * phantom(16, 21)), mask)
+    options: dict[str, Any] = {"method": "unrolled", "model": model, "data_consistency": "exact", "sens_maps": maps}
+    image = reconstruct(masked, mask, **options).image
+    scaled = reconstruct(factor * masked, mask, **options).image / factor
+    assert (scaled - image).norm() < 1e-3 * image.norm()
+
+
+def test_an_empty_slice_does_not_hide_the_noise_of_another(tmp_path: Path) -> None:
+    envelope = Envelope(acceleration=(2, 12), num_coils=(1, 32), anatomy="noise", snr=(1e3, 1e4))
+    model = tiny_weights("unrolled", tmp_path, envelope=envelope)
+    mask = random_mask(64, 2, num_low_frequencies=8, seed=1)
+    noise = undersample(_kspace(1, 1, 48, 64), mask)
+    alone = reconstruct(noise, mask, method="unrolled", model=model).info["warnings"]
+    both = reconstruct(torch.cat([noise, 0 * noise]), mask, method="unrolled", model=model).info["warnings"]
+    assert any("signal-to-noise" in one for one in alone)
+    assert both == alone

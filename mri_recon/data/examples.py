@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from mri_recon.center import center_window
 from mri_recon.coils import combine, rss
 from mri_recon.data.images import ImageSlice
 from mri_recon.data.simulate import coil_maps, complex_noise, fourier_crop, smooth_phase
@@ -151,15 +152,20 @@ def crop_rows(example: Example, scale: Tensor, rows: int, rng: np.random.Generat
     Undersampled columns alias along the phase axis only, so a band of readout rows is a complete reconstruction problem
     at a fraction of the cost. A pattern of two dimensions couples the rows: its slices stay whole.
     """
-    height = int(example.target.shape[0])
+    height, width = (int(side) for side in example.target.shape)
     measurement, target, valid = example.measurement.scaled(scale), example.target / scale[0], example.valid
     held_out = None if example.held_out is None else example.held_out.scaled(scale)
     if rows >= height or measurement.dims != (-1,):
         return Example(measurement, target, valid, held_out)
-    start = int(rng.integers(0, height - rows + 1))
+    # Inside the rows that are judged; around them where these are fewer than the band.
+    inside, _ = center_window((height, width), (min(height, max(rows, valid[0])), width))
+    start = int(rng.integers(inside.start, inside.stop - rows + 1))
     band = slice(start, start + rows)
     return Example(
-        measurement.rows(band), target[band], (rows, valid[1]), None if held_out is None else held_out.rows(band)
+        measurement.rows(band),
+        target[band],
+        (min(rows, valid[0]), valid[1]),
+        None if held_out is None else held_out.rows(band),
     )
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -299,13 +299,17 @@ def _slices(config: TrainConfig) -> tuple[Slices, Slices]:
 def _first_weights(config: TrainConfig) -> dict[str, Tensor]:
     loaded = load_named(config.run.weights)
     mine = build_network(config.model.architecture, config.model.model_dump(exclude={"architecture"}))
-    theirs = loaded.network.state_dict()
-    if {name: t.shape for name, t in theirs.items()} != {name: t.shape for name, t in mine.state_dict().items()}:
+    if (loaded.card.architecture, _described(loaded.network)) != (config.model.architecture, _described(mine)):
         raise ConfigError(
             f"run.weights: expected weights of the network that [model] describes, got {loaded.card.architecture} "
             f"{loaded.card.config}: make [model] equal to it"
         )
-    return theirs
+    return loaded.network.state_dict()
+
+
+def _described(network: Any) -> dict[str, Any]:
+    """What a network computes: dropout may be another in training."""
+    return dict(network.config.model_dump(exclude={"drop_prob"}))
 
 
 def _card(config: TrainConfig, training: Slices, envelope: Envelope, history: list[dict[str, float]]) -> ModelCard:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mri_recon.center import center_crop
 from mri_recon.data.examples import (
     SamplingConfig,
     SimulationConfig,
@@ -116,3 +117,14 @@ def test_noise_free_kspace_is_that_of_the_weighted_images() -> None:
     kspace, maps = _simulated(3, snr=(1e7, 1e7))
     image = (maps.conj() * ifft2c(kspace)).sum(0)
     torch.testing.assert_close(fft2c(maps * image), kspace, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("rows", "judged"), [(16, 16), (40, 24)])
+def test_bands_lie_in_the_rows_that_are_judged(rows: int, judged: int) -> None:
+    kspace = fft2c(torch.zeros(1, 64, 32, dtype=torch.complex64).index_fill(1, torch.arange(20, 44), 1.0))
+    example = raw_example(kspace, random_mask(32, 2, seed=0), valid=(24, 32))
+    for seed in range(20):
+        band = crop_rows(example, torch.ones(1, 1, 1), rows, np.random.default_rng(seed))
+        assert band.valid == (judged, 32)
+        counted = center_crop(band.target, band.valid).abs()
+        assert float(counted.mean()) > 0.9  # no row of air
