@@ -1,11 +1,11 @@
-"""Sums and scalars of batched problems, whose first axis counts the items. Scalars are float64."""
+"""Sums, scalars and quotients of batched problems, whose first axis counts the items. Scalars are float64."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["inner", "parts", "per_item", "total"]
+__all__ = ["inner", "parts", "per_item", "quotient", "total"]
 
 
 def parts(x: Tensor) -> Tensor:
@@ -27,3 +27,8 @@ def per_item(values: Tensor, like: Tensor) -> Tensor:
     """Scalars of the items, `(batch,)`, shaped to multiply a tensor; of its real type where they are numbers."""
     shaped = values.reshape(-1, *([1] * (like.ndim - 1)))
     return shaped if shaped.dtype == torch.bool else shaped.to(like.real.dtype)
+
+
+def quotient(a: Tensor, b: Tensor) -> Tensor:
+    """`a / b` element by element, and 0 where `b` is 0."""
+    return torch.where(b != 0, a / torch.where(b != 0, b, torch.ones_like(b)), torch.zeros_like(a))

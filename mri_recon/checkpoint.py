@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -108,16 +108,23 @@ class LoadedModel:
     sha256: str
 
 
+_ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "unet": lambda config: Unet(UnetConfig(**config)),
+    "unrolled": lambda config: Unrolled(UnrolledConfig(**config)),
+}
+
+
 def build_network(architecture: str, config: Mapping[str, Any]) -> nn.Module:
     """The untrained network that a configuration describes.
 
     Raises:
         CheckpointError: unknown architecture, or a configuration that does not fit it.
     """
-    if architecture not in ("unet", "unrolled"):
-        raise CheckpointError(f"unknown architecture {architecture!r}: expected one of unet, unrolled")
+    build = _ARCHITECTURES.get(architecture)
+    if build is None:
+        raise CheckpointError(f"unknown architecture {architecture!r}: expected one of {', '.join(_ARCHITECTURES)}")
     try:
-        return Unet(UnetConfig(**config)) if architecture == "unet" else Unrolled(UnrolledConfig(**config))
+        return build(config)
     except ValidationError as error:
         raise CheckpointError(f"configuration of {architecture}: {_first_problem(error)}") from error
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import ifft1c
+from mri_recon.fourier import fft_order_ramp, ifft1c, in_fft_order
 from mri_recon.operators import SenseOperator
 
 __all__ = ["DataTerm", "LeastSquares", "LinearMap", "Residual", "SenseDataTerm", "real_inner"]
@@ -139,7 +139,7 @@ class SenseDataTerm:
         decoupled = mask.ndim == 1 or mask.shape[-2] == 1
         self._dims = (-1,) if decoupled else (-2, -1)
         self._mask = torch.fft.ifftshift(mask, dim=self._dims)
-        self._samples = _columns_in_fft_order(kspace, mask) if decoupled else _in_fft_order(kspace * mask, (-2, -1))
+        self._samples = _columns_in_fft_order(kspace, mask) if decoupled else in_fft_order(kspace * mask, (-2, -1))
         self.rhs = self._back(self._samples)
         self.scale = _power_of_two(self.rhs)
         factor = torch.where(self.scale > 0, 1 / self.scale, 0)
@@ -263,25 +263,8 @@ def _columns_in_fft_order(kspace: Tensor, mask: Tensor) -> Tensor:
     width = kspace.shape[-1]
     places = (columns - width // 2) % width
     samples = torch.zeros_like(kspace)
-    samples[..., places] = ifft1c(kspace[..., columns], dim=-2) * _ramp(kspace, -1).flatten()[places]
+    samples[..., places] = ifft1c(kspace[..., columns], dim=-2) * fft_order_ramp(kspace, -1).flatten()[places]
     return samples
-
-
-def _in_fft_order(kspace: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The plain FFT of the centred image of k-space: `exp(-2 pi i k (N//2) / N)` times its entries in FFT order."""
-    samples: Tensor = torch.fft.ifftshift(kspace, dim=dims)
-    for dim in dims:
-        samples = samples * _ramp(kspace, dim)
-    return samples
-
-
-def _ramp(kspace: Tensor, dim: int) -> Tensor:
-    n = kspace.shape[dim]
-    k = torch.arange(n, dtype=torch.float64, device=kspace.device)
-    # The product k (N//2) taken modulo N first: the angle of a large number would lose digits.
-    angle = -2 * torch.pi * ((k * (n // 2)) % n) / n
-    ramp = torch.polar(torch.ones_like(angle), angle).to(kspace.dtype)
-    return ramp if dim == -1 else ramp[:, None]
 
 
 def _power_of_two(image: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mri_recon.errors import ShapeError
 
-__all__ = ["fft1c", "fft2c", "ifft1c", "ifft2c"]
+__all__ = ["fft1c", "fft2c", "fft_order_ramp", "ifft1c", "ifft2c", "in_fft_order"]
 
 
 def fft2c(x: Tensor) -> Tensor:
@@ -58,6 +58,31 @@ def ifft1c(x: Tensor, dim: int = -1) -> Tensor:
         ShapeError: a tensor without axes.
     """
     return _transform(x, (dim,), inverse=True)
+
+
+def in_fft_order(kspace: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The plain FFT of the image of centred k-space: `exp(-2 pi i k (N//2) / N)` times its entries in FFT order.
+
+    What iterates over transforms shifts once, here, and never again.
+
+    Args:
+        kspace: complex, centred along `dims`.
+        dims: of the last two axes, -2 or -1.
+    """
+    samples: Tensor = torch.fft.ifftshift(kspace, dim=dims)
+    for dim in dims:
+        samples = samples * fft_order_ramp(kspace, dim)
+    return samples
+
+
+def fft_order_ramp(like: Tensor, dim: int) -> Tensor:
+    """`exp(-2 pi i k (N//2) / N)`, k = 0 ... N-1, along axis -1 or -2 of `like`, in its type, shaped to multiply it."""
+    n = like.shape[dim]
+    k = torch.arange(n, dtype=torch.float64, device=like.device)
+    # The product k (N//2) taken modulo N first: the angle of a large number would lose digits.
+    angle = -2 * torch.pi * ((k * (n // 2)) % n) / n
+    ramp = torch.polar(torch.ones_like(angle), angle).to(like.dtype)
+    return ramp if dim == -1 else ramp[:, None]
 
 
 def _transform(x: Tensor, dims: tuple[int, ...], *, inverse: bool) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mri_recon._items import quotient
 from mri_recon.checkpoint import load_named
 from mri_recon.coils import rss
 from mri_recon.errors import FormatError, MethodError
@@ -246,7 +247,7 @@ def _run_method(
             image = exact_data_consistency(measurement, image)
         image = image * phase
         if weight is not None:
-            image = torch.where(weight > 0, image / torch.where(weight > 0, weight, torch.ones_like(weight)), 0)
+            image = quotient(image, weight)
     seconds = time.perf_counter() - start
     info: dict[str, Any] = {
         "model": loaded.card.name,
@@ -272,8 +273,7 @@ def _unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
     """
     weight = rss(maps)
     weight = torch.where(weight > _FAINT * weight.amax(dim=(-2, -1), keepdim=True), weight, torch.zeros_like(weight))
-    n = torch.where(weight > 0, weight, torch.ones_like(weight)).unsqueeze(1)
-    return torch.where(weight.unsqueeze(1) > 0, maps / n, torch.zeros_like(maps)), weight
+    return quotient(maps, weight.unsqueeze(1)), weight
 
 
 def _lowest_snr(kspace: Tensor, mask: Mask, image: Tensor) -> float | None:

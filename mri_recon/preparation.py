@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mri_recon._items import quotient
 from mri_recon.center import center_crop
 from mri_recon.coils import rss
 from mri_recon.compression import compress_coils
@@ -133,16 +134,11 @@ def prepare(
         return Prepared(kspace, maps, sigma, info, None)
     before, whitened, after = rss(maps), rss(whitened_maps), rss(new_maps)
     seen = after.clamp_min(_LEAST_SEEN * whitened)
-    factor = _ratio(before, seen)
-    return Prepared(kspace, new_maps * _ratio(before, after).unsqueeze(1), sigma, info, factor)
+    factor = quotient(before, seen)
+    return Prepared(kspace, new_maps * quotient(before, after).unsqueeze(1), sigma, info, factor)
 
 
 def _largest_correlation(covariance: Tensor) -> float:
     gain = covariance.diagonal().real.sqrt()
     correlation = (covariance / torch.outer(gain, gain)).abs()
     return float(correlation.fill_diagonal_(0).max())
-
-
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """`a / b`, and 0 where `b` is 0."""
-    return torch.where(b > 0, a / torch.where(b > 0, b, torch.ones_like(b)), torch.zeros_like(a))

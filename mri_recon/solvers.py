@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mri_recon._items import per_item, total
+from mri_recon._items import per_item, quotient, total
 from mri_recon.data_term import LeastSquares, LinearMap, Residual, real_inner
 from mri_recon.errors import MethodError, ShapeError
 
@@ -228,20 +228,20 @@ def conjugate_gradient(
     x, r, p = torch.zeros_like(rhs), rhs, rhs
     energy = real_inner(r, r)
     norm = energy.sqrt()
-    history = [_ratio(norm, norm)]
+    history = [quotient(norm, norm)]
     active = history[0] > tol
     iterations = torch.zeros_like(active, dtype=torch.int64)
     while bool(active.any()) and len(history) <= max_iters:
         hp = normal(p)
         # A finished item gets steps of 0: its direction and residual stand still.
-        alpha = torch.where(active, _ratio(energy, real_inner(p, hp)), torch.zeros_like(energy))
+        alpha = torch.where(active, quotient(energy, real_inner(p, hp)), torch.zeros_like(energy))
         size = per_item(alpha, rhs)
         x, r = x + size * p, r - size * hp
         energy_new = real_inner(r, r)
-        p = r + per_item(_ratio(energy_new, energy), rhs) * p
+        p = r + per_item(quotient(energy_new, energy), rhs) * p
         energy = energy_new
         iterations = iterations + active
-        history.append(_ratio(energy.sqrt(), norm))
+        history.append(quotient(energy.sqrt(), norm))
         active = active & (history[-1] > tol)
     return ConjugateGradientSolution(
         x, iterations, history[-1], history[-1] <= tol, {"relative_residual": torch.stack(history)}
@@ -303,11 +303,6 @@ def _quick_inner(a: Tensor, b: Tensor) -> Tensor:
     """`Re <a, b>` summed in the working precision, as float64 `(batch,)`: enough for the sign of a restart."""
     product: Tensor = torch.linalg.vecdot(a.flatten(1), b.flatten(1))
     return product.real.to(torch.float64)
-
-
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """`a / b`, and 0 where `b` is 0."""
-    return torch.where(b != 0, a / torch.where(b != 0, b, torch.ones_like(b)), torch.zeros_like(a))
 
 
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

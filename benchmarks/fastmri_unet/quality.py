@@ -19,13 +19,12 @@ import torch
 from torch import nn
 
 from benchmarks.fastmri_unet.networks import build, num_parameters
-from mri_recon import metrics
 from mri_recon._files import write_atomically
-from mri_recon.center import center_crop
 from mri_recon.data.dataset import DataConfig, ExampleStream, RegistrySlices, validation_examples
 from mri_recon.data.examples import Example
-from mri_recon.learned import apply_network, run_network
-from mri_recon.training.losses import LossConfig, example_loss
+from mri_recon.metrics import Metrics
+from mri_recon.training.losses import LossConfig
+from mri_recon.training.objective import batch_loss, score
 from mri_recon.training.optimizers import OptimizerConfig, build_optimizer, learning_rate_factor
 
 LOSS = LossConfig(l1=0.0, ssim=0.2, log_l1=0.3, log_rms=0.7)
@@ -81,7 +80,7 @@ def train(
     start, losses = time.process_time(), list[float]()
     network.train()
     for batch in batches:
-        loss = torch.stack([example_loss(run_network(network, e.measurement), e, LOSS) for e in batch]).mean()
+        loss = batch_loss(network, batch, LOSS)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         nn.utils.clip_grad_norm_(network.parameters(), config.clip)
@@ -101,12 +100,9 @@ def train(
 def validate(network: nn.Module, examples: Sequence[tuple[str, Example]]) -> dict[str, float]:
     """PSNR and SSIM of whole slices: the mean of each kind of example, and as `psnr` and `ssim` that of the kinds."""
     network.eval()
-    scores = defaultdict[str, list[metrics.Metrics]](list)
-    with torch.inference_mode():
-        for kind, example in examples:
-            output = apply_network(network, example.measurement)
-            image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
-            scores[kind].append(metrics.evaluate(image, target))
+    scores = defaultdict[str, list[Metrics]](list)
+    for kind, example in examples:
+        scores[kind].append(score(network, example))
     means: dict[str, float] = {}
     for name in ("psnr", "ssim"):
         by_kind = {kind: fmean(getattr(m, name) for m in found) for kind, found in sorted(scores.items())}

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mri_recon.coils import calibration_block, combine
 from mri_recon.data.dataset import DataConfig, FolderSlices, RegistrySlices
-from mri_recon.data.examples import draw_mask
+from mri_recon.data.examples import draw_mask, draw_num_coils
 from mri_recon.data.simulate import fourier_crop
 from mri_recon.errors import ConfigError
 from mri_recon.espirit import espirit_maps
@@ -112,15 +112,13 @@ class BatchSimulator:
                     f"batches.where: device knows data.{key}={only} only, got {value}: set batches.where=loader"
                 )
         self._data, self._config, self._seed, self._device = data, config, seed, device
-        isotropic = [image for image in slices.images if "studyforrest" in image.source]
-        others = [image for image in slices.images if "studyforrest" not in image.source]
         # Slices of one size in one tensor.
         self._images = [
             [
                 _to(np.stack([image.magnitude for image in group]), device)
                 for group in _by_size(pool, lambda image: image.magnitude.shape)
             ]
-            for pool in (isotropic, others)
+            for pool in slices.pools
         ]
         groups = _by_size(slices.raw, lambda piece: tuple(piece.kspace.shape))
         self._raw = [torch.stack([piece.kspace for piece in group]).to(device) for group in groups]
@@ -166,10 +164,7 @@ class BatchSimulator:
         swapped = common.random() < 0.5
         keep = float(common.uniform(*config.resolution))
         air = float(common.uniform(0, config.air)) if common.random() < 0.3 else 0.0
-        num_coils = 1
-        if common.random() < config.multi_coil:
-            low, high = config.num_coils
-            num_coils = int(np.exp(common.uniform(np.log(low), np.log(high + 1))))
+        num_coils = draw_num_coils(common, config)
 
         # Axes, resolution, contrast, field of view.
         oriented = [_flipped(stack[int(rng.integers(len(stack)))], rng) for rng in rngs]

@@ -37,7 +37,15 @@ from mri_recon.io.fastmri import FastMRIFile
 from mri_recon.learned import image_scale
 from mri_recon.masks import ColumnMask, random_mask, undersample
 
-__all__ = ["DataConfig", "ExampleStream", "FolderSlices", "RegistrySlices", "split_folder", "validation_examples"]
+__all__ = [
+    "DataConfig",
+    "ExampleStream",
+    "FolderSlices",
+    "RegistrySlices",
+    "read_slices",
+    "split_folder",
+    "validation_examples",
+]
 
 
 _PROBLEMS = 2**32 - 2
@@ -88,7 +96,7 @@ class RegistrySlices:
     images: tuple[ImageSlice, ...]
 
     @cached_property
-    def _pools(self) -> tuple[list[ImageSlice], list[ImageSlice]]:
+    def pools(self) -> tuple[list[ImageSlice], list[ImageSlice]]:
         """Slices of the isotropic volume, and the others: every example asks for them."""
         isotropic = [image for image in self.images if "studyforrest" in image.source]
         return isotropic, [image for image in self.images if "studyforrest" not in image.source]
@@ -117,7 +125,7 @@ class RegistrySlices:
             mirrored = rng.random() < 0.5
             kspace, support = (kspace.flip(-1), chosen.support[::-1]) if mirrored else (kspace, chosen.support)
             return Problem(kspace, _draw(kspace.shape[-1], rng, config, support.copy()))
-        isotropic, others = self._pools
+        isotropic, others = self.pools
         pool = isotropic if not others or (isotropic and rng.random() < config.volume_probability) else others
         kspace, maps = simulate_kspace(pool[rng.integers(len(pool))], rng, config.simulation)
         return Problem(kspace, _draw(kspace.shape[-1], rng, config), sens_maps=maps)
@@ -201,6 +209,18 @@ class ExampleStream(Dataset[list[Example]]):
             source = np.random.default_rng([self.seed, _PROBLEMS, int(rng.integers(config.problems))])
         example = _example(self.slices.problem(source, config), config, rng)
         return crop_rows(example, image_scale(example.measurement.adjoint()), rows, rng)
+
+
+def read_slices(config: DataConfig) -> tuple[Slices, Slices]:
+    """Slices of the training and of the validation persons: of `config.root`, or of the registry where that is empty.
+
+    Raises:
+        ConfigError, DataError, FormatError: as `split_folder`, `FolderSlices.index` and `RegistrySlices.read`.
+    """
+    if config.root:
+        training, validation = split_folder(config)
+        return FolderSlices.index(training), FolderSlices.index(validation)
+    return RegistrySlices.read("train"), RegistrySlices.read("validation")
 
 
 def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> list[tuple[str, Example]]:

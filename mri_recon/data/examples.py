@@ -20,7 +20,16 @@ from mri_recon.learned import network_measurement
 from mri_recon.masks import ColumnMask, Mask, default_center_fraction, random_mask, undersample
 from mri_recon.models.measurement import Measurement
 
-__all__ = ["Example", "SamplingConfig", "SimulationConfig", "crop_rows", "draw_mask", "raw_example", "simulate_kspace"]
+__all__ = [
+    "Example",
+    "SamplingConfig",
+    "SimulationConfig",
+    "crop_rows",
+    "draw_mask",
+    "draw_num_coils",
+    "raw_example",
+    "simulate_kspace",
+]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -85,6 +94,14 @@ def draw_mask(
         return random_mask(width, acceleration, center_fraction=fraction, seed=seed, support=support)
 
 
+def draw_num_coils(rng: np.random.Generator, config: SimulationConfig) -> int:
+    """One coil, or with the probability `multi_coil` a log-uniform number of the range."""
+    if rng.random() >= config.multi_coil:
+        return 1
+    low, high = config.num_coils
+    return int(np.exp(rng.uniform(np.log(low), np.log(high + 1))))
+
+
 def simulate_kspace(
     source: ImageSlice, rng: np.random.Generator, config: SimulationConfig, *, num_coils: int | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -107,9 +124,7 @@ def simulate_kspace(
     phase = torch.from_numpy(smooth_phase(shape, rng, strength=strength, max_shift=config.max_shift))
     image = torch.polar(magnitude, phase)
     if num_coils is None:
-        many = rng.random() < config.multi_coil
-        low, high = config.num_coils
-        num_coils = int(np.exp(rng.uniform(np.log(low), np.log(high + 1)))) if many else 1
+        num_coils = draw_num_coils(rng, config)
     maps = torch.from_numpy(coil_maps(num_coils, shape, rng))
     sigma = float(np.exp(-rng.uniform(*np.log(config.snr))))
     coil_images = maps * image + complex_noise((num_coils, *shape), rng, sigma=sigma)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import ifft1c
+from mri_recon.fourier import ifft1c, in_fft_order
 
 __all__ = ["Measurement", "measure"]
 
@@ -42,8 +42,7 @@ class Measurement:
 
     def normal(self, x: Tensor) -> Tensor:
         """A^H A x, `(batch, h, w)` to `(batch, h, w)`."""
-        coil_images = self.maps * x.unsqueeze(1)
-        return self._combine(self.mask * torch.fft.fftn(coil_images, dim=self.dims, norm="ortho"))
+        return self._combine(self.forward(x))
 
     def scaled(self, scale: Tensor) -> Measurement:
         """The samples divided by `scale`, real `(batch, 1, 1)`."""
@@ -101,17 +100,5 @@ def measure(kspace: Tensor, mask: Tensor, maps: Tensor) -> Measurement:
     rowwise = mask.ndim == 1 or mask.shape[-2] == 1
     dims = (-1,) if rowwise else (-2, -1)
     samples = ifft1c(kspace, dim=-2) if rowwise else kspace
-    samples = torch.fft.ifftshift(samples, dim=dims)
-    for dim in dims:
-        samples = samples * _ramp(samples, dim)
     real = torch.fft.ifftshift(mask, dim=dims).to(samples.real.dtype)
-    return Measurement(samples, real, maps, dims)
-
-
-def _ramp(samples: Tensor, dim: int) -> Tensor:
-    """exp(-2 pi i k (N//2) / N): what a shift of the image's origin to N//2 does to its plain spectrum."""
-    n = samples.shape[dim]
-    k = torch.arange(n, dtype=torch.float64, device=samples.device)
-    angle = -2 * torch.pi * ((k * (n // 2)) % n) / n  # modulo first: the angle of a large number would lose digits
-    ramp = torch.polar(torch.ones_like(angle), angle).to(samples.dtype)
-    return ramp if dim == -1 else ramp[:, None]
+    return Measurement(in_fft_order(samples, dims), real, maps, dims)

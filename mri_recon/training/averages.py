@@ -42,8 +42,7 @@ MIN_PERSONS = 10
 
 MASK_VARIABILITY = (
     "Mask variability: in brackets the least and the largest value over the masks, behind their mean; it tells what "
-    "the "
-    "choice of a mask does, and nothing of other persons."
+    "the choice of a mask does, and nothing of other persons."
 )
 
 Row = Mapping[str, Any]

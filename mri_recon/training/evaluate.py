@@ -17,6 +17,7 @@ from mri_recon.compare import check_methods, compare, convention, jsonable
 from mri_recon.data import registry
 from mri_recon.errors import DataError
 from mri_recon.io import Scan
+from mri_recon.masks import Mask
 from mri_recon.sampling import choose_mask
 from mri_recon.training.averages import MASK_VARIABILITY, average, differences, scan_summaries
 from mri_recon.training.partial import Partial
@@ -70,6 +71,20 @@ class Masks:
     seeds: Sequence[int] = (0,)
     center_fraction: float | None = None
     num_low_frequencies: int | None = None
+
+    def choose(self, scan: Scan, acceleration: float, seed: int) -> Mask:
+        """The mask of a scan at one acceleration with one seed.
+
+        Raises:
+            MaskError: as `sampling.choose_mask`.
+        """
+        return choose_mask(
+            scan,
+            acceleration=acceleration,
+            center_fraction=self.center_fraction,
+            num_low_frequencies=self.num_low_frequencies,
+            seed=seed,
+        )
 
 
 @dataclass
@@ -240,13 +255,7 @@ def evaluate_scans(
                 comparison = store.get(source.name, acceleration, seed)
                 if comparison is None:
                     report(f"{source.name}, R = {acceleration:g}, seed {seed}")
-                    mask = choose_mask(
-                        scan,
-                        acceleration=acceleration,
-                        center_fraction=masks.center_fraction,
-                        num_low_frequencies=masks.num_low_frequencies,
-                        seed=seed,
-                    )
+                    mask = masks.choose(scan, acceleration, seed)
                     made = compare(
                         scan, mask, methods, device=device, options=options, file=source.name, foreground=foreground
                     )

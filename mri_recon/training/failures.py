@@ -7,7 +7,7 @@ classical method in PSNR (or gains least, where it loses nowhere), and those whe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 
 from mri_recon.compare import Comparison, compare
 from mri_recon.figures import comparison_figure
-from mri_recon.sampling import choose_mask
 from mri_recon.training.averages import CLASSICAL, best_classical
 from mri_recon.training.evaluate import Evaluation, Masks, Source
 from mri_recon.training.report import Picture
@@ -67,12 +66,13 @@ def worst_cases(
             least = min(compared, key=lambda case: case.gain or 0.0)
             loses = (least.gain or 0.0) < 0
             why = f"`{method}` {'loses most to' if loses else 'gains least on'} the best classical method"
-            cases.append(_renamed(least, f"results-{method}-against-classical", why))
+            cases.append(replace(least, name=f"results-{method}-against-classical", why=why))
         candidates = [case for case in candidates if case.acceleration in accelerations]
         if candidates:
             errors = {(r["file"], r["acceleration"], r["seed"]): r["nmse"] for r in rows if r["method"] == method}
             largest = max(candidates, key=lambda case: errors[case.file, case.acceleration, case.seed])
-            cases.append(_renamed(largest, f"results-{method}-largest-error", f"the error of `{method}` is largest"))
+            why = f"the error of `{method}` is largest"
+            cases.append(replace(largest, name=f"results-{method}-largest-error", why=why))
     return cases
 
 
@@ -99,13 +99,7 @@ def draw_cases(
     for case in cases:
         source = by_name[case.file]
         scan = source.load()
-        mask = choose_mask(
-            scan,
-            acceleration=case.acceleration,
-            center_fraction=masks.center_fraction,
-            num_low_frequencies=masks.num_low_frequencies,
-            seed=case.seed,
-        )
+        mask = masks.choose(scan, case.acceleration, case.seed)
         names = list(dict.fromkeys(("zero-filled", case.against, case.method)))
         chosen = {name: value for name, value in (options or {}).items() if name in names}
         comparison = compare(scan, mask, names, device=device, options=chosen, file=source.label or source.name)
@@ -124,10 +118,6 @@ def _case(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Case | N
     other = next((one["psnr"] for one in same if one["method"] == against and one["seed"] == row["seed"]), None)
     gain = None if other is None or row["psnr"] is None else row["psnr"] - other
     return Case("", "", row["file"], row["acceleration"], row["seed"], row["method"], against, gain)
-
-
-def _renamed(case: Case, name: str, why: str) -> Case:
-    return Case(name, why, case.file, case.acceleration, case.seed, case.method, case.against, case.gain)
 
 
 def _worst_slice(comparison: Comparison, case: Case) -> int:

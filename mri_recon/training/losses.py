@@ -12,7 +12,7 @@ from mri_recon.data.examples import Example
 from mri_recon.errors import ShapeError
 from mri_recon.models import Measurement
 
-__all__ = ["LossConfig", "example_loss", "held_out_loss", "l1_ssim_loss", "ssim_map"]
+__all__ = ["LossConfig", "example_loss", "held_out_loss", "image_loss", "l1_ssim_loss", "ssim_map"]
 
 SSIM_WINDOW = 7
 
@@ -40,9 +40,14 @@ def example_loss(output: Tensor, example: Example, config: LossConfig) -> Tensor
         return held_out_loss(
             output, example.held_out.to(output.device), l1_weight=config.held_out_l1, l2_weight=config.held_out_l2
         )
+    return image_loss(output, example.target[None], example.valid, config)
+
+
+def image_loss(output: Tensor, target: Tensor, valid: tuple[int, int], config: LossConfig) -> Tensor:
+    """`l1_ssim_loss` with the weights of `config`, on the centre of `valid`; images complex `(batch, h, w)`."""
     return l1_ssim_loss(
-        center_crop(output, example.valid),
-        center_crop(example.target[None].to(output.device), example.valid),
+        center_crop(output, valid),
+        center_crop(target.to(output.device), valid),
         l1_weight=config.l1,
         ssim_weight=config.ssim,
         rms_weight=config.rms,

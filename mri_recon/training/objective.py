@@ -8,14 +8,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from mri_recon import metrics
 from mri_recon.center import center_crop
 from mri_recon.data.batches import Batch
 from mri_recon.data.examples import Example
-from mri_recon.learned import run_network
+from mri_recon.learned import apply_network, run_network
 from mri_recon.models import Measurement
-from mri_recon.training.losses import LossConfig, example_loss, l1_ssim_loss
+from mri_recon.training.losses import LossConfig, example_loss, image_loss
 
-__all__ = ["Shared", "batch_loss", "to_network"]
+__all__ = ["Shared", "batch_loss", "score", "to_network"]
 
 
 class Shared(nn.Module):
@@ -42,21 +43,21 @@ def batch_loss(network: nn.Module, batch: Batch | Sequence[Example], config: Los
     if isinstance(batch, Batch):
         output = run_network(network, to_network(batch.measurement, network))
         with torch.autocast(output.device.type, enabled=False):
-            return l1_ssim_loss(
-                center_crop(output, batch.valid),
-                center_crop(batch.target.to(output.device), batch.valid),
-                l1_weight=config.l1,
-                ssim_weight=config.ssim,
-                rms_weight=config.rms,
-                log_l1_weight=config.log_l1,
-                log_rms_weight=config.log_rms,
-            )
+            return image_loss(output, batch.target, batch.valid, config)
     losses = []
     for example in batch:
         output = run_network(network, to_network(example.measurement, network))
         with torch.autocast(output.device.type, enabled=False):
             losses.append(example_loss(output, example, config))
     return torch.stack(losses).mean()
+
+
+def score(network: nn.Module, example: Example) -> metrics.Metrics:
+    """How good the network's image of a whole slice is, on the centre that counts; without gradients."""
+    with torch.inference_mode():
+        output = apply_network(network, to_network(example.measurement, network)).cpu()
+    image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
+    return metrics.evaluate(image, target)
 
 
 def to_network(measurement: Measurement, network: nn.Module) -> Measurement:

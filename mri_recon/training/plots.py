@@ -147,8 +147,7 @@ def require_matplotlib() -> None:
     except ImportError as error:
         raise MethodError(
             "the results page needs Matplotlib for its plots, which is not installed: pip install 'mri-recon[plot]', "
-            "or "
-            "leave --markdown out"
+            "or leave --markdown out"
         ) from error
 
 

@@ -32,11 +32,9 @@ BEST_CLASSICAL = (
 )
 TUNING = (
     "Every choice was made on validation persons, none of them here: weights, epochs and configuration of the "
-    "networks; "
-    "prior and weight of `cs-wavelet` (`benchmarks/classical_quality.py tune`, see [classical.md](classical.md)); the "
-    "weight of `cg-sense` (`benchmarks/classical_quality.py tune-cg-sense`). Options are those of the command, else "
-    "the "
-    "defaults."
+    "networks; prior and weight of `cs-wavelet` (`benchmarks/classical_quality.py tune`, see "
+    "[classical.md](classical.md)); the weight of `cg-sense` "
+    "(`benchmarks/classical_quality.py tune-cg-sense`). Options are those of the command, else the defaults."
 )
 VALIDATION = "This is the split on which choices are made: its numbers are no test of them."
 _FORMS = {"nmse": ".4f", "psnr": ".2f", "ssim": ".3f"}
@@ -83,8 +81,7 @@ def markdown_page(page: Page) -> str:
         "# Results",
         "",
         f"Split `{page.raw.split}` of the [data registry](data.md). {RESEARCH_ONLY} None of these numbers stands "
-        "beside "
-        "published fastMRI numbers: the data differ.",
+        "beside published fastMRI numbers: the data differ.",
         "",
         "## Summary",
         "",
@@ -177,14 +174,12 @@ def _method_notes(page: Page) -> Iterator[str]:
     yield f"- Metrics: {raw.convention}"
     yield (
         f"- Masks: {MASK_DEFINITION}. Seeds {', '.join(map(str, seeds))}; every method sees the same masks. R is "
-        "what was "
-        "asked for, the columns that gives are in the table below."
+        "what was asked for, the columns that gives are in the table below."
     )
     yield f"- {MASK_VARIABILITY}"
     yield (
         f"- An interval over persons stands only where there are at least {MIN_PERSONS} of them. Means go over "
-        "slices, then "
-        "masks, then the scans of a person, then persons."
+        "slices, then masks, then the scans of a person, then persons."
     )
     yield f"- {BEST_CLASSICAL}"
     yield f"- {VALIDATION if raw.split == 'validation' else TUNING}"
@@ -284,20 +279,17 @@ def _simulated_section(page: Page) -> Iterator[str]:
     yield (
         f"**Simulated** from magnitude images of the split's persons ({_count(len(first.persons), 'image')} of "
         f"{_count(len(set(first.persons.values())), 'person')}): Fourier-cropped to their true support, with a "
-        "smooth random "
-        "phase, coils around the object and complex noise; there is no open fully sampled multi-coil raw scan of these "
-        "persons. The coil maps are hidden from the methods. The reference is the image without noise, "
-        "`sqrt(sum_c |S_c x|²) = |x|`: the root sum of squares of noisy coils has a floor of noise where there is no "
-        "signal, "
-        "and would reward methods that leave noise there."
+        "smooth random phase, coils around the object and complex noise; there is no open fully sampled multi-coil "
+        "raw scan of these persons. The coil maps are hidden from the methods. The reference is the image without "
+        "noise, `sqrt(sum_c |S_c x|²) = |x|`: the root sum of squares of noisy coils has a floor of noise where there "
+        "is no signal, and would reward methods that leave noise there."
     )
     yield ""
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(row["seed"] for row in first.rows))
     slices = {shape[0] for one in page.simulated for shape in one.shapes.values()}
     yield (
         f"Seeds {seeds}; middle slices of each image: {', '.join(map(str, sorted(slices)))}. {first.convention} "
-        "Means as "
-        "above; in brackets the mask variability of the mean."
+        "Means as above; in brackets the mask variability of the mean."
     )
     yield ""
     if "coils" in page.plots:
@@ -343,8 +335,7 @@ def _losses_section(page: Page) -> Iterator[str]:
         else:
             yield (
                 f"{what}: scans and masks on which a method is behind one named before it, in the order {order}, of "
-                "all "
-                "at that R:"
+                "all at that R:"
             )
             yield ""
             header = ["method", "behind", "in", *(f"R = {one:g}" for one in _accelerations(evaluations)), "at worst by"]

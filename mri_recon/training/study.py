@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from mri_recon._files import write_atomically
+from mri_recon.compare import jsonable
 from mri_recon.data.batches import Batch
 from mri_recon.models import Unet
 from mri_recon.training.objective import batch_loss
@@ -143,7 +144,7 @@ def run_study(
     untrained = {**_losses(network, data, config), "raw_psnr": raw_psnr(network, data.raw)}
     count = sum(parameter.numel() for parameter in network.parameters())
     study = Study(kind, config, tuple(rows), untrained, data.source, count)
-    text = json.dumps(_jsonable(study.document()), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(jsonable(study.document()), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "study.json", (text + "\n").encode())
     return study
 
@@ -203,7 +204,7 @@ def _kept(
             "curve": curve,
             "depends": depends,
         }
-        write_atomically(path, (json.dumps(_jsonable(record), allow_nan=False) + "\n").encode())
+        write_atomically(path, (json.dumps(jsonable(record), allow_nan=False) + "\n").encode())
         report(
             f"{candidate.name}, batch {candidate.batch_size}, lr {optimizer.lr:.3g}, seed {seed}: "
             f"validation loss {curve[-1]['validation_loss']:.4f}, {curve[-1]['seconds']:.1f} s"
@@ -307,12 +308,3 @@ def _losses(network: nn.Module, data: StudyData, config: StudyConfig) -> dict[st
             total = sum(float(batch_loss(network, part, config.loss)) * len(part.target) for part in parts)
             found[name] = total / len(index)
     return found
-
-
-def _jsonable(value: Any) -> Any:
-    """With None for numbers that JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,21 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mri_recon import metrics
-from mri_recon.center import center_crop
 from mri_recon.data.batches import Batch
-from mri_recon.data.dataset import (
-    ExampleStream,
-    FolderSlices,
-    RegistrySlices,
-    Slices,
-    split_folder,
-    validation_examples,
-)
+from mri_recon.data.dataset import ExampleStream, Slices, read_slices, validation_examples
 from mri_recon.data.examples import Example
 from mri_recon.errors import ConfigError
-from mri_recon.learned import apply_network
 from mri_recon.models import Measurement
+from mri_recon.training.objective import score
 from mri_recon.training.study_config import StudyConfig
 
 __all__ = ["StudyData", "raw_psnr", "read_study_data", "stacked", "take"]
@@ -53,13 +44,10 @@ def read_study_data(config: StudyConfig) -> StudyData:
         DataError: the registry's files are not at hand.
     """
     data = config.data
+    training, validation = read_slices(data)
     if data.root:
-        train_files, validation_files = split_folder(data)
-        training: Slices = FolderSlices.index(train_files)
-        validation: Slices = FolderSlices.index(validation_files)
         source = f"fastMRI files of {data.root}, split by person"
     else:
-        training, validation = RegistrySlices.read("train"), RegistrySlices.read("validation")
         kinds = {0.0: "simulated from magnitude images", 1.0: "raw"}
         source = (
             f"the data registry's training persons ({kinds.get(data.raw_probability, 'raw and simulated')}); "
@@ -109,12 +97,7 @@ def take(examples: Batch, index: Tensor) -> Batch:
 def raw_psnr(network: nn.Module, examples: tuple[Example, ...]) -> float:
     """Mean PSNR over whole slices, dB, as `mri_recon.metrics` says; the network in evaluation mode."""
     network.eval()
-    found = []
-    with torch.inference_mode():
-        for example in examples:
-            output = apply_network(network, example.measurement)
-            image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
-            found.append(metrics.evaluate(image, target).psnr)
+    found = [score(network, example).psnr for example in examples]
     return sum(found) / len(found) if found else float("nan")
 
 

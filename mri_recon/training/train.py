@@ -29,28 +29,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mri_recon import metrics
 from mri_recon._files import write_atomically
-from mri_recon.center import center_crop
 from mri_recon.checkpoint import Envelope, ModelCard, build_network, load_named, save_checkpoint
 from mri_recon.data import registry
 from mri_recon.data.batches import Batch, BatchSimulator
 from mri_recon.data.dataset import (
     ExampleStream,
     FolderSlices,
-    RegistrySlices,
     Slices,
-    split_folder,
+    read_slices,
     validation_examples,
 )
 from mri_recon.data.examples import Example
 from mri_recon.errors import ConfigError
 from mri_recon.io.fastmri import FastMRIFile
-from mri_recon.learned import apply_network
 from mri_recon.models import Unet
 from mri_recon.training.config import TrainConfig, load_config, parse_config
 from mri_recon.training.meter import Meter
-from mri_recon.training.objective import Shared, batch_loss, to_network
+from mri_recon.training.objective import Shared, batch_loss, score
 from mri_recon.training.optimizers import build_optimizer, full_batch, learning_rate_factor
 from mri_recon.training.processes import all_reduce, launch, share_of_batch
 from mri_recon.training.progress import ProgressReport
@@ -129,7 +125,7 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
         first, history, earlier = progress["step"], progress["history"], progress["seconds"]
         meter.load_state_dict(progress["meter"])
 
-    training, validation = _slices(config)
+    training, validation = read_slices(config.data)
     examples = validation_examples(validation, config.data, seed=config.run.seed)
     batches = _batches(training, config, fabric, first)
     envelope = _envelope(config, training)
@@ -206,13 +202,9 @@ def validate(
     rank, processes = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
     network.eval()
     table = torch.zeros(len(examples), len(_SCORES), dtype=torch.float64)
-    with torch.inference_mode():
-        for i in range(rank, len(examples), processes):
-            example = examples[i][1]
-            output = apply_network(network, to_network(example.measurement, network)).cpu()
-            image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
-            found = metrics.evaluate(image, target)
-            table[i] = torch.tensor([getattr(found, name) for name in _SCORES], dtype=torch.float64)
+    for i in range(rank, len(examples), processes):
+        found = score(network, examples[i][1])
+        table[i] = torch.tensor([getattr(found, name) for name in _SCORES], dtype=torch.float64)
     if fabric is not None and processes > 1:
         table = all_reduce(fabric, table, "sum").cpu()
     rows = defaultdict[str, list[list[float]]](list)
@@ -258,7 +250,7 @@ def _one_list(batches: Sequence[Sequence[Example]]) -> list[Example]:
 def _network(config: TrainConfig, fabric: Fabric) -> nn.Module:
     network = build_network(config.model.architecture, config.model.model_dump(exclude={"architecture"}))
     if config.run.weights:
-        network.load_state_dict(_first_weights(config))
+        network.load_state_dict(_first_weights(config, network))
     network = network.to(fabric.device, torch.float64 if config.run.precision == "float64" else torch.float32)
     if config.run.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -289,17 +281,9 @@ def _average_decay(step: int, decay: float) -> float:
     return min(decay, (1 + step) / (10 + step)) if decay else 0.0
 
 
-def _slices(config: TrainConfig) -> tuple[Slices, Slices]:
-    if config.data.root:
-        train_files, validation_files = split_folder(config.data)
-        return FolderSlices.index(train_files), FolderSlices.index(validation_files)
-    return RegistrySlices.read("train"), RegistrySlices.read("validation")
-
-
-def _first_weights(config: TrainConfig) -> dict[str, Tensor]:
+def _first_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor]:
     loaded = load_named(config.run.weights)
-    mine = build_network(config.model.architecture, config.model.model_dump(exclude={"architecture"}))
-    if (loaded.card.architecture, _described(loaded.network)) != (config.model.architecture, _described(mine)):
+    if (loaded.card.architecture, _described(loaded.network)) != (config.model.architecture, _described(network)):
         raise ConfigError(
             f"run.weights: expected weights of the network that [model] describes, got {loaded.card.architecture} "
             f"{loaded.card.config}: make [model] equal to it"

@@ -136,16 +136,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """A very small untrained network in the place of the shipped weights; its name."""
     torch.manual_seed(0)
     config = UnetConfig(chans=2, num_pool_layers=1, channels_per_group=2)
-    card = ModelCard(
-        name="unet",
-        architecture="unet",
-        config=config.model_dump(mode="json"),
-        description="untrained, for tests",
-        envelope=Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="none"),
-        data=[],
-        training={},
-        loss_curve=[],
-    )
+    card = _card("unet", config)
     (tmp_path / "package" / "weights").mkdir(parents=True)
     network = Unet(config)
     torch.nn.init.normal_(network.head.weight, std=0.1)  # zero at first: the network would return its input
@@ -158,9 +149,15 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 def tiny_models(tiny_model: str, tmp_path: Path) -> tuple[str, str]:
     """A very small untrained network in the place of each shipped one; their names."""
     config = UnrolledConfig(num_cascades=1, chans=2, num_pool_layers=1, channels_per_group=2)
-    card = ModelCard(
-        name="unrolled",
-        architecture="unrolled",
+    card = _card("unrolled", config)
+    save_checkpoint(tmp_path / "package" / "weights" / "unrolled.safetensors", Unrolled(config), card)
+    return tiny_model, "unrolled"
+
+
+def _card(architecture: str, config: UnetConfig | UnrolledConfig) -> ModelCard:
+    return ModelCard(
+        name=architecture,
+        architecture=architecture,
         config=config.model_dump(mode="json"),
         description="untrained, for tests",
         envelope=Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="none"),
@@ -168,8 +165,6 @@ def tiny_models(tiny_model: str, tmp_path: Path) -> tuple[str, str]:
         training={},
         loss_curve=[],
     )
-    save_checkpoint(tmp_path / "package" / "weights" / "unrolled.safetensors", Unrolled(config), card)
-    return tiny_model, "unrolled"
 
 
 @pytest.fixture
