@@ -14,7 +14,7 @@ from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.service import problems
 from mri_recon.service.middleware import RequestContext
 from mri_recon.service.readiness import Readiness
-from mri_recon.service.routes import compare, docs, health, models, reconstructions
+from mri_recon.service.routes import compare, docs, health, models, reconstructions, sample
 from mri_recon.service.settings import Settings
 from mri_recon.service.uploads import UploadGate
 from mri_recon.service.workers import Workers
@@ -47,7 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = chosen
     problems.install(app)
-    for subject in (reconstructions, compare, models, health, docs):
+    for subject in (reconstructions, compare, sample, models, health, docs):
         app.include_router(subject.router)
     app.mount("/static", StaticFiles(directory=str(files("mri_recon.service") / "static")), name="static")
     app.add_middleware(RequestContext)

@@ -113,6 +113,7 @@ def test_the_openapi_document(client: httpx.Client) -> None:
         "/v1/reconstructions",
         "/v1/compare",
         "/v1/models",
+        "/v1/sample",
         "/health/live",
         "/health/ready",
         "/problems",
