@@ -34,6 +34,7 @@ __all__ = [
     "equispaced_mask",
     "fastmri_random_mask",
     "load_mask",
+    "mask_from_file",
     "random_mask",
     "undersample",
 ]
@@ -441,14 +442,27 @@ def load_mask(path: str | Path) -> Mask:
         MaskError: more than two axes, values other than 0 and 1, or nothing sampled.
     """
     path = Path(path)
-    array = _as_bool(read_mask_array(path))
+    return mask_from_file(read_mask_array(path), path.name)
+
+
+def mask_from_file(array: npt.NDArray[Any], name: str) -> Mask:
+    """The mask that the array of a mask file stands for; see `load_mask`.
+
+    Args:
+        array: as stored in the file.
+        name: of the file, for the receipt.
+
+    Raises:
+        MaskError: more than two axes, values other than 0 and 1, or nothing sampled.
+    """
+    array = _as_bool(array)
     squeezed = array.reshape([n for n in array.shape if n != 1] or [1])
     if squeezed.ndim > 2:
         raise MaskError(
-            f"expected a mask (phase,) or (readout, phase) in {path.name}, got shape {array.shape}: "
+            f"expected a mask (phase,) or (readout, phase) in {name}, got shape {array.shape}: "
             "store one mask for all slices and coils"
         )
-    return _mask_from_array(squeezed, "file", source=path.name)
+    return _mask_from_array(squeezed, "file", source=name)
 
 
 # ---------------------------------------------------------------------------------------------- building

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from mri_recon.errors import MaskError
 from mri_recon.io import Scan, sampled_pattern
-from mri_recon.masks import ColumnMask, Mask, as_mask, equispaced_mask, load_mask, random_mask
+from mri_recon.masks import ColumnMask, Mask, as_mask, equispaced_mask, load_mask, mask_from_file, random_mask
 
 __all__ = ["FROM_ZEROS", "MASK_KINDS", "choose_mask"]
 
@@ -22,6 +25,7 @@ def choose_mask(
     scan: Scan,
     *,
     mask_file: str | Path | None = None,
+    mask_array: npt.NDArray[Any] | None = None,
     acceleration: float | None = None,
     center_fraction: float | None = None,
     num_low_frequencies: int | None = None,
@@ -33,6 +37,7 @@ def choose_mask(
     Args:
         scan: the scan that it is for.
         mask_file: a mask saved as `.npy`, `.npz`, `.mat` or in a fastMRI HDF5 file; or `FROM_ZEROS`.
+        mask_array: the array in `mask_file`, where another process has read it: the file is not opened.
         acceleration: how many times fewer columns than the support has.
         center_fraction: fraction of the support's columns that are kept at the centre; with `acceleration` only.
         num_low_frequencies: the same as a number of columns.
@@ -55,7 +60,10 @@ def choose_mask(
     if kind not in MASK_KINDS:
         raise MaskError(f"expected a kind of mask among {', '.join(MASK_KINDS)}, got {kind!r}: choose one of them")
     if mask_file is not None:
-        found = sampled_pattern(scan) if str(mask_file) == FROM_ZEROS else load_mask(mask_file)
+        if mask_array is not None:
+            found = mask_from_file(mask_array, Path(mask_file).name)
+        else:
+            found = sampled_pattern(scan) if str(mask_file) == FROM_ZEROS else load_mask(mask_file)
         return as_mask(found, tuple(scan.kspace.shape))
     if acceleration is not None:
         if not scan.fully_sampled:

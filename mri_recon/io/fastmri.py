@@ -18,9 +18,9 @@ from mri_recon.io.axes import C_ORDER, arrange, parse_axes
 from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array, read_attribute, read_text
 from mri_recon.io.ismrmrd import Header, parse_header
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, show
-from mri_recon.io.scan import Scan, make_scan
+from mri_recon.io.scan import RawScan
 
-__all__ = ["FastMRIFile", "load_fastmri"]
+__all__ = ["FastMRIFile", "read_fastmri"]
 
 _ATTRIBUTES = ("acquisition", "patient_id", "max", "norm", "simulated", "notice", "copyright")
 _REFERENCES = ("reconstruction_rss", "reconstruction_esc")
@@ -159,19 +159,19 @@ class FastMRIFile:
         return Header() if dataset is None else parse_header(read_text(dataset), where=self.path.name)
 
 
-def load_fastmri(
+def read_fastmri(
     path: Path,
     *,
     axes: str | None = None,
     variable: str | None = None,
     slices: slice = slice(None),
     max_bytes: int = DEFAULT_MAX_BYTES,
-) -> Scan:
-    """A fastMRI file as a scan; see `mri_recon.io.load`."""
+) -> RawScan:
+    """What a fastMRI file holds; see `mri_recon.io.load`."""
     with FastMRIFile(path, variable=variable, axes=axes, scan=slices == slice(None)) as file:
         target, target_name = file.read_target(slices, max_bytes=max_bytes) or (None, "none")
         header = file.header
-        return make_scan(
+        return RawScan(
             file.read_kspace(slices, max_bytes=max_bytes),
             name=path.name,
             mask=file.read_mask(max_bytes=max_bytes),

@@ -7,13 +7,13 @@ from pathlib import Path
 from torch import Tensor
 
 from mri_recon.errors import FormatError
-from mri_recon.io.fastmri import load_fastmri
+from mri_recon.io.fastmri import read_fastmri
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
-from mri_recon.io.matlab import load_mat
-from mri_recon.io.numpy_arrays import load_npy, load_npz
-from mri_recon.io.scan import Scan
+from mri_recon.io.matlab import read_mat
+from mri_recon.io.numpy_arrays import read_npy, read_npz
+from mri_recon.io.scan import RawScan, Scan
 
-__all__ = ["FORMATS", "load", "load_noise"]
+__all__ = ["FORMATS", "load", "load_noise", "read"]
 
 FORMATS = "fastMRI HDF5 (.h5), NumPy (.npy, .npz) and MATLAB v5 (.mat)"
 """What `load` reads, in words."""
@@ -47,13 +47,28 @@ def load(
         FormatError: no such file, an unknown format, damaged, unsafe (links, pickles, sizes), or not k-space
             (real, empty, all zero, not finite).
     """
+    return read(path, axes=axes, variable=variable, slices=slices, max_bytes=max_bytes).scan()
+
+
+def read(
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    variable: str | None = None,
+    slices: slice | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> RawScan:
+    """What `load` reads, before the numbers are looked at: for a process that only opens files.
+
+    Args and Raises: as `load`, except for what only the numbers show.
+    """
     path = Path(path)
     options = {"axes": axes, "variable": variable}
     kind = _kind(path)
     try:
         if kind == "hdf5":
-            return load_fastmri(path, **options, slices=slices or slice(None), max_bytes=max_bytes)
-        reader = {"npy": load_npy, "npz": load_npz, "mat": load_mat}[kind]
+            return read_fastmri(path, **options, slices=slices or slice(None), max_bytes=max_bytes)
+        reader = {"npy": read_npy, "npz": read_npz, "mat": read_mat}[kind]
         return reader(path, **options, slices=slices or slice(None), max_bytes=max_bytes)
     except OSError as error:
         raise FormatError(f"cannot read {path.name} ({error.strerror}): check the file and its permissions") from error

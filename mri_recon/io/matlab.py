@@ -23,10 +23,10 @@ import numpy.typing as npt
 from mri_recon.errors import FormatError
 from mri_recon.io.axes import MATLAB_ORDER, arrange, parse_axes
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
-from mri_recon.io.scan import Scan, make_scan
+from mri_recon.io.scan import RawScan
 from mri_recon.io.variables import MASK_NAME, pick_variable
 
-__all__ = ["load_mat"]
+__all__ = ["read_mat"]
 
 _HEADER_SIZE = 128
 _MATRIX, _COMPRESSED = 14, 15  # types of an element at the top level
@@ -53,15 +53,15 @@ class _Variable:
     compressed: bool
 
 
-def load_mat(
+def read_mat(
     path: Path,
     *,
     axes: str | None = None,
     variable: str | None = None,
     slices: slice = slice(None),
     max_bytes: int = DEFAULT_MAX_BYTES,
-) -> Scan:
-    """A MATLAB v5 file as a scan; an array `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
+) -> RawScan:
+    """What a MATLAB v5 file holds; an array `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
     with path.open("rb") as stream:
         order = _byte_order(stream.read(_HEADER_SIZE), path)
         found = {one.name: one for one in _scan_variables(stream, order, path)}
@@ -81,7 +81,7 @@ def load_mat(
             "(or name another one with variable)"
         )
     names = parse_axes(axes, array.shape, MATLAB_ORDER, where=where)
-    return make_scan(
+    return RawScan(
         arrange(array, names)[slices],
         name=path.name,
         mask=mask,

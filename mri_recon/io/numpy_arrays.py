@@ -15,10 +15,10 @@ import numpy.typing as npt
 from mri_recon.errors import FormatError
 from mri_recon.io.axes import C_ORDER, arrange, parse_axes
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
-from mri_recon.io.scan import Scan, make_scan
+from mri_recon.io.scan import RawScan
 from mri_recon.io.variables import MASK_NAME, pick_variable
 
-__all__ = ["load_npy", "load_npz"]
+__all__ = ["read_npy", "read_npz"]
 
 _MAX_MEMBERS = 1024
 _ZIP_DAMAGE = (
@@ -32,15 +32,15 @@ _ZIP_DAMAGE = (
 )
 
 
-def load_npy(
+def read_npy(
     path: Path,
     *,
     axes: str | None = None,
     variable: str | None = None,
     slices: slice = slice(None),
     max_bytes: int = DEFAULT_MAX_BYTES,
-) -> Scan:
-    """A `.npy` file as a scan; see `mri_recon.io.load`."""
+) -> RawScan:
+    """What a `.npy` file holds; see `mri_recon.io.load`."""
     if variable is not None:
         raise FormatError(
             f"expected no variable for {path.name}, got {variable!r}: a .npy file holds one array, leave it out"
@@ -50,15 +50,15 @@ def load_npy(
     return _scan(array, path, axes=axes, slices=slices, where=path.name, format="NumPy .npy")
 
 
-def load_npz(
+def read_npz(
     path: Path,
     *,
     axes: str | None = None,
     variable: str | None = None,
     slices: slice = slice(None),
     max_bytes: int = DEFAULT_MAX_BYTES,
-) -> Scan:
-    """A `.npz` file as a scan; an array named `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
+) -> RawScan:
+    """What a `.npz` file holds; an array named `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -87,7 +87,7 @@ def _scan(
     format: str,
     variable: str | None = None,
     mask: npt.NDArray[Any] | None = None,
-) -> Scan:
+) -> RawScan:
     if array.dtype.kind != "c":
         raise FormatError(
             f"expected complex k-space in {where}, got {array.dtype} of shape {array.shape}: save complex64 "
@@ -102,7 +102,7 @@ def _scan(
     }
     if variable is not None:
         meta["variable"] = variable
-    return make_scan(arrange(array, names)[slices], name=path.name, mask=mask, meta=meta)
+    return RawScan(arrange(array, names)[slices], name=path.name, mask=mask, meta=meta)
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, max_bytes: int) -> npt.NDArray[Any]:

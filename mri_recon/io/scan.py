@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from mri_recon.fourier import ifft2c
 from mri_recon.io.support import Sampling, inspect_sampling, sampled_points
 from mri_recon.masks import ColumnMask, Mask, PatternMask, column_mask_from_lines
 
-__all__ = ["Scan", "make_scan", "sampled_pattern"]
+__all__ = ["RawScan", "Scan", "make_scan", "sampled_pattern"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -63,6 +63,39 @@ class Scan:
     def fully_sampled(self) -> bool:
         """Whether every column of the support holds data: by `meta["fully_sampled"]`, else whether there is no mask."""
         return bool(self.meta.get("fully_sampled", self.mask is None))
+
+
+@dataclass(frozen=True)
+class RawScan:
+    """What a reader found in a file, before anything of it is believed: the arguments of `make_scan`.
+
+    Attributes:
+        kspace: complex `(slice, coil, readout, phase)`.
+        name: of the file.
+        meta: format, file, axes, header fields, attributes.
+        mask: the file's own, as stored.
+        padding: first acquired column and the one after the last, if the file says.
+        recon_size: as the header gives it.
+        target: the file's own reconstruction, as stored.
+        target_source: which it is.
+    """
+
+    kspace: npt.NDArray[Any]
+    name: str
+    meta: dict[str, Any]
+    mask: npt.NDArray[Any] | None = None
+    padding: tuple[int, int] | None = None
+    recon_size: tuple[int, int] | None = None
+    target: npt.NDArray[Any] | None = None
+    target_source: str = "none"
+
+    def scan(self) -> Scan:
+        """The scan, checked.
+
+        Raises:
+            FormatError: as `make_scan`.
+        """
+        return make_scan(**{one.name: getattr(self, one.name) for one in fields(self)})
 
 
 def make_scan(
