@@ -168,7 +168,7 @@ def _cases() -> Iterator[Case]:
         settings = SimulationConfig()
         silent = settings.model_copy(update={"snr": (1e9, 1e9)})  # the same draws, next to no noise
         noisy, clean = (
-            simulate_kspace(image, np.random.default_rng(number), one, num_coils=1)[0][None]
+            simulate_kspace(image, np.random.default_rng(number), one, num_coils=1).kspace[None]
             for one in (settings, silent)
         )
         yield from _undersampled("simulated", noisy, ifft2c(clean)[:, 0].abs(), None)

@@ -88,8 +88,8 @@ class BatchSimulator:
         device: where the slices lie and the batches are made.
 
     Raises:
-        ConfigError: the files of a user, which are k-space already, another target than the truth, or a fixed number
-            of problems.
+        ConfigError: the files of a user, which are k-space already, another target than the truth, a fixed number of
+            problems, or changed content, which is made on the host.
     """
 
     def __init__(
@@ -106,7 +106,12 @@ class BatchSimulator:
                 "batches.where: expected loader for the files of data.root, got device: their slices are read one at a "
                 "time, raise data.workers where they do not keep up"
             )
-        for key, only, value in (("target", "truth", data.target), ("problems", 0, data.problems)):
+        known: tuple[tuple[str, Any, Any], ...] = (
+            ("target", "truth", data.target),
+            ("problems", 0, data.problems),
+            *((f"simulation.content.{key}", 0.0, value) for key, value in data.simulation.content),
+        )
+        for key, only, value in known:
             if value != only:
                 raise ConfigError(
                     f"batches.where: device knows data.{key}={only} only, got {value}: set batches.where=loader"
@@ -134,10 +139,12 @@ class BatchSimulator:
         has_images = any(self._images)
         if self._raw and (not has_images or common.random() < data.raw_probability):
             kspace, masks = self._flipped_raw(common, rngs)
-            return self._examples(kspace, masks, None, rows, rngs)
-        kspace, maps = self._simulated(step, items, common, rngs)
+            return self._examples(kspace, masks, ifft2c(kspace), None, rows, rngs)
+        kspace, maps, images = self._simulated(step, items, common, rngs)
         masks = [draw_mask(int(kspace.shape[-1]), rng, data.sampling) for rng in rngs]
-        return self._examples(kspace, masks, maps, rows, rngs)
+        # Several coils are judged by the image without noise, as in `dataset`.
+        coil_images = maps * images[:, None] if kspace.shape[1] > 1 else ifft2c(kspace)
+        return self._examples(kspace, masks, coil_images, maps, rows, rngs)
 
     def _flipped_raw(self, common: Rng, rngs: Sequence[Rng]) -> tuple[Tensor, list[ColumnMask]]:
         """Raw k-space `(B, coil, h, w)`, either end of each axis up."""
@@ -154,8 +161,8 @@ class BatchSimulator:
             masks.append(draw_mask(int(kspace.shape[-1]), rng, self._data.sampling, support=support))
         return torch.stack(items), masks
 
-    def _simulated(self, step: int, items: range, common: Rng, rngs: Sequence[Rng]) -> tuple[Tensor, Tensor]:
-        """Full k-space y_c = F (S_c x + n_c) and its maps, complex64 `(B, coil, h, w)`."""
+    def _simulated(self, step: int, items: range, common: Rng, rngs: Sequence[Rng]) -> tuple[Tensor, Tensor, Tensor]:
+        """Full k-space y_c = F (S_c x + n_c), its maps, complex64 `(B, coil, h, w)`, and x, `(B, h, w)`."""
         config = self._data.simulation
         isotropic, others = self._images
         volume = not others or (bool(isotropic) and common.random() < self._data.volume_probability)
@@ -184,10 +191,11 @@ class BatchSimulator:
         strengths = [float(rng.uniform(*config.phase_strength)) for rng in rngs]
         phase = _smooth_phases((height, width), rngs, strengths, config.max_shift, self._device)
         maps = _coil_maps(num_coils, (height, width), rngs, self._device)
-        coil_images = maps * torch.polar(magnitude, phase)[:, None]
+        images = torch.polar(magnitude, phase)
+        coil_images = maps * images[:, None]
         sigmas = [float(np.exp(-rng.uniform(*np.log(config.snr)))) for rng in rngs]
         noise = [self._white(step, item, tuple(coil_images.shape[1:])) for item in items]
-        return fft2c(coil_images + torch.stack(noise) * self._column(sigmas)[:, None]), maps
+        return fft2c(coil_images + torch.stack(noise) * self._column(sigmas)[:, None]), maps, images
 
     def _white(self, step: int, item: int, shape: tuple[int, ...]) -> Tensor:
         """Complex white noise of one item, each part with standard deviation 1."""
@@ -196,9 +204,18 @@ class BatchSimulator:
         return torch.view_as_complex(torch.randn((*shape, 2), generator=self._noise, device=self._device))
 
     def _examples(
-        self, kspace: Tensor, masks: Sequence[ColumnMask], true_maps: Tensor | None, rows: int, rngs: Sequence[Rng]
+        self,
+        kspace: Tensor,
+        masks: Sequence[ColumnMask],
+        coil_images: Tensor,
+        true_maps: Tensor | None,
+        rows: int,
+        rngs: Sequence[Rng],
     ) -> Batch:
-        """What `examples.raw_example`, `image_scale` and `crop_rows` make of one item, for all at once."""
+        """What `examples.raw_example`, `image_scale` and `crop_rows` make of one item, for all at once.
+
+        `coil_images`: what the target is combined from, like `kspace`.
+        """
         lines = _to(np.stack([mask.lines for mask in masks]), self._device)[:, None, None]
         masked = torch.where(lines, kspace, torch.zeros((), dtype=kspace.dtype, device=self._device))
         if self._config.maps == "espirit" and kspace.shape[1] > 1:
@@ -210,7 +227,6 @@ class BatchSimulator:
         else:
             maps = maps_from_centers(masked, masks)
         maps = maps * smooth_phases(masked, masks, maps)[:, None]
-        coil_images = ifft2c(kspace)
         target = combine(coil_images, maps)
         if kspace.shape[1] > 1:
             magnitude = _norm(coil_images) if true_maps is None else combine(coil_images, true_maps).abs()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mri_recon.data.content import ContentConfig
 from mri_recon.data.examples import (
     Example,
     SamplingConfig,
+    Simulated,
     SimulationConfig,
     crop_rows,
     draw_mask,
@@ -127,8 +129,9 @@ class RegistrySlices:
             return Problem(kspace, _draw(kspace.shape[-1], rng, config, support.copy()))
         isotropic, others = self.pools
         pool = isotropic if not others or (isotropic and rng.random() < config.volume_probability) else others
-        kspace, maps = simulate_kspace(pool[rng.integers(len(pool))], rng, config.simulation)
-        return Problem(kspace, _draw(kspace.shape[-1], rng, config), sens_maps=maps)
+        simulated = simulate_kspace(pool[rng.integers(len(pool))], rng, config.simulation)
+        mask = _draw(simulated.kspace.shape[-1], rng, config)
+        return Problem(simulated.kspace, mask, sens_maps=simulated.sens_maps, image=_clean_image(simulated))
 
     def example(self, rng: np.random.Generator, config: DataConfig) -> Example:
         """A random example, whole."""
@@ -235,20 +238,19 @@ def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> lis
     """
     rng = np.random.default_rng([seed, 2**32 - 1])
     examples = []
-    support: npt.NDArray[np.bool_] | None
-    valid: tuple[int, int] | None
     for number in range(config.validation_slices):
         if isinstance(slices, FolderSlices):
             scan = slices.read(int(rng.integers(len(slices.slices))))
             if not scan.fully_sampled:
                 examples.append(("undersampled", _without_truth(_undersampled(scan), config, rng)))
                 continue
-            kind, kspace, support, maps, valid = "raw", scan.kspace[0], scan.support, None, scan.recon_size
+            kind, support = "raw", scan.support
+            make: Callable[..., Example] = partial(raw_example, scan.kspace[0], valid=scan.recon_size)
         else:
-            kind, kspace, support, maps, valid = _validation_slice(slices, number, rng, config)
+            kind, support, make = _validation_slice(slices, number, rng, config)
         for acceleration in (4, 8):
-            mask = random_mask(kspace.shape[-1], acceleration, seed=number, support=support)
-            examples.append((f"{kind}-{acceleration}x", raw_example(kspace, mask, sens_maps=maps, valid=valid)))
+            mask = random_mask(support.size, acceleration, seed=number, support=support)
+            examples.append((f"{kind}-{acceleration}x", make(mask=mask)))
     return examples
 
 
@@ -333,11 +335,22 @@ def _undersampled(scan: Scan) -> Problem:
 
 def _validation_slice(
     slices: RegistrySlices, number: int, rng: np.random.Generator, config: DataConfig
-) -> tuple[str, Tensor, npt.NDArray[np.bool_] | None, Tensor | None, tuple[int, int] | None]:
+) -> tuple[str, npt.NDArray[np.bool_], Callable[..., Example]]:
+    """Kind of the slice, its acquired columns, and what makes an example of a mask."""
     if slices.raw and (not slices.images or number % 2 == 0):
         raw = slices.raw[(number // 2) % len(slices.raw)]
-        return "raw", raw.kspace, raw.support, None, None
+        return "raw", raw.support, partial(raw_example, raw.kspace)
     image = slices.images[rng.integers(len(slices.images))]
     num_coils = 1 if number % 4 == 1 else 8
-    kspace, maps = simulate_kspace(image, rng, config.simulation, num_coils=num_coils)
-    return ("simulated-1coil" if num_coils == 1 else "simulated-8coil"), kspace, None, maps, None
+    # Anatomy as it is: what is made up in training is not what anybody will reconstruct.
+    simulation = config.simulation.model_copy(update={"content": ContentConfig()})
+    simulated = simulate_kspace(image, rng, simulation, num_coils=num_coils)
+    kind = "simulated-1coil" if num_coils == 1 else "simulated-8coil"
+    support = np.ones(simulated.kspace.shape[-1], dtype=np.bool_)
+    maps, clean = simulated.sens_maps, _clean_image(simulated)
+    return kind, support, partial(raw_example, simulated.kspace, sens_maps=maps, image=clean)
+
+
+def _clean_image(simulated: Simulated) -> Tensor | None:
+    """The target of several coils; one coil is judged by a reference with its noise, as a real one is."""
+    return simulated.image if simulated.kspace.shape[0] > 1 else None

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mri_recon.center import center_window
 from mri_recon.coils import combine, rss
+from mri_recon.data.content import ContentConfig, vary_content
 from mri_recon.data.images import ImageSlice
 from mri_recon.data.simulate import coil_maps, complex_noise, fourier_crop, smooth_phase
-from mri_recon.errors import MaskError
+from mri_recon.errors import MaskError, ShapeError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import network_measurement
 from mri_recon.masks import ColumnMask, Mask, default_center_fraction, random_mask, undersample
@@ -23,6 +24,7 @@ from mri_recon.models.measurement import Measurement
 __all__ = [
     "Example",
     "SamplingConfig",
+    "Simulated",
     "SimulationConfig",
     "crop_rows",
     "draw_mask",
@@ -59,6 +61,16 @@ class SimulationConfig(BaseModel):
     num_coils: tuple[int, int] = Field(default=(2, 32), description="log-uniform range of coils then")
     wrap: float = Field(default=0.15, ge=0, le=1, description="probability of an object that crosses the phase edge")
     snr: tuple[float, float] = Field(default=(8.0, 400.0), description="log-uniform range of bright signal to sigma")
+    content: ContentConfig = ContentConfig()
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A simulated slice: full k-space and true maps, complex64 `(coil, h, w)`, and the image without noise `(h, w)`."""
+
+    kspace: Tensor
+    sens_maps: Tensor
+    image: Tensor
 
 
 @dataclass(frozen=True)
@@ -104,13 +116,14 @@ def draw_num_coils(rng: np.random.Generator, config: SimulationConfig) -> int:
 
 def simulate_kspace(
     source: ImageSlice, rng: np.random.Generator, config: SimulationConfig, *, num_coils: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Simulated full k-space of one slice and its coil maps, each complex64 `(coil, h, w)`.
+) -> Simulated:
+    """Simulated full k-space of one slice, its coil maps and its image.
 
-    Orientation, resolution, contrast, field of view, phase, coils and noise are drawn from `rng`; `num_coils` fixes
-    the number of coils. y_c = F (S_c x + n_c), n_c complex white noise.
+    Orientation, content, resolution, contrast, field of view, phase, coils and noise are drawn from `rng`; `num_coils`
+    fixes the number of coils. y_c = F (S_c x + n_c), n_c complex white noise.
     """
-    magnitude = torch.from_numpy(_augment(source.magnitude.astype(np.float32), rng))
+    oriented = _augment(source.magnitude.astype(np.float32), rng)
+    magnitude = torch.from_numpy(vary_content(oriented, rng, config.content))
     keep = rng.uniform(*config.resolution)
     size = tuple(min(side, max(config.min_size, round(side * keep))) for side in magnitude.shape)
     magnitude = fourier_crop(magnitude, (size[0], size[1])).abs()
@@ -128,7 +141,7 @@ def simulate_kspace(
     maps = torch.from_numpy(coil_maps(num_coils, shape, rng))
     sigma = float(np.exp(-rng.uniform(*np.log(config.snr))))
     coil_images = maps * image + complex_noise((num_coils, *shape), rng, sigma=sigma)
-    return fft2c(coil_images), maps
+    return Simulated(fft2c(coil_images), maps, image)
 
 
 def raw_example(
@@ -136,23 +149,33 @@ def raw_example(
     mask: Mask,
     *,
     sens_maps: Tensor | None = None,
+    image: Tensor | None = None,
     valid: tuple[int, int] | None = None,
 ) -> Example:
     """The example that one slice of full k-space and a mask make.
 
-    The target is the full k-space combined with `sens_maps` where they are known (simulation), else with the maps
-    estimated from the centre, brought to the root-sum-of-squares magnitude, the reference of the metrics. Its noise
-    on the sampled lines is the input's: a network that keeps what was measured is not punished for it.
+    The target is `image` where it is known (simulation of several coils); else the full k-space, combined with
+    `sens_maps` where they are known, else with the maps estimated from the centre and brought to the
+    root-sum-of-squares magnitude, the reference of the metrics. Then its noise on the sampled lines is the input's: a
+    network that keeps what was measured is not punished for it, as a real single-coil reference asks for. Simulated
+    scans of several coils are judged by an image without noise.
 
     Args:
         kspace: full, complex64 `(coil, readout, phase)`.
         mask: the mask to learn from.
         sens_maps: true maps `(coil, readout, phase)`.
+        image: true image `(readout, phase)` of the true maps, without noise.
         valid: centre that the loss counts on; everything by default.
+
+    Raises:
+        MaskError: the mask has no dense centre.
+        ShapeError: an image without its maps.
     """
+    if image is not None and sens_maps is None:
+        raise ShapeError("raw_example: expected true maps with the true image, got the image alone: give both or none")
     masked = undersample(kspace, mask)[None]
     measurement, _ = network_measurement(masked, mask)
-    coil_images = ifft2c(kspace)
+    coil_images = ifft2c(kspace) if image is None or sens_maps is None else sens_maps * image
     target = combine(coil_images, measurement.maps[0])  # the phase is in these maps already
     if kspace.shape[0] > 1:
         magnitude = rss(coil_images) if sens_maps is None else combine(coil_images, sens_maps).abs()

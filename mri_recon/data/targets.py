@@ -73,6 +73,7 @@ class Problem:
         sens_maps: true maps `(coil, readout, phase)` of a simulation; None: not known.
         valid: centre that a loss on images counts on; None: everything.
         full: whether the k-space outside the mask is there.
+        image: true image `(readout, phase)` without noise, where the target is to have none.
     """
 
     kspace: Tensor
@@ -80,6 +81,7 @@ class Problem:
     sens_maps: Tensor | None = None
     valid: tuple[int, int] | None = None
     full: bool = True
+    image: Tensor | None = None
 
 
 def make_example(problem: Problem, target: Target, cs: CsConfig, ssdu: SsduConfig, rng: np.random.Generator) -> Example:
@@ -98,7 +100,9 @@ def make_example(problem: Problem, target: Target, cs: CsConfig, ssdu: SsduConfi
             "data.target truth: expected a fully sampled scan, got an undersampled one, which has no truth: leave such "
             'files out, or learn from what was sampled, data.target = "ssdu" (or "cs")'
         )
-    return raw_example(problem.kspace, problem.mask, sens_maps=problem.sens_maps, valid=problem.valid)
+    return raw_example(
+        problem.kspace, problem.mask, sens_maps=problem.sens_maps, image=problem.image, valid=problem.valid
+    )
 
 
 def cs_example(kspace: Tensor, mask: Mask, config: CsConfig, *, valid: tuple[int, int] | None = None) -> Example:

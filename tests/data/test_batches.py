@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mri_recon.coils import low_resolution_images, rss, sens_maps_from_center
+from mri_recon.coils import combine, low_resolution_images, rss, sens_maps_from_center
 from mri_recon.data import batches
 from mri_recon.data.batches import Batch, BatchConfig, BatchSimulator, maps_from_centers, smooth_phases
 from mri_recon.data.dataset import DataConfig, FolderSlices, RawSlice, RegistrySlices
@@ -15,7 +15,7 @@ from mri_recon.data.images import ImageSlice
 from mri_recon.data.simulate import coil_maps, smooth_phase
 from mri_recon.errors import ConfigError, MaskError
 from mri_recon.espirit import espirit_maps
-from mri_recon.fourier import fft2c
+from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import image_scale
 from mri_recon.masks import ColumnMask, default_center_fraction, random_mask, undersample
 from mri_recon.phase import smooth_phase_map
@@ -204,7 +204,7 @@ def test_noise_is_as_asked(snr: float) -> None:
     """Air alone, all columns sampled: what is left is noise of 1/snr in each part, before the scale of the item."""
     blank = RegistrySlices((), (ImageSlice(np.zeros((64, 64), np.float16), "images/brain-ms"),))
     simulation = {"snr": (snr, snr), "resolution": (1, 1), "air": 0.0, "multi_coil": 1.0, "num_coils": (4, 4)}
-    kspace, _ = _simulator(blank, _data(simulation=simulation))._simulated(
+    kspace, _, _ = _simulator(blank, _data(simulation=simulation))._simulated(
         0, range(3), np.random.default_rng(0), [np.random.default_rng(i) for i in range(3)]
     )
     for item in kspace:
@@ -283,7 +283,7 @@ def test_espirit_maps_are_the_networks_at_inference() -> None:
     simulator, common = _simulator(data=data), np.random.default_rng([0, 0])
     common.random()
     rngs = [np.random.default_rng([0, 0, 1 + item]) for item in range(2)]
-    kspace, _ = simulator._simulated(0, range(2), common, rngs)
+    kspace, _, _ = simulator._simulated(0, range(2), common, rngs)
     masks = [batches.draw_mask(kspace.shape[-1], rng, data.sampling) for rng in rngs]
     for i, mask in enumerate(masks):
         masked = undersample(kspace[i : i + 1], mask)
@@ -295,6 +295,29 @@ def test_espirit_maps_are_the_networks_at_inference() -> None:
 def test_files_of_a_user_are_left_to_the_loader() -> None:
     with pytest.raises(ConfigError, match=r"batches\.where: expected loader for the files of data\.root, got device"):
         BatchSimulator(FolderSlices(()), _data(), BatchConfig(where="device"), seed=0, device=CPU)
+
+
+@pytest.mark.parametrize("num_coils", [1, 4])
+def test_targets_of_several_coils_have_no_noise(num_coils: int) -> None:
+    simulation = {"multi_coil": float(num_coils > 1), "num_coils": (num_coils, num_coils), "snr": (10, 10)}
+    data = _data(rows=256, simulation=simulation | {"resolution": (1, 1)}, sampling=WIDE)
+    simulator, common = _simulator(data=data), np.random.default_rng([0, 0])
+    batch = simulator.batch(0, range(2))
+    common.random()  # rows
+    rngs = [np.random.default_rng([0, 0, 1 + item]) for item in range(2)]
+    kspace, maps, images = simulator._simulated(0, range(2), common, rngs)
+    clean, noisy = images.abs(), combine(ifft2c(kspace), maps).abs()
+    wanted, other = (clean, noisy) if num_coils > 1 else (noisy, clean)
+    target = batch.target.abs()
+    scale = (wanted.amax(dim=(1, 2)) / target.amax(dim=(1, 2)))[:, None, None]
+    torch.testing.assert_close(target * scale, wanted, rtol=1e-4, atol=1e-4)
+    assert (target * scale - other).norm() > 0.03 * other.norm()
+
+
+def test_changed_content_is_left_to_the_loader() -> None:
+    data = _data(simulation={"content": {"shapes": 0.5}})
+    with pytest.raises(ConfigError, match=r"device knows data\.simulation\.content\.shapes=0\.0 only, got 0\.5"):
+        BatchSimulator(RegistrySlices((), ()), data, BatchConfig(where="device"), seed=0, device=CPU)
 
 
 @pytest.mark.parametrize(("key", "value", "only"), [("target", "ssdu", "truth"), ("problems", 7, "0")])

@@ -7,6 +7,7 @@ import torch
 from mri_recon.center import center_crop
 from mri_recon.data.examples import (
     SamplingConfig,
+    Simulated,
     SimulationConfig,
     crop_rows,
     draw_mask,
@@ -14,6 +15,7 @@ from mri_recon.data.examples import (
     simulate_kspace,
 )
 from mri_recon.data.images import ImageSlice
+from mri_recon.errors import ShapeError
 from mri_recon.fourier import fft1c, fft2c, ifft1c, ifft2c
 from mri_recon.masks import random_mask, undersample
 
@@ -24,9 +26,14 @@ def _slice(shape: tuple[int, int] = (53, 48)) -> ImageSlice:
     return ImageSlice(disc.astype(np.float16), "test")
 
 
-def _simulated(num_coils: int, seed: int = 0, **config: object) -> tuple[torch.Tensor, torch.Tensor]:
+def _whole(num_coils: int, seed: int = 0, **config: object) -> Simulated:
     settings = SimulationConfig(min_size=32, **config)  # type: ignore[arg-type]
     return simulate_kspace(_slice(), np.random.default_rng(seed), settings, num_coils=num_coils)
+
+
+def _simulated(num_coils: int, seed: int = 0, **config: object) -> tuple[torch.Tensor, torch.Tensor]:
+    simulated = _whole(num_coils, seed, **config)
+    return simulated.kspace, simulated.sens_maps
 
 
 @pytest.mark.parametrize("num_coils", [1, 5])
@@ -42,7 +49,8 @@ def test_full_sampling_gives_the_target_itself(num_coils: int) -> None:
 def test_simulated_noise_is_as_asked() -> None:
     rng = np.random.default_rng(0)
     blank = ImageSlice(np.zeros((64, 64), np.float16), "test")
-    kspace, _ = simulate_kspace(blank, rng, SimulationConfig(snr=(20.0, 20.0), resolution=(1, 1), air=0), num_coils=4)
+    settings = SimulationConfig(snr=(20.0, 20.0), resolution=(1, 1), air=0)
+    kspace = simulate_kspace(blank, rng, settings, num_coils=4).kspace
     assert float(kspace.real.std()) == pytest.approx(1 / 20, rel=0.03)
 
 
@@ -63,6 +71,34 @@ def test_multi_coil_target_is_the_root_sum_of_squares() -> None:
     mask = random_mask(kspace.shape[-1], 4, num_low_frequencies=5, seed=2)
     rss = ifft2c(kspace).abs().square().sum(0).sqrt()
     torch.testing.assert_close(raw_example(kspace, mask).target.abs(), rss)
+
+
+@pytest.mark.parametrize("num_coils", [2, 7])
+def test_a_known_image_is_the_target_without_noise(num_coils: int) -> None:
+    simulated = _whole(num_coils, snr=(30.0, 30.0))
+    mask = random_mask(simulated.kspace.shape[-1], 3, num_low_frequencies=7, seed=2)
+    maps, image = simulated.sens_maps, simulated.image
+    example = raw_example(simulated.kspace, mask, sens_maps=maps, image=image)
+    torch.testing.assert_close(example.target.abs(), image.abs())
+    noisy = raw_example(simulated.kspace, mask, sens_maps=maps).target
+    assert (noisy.abs() - image.abs()).norm() > 0.02 * image.norm()
+    # Both in the gauge of the estimated maps: nothing but noise between them.
+    bright = image.abs() > 0.5
+    assert float((noisy / example.target)[bright].angle().abs().median()) < 0.1
+
+
+def test_a_true_image_needs_its_maps() -> None:
+    simulated = _whole(3)
+    mask = random_mask(simulated.kspace.shape[-1], 3, num_low_frequencies=7, seed=2)
+    with pytest.raises(ShapeError, match="expected true maps with the true image"):
+        raw_example(simulated.kspace, mask, image=simulated.image)
+
+
+@pytest.mark.parametrize("num_coils", [1, 4])
+def test_kspace_is_that_of_the_image_and_noise(num_coils: int) -> None:
+    simulated = _whole(num_coils, snr=(25.0, 25.0))
+    noise = ifft2c(simulated.kspace) - simulated.sens_maps * simulated.image
+    assert float(torch.view_as_real(noise).std()) == pytest.approx(1 / 25, rel=0.05)
 
 
 def test_a_band_of_rows_is_a_complete_problem() -> None:

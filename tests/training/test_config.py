@@ -47,7 +47,7 @@ def test_a_written_configuration_reads_back() -> None:
     [
         ("run.stepz=3", r"unknown key run\.stepz: expected one of batch_size, channels_last, .*steps"),
         ("runs.steps=3", r"unknown key runs: expected one of batches, data, loss, model, optimizer, run"),
-        ("data.simulation.snrs=3", r"unknown key data\.simulation\.snrs: expected one of air, gamma"),
+        ("data.simulation.snrs=3", r"unknown key data\.simulation\.snrs: expected one of air, content, gamma"),
         (
             "model.chanz=3",
             r"unknown key model\.chanz: expected one of architecture, channels_per_group, chans, .*patch$",
