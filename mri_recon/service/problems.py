@@ -62,6 +62,7 @@ class ProblemKind:
 PROBLEMS: dict[str, ProblemKind] = {
     "malformed-body": ProblemKind(400, "The request body cannot be read", "Send multipart/form-data or a raw file."),
     "not-found": ProblemKind(404, "No such address", "See /docs for the addresses there are."),
+    "job-not-found": ProblemKind(404, "No such job", "Check the identifier and the key; finished jobs are forgotten."),
     "method-not-allowed": ProblemKind(
         405, "The address has no such HTTP method", "Use one that the Allow header lists."
     ),
@@ -69,8 +70,14 @@ PROBLEMS: dict[str, ProblemKind] = {
         406, "No acceptable representation", "Ask by Accept for a type that `valid` lists, or for */*."
     ),
     "upload-timeout": ProblemKind(408, "The upload took too long", "Send it again over a faster connection."),
+    "job-not-finished": ProblemKind(409, "The job has no result yet", "Ask again when its status is `succeeded`."),
+    "job-cancelled": ProblemKind(409, "The job was cancelled", "Send the request again if its result is wanted."),
+    "result-expired": ProblemKind(410, "The job's result has been deleted", "Send the request again."),
     "upload-too-large": ProblemKind(
         413, "The request body is too large", "Send fewer slices, or raise MRI_RECON_MAX_UPLOAD_BYTES."
+    ),
+    "too-much-memory": ProblemKind(
+        413, "The work takes more memory than there is", "Send fewer slices, or raise MRI_RECON_MAX_MEMORY_BYTES."
     ),
     "unsupported-media-type": ProblemKind(
         415, "Not a supported type of file", "Send a type or a file name that `valid` lists."
@@ -95,9 +102,15 @@ PROBLEMS: dict[str, ProblemKind] = {
     "unknown-option": ProblemKind(422, "No such field or option", "Take one that `valid` lists."),
     "invalid-option": ProblemKind(422, "An option has an impossible value", "Follow what `detail` says."),
     "unknown-model": ProblemKind(422, "No such model", "Take one that `valid` lists; models go by registered name."),
+    "idempotency-mismatch": ProblemKind(
+        422, "The idempotency key belongs to another request", "Take a new key for every new request."
+    ),
     "busy": ProblemKind(429, "Too much work is waiting", "Try again after the seconds that Retry-After gives."),
     "internal-error": ProblemKind(
         500, "The service failed", "Report it with the request id; the service's log has the rest."
+    ),
+    "worker-lost": ProblemKind(
+        500, "The process died while it worked on the job", "Send fewer slices; the operator's log may say why."
     ),
     "not-ready": ProblemKind(503, "The service is not ready", "Try again after the seconds that Retry-After gives."),
     "method-unavailable": ProblemKind(
@@ -107,13 +120,16 @@ PROBLEMS: dict[str, ProblemKind] = {
     "timed-out": ProblemKind(
         503, "The reconstruction took too long", "Send fewer slices, or raise MRI_RECON_TIMEOUT_SECONDS."
     ),
-    "storage-full": ProblemKind(507, "The upload cannot be stored", "The operator must free space for uploads."),
+    "storage-full": ProblemKind(
+        507, "The upload or the result cannot be stored", "The operator must free space for uploads and jobs."
+    ),
 }
 """Every code, stable once released."""
 
-UPLOAD_CODES = tuple(
-    code for code in PROBLEMS if code not in {"not-found", "method-not-allowed", "not-acceptable", "not-ready"}
-)
+_NO_UPLOAD_CODES = {"not-found", "method-not-allowed", "not-acceptable", "not-ready"}
+_JOB_CODES = {"job-not-found", "job-not-finished", "job-cancelled", "result-expired", "worker-lost"}
+
+UPLOAD_CODES = tuple(code for code in PROBLEMS if code not in _NO_UPLOAD_CODES | _JOB_CODES)
 """Codes that a route which takes a scan may answer with, besides the one of its `Accept`."""
 
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 406: "not-acceptable", 413: "upload-too-large"}

@@ -12,6 +12,9 @@ __all__ = [
     "CompareFields",
     "ComparisonAnswer",
     "Images",
+    "JobDocument",
+    "JobLinks",
+    "JobProgress",
     "Live",
     "MethodImages",
     "MethodInfo",
@@ -49,6 +52,9 @@ class ScanFields(BaseModel):
     )
     variable: str | None = Field(default=None, max_length=200, description="Which array of a .npz or .mat file.")
     slice: int | None = Field(default=None, ge=0, description="Slice of the picture, from 0 [the middle].")
+    deadline_seconds: float | None = Field(
+        default=None, gt=0, description="The answer is of no use after this time, counted from the request's arrival."
+    )
 
 
 class ReconstructionFields(ScanFields):
@@ -118,6 +124,54 @@ class ComparisonAnswer(Marked):
     images: Images
 
 
+class ProblemDocument(BaseModel):
+    """RFC 9457 problem details; some codes bring further members, such as `valid` or `errors`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+
+
+class JobProgress(BaseModel):
+    """How far a method has come; null for what it does not know."""
+
+    method: str
+    stage: str
+    iteration: int
+    total: int | None
+    objective: float | None
+    relative_gap: float | None
+
+
+class JobLinks(BaseModel):
+    """Addresses of a job."""
+
+    self: str
+    events: str
+    result: str
+
+
+class JobDocument(Marked):
+    """Accepted work, and where it stands."""
+
+    id: str
+    kind: Literal["reconstruction", "comparison"]
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    created: str = Field(description="Times are ISO 8601 in UTC.")
+    started: str | None = Field(description="When the last attempt began.")
+    finished: str | None
+    expires: str | None = Field(description="When the result is deleted.")
+    position: int | None = Field(description="Place in the queue, 1 for the next; null unless queued.")
+    progress: JobProgress | None
+    problem: ProblemDocument | None = Field(description="Why the job failed.")
+    links: JobLinks
+
+
 class MethodInfo(BaseModel):
     """A registered method."""
 
@@ -146,19 +200,6 @@ class Ready(BaseModel):
 
     status: Literal["ready"] = "ready"
     models: list[str]
-
-
-class ProblemDocument(BaseModel):
-    """RFC 9457 problem details; some codes bring further members, such as `valid` or `errors`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    request_id: str
 
 
 class ProblemInfo(BaseModel):

@@ -39,10 +39,48 @@ class Settings(BaseSettings):
     upload_dir: Path | None = Field(
         default=None, description="Folder for uploads while they are worked on [the system's temporary folder]."
     )
+    parser_processes: int = Field(default=2, gt=0, description="Processes that open uploaded files.")
+    parser_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Longest time, and most processor time, to read an uploaded file."
+    )
+    parser_memory_bytes: int | None = Field(
+        default=None, gt=0, description="Memory for reading an uploaded file [four times the decoded limit and 1 GiB]."
+    )
+    parser_files: int = Field(default=64, gt=0, description="Files that a parser process reads before a fresh one.")
     worker_threads: int = Field(default=1, gt=0, description="Reconstructions that run at the same time.")
     queue_size: int = Field(default=16, ge=0, description="Reconstructions that may wait for a worker.")
     timeout_seconds: float = Field(
-        default=900.0, gt=0, description="Longest time from acceptance to answer, waiting included."
+        default=900.0,
+        gt=0,
+        description="Longest time from acceptance to a direct answer, waiting included; longest time that a job runs.",
+    )
+    data_dir: Path | None = Field(
+        default=None,
+        description="Folder of accepted jobs and their results, on a local disk; processes of one machine may share it "
+        "[$XDG_STATE_HOME/mri-recon, else ~/.local/state/mri-recon].",
+    )
+    sync_bytes: int = Field(
+        default=64 * MIB,
+        ge=0,
+        description="Scans whose decoded bytes, times the number of methods, are at most this are answered at once; "
+        "larger ones become jobs.",
+    )
+    max_queued_jobs: int = Field(default=256, gt=0, description="Jobs that may wait.")
+    max_batch: int = Field(
+        default=8, gt=0, description="Most waiting requests of one network and shape that are run together."
+    )
+    max_attempts: int = Field(
+        default=3, gt=0, description="How many times a job is taken up whose process dies of it, before it has failed."
+    )
+    max_memory_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Memory that reconstructions may be estimated to take together [four fifths of the machine's].",
+    )
+    result_ttl_seconds: float = Field(
+        default=86400.0,
+        gt=0,
+        description="How long a job's result is kept after its end; the job itself is forgotten after as long again.",
     )
     max_iters: int = Field(default=1000, gt=0, description="Most iterations that a request may ask for.")
     device: str = Field(default="cpu", description="Where to compute, e.g. cpu or cuda.")

@@ -6,6 +6,7 @@ query string. Of a client's file name only the suffix is looked at, and only to 
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -55,10 +56,12 @@ class Upload:
         folder: private to this request; `remove` deletes it.
         files: path of each file by the name of its field.
         fields: all other fields.
+        sha256: SHA-256 of each file by the name of its field, computed while it came.
     """
 
     folder: Path
     files: dict[str, Path] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
 
     def remove(self) -> None:
@@ -248,7 +251,7 @@ async def _read_raw(upload: Upload, stream: AsyncIterator[bytes], suffix: str) -
             await sink.write(chunk)
     finally:
         await sink.close()
-    upload.files["file"] = sink.path
+    upload.files["file"], upload.sha256["file"] = sink.path, sink.sha256
 
 
 class _Sink:
@@ -258,6 +261,12 @@ class _Sink:
         self.path = path
         self._file: IO[bytes] = path.open("xb")
         self._pending = bytearray()
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of everything that was written."""
+        return self._digest.hexdigest()
 
     def add(self, data: bytes) -> None:
         """Take data in memory; `flush` writes it."""
@@ -271,15 +280,19 @@ class _Sink:
     async def flush(self) -> None:
         if self._pending:
             block, self._pending = self._pending, bytearray()
-            await anyio.to_thread.run_sync(self._file.write, block)
+            await anyio.to_thread.run_sync(self._put, block)
 
     async def close(self) -> None:
         """Write the rest; what is left after an error or a cancellation goes with the folder."""
         try:
             if self._pending:
-                self._file.write(self._pending)  # at most a block: no thread, for this also runs when cancelled
+                self._put(self._pending)  # at most a block: no thread, for this also runs when cancelled
         finally:
             self._file.close()
+
+    def _put(self, block: bytearray) -> None:
+        self._digest.update(block)
+        self._file.write(block)
 
 
 @dataclass
@@ -299,7 +312,7 @@ class _Multipart:
         self._upload = upload
         self._part = _Part()
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
-        self._sinks: list[_Sink] = []
+        self._sinks: dict[str, _Sink] = {}
         self._parts = 0
         self._header_bytes = 0
         self._ended = False
@@ -325,8 +338,9 @@ class _Multipart:
             if not self._ended:
                 raise Problem("malformed-body", "expected a complete multipart body, got one that is cut short")
         finally:
-            for sink in self._sinks:
+            for name, sink in self._sinks.items():
                 await sink.close()
+                self._upload.sha256[name] = sink.sha256
 
     def _begin(self) -> None:
         self._parts += 1
@@ -366,7 +380,7 @@ class _Multipart:
         kind, _ = parse_options_header(self._part.headers.get(b"content-type", b""))
         suffix = _suffix(options[b"filename"].decode("utf-8", "replace"), kind.decode("latin-1"))
         self._part.sink = _Sink(self._upload.folder / f"{'upload' if name == 'file' else name}{suffix}")
-        self._sinks.append(self._part.sink)
+        self._sinks[name] = self._part.sink
         self._upload.files[name] = self._part.sink.path
 
     def _data(self, data: bytes, start: int, end: int) -> None:

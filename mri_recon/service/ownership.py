@@ -1,0 +1,66 @@
+"""Which process works on a job: a locked file says that its owner lives, and the kernel unlocks it when it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from pathlib import Path
+
+from mri_recon.errors import ConfigError
+
+__all__ = ["Ownership"]
+
+
+class Ownership:
+    """This process' own lock file in the data folder, for as long as it lives.
+
+    Attributes:
+        id: name of the owner, never used again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the file and lock it.
+
+        Raises:
+            ConfigError: the folder cannot be written to.
+        """
+        self.id = uuid.uuid4().hex
+        self._folder = folder
+        waiting = folder / f".{self.id}"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Locked before it has its name: nobody ever finds it unlocked while its owner lives.
+            self._descriptor = os.open(waiting, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            waiting.rename(folder / self.id)
+        except OSError as error:
+            raise ConfigError(
+                f"expected a data folder that can be written to, got {folder} ({error.strerror}): check its rights and "
+                "free space, or choose another by MRI_RECON_DATA_DIR"
+            ) from error
+
+    def alive(self, owner: str) -> bool:
+        """Whether the process of an owner lives."""
+        if owner == self.id:
+            return True
+        try:
+            descriptor = os.open(self._folder / owner, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def bury(self, owner: str) -> None:
+        """Delete the file of a dead owner."""
+        (self._folder / owner).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """This owner is gone."""
+        self.bury(self.id)
+        os.close(self._descriptor)
