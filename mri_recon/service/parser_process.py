@@ -1,0 +1,231 @@
+"""The process that opens uploaded files, and has nothing to lose: no network, no other files, bounded memory and time.
+
+It is a template that imports every reader, reads nothing of anybody's, and forks workers one after another; a worker
+restricts itself (`isolation`), then takes files until it is told that one was the last, or one could not be read.
+Whatever happens to a worker, the next one is a fork of the untouched template, some milliseconds away.
+
+One line of JSON a message. The parent writes requests; the worker writes one answer each, after the arrays lie in
+`answer.safetensors` in its outbox; the template writes when a worker is ready and when one has ended. The parent is
+`sandbox.ParserPool`, which believes none of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from mri_recon._mask_files import read_mask_array
+from mri_recon.errors import MriReconError
+from mri_recon.io.loading import read
+from mri_recon.service.isolation import die_with_parent, limit, limit_seconds, restrict
+
+__all__ = ["ANSWER_FILE", "ParserConfig", "Request", "answer", "main", "write_arrays"]
+
+ANSWER_FILE = "answer.safetensors"
+
+_PARENT_IS_GONE = 3
+_DTYPES = {
+    "complex64": "C64",
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+
+class ParserConfig(BaseModel):
+    """What the parent fixes for a process.
+
+    Attributes:
+        inbox: folder of the files to read.
+        outbox: folder for arrays.
+        requests, answers, events: inherited file descriptors.
+        max_bytes: largest array, as in `mri_recon.io.load`.
+        memory_bytes: address space beyond what the readers themselves take.
+        file_bytes: largest file to write.
+        cpu_seconds: processor time a file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inbox: Path
+    outbox: Path
+    requests: int
+    answers: int
+    events: int
+    max_bytes: int
+    memory_bytes: int
+    file_bytes: int
+    cpu_seconds: float
+
+
+class Request(BaseModel):
+    """A file to read, with its mask.
+
+    Attributes:
+        scan, mask: paths in the inbox.
+        axes, variable: as in `mri_recon.io.load`.
+        last: whether the worker ends after this one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scan: str
+    mask: str | None
+    axes: str | None
+    variable: str | None
+    last: bool
+
+
+def main() -> None:
+    """Fork workers until the parent is gone. The configuration is the last argument of the command line, as JSON."""
+    config = ParserConfig.model_validate_json(sys.argv[-1])
+    _warm_up(config)
+    gc.collect()
+    gc.freeze()  # a worker's collector leaves the template's pages alone, and shared
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            with suppress(BaseException):  # nobody reads this process's standard error
+                status = _work(config)
+            os._exit(status)
+        _, status = os.waitpid(pid, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _PARENT_IS_GONE:
+            return
+        _send(config.events, {"ended": os.waitstatus_to_exitcode(status)})
+
+
+def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
+    """Read what a request names, write its arrays, and say what they are; an error of the reader is an answer too."""
+    try:
+        raw = read(
+            config.inbox / request.scan, axes=request.axes, variable=request.variable, max_bytes=config.max_bytes
+        )
+        arrays = {"kspace": raw.kspace.astype(np.complex64, order="C", copy=False)}
+        if raw.target is not None:
+            arrays["target"] = raw.target.astype(np.float32, order="C", copy=False)
+        if raw.mask is not None:
+            arrays["mask"] = _native(raw.mask)
+        if request.mask is not None:
+            arrays["mask_file"] = _native(read_mask_array(config.inbox / request.mask))
+        write_arrays(config.outbox / ANSWER_FILE, arrays)
+    except MriReconError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    except MemoryError:
+        return {"error": "MemoryError", "message": ""}
+    return {
+        "name": raw.name,
+        "meta": raw.meta,
+        "padding": raw.padding,
+        "recon_size": raw.recon_size,
+        "target_source": raw.target_source,
+    }
+
+
+def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """A safetensors file, written straight from the arrays: a copy of large k-space would count twice.
+
+    Source: the format as github.com/huggingface/safetensors describes it.
+    """
+    header: dict[str, Any] = {}
+    position = 0
+    for name, array in arrays.items():
+        end = position + array.nbytes
+        header[name] = {
+            "dtype": _DTYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("xb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _work(config: ParserConfig) -> int:
+    die_with_parent()
+    if os.getppid() == 1:  # the template ended before the line above
+        return _PARENT_IS_GONE
+    limit(memory_bytes=config.memory_bytes, file_bytes=config.file_bytes)
+    reached = restrict(readable=config.inbox, writable=config.outbox)
+    _send(config.events, {"ready": asdict(reached)})
+    os.close(config.events)
+    with os.fdopen(config.requests, "rb", buffering=0) as requests:
+        while True:
+            line = requests.readline()
+            if not line:
+                return _PARENT_IS_GONE
+            limit_seconds(config.cpu_seconds)
+            request = Request.model_validate_json(line)
+            found = answer(request, config)
+            _send(config.answers, found)
+            if request.last or "error" in found:
+                return 0
+
+
+def _send(descriptor: int, message: dict[str, Any]) -> None:
+    rest = json.dumps(message).encode() + b"\n"
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """In this machine's byte order, in C order, of a type that safetensors has."""
+    wanted = array.dtype.newbyteorder("=")
+    if wanted.name not in _DTYPES:  # complex128, and long double where there is such a type
+        wanted = np.dtype(np.complex64 if wanted.kind == "c" else np.float64)
+    with np.errstate(over="ignore"):
+        return array.astype(wanted, order="C", copy=False)
+
+
+def _warm_up(config: ParserConfig) -> None:
+    """Read one file of each format, so that all they import and open is there before nothing more can be opened."""
+    import h5py
+    import scipy.io
+
+    contents: dict[str, npt.NDArray[Any]] = {
+        "mask": np.array([1, 0, 1], np.uint8),
+        "kspace": np.ones((2, 3), np.complex64),
+    }
+    for suffix in (".npy", ".npz", ".mat", ".h5"):
+        paths = {name: (config.inbox / name).with_suffix(suffix) for name in contents}
+        for name, array in contents.items():
+            path = paths[name]
+            match suffix:
+                case ".npy":
+                    np.save(path, array)
+                case ".npz":
+                    np.savez_compressed(path, allow_pickle=False, **{name: array})
+                case ".mat":
+                    scipy.io.savemat(path, {name: array}, do_compression=True)
+                case _:
+                    with h5py.File(path, "w") as file:
+                        file.create_dataset(name, data=array, chunks=True, compression="gzip", shuffle=True)
+        request = Request(scan=paths["kspace"].name, mask=paths["mask"].name, axes=None, variable=None, last=False)
+        found = answer(request, config)
+        for path in (*paths.values(), config.outbox / ANSWER_FILE):
+            path.unlink(missing_ok=True)
+        if "error" in found:
+            raise RuntimeError(found["message"])
