@@ -31,6 +31,7 @@ from mri_recon.data.examples import (
     simulate_kspace,
 )
 from mri_recon.data.images import ImageSlice, load_slices
+from mri_recon.data.registry import RegisteredFile
 from mri_recon.data.registry import files as registered_files
 from mri_recon.data.targets import CsConfig, Problem, SsduConfig, Target, cs_example, make_example
 from mri_recon.errors import ConfigError, DataError
@@ -64,6 +65,10 @@ class DataConfig(BaseModel):
     )
     validation_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="share of persons kept for validation of `root`"
+    )
+    hold_out: str = Field(
+        default="",
+        description="a training person of the registry to leave out and to validate on alone: leave-one-person-out",
     )
     raw_probability: float = Field(default=0.25, ge=0, le=1, description="share of raw examples from the registry")
     volume_probability: float = Field(default=0.4, ge=0, le=1, description="share of the isotropic volume among images")
@@ -110,13 +115,24 @@ class RegistrySlices:
         Raises:
             DataError: the files are not at hand or not the registered ones.
         """
-        raw = []
-        for file in registered_files(split=split, kind="raw"):
+        return cls.of(registered_files(split=split))
+
+    @classmethod
+    def of(cls, files: Iterable[RegisteredFile]) -> RegistrySlices:
+        """Everything of registered files that has a truth.
+
+        Raises:
+            DataError: the files are not at hand or not the registered ones.
+        """
+        raw, images = [], []
+        for file in files:
+            if file.kind == "image":
+                images.append((file.name, file.path()))
+                continue
             scan = file.load()
             if scan.fully_sampled:
                 raw += [RawSlice(kspace, scan.support) for kspace in scan.kspace]
-        images = load_slices([(file.name, file.path()) for file in registered_files(split=split, kind="image")])
-        return cls(tuple(raw), tuple(images))
+        return cls(tuple(raw), tuple(load_slices(images) if images else ()))
 
     def problem(self, rng: np.random.Generator, config: DataConfig) -> Problem:
         """A random slice and mask."""
@@ -217,13 +233,36 @@ class ExampleStream(Dataset[list[Example]]):
 def read_slices(config: DataConfig) -> tuple[Slices, Slices]:
     """Slices of the training and of the validation persons: of `config.root`, or of the registry where that is empty.
 
+    With `config.hold_out`, that person is left out of training and is the whole validation: what the network does to a
+    person of the same sets whom it has not seen.
+
     Raises:
-        ConfigError, DataError, FormatError: as `split_folder`, `FolderSlices.index` and `RegistrySlices.read`.
+        ConfigError: a person to hold out that is no training person of the registry, or files of a user.
+        DataError, FormatError: as `split_folder`, `FolderSlices.index` and `RegistrySlices.read`.
     """
+    if config.hold_out:
+        return _hold_out(config)
     if config.root:
         training, validation = split_folder(config)
         return FolderSlices.index(training), FolderSlices.index(validation)
     return RegistrySlices.read("train"), RegistrySlices.read("validation")
+
+
+def _hold_out(config: DataConfig) -> tuple[RegistrySlices, RegistrySlices]:
+    if config.root:
+        raise ConfigError(
+            "data.hold_out: expected the sets of the registry, got a folder in data.root: name the person's files in "
+            "data.split_file"
+        )
+    files = registered_files(split="train")
+    persons = list(dict.fromkeys(file.person for file in files))
+    if config.hold_out not in persons:
+        raise ConfigError(
+            f"data.hold_out: expected one of the training persons {', '.join(persons)}, got {config.hold_out!r}: "
+            "choose one of them"
+        )
+    mine = [file for file in files if file.person == config.hold_out]
+    return RegistrySlices.of(file for file in files if file not in mine), RegistrySlices.of(mine)
 
 
 def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> list[tuple[str, Example]]:

@@ -176,26 +176,36 @@ def files(
     return load_registry().files(split=split, kind=kind, name=name, fully_sampled=fully_sampled)
 
 
-def training_sources(splits: Iterable[str] = ("train", "validation")) -> list[dict[str, Any]]:
+def training_sources(splits: Iterable[str] = ("train", "validation"), *, hold_out: str = "") -> list[dict[str, Any]]:
     """What a model card says of the data behind its weights: a row a set and split.
+
+    A training person `hold_out` is the whole validation, and nothing else is.
 
     Raises:
         DataError: an unknown split.
     """
     chosen = [check_split(split) for split in splits]
+
+    def persons(data_set: DataSet, split: Split) -> list[str]:
+        if not hold_out:
+            return data_set.persons(split)
+        if split == "validation":
+            return [person for person in data_set.persons("train") if person == hold_out]
+        return [person for person in data_set.persons(split) if person != hold_out]
+
     return [
         {
             "name": data_set.name,
             "kind": "raw k-space" if data_set.kind == "raw" else "k-space simulated from magnitude images",
             "split": split,
-            "persons": data_set.persons(split),
+            "persons": persons(data_set, split),
             "licence": data_set.licence,
             "citation": data_set.citation,
             "source": data_set.source,
         }
         for data_set in load_registry().sets
         for split in chosen
-        if data_set.persons(split)
+        if persons(data_set, split)
     ]
 
 

@@ -297,14 +297,17 @@ def _described(network: Any) -> dict[str, Any]:
 
 
 def _card(config: TrainConfig, training: Slices, envelope: Envelope, history: list[dict[str, float]]) -> ModelCard:
-    own = isinstance(training, FolderSlices)
+    if isinstance(training, FolderSlices):
+        sources: list[dict[str, Any]] = [{"name": config.data.root, "kind": "user"}]
+    else:
+        sources = registry.training_sources(hold_out=config.data.hold_out)
     return ModelCard(
         name=config.run.name,
         architecture=config.model.architecture,
         config=config.model.model_dump(exclude={"architecture"}),
         description=_DESCRIPTIONS[config.model.architecture],
         envelope=envelope,
-        data=[{"name": config.data.root, "kind": "user"}] if own else registry.training_sources(),
+        data=sources,
         training={
             "configuration": config.model_dump(mode="json"),
             "torch": torch.__version__,

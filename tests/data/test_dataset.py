@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from mri_recon.data import dataset, registry
 from mri_recon.data.dataset import (
     DataConfig,
     ExampleStream,
     FolderSlices,
     RawSlice,
     RegistrySlices,
+    read_slices,
     split_folder,
     validation_examples,
 )
@@ -153,6 +155,32 @@ def test_image_of_an_unknown_set(tmp_path: Path) -> None:
         load_slices([("images/other/a.nii.gz", tmp_path / "a.nii.gz")])
     with pytest.raises(DataError, match="expected at least one image file, got none"):
         load_slices([])
+
+
+def test_who_can_be_held_out() -> None:
+    with pytest.raises(
+        ConfigError, match=r"data\.hold_out: expected one of the training persons ulf-.*, got 'ms-patient-20'"
+    ):
+        read_slices(DataConfig(hold_out="ms-patient-20"))  # a validation person
+    with pytest.raises(ConfigError, match=r"data\.hold_out: expected the sets of the registry"):
+        read_slices(DataConfig(hold_out="ulf-patient-6a", root="files"))
+
+
+@pytest.mark.real_data
+def test_a_person_held_out_is_in_no_training_slice(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = [file for file in registry.files(split="train") if "Fig" in file.name]  # the others take long to read
+    monkeypatch.setattr(dataset, "registered_files", lambda split: mine)
+    training, validation = read_slices(DataConfig(hold_out="ulf-patient-6a"))
+    assert isinstance(training, RegistrySlices)
+    assert isinstance(validation, RegistrySlices)
+    raw = sum(file.load().kspace.shape[0] for file in mine if file.kind == "raw" and file.person == "ulf-patient-6a")
+    assert len(validation.raw) == raw
+    assert len(training.raw) == sum(file.load().kspace.shape[0] for file in mine if file.kind == "raw") - raw
+    assert not any(torch.equal(a.kspace, b.kspace) for a in training.raw for b in validation.raw)
+    assert not training.images  # only this patient's 3 T images were among the files
+    assert validation.images
+    kinds = {kind for kind, _ in validation_examples(validation, DataConfig(validation_slices=4), seed=0)}
+    assert {"raw-4x", "raw-8x"} <= kinds
 
 
 @pytest.mark.real_data

@@ -113,6 +113,17 @@ def test_training_sources_name_persons_and_licences() -> None:
     assert "simulated" in ms["kind"]
 
 
+def test_a_person_held_out_is_the_whole_validation() -> None:
+    rows = registry.training_sources(hold_out="ulf-patient-6a")
+    by_split = {
+        split: {p for row in rows if row["split"] == split for p in row["persons"]} for split in ("train", "validation")
+    }
+    everybody = {file.person for file in registry.files(split="train")}
+    assert by_split == {"train": everybody - {"ulf-patient-6a"}, "validation": {"ulf-patient-6a"}}
+    # 0.055 T and 3 T files of one patient belong together.
+    assert {row["name"] for row in rows if row["split"] == "validation"} == {"brain-0.055T", "brain-3T"}
+
+
 def test_unknown_names_are_errors() -> None:
     with pytest.raises(DataError, match="unknown split 'dev': expected one of train, validation, test, sample"):
         registry.files(split="dev")
