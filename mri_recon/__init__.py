@@ -13,6 +13,7 @@ Research only: not a medical device, not for diagnosis or treatment.
 from mri_recon.coils import rss, sens_maps_from_center
 from mri_recon.compare import Comparison, compare
 from mri_recon.errors import (
+    Cancelled,
     CheckpointError,
     ConfigError,
     DataError,
@@ -35,8 +36,10 @@ from mri_recon.masks import (
 )
 from mri_recon.methods import Reconstruction, method_names, reconstruct
 from mri_recon.metrics import Metrics, evaluate
+from mri_recon.progress import OnProgress, Progress
 
 __all__ = [
+    "Cancelled",
     "CheckpointError",
     "ColumnMask",
     "Comparison",
@@ -47,7 +50,9 @@ __all__ = [
     "MethodError",
     "Metrics",
     "MriReconError",
+    "OnProgress",
     "PatternMask",
+    "Progress",
     "Reconstruction",
     "Scan",
     "ShapeError",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mri_recon._items import inner, parts, per_item, total
 from mri_recon.errors import MaskError, MethodError, ShapeError
+from mri_recon.progress import OnIteration
 
 __all__ = ["MAGNITUDES", "AdmmSolution", "AnalysisTransform", "admm", "kspace_solver"]
 
@@ -88,6 +89,7 @@ def admm(
     max_iters: int = 200,
     inner_iters: int = 2,
     check_every: int = 10,
+    on_iteration: OnIteration | None = None,
 ) -> AdmmSolution:
     """Minimise `P(x) = 1/2 <x, H x> - Re <b, x> + lambda sum_j w_j |(D x)_j|`, `H = A^H A`, `b = A^H y`.
 
@@ -138,6 +140,8 @@ def admm(
         max_iters: most iterations.
         inner_iters: conjugate gradient steps an iteration.
         check_every: iterations from check to check; a check costs about one iteration.
+        on_iteration: called after every iteration, with `objective` and `relative_gap` as in `AdmmSolution` at the
+            checks; what it raises ends the solver.
 
     Raises:
         MethodError: a weight that is not positive and finite, or an option out of range.
@@ -192,6 +196,8 @@ def admm(
         sums = shrinkage.step(bands, state, relaxation if iteration > 1 else None, measured=checked)
         pulled = transform.adjoint(bands)
         if sums is None:
+            if on_iteration is not None:
+                on_iteration(iteration, None, None)
             continue
         # `bands` is free until the next iteration.
         shrinkage.multiplier(state, out=bands)
@@ -209,7 +215,10 @@ def admm(
             scale = torch.minimum(_ratio(inner(b, seen), _energy(seen)).clamp_min(0), most)
             values["dual"] = scale * inner(b, seen) - 0.5 * scale**2 * _energy(seen)
             values["primal"] = 0.5 * _energy(hx - b) + beta * sums.penalty
-        if tracker.update(iteration, x, values, tol, gap_tol):
+        solved = tracker.update(iteration, x, values, tol, gap_tol)
+        if on_iteration is not None:
+            on_iteration(iteration, tracker.last("objective"), tracker.last("relative_gap"))
+        if solved:
             break
     return tracker.solution()
 
@@ -439,6 +448,10 @@ class _Tracker:
         self._converged = self._converged | (self._active & solved)
         self._active = self._active & ~solved
         return not bool(self._active.any())
+
+    def last(self, name: str) -> Tensor | None:
+        """The value of that name at the last check; None where there is none."""
+        return self._history[name][-1] if name in self._history else None
 
     def solution(self) -> AdmmSolution:
         history = {name: torch.stack(values) for name, values in self._history.items()}

@@ -24,7 +24,8 @@ from mri_recon.masks import Mask, as_mask, center_block
 from mri_recon.noise import NoiseLevel, estimate_sigma
 from mri_recon.operators import SenseOperator
 from mri_recon.phase import smooth_phase_map
-from mri_recon.priors import Minimiser, Prior, StoppingRule, auto_weight, choose_prior, minimise
+from mri_recon.priors import Minimiser, Prior, StoppingRule, auto_weight, choose_prior, minimise, most_iterations
+from mri_recon.progress import OnIteration, OnProgress, Progress, ScanProgress
 from mri_recon.solvers import conjugate_gradient
 
 __all__ = ["cg_sense", "cs_wavelet", "zero_filled"]
@@ -86,6 +87,7 @@ def cg_sense(
     reg_weight: float = 3e-2,
     tol: float = 1e-4,
     max_iters: int = 50,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """SENSE with a small quadratic penalty, solved by conjugate gradients.
 
@@ -105,6 +107,7 @@ def cg_sense(
         reg_weight: `mu >= 0`, in units of `||A||^2`, which is 1 for maps with sum |S|^2 = 1: no unit of the data in it.
         tol: relative residual of the normal equations to stop at.
         max_iters: most iterations.
+        on_progress: told of every iteration, see `mri_recon.progress`.
 
     Returns:
         complex image `(slice, readout, phase)`; info with `iterations`, `relative_residual`, `reg_weight`, `stop`
@@ -122,10 +125,19 @@ def cg_sense(
     if not _is_number(reg_weight) or not 0 <= reg_weight < math.inf:
         raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.03 is a common start")
     _checked(kspace)
-    operator, source = _operator(kspace, mask, sens_maps, maps)
+    operator, source = _operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
     data = _data_term(operator, kspace)
+    told = None if on_progress is None else ScanProgress(on_progress, "cg-sense", num_parts=1, max_iters=max_iters)
     mu = reg_weight * _largest_coverage(data)
-    solution = conjugate_gradient(lambda x: data.normal(x) + mu * x, data.rhs, tol=tol, max_iters=max_iters)
+    solution = conjugate_gradient(
+        lambda x: data.normal(x) + mu * x,
+        data.rhs,
+        tol=tol,
+        max_iters=max_iters,
+        on_iteration=None if told is None else told.on_iteration,
+    )
+    if told is not None:
+        told.end_part(None, None)
     info = {
         "iterations": int(solution.iterations.max()),
         "relative_residual": float(solution.relative_residual.max()),
@@ -153,6 +165,7 @@ def cs_wavelet(
     gap_tol: float = 1e-2,
     max_iters: int = 200,
     final_step: bool = True,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Compressed sensing: the image that fits the samples and is sparse in wavelets.
 
@@ -198,6 +211,7 @@ def cs_wavelet(
         gap_tol: relative duality gap to stop at; ADMM also stops at relative residuals of 1e-3.
         max_iters: most iterations.
         final_step: end on the gradient step; without it the image is the minimiser itself.
+        on_progress: told of every iteration, see `mri_recon.progress`.
 
     Returns:
         complex image `(slice, readout, phase)`; info with `prior`, `phase`, `iterations`, `objective` (in the squared
@@ -222,17 +236,22 @@ def cs_wavelet(
     chosen, phase = choose_prior(prior, phase=phase, wavelet=wavelet, levels=levels, size=size)
     weight = _checked_weight(reg_weight, prior, kspace.shape[1])
     rule = _checked_rule(gap_tol, max_iters)
-    operator, source = _operator(kspace, mask, sens_maps, maps)
+    operator, source = _operator(kspace, mask, sens_maps, maps, "cs-wavelet", on_progress)
     noise = _noise(sigma, kspace, mask)
     taken_out = smooth_phase_map(kspace, mask, operator.sens_maps) if phase == "center" else None
     images: list[Tensor] = []
     found: list[Minimiser] = []
-    for part in _parts(kspace):
+    parts = _parts(kspace)
+    told = None
+    if on_progress is not None:
+        most = most_iterations(prior, rule)
+        told = ScanProgress(on_progress, "cs-wavelet", num_parts=len(parts), max_iters=most)
+    for part in parts:
         phases = None if taken_out is None else taken_out[part]
         part_maps = operator.sens_maps[part]
         local = operator.with_maps(part_maps if phases is None else part_maps * phases.unsqueeze(1), chosen.size)
         lam = weight * noise.sigma[part]
-        image, minimiser = _solved(kspace[part], local, lam, chosen, rule, source, final_step)
+        image, minimiser = _solved(kspace[part], local, lam, chosen, rule, source, final_step, told)
         images.append(image if phases is None else phases * image)
         found.append(minimiser)
     info = {
@@ -275,6 +294,7 @@ def _solved(
     rule: StoppingRule,
     source: str,
     final_step: bool,
+    told: ScanProgress | None,
 ) -> tuple[Tensor, Minimiser]:
     """The image of each slice, in the units of the k-space, and what the solver says of its minimiser."""
     data = _data_term(operator, kspace)
@@ -282,10 +302,14 @@ def _solved(
     lam = weight.to(scale.device) / scale
     if kspace.dtype == torch.complex64 and float(lam.min()) < _SMALL_WEIGHT:
         double = operator.with_maps(operator.sens_maps.to(torch.complex128), operator.image_size)
-        image, minimiser = _solved(kspace.to(torch.complex128), double, weight, prior, rule, source, final_step)
+        image, minimiser = _solved(kspace.to(torch.complex128), double, weight, prior, rule, source, final_step, told)
         return image.to(kspace.dtype), minimiser
     projection = source == "one coil" and operator.image_size == operator.kspace_size
-    minimiser = minimise(data, lam, prior, rule, projection)
+    on_iteration = None if told is None else _in_units(told.on_iteration, scale**2)
+    minimiser = minimise(data, lam, prior, rule, projection, on_iteration)
+    minimiser = replace(minimiser, objective=minimiser.objective * scale**2)
+    if told is not None:
+        told.end_part(minimiser.objective, minimiser.relative_gap)
     unknown = minimiser.image
     if final_step:
         unknown = unknown + data.gradient(unknown) / _largest_coverage(data)
@@ -295,7 +319,16 @@ def _solved(
             f"expected a finite image, got one that is not, with prior {prior.name!r} and lambda {weight.tolist()}: "
             "check reg_weight, sigma and sens_maps, and report this if they are right"
         )
-    return _seen(image, data, source), replace(minimiser, objective=minimiser.objective * scale**2)
+    return _seen(image, data, source), minimiser
+
+
+def _in_units(on_iteration: OnIteration, factor: Tensor) -> OnIteration:
+    """The same, told of objectives that are multiplied by `factor` `(batch,)`."""
+
+    def told(iteration: int, objective: Tensor | None, relative_gap: Tensor | None) -> None:
+        on_iteration(iteration, None if objective is None else objective * factor, relative_gap)
+
+    return told
 
 
 def _summary(found: list[Minimiser], gap_tol: float) -> dict[str, Any]:
@@ -400,7 +433,14 @@ def _check_name(option: str, name: str, valid: tuple[str, ...]) -> None:
         raise MethodError(f"expected {option} to be one of {', '.join(valid)}, got {name!r}: choose one of them")
 
 
-def _operator(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, maps: str) -> tuple[SenseOperator, str]:
+def _operator(
+    kspace: Tensor,
+    mask: Mask | Tensor,
+    sens_maps: Tensor | None,
+    maps: str,
+    method: str,
+    on_progress: OnProgress | None,
+) -> tuple[SenseOperator, str]:
     """A, and where its maps come from."""
     _check_name("maps", maps, _MAPS)
     checked_mask = as_mask(mask, kspace.shape)
@@ -408,10 +448,11 @@ def _operator(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None, map
         found, source = _checked_maps(sens_maps, kspace), "given"
     elif kspace.shape[1] == 1:
         found, source = torch.ones_like(kspace), "one coil"
-    elif maps == "espirit":
-        found, source = _espirit(kspace, checked_mask), maps
     else:
-        found, source = sens_maps_from_center(kspace, checked_mask), maps
+        if on_progress is not None:
+            on_progress(Progress(method, "maps", 0, None))
+        found = _espirit(kspace, checked_mask) if maps == "espirit" else sens_maps_from_center(kspace, checked_mask)
+        source = maps
     return SenseOperator(checked_mask.tensor(kspace.device), found), source
 
 

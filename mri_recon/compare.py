@@ -21,6 +21,7 @@ from mri_recon.io import Scan
 from mri_recon.masks import Mask, as_mask, undersample
 from mri_recon.methods import Reconstruction, check_options, reconstruct
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
+from mri_recon.progress import OnProgress
 
 __all__ = [
     "METRICS",
@@ -105,6 +106,7 @@ def compare(
     acceleration: float | None = None,
     seed: int | str | None = None,
     foreground: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> Comparison:
     """Undersample a scan once, reconstruct it with every method, and measure each against the reference.
 
@@ -120,6 +122,7 @@ def compare(
         acceleration: requested acceleration for the rows; None: the mask's.
         seed: seed of the mask for the rows; None: the mask's.
         foreground: measure a second time with the background masked, the same for all methods.
+        on_progress: told of the work of every method in turn, as in `reconstruct`.
 
     Raises:
         MethodError: an unknown method or option, options for a method that is not compared, or no method at all.
@@ -148,6 +151,7 @@ def compare(
             prewhiten=prewhiten,
             num_virtual_coils=num_virtual_coils,
             device=device,
+            on_progress=on_progress,
             **chosen.get(name, {}),
         )
         reconstructions[name] = result

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mri_recon._items import inner, per_item
 from mri_recon.errors import MethodError, ShapeError
+from mri_recon.progress import OnIteration
 from mri_recon.solvers import next_momentum, soft_threshold
 from mri_recon.wavelets import WaveletTransform
 
@@ -55,6 +56,7 @@ def cycle_spinning(
     step: float = 1.0,
     max_iters: int = 100,
     final_step: bool = True,
+    on_iteration: OnIteration | None = None,
 ) -> CycleSpinningSolution:
     """FISTA whose wavelet transform sees another circular shift of the image in every iteration, starting from 0.
 
@@ -80,6 +82,7 @@ def cycle_spinning(
         max_iters: iterations; all are run.
         final_step: end on the gradient step `x + step (b - H x)`, as BART does: it takes back what shrinkage took from
             the samples.
+        on_iteration: called after every iteration, without objective and gap; what it raises ends the work.
 
     Raises:
         MethodError: a weight that is not positive and finite, or an option out of range.
@@ -115,7 +118,7 @@ def cycle_spinning(
     t = torch.ones(rhs.shape[0], dtype=torch.float64, device=rhs.device)
     beta = torch.zeros_like(t)
     history = []
-    for _ in range(max_iters):
+    for iteration in range(1, max_iters + 1):
         momentum = per_item(beta, rhs)
         # H is linear: H z is the same mixture of H x as z is of x.
         z = x + momentum * (x - x_old)
@@ -136,6 +139,8 @@ def cycle_spinning(
         difference = x - x_old
         change = inner(difference, difference).sqrt()
         history.append(torch.where(norm > 0, change / torch.where(norm > 0, norm, 1.0), change))
+        if on_iteration is not None:
+            on_iteration(iteration, None, None)
     if final_step:
         x = x + step * (rhs - hx)
     iterations = torch.full_like(t, max_iters, dtype=torch.int64)

@@ -8,7 +8,8 @@ MriReconError            everything this project raises on purpose
 ├── DataError            the data registry cannot provide a set, or its content is wrong
 ├── CheckpointError      weights or their model card are missing, damaged or do not fit
 ├── ConfigError          a configuration has an unknown key or an impossible value
-└── MethodError          an unknown reconstruction method, or an option it does not have
+├── MethodError          an unknown reconstruction method, or an option it does not have
+└── Cancelled            raised by a caller's `on_progress` to stop a reconstruction between iterations
 ```
 
 Every message says what was expected, what came and what to do.
@@ -17,6 +18,7 @@ Every message says what was expected, what came and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "Cancelled",
     "CheckpointError",
     "ConfigError",
     "DataError",
@@ -58,3 +60,7 @@ class ConfigError(MriReconError):
 
 class MethodError(MriReconError):
     """An unknown reconstruction method, or an option that the method does not have."""
+
+
+class Cancelled(MriReconError):
+    """The caller stopped a reconstruction between iterations, see `mri_recon.progress`."""

@@ -6,6 +6,7 @@ The same three functions make a network's training examples and its input at inf
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from mri_recon.masks import ColumnMask, Mask
 from mri_recon.models import Measurement, Unrolled, measure
 from mri_recon.noise import estimate_sigma
 from mri_recon.phase import smooth_phase_map
+from mri_recon.progress import OnProgress, Progress
 from mri_recon.solvers import conjugate_gradient
 
 __all__ = [
@@ -129,20 +131,29 @@ def _run_wrapped(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
     return out[..., margin : margin + channels.shape[-1]]
 
 
-def apply_network(network: nn.Module, measurement: Measurement) -> Tensor:
+def apply_network(
+    network: nn.Module, measurement: Measurement, *, on_slice: Callable[[int], None] | None = None
+) -> Tensor:
     """Run a network on a measurement, a slice at a time: scale, run, undo the scale.
 
     An object that crosses the edge of the field of view is continued periodically first, see `wrap_margin`.
+
+    Args:
+        network: see `run_network`.
+        measurement: of all slices.
+        on_slice: called with the number of slices done, after every one; what it raises ends the work.
 
     Returns:
         complex `(slice, h, w)`.
     """
     images = []
     # One slice at a time: memory does not grow with the scan, and a slice's result does not depend on its neighbours.
-    for one in measurement.split():
+    for count, one in enumerate(measurement.split(), start=1):
         zero_filled = one.adjoint()
         scale = image_scale(zero_filled)
         images.append(run_network(network, one.scaled(scale), wrap_margin(zero_filled)) * scale)
+        if on_slice is not None:
+            on_slice(count)
     return torch.cat(images)
 
 
@@ -154,6 +165,7 @@ def unet(
     device: torch.device,
     model: str = "unet",
     data_consistency: str = "learned",
+    on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with a U-Net: u = s (z/s + N(z/s)), x = p (u - A^H (A u - y)).
 
@@ -169,6 +181,7 @@ def unet(
         model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
         data_consistency: "learned", as the network was trained, or "exact": the nearest image whose samples are the
             measured ones, for scans with little noise (`exact_data_consistency`).
+        on_progress: told of every slice, see `mri_recon.progress`.
 
     Returns:
         complex64 image `(slice, h, w)`; info: `model`, `model_sha256`, `parameters`, `scale`, `data_consistency`,
@@ -180,7 +193,7 @@ def unet(
         MaskError: the mask has no fully sampled centre: the phase needs one, and so do maps.
         FormatError: no maps can be found in a slice, for example an empty one of several coils.
     """
-    return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency)
+    return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency, on_progress)
 
 
 def unrolled(
@@ -191,13 +204,14 @@ def unrolled(
     device: torch.device,
     model: str = "unrolled",
     data_consistency: str = "learned",
+    on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with an unrolled network, x = p s U(y / s): steps of data consistency around learned refinements.
 
     U is `models.Unrolled`; it sees the samples divided by the scale s of the zero-filled image, and maps that hold the
     image's smooth phase p. Arguments, result and errors are those of `unet`.
     """
-    return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency)
+    return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency, on_progress)
 
 
 def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
@@ -226,6 +240,7 @@ def _run_method(
     device: torch.device,
     model: str,
     data_consistency: str,
+    on_progress: OnProgress | None,
 ) -> tuple[Tensor, dict[str, Any]]:
     if data_consistency not in _DATA_CONSISTENCY:
         raise MethodError(
@@ -241,8 +256,11 @@ def _run_method(
     start = time.perf_counter()
     with torch.no_grad():  # not inference mode: the image is the caller's to change
         maps, weight = (None, None) if sens_maps is None else _unit_maps(sens_maps.to(device))
+        if on_progress is not None and maps is None and kspace.shape[1] > 1:
+            on_progress(Progress(architecture, "maps", 0, None))
         measurement, phase = network_measurement(kspace.to(device), mask, maps)
-        image = apply_network(loaded.network, measurement)
+        on_slice = None if on_progress is None else _slice_counter(on_progress, architecture, kspace.shape[0])
+        image = apply_network(loaded.network, measurement, on_slice=on_slice)
         if data_consistency == "exact":
             image = exact_data_consistency(measurement, image)
         image = image * phase
@@ -264,6 +282,14 @@ def _run_method(
         "seconds": seconds,
     }
     return image, info
+
+
+def _slice_counter(on_progress: OnProgress, method: str, num_slices: int) -> Callable[[int], None]:
+    def on_slice(count: int) -> None:
+        on_progress(Progress(method, "network", count, num_slices))
+
+    on_slice(0)
+    return on_slice
 
 
 def _unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:

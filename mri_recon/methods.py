@@ -6,8 +6,10 @@ A method is a function from undersampled k-space and its mask to an image:
         ...
         return image, {"iterations": 7}
 
+A method that takes long names `on_progress=None` too, and calls it as `mri_recon.progress` says where it is not None.
+
 `kspace` is complex64 `(slice, coil, readout, phase)`, already on `device`, zero outside `mask`; `image` is
-`(slice, h, w)`. What follows the four fixed names in the signature are the method's options, with their defaults; a
+`(slice, h, w)`. What follows these fixed names in the signature are the method's options, with their defaults; a
 method that has no use for `device` may leave it out. A method with an option `sigma` is told the noise, `sqrt(E|n|^2)`
 of one sample, where pre-whitening made it known and the caller did not give it, and `info["sigma_source"]` says so. The
 names of `reconstruct`'s own arguments are no options. A package adds a method under the entry-point group
@@ -37,6 +39,7 @@ from torch import Tensor
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks import ColumnMask, Mask, as_mask
 from mri_recon.preparation import prepare
+from mri_recon.progress import OnProgress, Progress
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -51,7 +54,7 @@ __all__ = [
 ]
 
 ENTRY_POINT_GROUP = "mri_recon.methods"
-_FIXED_PARAMETERS = ("kspace", "mask", "sens_maps", "device")
+_FIXED_PARAMETERS = ("kspace", "mask", "sens_maps", "device", "on_progress")
 
 
 class Method(Protocol):
@@ -213,6 +216,7 @@ def reconstruct(
     prewhiten: Tensor | npt.NDArray[Any] | str | None = None,
     num_virtual_coils: int | None = None,
     device: str | torch.device | None = None,
+    on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Reconstruction:
     """Reconstruct undersampled k-space with a method of the table.
@@ -230,6 +234,8 @@ def reconstruct(
             the units of `kspace`, or "edge" to take the outermost samples of `kspace` for noise; None: as it is.
         num_virtual_coils: compress the coils to this many; None: keep them.
         device: where to compute; None: where `kspace` is.
+        on_progress: called before the method starts, and by a method that tells of its work between its iterations;
+            what it raises ends the work and reaches the caller unchanged, see `mri_recon.progress`.
         options: the method's own, see `method_options(method)`.
 
     Returns:
@@ -253,10 +259,14 @@ def reconstruct(
     noise = torch.as_tensor(np.ascontiguousarray(prewhiten)) if isinstance(prewhiten, np.ndarray) else prewhiten
     without_data = _sampled_without_data(y, sampling)
     start = time.perf_counter()
+    if on_progress is not None:
+        on_progress(Progress(method, "prepare", 0, None))
     data = prepare(y.to(target_device), sampling, maps, prewhiten=noise, num_virtual_coils=num_virtual_coils)
     given: dict[str, Any] = {"sens_maps": data.sens_maps, **options}
     if _wants_device(function):
         given["device"] = target_device
+    if on_progress is not None and "on_progress" in inspect.signature(function).parameters:
+        given["on_progress"] = on_progress
     told = data.noise_sigma is not None and "sigma" not in options and "sigma" in method_options(method)
     if told:
         given["sigma"] = data.noise_sigma

@@ -17,12 +17,13 @@ from mri_recon.admm import AnalysisTransform, admm
 from mri_recon.cycle_spinning import cycle_spinning
 from mri_recon.data_term import Residual, SenseDataTerm
 from mri_recon.errors import MethodError
+from mri_recon.progress import OnIteration
 from mri_recon.solvers import FistaSolution, fista, parts_modulus
 from mri_recon.stationary_wavelets import StationaryWaveletTransform
 from mri_recon.total_variation import PeriodicGradient
 from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
 
-__all__ = ["PRIORS", "Minimiser", "Prior", "StoppingRule", "choose_prior", "minimise"]
+__all__ = ["PRIORS", "Minimiser", "Prior", "StoppingRule", "choose_prior", "minimise", "most_iterations"]
 
 _CHECK_EVERY = 10
 """Iterations of FISTA between two looks at the duality gap."""
@@ -92,7 +93,13 @@ class Minimiser:
 
 class _Solver(Protocol):
     def __call__(
-        self, data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
+        self,
+        data: SenseDataTerm,
+        weight: Tensor,
+        prior: Prior,
+        rule: StoppingRule,
+        projection: bool,
+        on_iteration: OnIteration | None,
     ) -> Minimiser: ...
 
 
@@ -142,8 +149,18 @@ def auto_weight(name: str, num_coils: int) -> float:
     return one if num_coils == 1 else several
 
 
+def most_iterations(name: str, rule: StoppingRule) -> int:
+    """How many iterations a slice takes at most."""
+    return min(rule.max_iters, _SPINS) if name == "cycle-spinning" else rule.max_iters
+
+
 def minimise(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool = False
+    data: SenseDataTerm,
+    weight: Tensor,
+    prior: Prior,
+    rule: StoppingRule,
+    projection: bool = False,
+    on_iteration: OnIteration | None = None,
 ) -> Minimiser:
     """Minimise `1/2 ||A u - y||^2 + lambda R(u)` for the prior R.
 
@@ -153,43 +170,74 @@ def minimise(
         prior: R.
         rule: when to stop.
         projection: whether A^H A is a projection, as for one coil of modulus 1 with nothing padded.
+        on_iteration: called after every iteration, see `mri_recon.progress`. The objective of ADMM's checks is a
+            difference of large numbers, right to about five digits.
     """
-    return PRIORS[prior.name].solve(data, weight, prior, rule, projection)
+    return PRIORS[prior.name].solve(data, weight, prior, rule, projection, on_iteration)
 
 
-def _orthonormal(data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool) -> Minimiser:
+def _orthonormal(
+    data: SenseDataTerm,
+    weight: Tensor,
+    prior: Prior,
+    rule: StoppingRule,
+    projection: bool,
+    on_iteration: OnIteration | None,
+) -> Minimiser:
     """`R(u) = ||W u||_1` with an orthonormal W."""
     transform = _orthonormal_transform(prior, weight.device)
-    return _synthesis(data, weight, transform.forward, transform.inverse, prior, rule)
+    return _synthesis(data, weight, transform.forward, transform.inverse, prior, rule, on_iteration)
 
 
 def _stationary_synthesis(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
+    data: SenseDataTerm,
+    weight: Tensor,
+    prior: Prior,
+    rule: StoppingRule,
+    projection: bool,
+    on_iteration: OnIteration | None,
 ) -> Minimiser:
     """`min_c 1/2 ||A W^H c - y||^2 + lambda ||c||_1`, `u = W^H c`, with a Parseval frame W."""
     transform = _stationary_transform(prior)
-    return _synthesis(data, weight, transform.forward, transform.adjoint, prior, rule)
+    return _synthesis(data, weight, transform.forward, transform.adjoint, prior, rule, on_iteration)
 
 
-def _stationary(data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool) -> Minimiser:
+def _stationary(
+    data: SenseDataTerm,
+    weight: Tensor,
+    prior: Prior,
+    rule: StoppingRule,
+    projection: bool,
+    on_iteration: OnIteration | None,
+) -> Minimiser:
     """`R(u) = sum_j w_j |(W u)_j|` with a Parseval frame W, w = 2 for the approximation and 1 for the details."""
     transform = _stationary_transform(prior)
     weights = torch.ones(transform.num_bands, dtype=torch.float64, device=weight.device)
     weights[0] = _APPROXIMATION_WEIGHT
     reason = "there is none for the analysis form with several coils"
-    return _analysis(data, weight, transform, prior, rule, reason, weights=weights, projection=projection)
+    return _analysis(data, weight, transform, prior, rule, reason, on_iteration, weights=weights, projection=projection)
 
 
 def _total_variation(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
+    data: SenseDataTerm,
+    weight: Tensor,
+    prior: Prior,
+    rule: StoppingRule,
+    projection: bool,
+    on_iteration: OnIteration | None,
 ) -> Minimiser:
     """`R(u) = sum |(D u)|`, isotropic over the two differences of a pixel."""
     reason = "there is none for total variation: its dual is not feasible by scaling"
-    return _analysis(data, weight, PeriodicGradient(prior.size), prior, rule, reason, coupled=True)
+    return _analysis(data, weight, PeriodicGradient(prior.size), prior, rule, reason, on_iteration, coupled=True)
 
 
 def _cycle_spinning(
-    data: SenseDataTerm, weight: Tensor, prior: Prior, rule: StoppingRule, projection: bool
+    data: SenseDataTerm,
+    weight: Tensor,
+    prior: Prior,
+    rule: StoppingRule,
+    projection: bool,
+    on_iteration: OnIteration | None,
 ) -> Minimiser:
     """No R: each iteration shrinks in the wavelets of another shift. Runs all its iterations, from one fixed seed."""
     solution = cycle_spinning(
@@ -199,8 +247,9 @@ def _cycle_spinning(
         weight,
         magnitude="parts" if prior.separate_parts else "complex",
         step=1.0 / data.norm_bound,
-        max_iters=min(rule.max_iters, _SPINS),
+        max_iters=most_iterations(prior.name, rule),
         final_step=False,
+        on_iteration=on_iteration,
     )
     nothing = torch.full_like(weight, torch.nan)
     reason = "there is none for cycle spinning: every iteration minimises for another shift of the wavelets"
@@ -214,6 +263,7 @@ def _synthesis(
     synthesise: Callable[[Tensor], Tensor],
     prior: Prior,
     rule: StoppingRule,
+    on_iteration: OnIteration | None,
 ) -> Minimiser:
     """Certified FISTA in the coefficients."""
     solution: FistaSolution = fista(
@@ -224,6 +274,7 @@ def _synthesis(
         gap_tol=rule.gap_tol,
         max_iters=rule.max_iters,
         check_every=_CHECK_EVERY,
+        on_iteration=on_iteration,
     )
     image = _complex(synthesise(solution.x))
     return Minimiser(image, solution.iterations, solution.objective, solution.relative_gap, "", solution.converged)
@@ -236,6 +287,7 @@ def _analysis(
     prior: Prior,
     rule: StoppingRule,
     gap_reason: str,
+    on_iteration: OnIteration | None,
     *,
     weights: Tensor | None = None,
     coupled: bool = False,
@@ -254,6 +306,7 @@ def _analysis(
         tol=_ADMM_TOLERANCE,
         gap_tol=rule.gap_tol,
         max_iters=rule.max_iters,
+        on_iteration=None if on_iteration is None else _with_constant(on_iteration, data),
     )
     bands = transform.forward(solution.x)
     magnitudes = (bands.real.abs(), bands.imag.abs()) if prior.separate_parts else (bands.abs(),)
@@ -266,6 +319,16 @@ def _analysis(
     gap = solution.relative_gap
     reason = gap_reason if gap is None else ""
     return Minimiser(solution.x, solution.iterations, objective, gap, reason, solution.converged)
+
+
+def _with_constant(on_iteration: OnIteration, data: SenseDataTerm) -> OnIteration:
+    """ADMM's objective lacks `1/2 ||y||^2`."""
+    constant = 0.5 * data.at_zero().energy
+
+    def told(iteration: int, objective: Tensor | None, relative_gap: Tensor | None) -> None:
+        on_iteration(iteration, None if objective is None else objective + constant, relative_gap)
+
+    return told
 
 
 class _Coefficients:

@@ -16,6 +16,7 @@ from torch import Tensor
 from mri_recon._items import per_item, quotient, total
 from mri_recon.data_term import LeastSquares, LinearMap, Residual, real_inner
 from mri_recon.errors import MethodError, ShapeError
+from mri_recon.progress import OnIteration
 
 __all__ = [
     "ConjugateGradientSolution",
@@ -111,6 +112,7 @@ def fista(
     gap_tol: float = 1e-3,
     max_iters: int = 200,
     check_every: int = 1,
+    on_iteration: OnIteration | None = None,
 ) -> FistaSolution:
     """Minimise `P(x) = 1/2 ||B x - y||^2 + lambda sum_j |x|_j` by restarted FISTA, starting from 0.
 
@@ -137,6 +139,7 @@ def fista(
         gap_tol: relative duality gap to stop at; 0 runs all iterations.
         max_iters: most iterations.
         check_every: iterations between two looks at the gap, which cost some sums over x and y.
+        on_iteration: called after every iteration; what it raises ends the solver.
 
     Raises:
         MethodError: a weight that is not positive and finite, or `step`, `gap_tol`, `max_iters` or `check_every` out of
@@ -185,6 +188,8 @@ def fista(
             g = residual.gradient
         else:
             g = problem.gradient(x)
+        if on_iteration is not None:
+            on_iteration(count, *((certificate.objective, certificate.relative_gap) if check else (None, None)))
         forward_old, forward_point = forward_point, torch.add(x, g, alpha=step)
     stacked = dict(
         zip(("iteration", "objective", "relative_gap"), map(torch.stack, zip(*history, strict=True)), strict=True)
@@ -206,7 +211,12 @@ def next_momentum(t: Tensor, *, restart: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def conjugate_gradient(
-    normal: LinearMap, rhs: Tensor, *, tol: float = 1e-6, max_iters: int = 50
+    normal: LinearMap,
+    rhs: Tensor,
+    *,
+    tol: float = 1e-6,
+    max_iters: int = 50,
+    on_iteration: OnIteration | None = None,
 ) -> ConjugateGradientSolution:
     """Solve `H x = b` for Hermitian, positive semi-definite `H` by conjugate gradients, starting from 0.
 
@@ -217,6 +227,7 @@ def conjugate_gradient(
         rhs: `b`, `(batch, ...)`, in the range of `H`.
         tol: relative residual to stop at; 0 runs all iterations unless the residual vanishes.
         max_iters: most iterations.
+        on_iteration: called after every iteration, without objective and gap; what it raises ends the solver.
 
     Raises:
         MethodError: `tol` or `max_iters` out of range.
@@ -243,6 +254,8 @@ def conjugate_gradient(
         iterations = iterations + active
         history.append(quotient(energy.sqrt(), norm))
         active = active & (history[-1] > tol)
+        if on_iteration is not None:
+            on_iteration(len(history) - 1, None, None)
     return ConjugateGradientSolution(
         x, iterations, history[-1], history[-1] <= tol, {"relative_residual": torch.stack(history)}
     )
