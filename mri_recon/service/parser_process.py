@@ -17,82 +17,20 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from mri_recon._mask_files import read_mask_array
-from mri_recon.errors import MriReconError
+from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
+from mri_recon.service.exchange import ANSWER_FILE, DTYPES, ParserConfig, Request, write_arrays
 from mri_recon.service.isolation import die_with_parent, limit, limit_seconds, restrict
 
-__all__ = ["ANSWER_FILE", "ParserConfig", "Request", "answer", "main", "write_arrays"]
-
-ANSWER_FILE = "answer.safetensors"
+__all__ = ["answer", "main"]
 
 _PARENT_IS_GONE = 3
-_DTYPES = {
-    "complex64": "C64",
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-
-
-class ParserConfig(BaseModel):
-    """What the parent fixes for a process.
-
-    Attributes:
-        inbox: folder of the files to read.
-        outbox: folder for arrays.
-        requests, answers, events: inherited file descriptors.
-        max_bytes: largest array, as in `mri_recon.io.load`.
-        memory_bytes: address space beyond what the readers themselves take.
-        file_bytes: largest file to write.
-        cpu_seconds: processor time a file.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    inbox: Path
-    outbox: Path
-    requests: int
-    answers: int
-    events: int
-    max_bytes: int
-    memory_bytes: int
-    file_bytes: int
-    cpu_seconds: float
-
-
-class Request(BaseModel):
-    """A file to read, with its mask.
-
-    Attributes:
-        scan, mask: paths in the inbox.
-        axes, variable: as in `mri_recon.io.load`.
-        last: whether the worker ends after this one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scan: str
-    mask: str | None
-    axes: str | None
-    variable: str | None
-    last: bool
 
 
 def main() -> None:
@@ -101,12 +39,13 @@ def main() -> None:
     _warm_up(config)
     gc.collect()
     gc.freeze()  # a worker's collector leaves the template's pages alone, and shared
+    template = os.getpid()
     while True:
         pid = os.fork()
         if pid == 0:
             status = 1
             with suppress(BaseException):  # nobody reads this process's standard error
-                status = _work(config)
+                status = _work(config, template)
             os._exit(status)
         _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _PARENT_IS_GONE:
@@ -124,15 +63,17 @@ def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
         if raw.target is not None:
             arrays["target"] = raw.target.astype(np.float32, order="C", copy=False)
         if raw.mask is not None:
-            arrays["mask"] = _native(raw.mask)
+            arrays["mask"] = _fitting(_native(raw.mask), raw.kspace.shape, FormatError)
         if request.mask is not None:
-            arrays["mask_file"] = _native(read_mask_array(config.inbox / request.mask))
+            array = _native(read_mask_array(config.inbox / request.mask))
+            arrays["mask_file"] = _fitting(array, raw.kspace.shape, MaskError)
         write_arrays(config.outbox / ANSWER_FILE, arrays)
     except MriReconError as error:
-        return {"error": type(error).__name__, "message": str(error)}
+        return {"number": request.number, "error": type(error).__name__, "message": str(error)}
     except MemoryError:
-        return {"error": "MemoryError", "message": ""}
+        return {"number": request.number, "error": "MemoryError", "message": ""}
     return {
+        "number": request.number,
         "name": raw.name,
         "meta": raw.meta,
         "padding": raw.padding,
@@ -141,48 +82,23 @@ def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
     }
 
 
-def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """A safetensors file, written straight from the arrays: a copy of large k-space would count twice.
-
-    Source: the format as github.com/huggingface/safetensors describes it.
-    """
-    header: dict[str, Any] = {}
-    position = 0
-    for name, array in arrays.items():
-        end = position + array.nbytes
-        header[name] = {
-            "dtype": _DTYPES[array.dtype.name],
-            "shape": list(array.shape),
-            "data_offsets": [position, end],
-        }
-        position = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("xb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for array in arrays.values():
-            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-
-def _work(config: ParserConfig) -> int:
+def _work(config: ParserConfig, template: int) -> int:
     die_with_parent()
-    if os.getppid() == 1:  # the template ended before the line above
+    if os.getppid() != template:  # it ended before the line above
         return _PARENT_IS_GONE
     limit(memory_bytes=config.memory_bytes, file_bytes=config.file_bytes)
     reached = restrict(readable=config.inbox, writable=config.outbox)
     _send(config.events, {"ready": asdict(reached)})
     os.close(config.events)
-    with os.fdopen(config.requests, "rb", buffering=0) as requests:
-        while True:
-            line = requests.readline()
-            if not line:
-                return _PARENT_IS_GONE
+    with os.fdopen(config.requests, "rb") as requests:
+        for line in requests:
             limit_seconds(config.cpu_seconds)
             request = Request.model_validate_json(line)
             found = answer(request, config)
             _send(config.answers, found)
             if request.last or "error" in found:
                 return 0
+    return _PARENT_IS_GONE
 
 
 def _send(descriptor: int, message: dict[str, Any]) -> None:
@@ -191,10 +107,21 @@ def _send(descriptor: int, message: dict[str, Any]) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def _fitting(mask: npt.NDArray[Any], shape: tuple[int, ...], error: type[MriReconError]) -> npt.NDArray[Any]:
+    """A mask no larger than one of these k-space samples; what else has to fit is found where its numbers are."""
+    readout, phase = shape[-2:]
+    if mask.size > readout * phase:
+        raise error(
+            f"expected a mask ({phase},) or ({readout}, {phase}) for k-space of shape {shape}, got shape {mask.shape}: "
+            "it belongs to another scan"
+        )
+    return mask
+
+
 def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """In this machine's byte order, in C order, of a type that safetensors has."""
     wanted = array.dtype.newbyteorder("=")
-    if wanted.name not in _DTYPES:  # complex128, and long double where there is such a type
+    if wanted.name not in DTYPES:  # complex128, and long double where there is such a type
         wanted = np.dtype(np.complex64 if wanted.kind == "c" else np.float64)
     with np.errstate(over="ignore"):
         return array.astype(wanted, order="C", copy=False)
@@ -223,7 +150,9 @@ def _warm_up(config: ParserConfig) -> None:
                 case _:
                     with h5py.File(path, "w") as file:
                         file.create_dataset(name, data=array, chunks=True, compression="gzip", shuffle=True)
-        request = Request(scan=paths["kspace"].name, mask=paths["mask"].name, axes=None, variable=None, last=False)
+        request = Request(
+            number=0, scan=paths["kspace"].name, mask=paths["mask"].name, axes=None, variable=None, last=False
+        )
         found = answer(request, config)
         for path in (*paths.values(), config.outbox / ANSWER_FILE):
             path.unlink(missing_ok=True)

@@ -7,14 +7,13 @@ before any memory is taken, and its findings as one line of JSON. `mri_recon.io.
 
 from __future__ import annotations
 
-import json
+import fcntl
 import logging
 import os
 import queue
 import select
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -24,59 +23,44 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import ValidationError
 
 from mri_recon.errors import FormatError, MaskError, MriReconError, ShapeError
 from mri_recon.io import Scan
 from mri_recon.io.scan import RawScan
+from mri_recon.service.exchange import (
+    ANSWER_FILE,
+    MAX_HEADER,
+    Findings,
+    ParserConfig,
+    Refusal,
+    Request,
+    read_arrays,
+    read_json,
+)
 from mri_recon.service.isolation import Isolation
-from mri_recon.service.parser_process import ANSWER_FILE, ParserConfig, Request
 from mri_recon.service.problems import Problem, problem_of
 from mri_recon.service.settings import Settings
 
-__all__ = ["Parsed", "ParserPool", "read_arrays"]
+__all__ = ["Parsed", "ParserPool"]
 
 log = logging.getLogger("mri_recon.service")
 
+_STOPPING = "the service is stopping: try again later"
+_PREFIX = "mri-recon-parser-"
 _COMMAND = (sys.executable, "-P", "-c", "from mri_recon.service.parser_process import main; main()")
 # Nothing of the service's environment but what Python itself needs; threads would outlive the restrictions.
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
 _SET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
 _START_SECONDS = 120.0
 _GRACE_SECONDS = 2.0
-_MAX_MESSAGE = 2**20
-_MAX_HEADER = 2**16
-_MAX_AXES = 16
+_MAX_MESSAGE = 2**23
+_MAX_TEXT = 1000
 
 _ERRORS: dict[str, type[MriReconError]] = {one.__name__: one for one in (FormatError, MaskError, ShapeError)}
-_NUMBERS = {
-    "C64": np.complex64,
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
-_ALLOWED: dict[str, set[str]] = {
-    "kspace": {"C64"},
-    "target": {"F32"},
-    "mask": set(_NUMBERS),
-    "mask_file": set(_NUMBERS),
-}
-_RANKS = {"kspace": 4, "target": 3}
-_Size = Annotated[int, Field(gt=0, lt=2**31)]
-_Column = Annotated[int, Field(gt=-(2**31), lt=2**31)]
 
 
 @dataclass(frozen=True)
@@ -97,25 +81,34 @@ class ParserPool:
 
     Args:
         settings: of the service.
+        folder: where the processes have their folders, best on the file system of the uploads: else each upload is
+            copied. None takes the upload folder.
         command: what to start in place of the parser; its configuration is added as the last argument.
     """
 
-    def __init__(self, settings: Settings, *, command: Sequence[str] = _COMMAND) -> None:
-        self._settings = settings
-        self._processes = [_Parser(settings, command) for _ in range(settings.parser_processes)]
+    def __init__(self, settings: Settings, *, folder: Path | None = None, command: Sequence[str] = _COMMAND) -> None:
+        place = Path(folder or settings.upload_dir or tempfile.gettempdir())
+        self._processes = [_Parser(settings, place, command) for _ in range(settings.parser_processes)]
         self._idle: queue.LifoQueue[_Parser] = queue.LifoQueue()
         for process in self._processes:
             self._idle.put(process)
 
     def start(self) -> None:
-        """Start the processes; they import their readers while the caller goes on."""
+        """Start the processes; they import their readers while the caller goes on.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
         for process in self._processes:
             process.start()
 
     def close(self) -> None:
         """End the processes and delete their folders; a `load` that runs fails."""
         for process in self._processes:
-            process.close()
+            process.kill()
+        for process in self._processes:
+            with process.lock:
+                process.stop()
 
     @property
     def isolation(self) -> str | None:
@@ -153,6 +146,9 @@ class ParserPool:
             Problem: whatever the readers refuse; invalid-file when reading it broke a limit or the reader itself;
                 internal-error when no process can be started.
         """
+        for name, text in (("axes", axes), ("variable", variable)):
+            if text is not None and len(text) > _MAX_TEXT:
+                raise Problem("invalid-file", f"{name}: expected at most {_MAX_TEXT} characters, got {len(text)}")
         process = self._idle.get()
         try:
             with process.lock:
@@ -163,56 +159,6 @@ class ParserPool:
             return Parsed(raw.scan(), mask)
         except MriReconError as error:
             raise problem_of(error) from error
-
-
-def read_arrays(path: Path, *, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a safetensors file that a stranger wrote, each checked before memory is taken for it.
-
-    Copied out, never mapped: the writer may still change the file.
-
-    Args:
-        path: the file.
-        max_bytes: limit for each array.
-
-    Raises:
-        ValueError: anything but the arrays of a scan, one after another, of the types and ranks they may have.
-        OSError: no such file.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise ValueError("expected a regular file")
-        length = int.from_bytes(_exactly(stream, 8), "little")
-        if length > _MAX_HEADER:
-            raise ValueError(f"expected a header of at most {_MAX_HEADER} bytes, got {length}")
-        header = _json(_exactly(stream, length))
-        places = {name: _place(name, one, max_bytes) for name, one in header.items()}
-        position = 0
-        for _, _, begin, end in places.values():
-            if begin != position:
-                raise ValueError("expected arrays one after another")
-            position = end
-        if info.st_size != 8 + length + position:
-            raise ValueError(f"expected {8 + length + position} bytes, got {info.st_size}")
-        return {name: _fill(stream, shape, dtype) for name, (shape, dtype, _, _) in places.items()}
-
-
-class _Findings(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    name: Annotated[str, StringConstraints(max_length=300)]
-    meta: dict[str, JsonValue]
-    padding: Annotated[list[_Column], Field(min_length=2, max_length=2)] | None
-    recon_size: Annotated[list[_Size], Field(min_length=2, max_length=2)] | None
-    target_source: Annotated[str, StringConstraints(max_length=300)]
-
-
-class _Refusal(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    error: Annotated[str, StringConstraints(max_length=60)]
-    message: Annotated[str, StringConstraints(max_length=8000)]
 
 
 class _Died(Exception):
@@ -226,16 +172,18 @@ class _Died(Exception):
 class _Parser:
     """One parser process with its folder, started again when it is gone. Not thread-safe: hold `lock`."""
 
-    def __init__(self, settings: Settings, command: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, place: Path, command: Sequence[str]) -> None:
         self.lock = threading.Lock()
         self._settings = settings
+        self._place = place
         self._command = command
         self._child: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
-        self._requests = self._answers = self._events = -1
+        self._requests = self._answers = self._events = self._lock_file = -1
         self._buffers: dict[int, bytearray] = {}
         self._restrictions: Isolation | None = None  # of the worker that waits; None when one has to come first
         self._files = 0
+        self._number = 0
         self._closed = False
 
     @property
@@ -243,8 +191,18 @@ class _Parser:
         return None if self._child is None else self._child.pid
 
     def start(self) -> None:
+        """Raises: OSError."""
+        try:
+            self._start()
+        except OSError:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         settings = self._settings
-        self._folder = folder = Path(tempfile.mkdtemp(prefix="mri-recon-parser-", dir=settings.upload_dir)).resolve()
+        _remove_abandoned(self._place)
+        self._folder = folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._place)).resolve()
+        self._lock_file = _hold(folder)
         for part in ("in/scan", "in/mask", "out"):
             (folder / part).mkdir(parents=True)
         request_read, self._requests = os.pipe()
@@ -260,7 +218,7 @@ class _Parser:
             events=event_write,
             max_bytes=settings.max_decoded_bytes,
             memory_bytes=settings.parser_memory_bytes or 4 * settings.max_decoded_bytes + 2**30,
-            file_bytes=4 * settings.max_decoded_bytes + _MAX_HEADER,
+            file_bytes=4 * settings.max_decoded_bytes + MAX_HEADER,
             cpu_seconds=settings.parser_timeout_seconds,
         )
         theirs = (request_read, answer_write, event_write)
@@ -279,9 +237,12 @@ class _Parser:
             for descriptor in theirs:
                 os.close(descriptor)
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """End the process for good; from any thread. Who waits for it learns that it is gone, and stops."""
         self._closed = True
-        self._stop()
+        child = self._child
+        if child is not None:
+            _kill(child)
 
     def ready(self) -> Isolation:
         """Wait for a worker.
@@ -289,9 +250,13 @@ class _Parser:
         Raises:
             Problem: internal-error.
         """
-        if self._restrictions is not None:
-            return self._restrictions
+        if self._closed:
+            raise Problem("internal-error", _STOPPING)
         try:
+            if self._child is not None and self._pending(self._events):
+                self._restrictions = None  # the worker ended while it waited
+            if self._restrictions is not None:
+                return self._restrictions
             if self._child is None:
                 self.start()
             deadline = time.monotonic() + _START_SECONDS
@@ -300,9 +265,12 @@ class _Parser:
                 if "ready" in message:
                     self._restrictions = Isolation(**message["ready"])
                     self._files = 0
+                    self._forget_the_last()
                     return self._restrictions
         except (OSError, ValueError, TypeError, TimeoutError) as error:
-            self._stop()
+            self.stop()
+            if self._closed:
+                raise Problem("internal-error", _STOPPING) from error
             log.error("the process that reads uploads does not start: %s", type(error).__name__)
             raise Problem("internal-error", "uploads cannot be read now: see the service's log") from error
 
@@ -313,7 +281,9 @@ class _Parser:
         self.ready()
         assert self._folder is not None
         self._files += 1
+        self._number += 1
         request = Request(
+            number=self._number,
             scan=f"scan/{path.name}",
             mask=None if mask_file is None else f"mask/{mask_file.name}",
             axes=axes,
@@ -324,8 +294,13 @@ class _Parser:
         linked = [self._folder / "in" / kind / file.name for kind, file in given.items()]
         result = self._folder / "out" / ANSWER_FILE
         try:
-            for file, link in zip(given.values(), linked, strict=True):
-                _link(file, link)
+            try:
+                for file, link in zip(given.values(), linked, strict=True):
+                    _link(file, link)
+            except OSError as error:
+                raise Problem(
+                    "storage-full", "the upload cannot be linked or copied: the operator must look at the upload folder"
+                ) from error
             return self._exchange(request, path, result)
         finally:
             for link in (*linked, result):
@@ -336,15 +311,17 @@ class _Parser:
         try:
             os.write(self._requests, request.model_dump_json().encode() + b"\n")
             message = self._answer(time.monotonic() + seconds + _GRACE_SECONDS)
+            if message.get("number") != request.number:
+                raise ValueError("expected the answer to this request")
             if "error" in message:
                 self._restrictions = None  # the worker ends
-                raise _problem(_Refusal.model_validate(message), path)
+                raise _problem(Refusal.model_validate(message), path)
             if request.last:
                 self._restrictions = None
-            findings = _Findings.model_validate(message)
+            findings = Findings.model_validate(message)
             arrays = read_arrays(result, max_bytes=2 * self._settings.max_decoded_bytes)
             mask_file = arrays.pop("mask_file", None)
-            if (mask_file is None) != (request.mask is None) or "kspace" not in arrays or findings.name != path.name:
+            if (mask_file is None) != (request.mask is None) or findings.name != path.name:
                 raise ValueError("expected the arrays that were asked for")
             raw = RawScan(
                 kspace=arrays["kspace"],
@@ -360,17 +337,33 @@ class _Parser:
             self._restrictions = None  # another one is coming
             raise self._broken(path, died.code) from died
         except TimeoutError as error:
-            self._stop()
+            self.stop()
             raise Problem(
                 "invalid-file", f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large"
             ) from error
         except (ValueError, ValidationError, OSError) as error:
-            self._stop()
+            self.stop()
             if self._closed:
-                raise Problem("internal-error", "the service is stopping") from error
+                raise Problem("internal-error", _STOPPING) from error
             log.warning("a process that reads uploads answered what it should not (%s); it was ended", type(error))
             raise self._broken(path, None) from error
         return raw, mask_file
+
+    def _pending(self, source: int) -> bool:
+        """Whether there is something to read on a pipe, or its other end is closed."""
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        return bool(self._buffers[source]) or bool(poll.poll(0))
+
+    def _forget_the_last(self) -> None:
+        """Whatever the worker before this one still said or left: it has ended, so nothing is added."""
+        self._buffers[self._answers].clear()
+        while self._pending(self._answers):
+            if not os.read(self._answers, 1 << 16):
+                raise OSError("the process is gone")
+        assert self._folder is not None
+        for left in (self._folder / "out").iterdir():
+            left.unlink()
 
     def _answer(self, deadline: float) -> dict[str, Any]:
         source, message = self._line([self._answers, self._events], deadline)
@@ -386,7 +379,7 @@ class _Parser:
                 line, found, rest = self._buffers[source].partition(b"\n")
                 if found:
                     self._buffers[source] = rest
-                    return source, _json(line)
+                    return source, read_json(line)
                 if len(line) > _MAX_MESSAGE:
                     raise ValueError("expected a short message")
             poll = select.poll()
@@ -410,24 +403,22 @@ class _Parser:
             detail = f"{path.name} cannot be read: the reader failed on it; it is damaged, or made to do harm"
         return Problem("invalid-file", detail)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """End the process and whatever it forked; the next request starts another."""
         child, self._child, self._restrictions = self._child, None, None
         if child is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.kill()
+            _kill(child)
             child.wait()
-        for descriptor in (self._requests, self._answers, self._events):
+        for descriptor in (self._requests, self._answers, self._events, self._lock_file):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._requests = self._answers = self._events = -1
+        self._requests = self._answers = self._events = self._lock_file = -1
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
 
-def _problem(refusal: _Refusal, path: Path) -> Problem:
+def _problem(refusal: Refusal, path: Path) -> Problem:
     if refusal.error == "MemoryError":
         return Problem("invalid-file", f"{path.name} takes more memory to read than a file may: send fewer slices")
     kind = _ERRORS.get(refusal.error)
@@ -436,58 +427,39 @@ def _problem(refusal: _Refusal, path: Path) -> Problem:
     return problem_of(kind(refusal.message))
 
 
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End a process and what it forked. It is not reaped yet, so the number is still its own."""
+    if child.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _hold(folder: Path) -> int:
+    """Lock a folder for as long as this process lives; the descriptor that holds the lock."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Delete the folders of services that were killed: nobody holds their locks."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        try:
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # being made, or somebody else's
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
 def _link(file: Path, link: Path) -> None:
     """The same file under another name; a copy where the folders lie on different file systems."""
     try:
         os.link(file, link)
     except OSError:
         shutil.copyfile(file, link)
-
-
-def _json(data: bytes | bytearray) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("expected flat JSON") from error
-    if not isinstance(value, dict):
-        raise ValueError("expected a JSON object")
-    return value
-
-
-def _exactly(stream: IO[bytes], count: int) -> bytes:
-    data = stream.read(count)
-    if len(data) != count:
-        raise ValueError("expected more bytes")
-    return data
-
-
-def _place(name: str, one: Any, max_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any], int, int]:
-    """Shape, type, first byte and the one after the last of an array, checked."""
-    if name not in _ALLOWED or not isinstance(one, dict) or set(one) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError("expected an array of a scan")
-    shape, offsets = one["shape"], one["data_offsets"]
-    for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or len(numbers) > _MAX_AXES:
-            raise ValueError("expected a list of numbers")
-        if not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
-            raise ValueError("expected whole numbers")
-    if one["dtype"] not in _ALLOWED[name] or len(shape) != _RANKS.get(name, len(shape)) or len(offsets) != 2:
-        raise ValueError(f"expected another type or rank of {name}")
-    dtype = np.dtype(_NUMBERS[one["dtype"]])
-    size = dtype.itemsize
-    for number in shape:
-        size *= number
-    if size > max_bytes or size != offsets[1] - offsets[0]:
-        raise ValueError(f"expected another size of {name}")
-    return tuple(shape), dtype, offsets[0], offsets[1]
-
-
-def _fill(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    array = np.empty(shape, dtype=dtype)
-    view: memoryview = array.reshape(-1).view(np.uint8).data
-    while view:
-        count = stream.readinto(view)  # type: ignore[attr-defined]  # an unbuffered file has it
-        if not count:
-            raise ValueError("expected more bytes")
-        view = view[count:]
-    return array

@@ -1,0 +1,248 @@
+"""What the service and the processes that open uploads say to each other, and how each side reads the other's arrays.
+
+Requests and answers are lines of JSON, arrays a safetensors file. Nothing here trusts the other side.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+__all__ = [
+    "ANSWER_FILE",
+    "DTYPES",
+    "MAX_HEADER",
+    "Findings",
+    "ParserConfig",
+    "Refusal",
+    "Request",
+    "read_arrays",
+    "read_json",
+    "write_arrays",
+]
+
+ANSWER_FILE = "answer.safetensors"
+"""The arrays of an answer, in the outbox."""
+
+MAX_HEADER = 2**16
+"""Bytes that the header of that file may have."""
+
+DTYPES = {
+    "complex64": "C64",
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+"""Name of a type in NumPy, and in safetensors."""
+
+_MAX_AXES = 16
+_NUMBERS = {short: np.dtype(name) for name, short in DTYPES.items()}
+_ALLOWED: dict[str, set[str]] = {
+    "kspace": {"C64"},
+    "target": {"F32"},
+    "mask": set(DTYPES.values()),
+    "mask_file": set(DTYPES.values()),
+}
+_RANKS = {"kspace": 4, "target": 3}
+_LARGEST_MASK_ITEM = 8
+_Size = Annotated[int, Field(gt=0, lt=2**31)]
+_Column = Annotated[int, Field(gt=-(2**31), lt=2**31)]
+
+
+class ParserConfig(BaseModel):
+    """What the parent fixes for a process.
+
+    Attributes:
+        inbox: folder of the files to read.
+        outbox: folder for arrays.
+        requests, answers, events: inherited file descriptors.
+        max_bytes: largest array, as in `mri_recon.io.load`.
+        memory_bytes: address space beyond what the readers themselves take.
+        file_bytes: largest file to write.
+        cpu_seconds: processor time a file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inbox: Path
+    outbox: Path
+    requests: int
+    answers: int
+    events: int
+    max_bytes: int
+    memory_bytes: int
+    file_bytes: int
+    cpu_seconds: float
+
+
+class Request(BaseModel):
+    """A file to read, with its mask.
+
+    Attributes:
+        number: of the request, which its answer repeats.
+        scan, mask: paths in the inbox.
+        axes, variable: as in `mri_recon.io.load`.
+        last: whether the worker ends after this one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    scan: str
+    mask: str | None
+    axes: str | None
+    variable: str | None
+    last: bool
+
+
+class Findings(BaseModel):
+    """What the worker found beside the arrays, as `mri_recon.io.RawScan` has it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    number: int
+    name: Annotated[str, StringConstraints(max_length=300)]
+    meta: dict[str, JsonValue]
+    padding: Annotated[list[_Column], Field(min_length=2, max_length=2)] | None
+    recon_size: Annotated[list[_Size], Field(min_length=2, max_length=2)] | None
+    target_source: Annotated[str, StringConstraints(max_length=300)]
+
+
+class Refusal(BaseModel):
+    """The error that a reader raised."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    number: int
+    error: Annotated[str, StringConstraints(max_length=60)]
+    message: Annotated[str, StringConstraints(max_length=8000)]
+
+
+def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """A safetensors file, written straight from the arrays: a copy of large k-space would count twice.
+
+    Source: the format as github.com/huggingface/safetensors describes it.
+    """
+    header: dict[str, Any] = {}
+    position = 0
+    for name, array in arrays.items():
+        end = position + array.nbytes
+        header[name] = {
+            "dtype": DTYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("xb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def read_arrays(path: Path, *, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a safetensors file that a stranger wrote, each checked before memory is taken for it.
+
+    Copied out, never mapped: the writer may still change the file.
+
+    Args:
+        path: the file.
+        max_bytes: limit for each array.
+
+    Raises:
+        ValueError: anything but the arrays of a scan, one after another, of the types and ranks they may have.
+        OSError: no such file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            raise ValueError("expected a regular file")
+        length = int.from_bytes(_exactly(stream, 8), "little")
+        if length > MAX_HEADER:
+            raise ValueError(f"expected a header of at most {MAX_HEADER} bytes, got {length}")
+        header = read_json(_exactly(stream, length))
+        if "kspace" not in header:
+            raise ValueError("expected k-space")
+        places = {name: _place(name, one, max_bytes) for name, one in header.items()}
+        plane = math.prod(places["kspace"][0][-2:]) * _LARGEST_MASK_ITEM
+        if any(end - begin > plane for name, (_, _, begin, end) in places.items() if name in ("mask", "mask_file")):
+            raise ValueError("expected masks of one entry a sample")
+        position = 0
+        for _, _, begin, end in places.values():
+            if begin != position:
+                raise ValueError("expected arrays one after another")
+            position = end
+        if info.st_size != 8 + length + position:
+            raise ValueError(f"expected {8 + length + position} bytes, got {info.st_size}")
+        return {name: _fill(stream, shape, dtype) for name, (shape, dtype, _, _) in places.items()}
+
+
+def read_json(data: bytes | bytearray) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: anything else, however deep.
+    """
+    try:
+        value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("expected flat JSON") from error
+    if not isinstance(value, dict):
+        raise ValueError("expected a JSON object")
+    return value
+
+
+def _exactly(stream: IO[bytes], count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) != count:
+        raise ValueError("expected more bytes")
+    return data
+
+
+def _place(name: str, one: Any, max_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any], int, int]:
+    """Shape, type, first byte and the one after the last of an array, checked."""
+    if name not in _ALLOWED or not isinstance(one, dict) or set(one) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError("expected an array of a scan")
+    shape, offsets = one["shape"], one["data_offsets"]
+    for numbers in (shape, offsets):
+        if not isinstance(numbers, list) or len(numbers) > _MAX_AXES:
+            raise ValueError("expected a list of numbers")
+        if not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
+            raise ValueError("expected whole numbers")
+    if one["dtype"] not in _ALLOWED[name] or len(shape) != _RANKS.get(name, len(shape)) or len(offsets) != 2:
+        raise ValueError(f"expected another type or rank of {name}")
+    dtype = _NUMBERS[one["dtype"]]
+    size = math.prod(shape) * dtype.itemsize
+    if size > max_bytes or size != offsets[1] - offsets[0]:
+        raise ValueError(f"expected another size of {name}")
+    return tuple(shape), dtype, offsets[0], offsets[1]
+
+
+def _fill(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    array = np.empty(shape, dtype=dtype)
+    view: memoryview = array.reshape(-1).view(np.uint8).data
+    while view:
+        count = stream.readinto(view)  # type: ignore[attr-defined]  # an unbuffered file has it
+        if not count:
+            raise ValueError("expected more bytes")
+        view = view[count:]
+    return array
