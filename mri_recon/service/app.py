@@ -8,16 +8,22 @@ from importlib.metadata import version
 from importlib.resources import files
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.service import problems
+from mri_recon.service.auth import Authentication, Keyring
+from mri_recon.service.engine import open_engine
+from mri_recon.service.estimates import Estimates
+from mri_recon.service.metrics import Metrics
 from mri_recon.service.middleware import RequestContext
 from mri_recon.service.readiness import Readiness
-from mri_recon.service.routes import compare, docs, health, models, reconstructions, sample
+from mri_recon.service.routes import compare, docs, health, jobs, metrics, models, reconstructions, sample
+from mri_recon.service.sandbox import ParserPool
+from mri_recon.service.security import Security
 from mri_recon.service.settings import Settings
 from mri_recon.service.uploads import UploadGate
-from mri_recon.service.workers import Workers
 
 __all__ = ["create_app"]
 
@@ -34,6 +40,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Args:
         settings: None reads them from the environment.
+
+    Raises:
+        ConfigError: API keys are needed where it is to listen, and there are none.
     """
     chosen = Settings() if settings is None else settings
     app = FastAPI(
@@ -46,24 +55,44 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = chosen
+    app.state.metrics = Metrics()
     problems.install(app)
-    for subject in (reconstructions, compare, sample, models, health, docs):
+    for subject in (reconstructions, compare, jobs, sample, models, health, metrics, docs):
         app.include_router(subject.router)
     app.mount("/static", StaticFiles(directory=str(files("mri_recon.service") / "static")), name="static")
-    app.add_middleware(RequestContext)
+    _add_layers(app, chosen)
     return app
+
+
+def _add_layers(app: FastAPI, settings: Settings) -> None:
+    """What a request passes before its route; the last one added is the outermost."""
+    app.add_middleware(Authentication, keyring=Keyring(settings.keys_path) if settings.keys_required else None)
+    app.add_middleware(Security, settings=settings)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(RequestContext, metrics=app.state.metrics)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    app.state.workers = Workers(
-        threads=settings.worker_threads, queue_size=settings.queue_size, timeout_seconds=settings.timeout_seconds
-    )
+    parser = ParserPool(settings)
+    parser.start()
+    app.state.parser = parser
+    app.state.estimates = Estimates()
+    app.state.engine = open_engine(settings, parser, app.state.estimates)
+    app.state.engine.start()
     app.state.gate = UploadGate(settings)
     app.state.readiness = Readiness(settings.device)
     app.state.readiness.start()
     try:
         yield
     finally:
-        app.state.workers.close()
+        app.state.engine.close()
+        parser.close()

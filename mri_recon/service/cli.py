@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from typing import Annotated, Any
 
@@ -16,10 +15,6 @@ __all__ = ["serve"]
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one [8000]")] = None,
-    allow_remote: Annotated[
-        bool,
-        typer.Option("--allow-remote", help="Listen where other machines reach it; there is no access control yet"),
-    ] = False,
 ) -> None:
     """Serve reconstructions over HTTP; http://127.0.0.1:8000/docs says how to use it. Research only.
 
@@ -30,16 +25,23 @@ def serve(
     import uvicorn
 
     from mri_recon.checkpoint import RESEARCH_ONLY
+    from mri_recon.service import logs
     from mri_recon.service.app import create_app
 
-    settings = read_settings(host=host, port=port, allow_remote=allow_remote or None)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = read_settings(host=host, port=port)
+    logs.configure(settings)
+    app = create_app(settings)
     listener = listen(settings.host, settings.port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     # The service writes its own access log, which has no query strings; a long job may finish when asked to stop.
     config = uvicorn.Config(
-        create_app(settings), access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=30
+        app,
+        access_log=False,
+        log_config=None,  # its lines take our form
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=30,
     )
     typer.echo(
         f"mri-recon serves on http://{shown}:{address[1]} (what it can: /docs). {RESEARCH_ONLY} Ctrl-C stops it."
@@ -52,7 +54,7 @@ def read_settings(**given: Any) -> Any:
     """Settings from the arguments that are not None, else the environment.
 
     Raises:
-        ConfigError: a value out of range, or an address that other machines reach without `allow_remote`.
+        ConfigError: a value out of range.
     """
     from pydantic import ValidationError
 

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from mri_recon.service.engine import Engine
+from mri_recon.service.metrics import Metrics
 from mri_recon.service.readiness import Readiness
 from mri_recon.service.settings import Settings
 from mri_recon.service.uploads import UploadGate
-from mri_recon.service.workers import Workers
 
-__all__ = ["ReadinessDep", "SettingsDep", "UploadGateDep", "WorkersDep"]
+__all__ = ["EngineDep", "MetricsDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
 
 
 def _settings(request: Request) -> Settings:
@@ -19,9 +20,9 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
-def _workers(request: Request) -> Workers:
-    workers: Workers = request.app.state.workers
-    return workers
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
 
 
 def _readiness(request: Request) -> Readiness:
@@ -34,7 +35,13 @@ def _gate(request: Request) -> UploadGate:
     return gate
 
 
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
-WorkersDep = Annotated[Workers, Depends(_workers)]
+EngineDep = Annotated[Engine, Depends(_engine)]
 ReadinessDep = Annotated[Readiness, Depends(_readiness)]
 UploadGateDep = Annotated[UploadGate, Depends(_gate)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]

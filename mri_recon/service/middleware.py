@@ -12,7 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.service.logs import current_request
+from mri_recon.service.metrics import Metrics
 from mri_recon.service.problems import Problem, respond
+from mri_recon.service.security import add_headers, route_path
 
 __all__ = ["RequestContext"]
 
@@ -21,17 +24,20 @@ log = logging.getLogger("mri_recon.service")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DRAIN_BYTES = 8 << 20
 _DRAIN_SECONDS = 1.0
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class RequestContext:
     """The outermost layer.
 
     The request id is the client's `X-Request-Id` where that is plain, else a new one; it is in the answer, in every
-    problem document and in the log. The log has no query string, no file name and no field.
+    problem document and in the log. The log has no query string, no file name and no field. A problem that is raised
+    by a layer further in, before any route, is answered here.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
@@ -42,6 +48,7 @@ class RequestContext:
         given = headers.get("x-request-id", "")
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        current_request.set(request_id)
         body = _Body(receive, waits_for_continue="expect" in headers)
         start = time.perf_counter()
         status = 0
@@ -53,14 +60,16 @@ class RequestContext:
                 added = MutableHeaders(scope=message)
                 added["X-Request-Id"] = request_id
                 added["X-Research-Only"] = RESEARCH_ONLY
-                added["X-Content-Type-Options"] = "nosniff"
                 added.setdefault("Cache-Control", "no-store")
+                add_headers(message, route_path(scope))
                 if status >= 400:
                     await body.drain()
             await send(message)
 
         try:
             await self.app(scope, body.receive, send_with_headers)
+        except Problem as refused:
+            await respond(refused, request_id)(scope, body.receive, send_with_headers)
         except Exception:
             # The traceback is for the operator; the client gets the id to ask for.
             log.exception("request %s failed", request_id)
@@ -69,8 +78,16 @@ class RequestContext:
             problem = Problem("internal-error", f"something unexpected failed; the log has it under {request_id}")
             await respond(problem, request_id)(scope, body.receive, send_with_headers)
         finally:
-            elapsed = 1000 * (time.perf_counter() - start)
-            log.info("%s %s %d %.1f ms %s", scope["method"], _route(scope), status, elapsed, request_id)
+            self._note(scope, status, time.perf_counter() - start)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Into the log and the metrics: names of ours only, never what the client wrote."""
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        route, request_id = _route(scope), scope["state"]["request_id"]
+        fields = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
+        fields |= {"request_id": request_id, "client": scope["state"].get("client", "")}
+        log.info("%s %s %d %.1f ms %s", method, route, status, 1000 * seconds, request_id, extra={"fields": fields})
+        self._metrics.observe_request(method, route, status, seconds)
 
 
 class _Body:

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mri_recon.service.problems import MEDIA_TYPE, PROBLEMS
-from mri_recon.service.schemas import ProblemDocument
+from mri_recon.service.problems import EVERYWHERE_CODES, MEDIA_TYPE, PROBLEMS
+from mri_recon.service.schemas import JobDocument, ProblemDocument
 from mri_recon.service.uploads import MULTIPART, OCTETS, RAW_TYPES
 
-__all__ = ["answer_headers", "problem_responses", "upload_request"]
+__all__ = ["answer_headers", "job_accepted", "problem_responses", "upload_request"]
 
 _FILE = {"type": "string", "contentMediaType": OCTETS, "format": "binary"}
 
@@ -52,10 +52,19 @@ def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
     }
 
 
+def job_accepted(description: str = "The work is a job; Location has its address.") -> dict[str, Any]:
+    """The response of a route that answers with a job."""
+    return {
+        "description": description,
+        "model": JobDocument,
+        "headers": {"Location": {"schema": {"type": "string"}, "description": "Address of the job."}},
+    }
+
+
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Responses of a route for the codes that it may answer with."""
+    """Responses of a route for the codes that it may answer with, besides those of every route."""
     by_status: dict[int, list[str]] = {}
-    for code in codes:
+    for code in dict.fromkeys([*codes, *EVERYWHERE_CODES]):
         by_status.setdefault(PROBLEMS[code].status, []).append(code)
     return {
         status: {

@@ -28,6 +28,7 @@ from mri_recon.errors import (
 )
 
 __all__ = [
+    "EVERYWHERE_CODES",
     "MEDIA_TYPE",
     "PROBLEMS",
     "UPLOAD_CODES",
@@ -61,6 +62,12 @@ class ProblemKind:
 
 PROBLEMS: dict[str, ProblemKind] = {
     "malformed-body": ProblemKind(400, "The request body cannot be read", "Send multipart/form-data or a raw file."),
+    "unauthorized": ProblemKind(
+        401, "An API key is needed", "Send a valid one as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+    ),
+    "forbidden-origin": ProblemKind(
+        403, "Another web page asked", "Use a page of the service, or have MRI_RECON_ALLOWED_ORIGINS list yours."
+    ),
     "not-found": ProblemKind(404, "No such address", "See /docs for the addresses there are."),
     "job-not-found": ProblemKind(404, "No such job", "Check the identifier and the key; finished jobs are forgotten."),
     "method-not-allowed": ProblemKind(
@@ -81,6 +88,11 @@ PROBLEMS: dict[str, ProblemKind] = {
     ),
     "unsupported-media-type": ProblemKind(
         415, "Not a supported type of file", "Send a type or a file name that `valid` lists."
+    ),
+    "unknown-host": ProblemKind(
+        421,
+        "The service does not go by this name",
+        "Call it by its own name, or list yours in MRI_RECON_ALLOWED_HOSTS.",
     ),
     "invalid-request": ProblemKind(422, "A field has an impossible value", "Correct the fields that `errors` lists."),
     "missing-file": ProblemKind(422, "The scan is missing", "Send it as the form field `file`, or as the body."),
@@ -128,6 +140,9 @@ PROBLEMS: dict[str, ProblemKind] = {
 
 _NO_UPLOAD_CODES = {"not-found", "method-not-allowed", "not-acceptable", "not-ready"}
 _JOB_CODES = {"job-not-found", "job-not-finished", "job-cancelled", "result-expired", "worker-lost"}
+
+EVERYWHERE_CODES = ("unauthorized", "forbidden-origin", "unknown-host")
+"""Codes that any route may answer with, before it is reached."""
 
 UPLOAD_CODES = tuple(code for code in PROBLEMS if code not in _NO_UPLOAD_CODES | _JOB_CODES)
 """Codes that a route which takes a scan may answer with, besides the one of its `Accept`."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-__all__ = ["Settings", "is_loopback"]
+__all__ = ["Settings", "is_loopback", "settings_table"]
 
 MIB = 1 << 20
 
@@ -18,17 +19,38 @@ class Settings(BaseSettings):
     """What an operator may choose. The environment variable of `port` is `MRI_RECON_PORT`, and so on.
 
     Raises:
-        pydantic.ValidationError: a value out of range, or an address that other machines reach without `allow_remote`.
+        pydantic.ValidationError: a value out of range.
     """
 
     model_config = SettingsConfigDict(env_prefix="MRI_RECON_", frozen=True, extra="forbid")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    allow_remote: bool = Field(
+    require_keys: bool = Field(
         default=False,
-        description="Listen on an address that other machines reach. The service has no access control yet: put it "
-        "behind a proxy that has.",
+        description="Ask for an API key on a loopback address too. Elsewhere, and for every name in ALLOWED_HOSTS that "
+        "is not a loopback name, a key is asked for in any case.",
+    )
+    keys_file: Path | None = Field(
+        default=None,
+        description="The file that `mri-recon key` writes [mri-recon/keys.json in the user's configuration folder].",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Names, separated by commas, by which clients call the service, e.g. the proxy's. On a loopback "
+        "address other names than loopback ones are refused; elsewhere any name is taken where none is listed.",
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins, separated by commas, of other web pages that may use the service, e.g. "
+        "`https://pacs.example.org`.",
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="One JSON object a line, or plain lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level to log.")
+    log_error_messages: bool = Field(
+        default=False,
+        description="Log the messages of unexpected errors too, which may repeat what a user sent; else their types "
+        "and places in the code.",
     )
     max_upload_bytes: int = Field(default=2048 * MIB, gt=0, description="Largest request body, counted as it streams.")
     max_decoded_bytes: int = Field(
@@ -85,15 +107,24 @@ class Settings(BaseSettings):
     max_iters: int = Field(default=1000, gt=0, description="Most iterations that a request may ask for.")
     device: str = Field(default="cpu", description="Where to compute, e.g. cpu or cuda.")
 
-    @model_validator(mode="after")
-    def _stay_local(self) -> Self:
-        if not self.allow_remote and not is_loopback(self.host):
-            raise ValueError(
-                f"expected a loopback address such as 127.0.0.1, got {self.host!r}: the service has no access control "
-                "yet, and anyone who reaches that address could use it; to do so all the same, behind a proxy that "
-                "checks who comes, give --allow-remote (MRI_RECON_ALLOW_REMOTE=1)"
-            )
-        return self
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether a request needs an API key: so it is wherever another machine may be at the other end."""
+        return self.require_keys or not is_loopback(self.host) or not all(map(is_loopback, self.allowed_hosts))
+
+    @property
+    def keys_path(self) -> Path:
+        """`keys_file`, or where it lies by default."""
+        if self.keys_file is not None:
+            return self.keys_file
+        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "mri-recon" / "keys.json"
 
 
 def is_loopback(host: str) -> bool:
@@ -102,3 +133,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def settings_table() -> str:
+    """The settings as a table in Markdown, one row each: variable, default, description."""
+    rows = ["| variable | default | what |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, ()) else f"`{field.default}`"
+        rows.append(f"| `MRI_RECON_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    print(settings_table(), end="")

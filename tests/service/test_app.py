@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from mri_recon.errors import CheckpointError, ConfigError
 from mri_recon.methods import method_names
+from mri_recon.service.app import create_app
 from mri_recon.service.cli import listen, read_settings
 from mri_recon.service.negotiation import choose
 from mri_recon.service.png import gray_png
@@ -116,6 +117,7 @@ def test_the_openapi_document(client: httpx.Client) -> None:
         "/v1/sample",
         "/health/live",
         "/health/ready",
+        "/metrics",
         "/problems",
         "/problems/{code}",
     }
@@ -136,18 +138,27 @@ def test_loopback(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", "", "localhost.example.org"])
-def test_other_addresses_need_a_yes(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="loopback address .* no access control .* --allow-remote"):
-        read_settings(host=host)
-    assert read_settings(host=host, allow_remote=True).host == host
-    monkeypatch.setenv("MRI_RECON_ALLOW_REMOTE", "1")
-    assert read_settings(host=host).allow_remote
+def test_other_addresses_need_keys(host: str, tmp_path: Path) -> None:
+    assert not is_loopback(host)
+    settings = Settings(host=host, keys_file=tmp_path / "keys.json")
+    assert settings.keys_required
+    with pytest.raises(ConfigError, match="at least one API key .* `mri-recon key add NAME`"):
+        create_app(settings)
+
+
+def test_where_keys_are_needed() -> None:
+    assert not Settings().keys_required
+    assert Settings(require_keys=True).keys_required
+    assert not Settings(allowed_hosts=("localhost",)).keys_required
+    assert Settings(allowed_hosts=("localhost", "mri.example.org")).keys_required  # a proxy stands before it
 
 
 def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MRI_RECON_PORT", "8123")
     monkeypatch.setenv("MRI_RECON_MAX_UPLOAD_BYTES", "1000")
     monkeypatch.setenv("MRI_RECON_DATA", "elsewhere")  # another room's variable
+    monkeypatch.setenv("MRI_RECON_ALLOWED_HOSTS", "A.example.org, b.example.org,")
+    assert Settings().allowed_hosts == ("a.example.org", "b.example.org")
     assert (Settings().port, Settings().max_upload_bytes) == (8123, 1000)
     assert read_settings(port=1, host=None).port == 1
     monkeypatch.setenv("MRI_RECON_WORKER_THREADS", "none")

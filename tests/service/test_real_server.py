@@ -137,11 +137,12 @@ def test_the_python_example(address: str, folder: Path) -> None:
     assert done.stdout == "complex64 image of shape (2, 33, 42), 10 of 42 columns\n", done.stderr
 
 
-def test_a_remote_address_is_refused_in_one_line() -> None:
-    done = CliRunner().invoke(build_app(), ["serve", "--host", "0.0.0.0"])
+def test_a_remote_address_without_keys_is_refused_in_one_line(tmp_path: Path) -> None:
+    environment = {"MRI_RECON_KEYS_FILE": str(tmp_path / "keys.json")}
+    done = CliRunner().invoke(build_app(), ["serve", "--host", "0.0.0.0", "--port", "0"], env=environment)
     assert done.exit_code == 2
-    assert done.stderr.startswith("mri-recon: error: expected a loopback address")
-    assert "--allow-remote" in done.stderr
+    assert done.stderr.startswith("mri-recon: error: expected at least one API key")
+    assert "mri-recon key add" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -157,8 +158,9 @@ def test_the_table_of_problems_is_the_codes() -> None:
 
 
 def test_the_table_of_settings_is_the_classes() -> None:
-    expected = [
-        [f"`MRI_RECON_{name.upper()}`", "" if field.default is None else f"`{field.default}`", field.description]
-        for name, field in Settings.model_fields.items()
-    ]
-    assert _table("Settings") == expected
+    done = subprocess.run(
+        [sys.executable, "-m", "mri_recon.service.settings"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout in DOCS.read_text(encoding="utf-8")
+    assert done.stdout.count("\n") == 2 + len(Settings.model_fields)
+    assert _table("Settings")[0][0] == "`MRI_RECON_HOST`"
