@@ -6,7 +6,7 @@ The same three functions make a network's training examples and its input at inf
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mri_recon._items import quotient
-from mri_recon.checkpoint import load_named
+from mri_recon.checkpoint import LoadedModel, load_named
 from mri_recon.coils import rss
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.espirit import espirit_maps
 from mri_recon.masks import ColumnMask, Mask
-from mri_recon.models import Measurement, Unrolled, measure
+from mri_recon.models import Measurement, Unrolled, concatenate, measure
 from mri_recon.noise import estimate_sigma
 from mri_recon.phase import smooth_phase_map
 from mri_recon.progress import OnProgress, Progress
@@ -28,12 +28,15 @@ from mri_recon.solvers import conjugate_gradient
 __all__ = [
     "SCALE_PERCENTILE",
     "apply_network",
+    "apply_network_to_batch",
     "exact_data_consistency",
     "image_scale",
     "network_measurement",
     "run_network",
     "unet",
+    "unet_batch",
     "unrolled",
+    "unrolled_batch",
     "wrap_margin",
 ]
 
@@ -44,6 +47,8 @@ _WRAP_COLUMNS = 32
 _EDGE_COLUMNS = 4
 _EDGE_SHARE = 0.4
 _FAINT = 0.1
+_SLICES_AT_ONCE = 8
+"""Most slices that a network takes at once: memory grows with them, and speed no longer does."""
 _DATA_CONSISTENCY = ("learned", "exact")
 
 
@@ -157,6 +162,42 @@ def apply_network(
     return torch.cat(images)
 
 
+def apply_network_to_batch(
+    network: nn.Module, measurements: Sequence[Measurement], *, on_slice: Callable[[int], None] | None = None
+) -> list[Tensor]:
+    """`apply_network` on several measurements of one size, their slices together.
+
+    Those that are continued by the same margin (`wrap_margin`) and whose masks are of one kind go through the network
+    at once. A slice still has its own scale, and its result is the one that it has alone but for the last bits: sums
+    are done in another order.
+
+    Args:
+        network: see `run_network`.
+        measurements: equal number of coils, height and width; masks and slices as they are.
+        on_slice: as in `apply_network`, after every run of the network.
+
+    Returns:
+        one tensor a measurement, complex `(slice, h, w)`.
+    """
+    slices = [one for measurement in measurements for one in measurement.split()]
+    scales, groups = [], dict[tuple[int, tuple[int, ...]], list[int]]()
+    for index, one in enumerate(slices):
+        zero_filled = one.adjoint()
+        scales.append(image_scale(zero_filled))
+        slices[index] = one.scaled(scales[-1])
+        groups.setdefault((wrap_margin(zero_filled), one.dims), []).append(index)
+    images: dict[int, Tensor] = {}
+    for (margin, _), indices in groups.items():
+        for first in range(0, len(indices), _SLICES_AT_ONCE):
+            chunk = indices[first : first + _SLICES_AT_ONCE]
+            found = run_network(network, concatenate([slices[index] for index in chunk]), margin)
+            images |= zip(chunk, torch.split(found, 1), strict=True)
+            if on_slice is not None:
+                on_slice(len(images))
+    in_order = torch.cat([images[index] * scale for index, scale in enumerate(scales)])
+    return list(torch.split(in_order, [len(measurement.samples) for measurement in measurements]))
+
+
 def unet(
     kspace: Tensor,
     mask: Mask,
@@ -196,6 +237,30 @@ def unet(
     return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency, on_progress)
 
 
+def unet_batch(
+    problems: Sequence[tuple[Tensor, Mask]],
+    *,
+    device: torch.device,
+    model: str = "unet",
+    data_consistency: str = "learned",
+    on_progress: OnProgress | None = None,
+) -> list[tuple[Tensor, dict[str, Any]]]:
+    """`unet` of several problems of one size in one run of the network, see `apply_network_to_batch`.
+
+    Args:
+        problems: k-space, complex64 `(slice, coil, readout, phase)` of equal shapes, and its mask.
+        device, model, data_consistency: as in `unet`.
+        on_progress: told of the slices of all problems.
+
+    Returns:
+        what `unet` returns, of each problem; `seconds` are those of all together.
+
+    Raises:
+        MethodError, CheckpointError, MaskError, FormatError: as `unet`, whichever problem it is.
+    """
+    return _run_batch("unet", problems, device, model, data_consistency, on_progress)
+
+
 def unrolled(
     kspace: Tensor,
     mask: Mask,
@@ -212,6 +277,18 @@ def unrolled(
     image's smooth phase p. Arguments, result and errors are those of `unet`.
     """
     return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency, on_progress)
+
+
+def unrolled_batch(
+    problems: Sequence[tuple[Tensor, Mask]],
+    *,
+    device: torch.device,
+    model: str = "unrolled",
+    data_consistency: str = "learned",
+    on_progress: OnProgress | None = None,
+) -> list[tuple[Tensor, dict[str, Any]]]:
+    """`unrolled` of several problems of one size in one run; arguments, result and errors are those of `unet_batch`."""
+    return _run_batch("unrolled", problems, device, model, data_consistency, on_progress)
 
 
 def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
@@ -242,17 +319,7 @@ def _run_method(
     data_consistency: str,
     on_progress: OnProgress | None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    if data_consistency not in _DATA_CONSISTENCY:
-        raise MethodError(
-            f"method {architecture}: expected data_consistency to be one of {', '.join(_DATA_CONSISTENCY)}, got "
-            f"{data_consistency!r}: choose one"
-        )
-    loaded = load_named(model, device=device)
-    if loaded.card.architecture != architecture:
-        raise MethodError(
-            f"method {architecture}: expected weights of {architecture}, got those of {loaded.card.architecture} in "
-            f"{model!r}: choose another model, or the method {loaded.card.architecture}"
-        )
+    loaded = _loaded(architecture, model, data_consistency, device)
     start = time.perf_counter()
     with torch.no_grad():  # not inference mode: the image is the caller's to change
         maps, weight = (None, None) if sens_maps is None else _unit_maps(sens_maps.to(device))
@@ -267,7 +334,53 @@ def _run_method(
         if weight is not None:
             image = quotient(image, weight)
     seconds = time.perf_counter() - start
-    info: dict[str, Any] = {
+    return image, _info(loaded, kspace, mask, image, data_consistency) | {"seconds": seconds}
+
+
+def _run_batch(
+    architecture: str,
+    problems: Sequence[tuple[Tensor, Mask]],
+    device: torch.device,
+    model: str,
+    data_consistency: str,
+    on_progress: OnProgress | None,
+) -> list[tuple[Tensor, dict[str, Any]]]:
+    loaded = _loaded(architecture, model, data_consistency, device)
+    start = time.perf_counter()
+    with torch.no_grad():
+        if on_progress is not None and any(kspace.shape[1] > 1 for kspace, _ in problems):
+            on_progress(Progress(architecture, "maps", 0, None))
+        known = [network_measurement(kspace.to(device), mask) for kspace, mask in problems]
+        num_slices = sum(kspace.shape[0] for kspace, _ in problems)
+        on_slice = None if on_progress is None else _slice_counter(on_progress, architecture, num_slices)
+        images = apply_network_to_batch(loaded.network, [measurement for measurement, _ in known], on_slice=on_slice)
+        if data_consistency == "exact":
+            images = [exact_data_consistency(y, image) for (y, _), image in zip(known, images, strict=True)]
+        images = [image * phase for (_, phase), image in zip(known, images, strict=True)]
+    seconds = time.perf_counter() - start
+    return [
+        (image, _info(loaded, kspace, mask, image, data_consistency) | {"seconds": seconds})
+        for (kspace, mask), image in zip(problems, images, strict=True)
+    ]
+
+
+def _loaded(architecture: str, model: str, data_consistency: str, device: torch.device) -> LoadedModel:
+    if data_consistency not in _DATA_CONSISTENCY:
+        raise MethodError(
+            f"method {architecture}: expected data_consistency to be one of {', '.join(_DATA_CONSISTENCY)}, got "
+            f"{data_consistency!r}: choose one"
+        )
+    loaded = load_named(model, device=device)
+    if loaded.card.architecture != architecture:
+        raise MethodError(
+            f"method {architecture}: expected weights of {architecture}, got those of {loaded.card.architecture} in "
+            f"{model!r}: choose another model, or the method {loaded.card.architecture}"
+        )
+    return loaded
+
+
+def _info(loaded: LoadedModel, kspace: Tensor, mask: Mask, image: Tensor, data_consistency: str) -> dict[str, Any]:
+    return {
         "model": loaded.card.name,
         "model_sha256": loaded.sha256,
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
@@ -279,9 +392,7 @@ def _run_method(
             columns=isinstance(mask, ColumnMask),
             snr=_lowest_snr(kspace, mask, image),
         ),
-        "seconds": seconds,
     }
-    return image, info
 
 
 def _slice_counter(on_progress: OnProgress, method: str, num_slices: int) -> Callable[[int], None]:

@@ -11,12 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mri_recon import methods
+from mri_recon import learned, methods
+from mri_recon.checkpoint import Envelope
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.fourier import fft2c
-from mri_recon.masks import ColumnMask, random_mask, undersample
-from mri_recon.methods import Reconstruction, check_options, get_method, method_names, method_options, reconstruct
+from mri_recon.learned import network_measurement, wrap_margin
+from mri_recon.masks import ColumnMask, as_mask, random_mask, undersample
+from mri_recon.methods import (
+    Reconstruction,
+    can_batch,
+    check_options,
+    get_method,
+    method_names,
+    method_options,
+    reconstruct,
+    reconstruct_batch,
+)
 from mri_recon.preparation import prepare
+from mri_recon.progress import Progress
 from tests.networks import tiny_weights
 
 BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
@@ -439,3 +451,124 @@ def test_nobody_replaces_a_built_in_method(monkeypatch: pytest.MonkeyPatch, tmp_
     ):
         assert method_names() == BUILT_IN
     assert get_method("unet").__module__ == "mri_recon.learned"
+
+
+BATCH_SHAPES = [(1, 1, 17, 22), (3, 1, 16, 19), (2, 3, 21, 16), (1, 4, 13, 15)]
+
+
+def _several(shape: tuple[int, ...], crossing: bool = False) -> list[tuple[Tensor, Any]]:
+    """Problems with masks of their own; the second in other units, the last, if asked, of an object that crosses."""
+    problems = [(1.0, 2), (1e4, 3), (1.0, 2.5)]
+    found: list[tuple[Tensor, Any]] = []
+    for seed, (unit, acceleration) in enumerate(problems):
+        mask = random_mask(shape[-1], acceleration, num_low_frequencies=max(2, shape[-1] // 6), seed=seed)
+        kspace = _scan(*shape, seed=seed)
+        if crossing and seed == 2:  # half a field of view along the phase axis
+            kspace = kspace * torch.tensor([1.0, -1.0]).repeat(shape[-1])[: shape[-1]]
+        found.append((undersample(unit * kspace, mask), mask))
+    return found
+
+
+def _assert_as_alone(problems: list[tuple[Tensor, Any]], method: str, **options: Any) -> None:
+    together = reconstruct_batch(problems, method=method, **options)
+    assert len(together) == len(problems)
+    for (kspace, mask), one in zip(problems, together, strict=True):
+        alone = reconstruct(kspace, mask, method=method, **options)
+        assert one.image.shape == alone.image.shape
+        assert one.image.dtype == alone.image.dtype
+        assert (one.image - alone.image).abs().max() <= 1e-5 * alone.image.abs().max()
+        assert one.method == method
+        assert one.info["batch_size"] == len(problems)
+        assert one.info["seconds"] > 0
+        own = {"seconds", "batch_size"}
+        assert {k: v for k, v in one.info.items() if k not in own} == {
+            k: v for k, v in alone.info.items() if k not in own
+        }
+
+
+@pytest.mark.parametrize("name", ["unet", "unrolled"])
+@pytest.mark.parametrize("shape", BATCH_SHAPES)
+def test_a_batch_is_what_each_is_alone(name: str, shape: tuple[int, ...], model: dict[str, str]) -> None:
+    _assert_as_alone(_several(shape), name, model=model[name])
+
+
+@pytest.mark.parametrize("name", ["unet", "unrolled"])
+def test_a_batch_of_several_margins_kinds_of_mask_and_runs(
+    name: str, model: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mri_recon.learned._SLICES_AT_ONCE", 2)
+    problems = _several((2, 1, 16, 40), crossing=True)
+    pattern = np.random.default_rng(0).random((16, 40)) < 0.6
+    pattern[5:11, 15:25] = True
+    problems.append((undersample(_scan(2, 1, 16, 40), pattern), as_mask(pattern, (16, 40))))
+    margins = {wrap_margin(network_measurement(k, m)[0].split()[0].adjoint()) for k, m in problems}
+    assert margins == {0, 32}
+    _assert_as_alone(problems, name, model=model[name], data_consistency="exact")
+
+
+def test_the_network_runs_once_for_a_batch(model: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    network = learned.run_network
+
+    def counted(*args: Any) -> Tensor:
+        sizes.append(len(args[1].samples))
+        return network(*args)
+
+    monkeypatch.setattr(learned, "run_network", counted)
+    monkeypatch.setattr(learned, "wrap_margin", lambda image: 0)
+    reconstruct_batch(_several((1, 1, 17, 22)), method="unrolled", model=model["unrolled"])
+    assert sizes == [3]
+
+
+def test_a_batch_warns_each_for_itself(tmp_path: Path) -> None:
+    narrow = Envelope(acceleration=(1.5, 2.2), num_coils=(1, 1), anatomy="noise")
+    weights = tiny_weights("unet", tmp_path, envelope=narrow)
+    first, second, _ = reconstruct_batch(_several((1, 1, 17, 22)), method="unet", model=weights)
+    assert first.info["warnings"] == []
+    assert any("acceleration" in note for note in second.info["warnings"])
+
+
+def test_a_batch_takes_arrays_and_tells_of_its_slices(model: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned, "wrap_margin", lambda image: 0)
+    problems = [(kspace.numpy(), mask.lines) for kspace, mask in _several((3, 1, 16, 19))]
+    seen: list[Progress] = []
+    result = reconstruct_batch(problems, method="unet", model=model["unet"], on_progress=seen.append)
+    assert [r.image.device.type for r in result] == ["cpu"] * 3
+    assert [(p.stage, p.iteration, p.total) for p in seen] == [
+        ("prepare", 0, None),
+        ("network", 0, 9),
+        ("network", 8, 9),
+        ("network", 9, 9),
+    ]
+    assert reconstruct_batch([], method="unet") == []
+
+
+def test_which_methods_take_a_batch() -> None:
+    assert [name for name in BUILT_IN if can_batch(name)] == ["unet", "unrolled"]
+    with pytest.raises(MethodError, match="expected one of the methods"):
+        can_batch("dream")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error", "message"),
+    [
+        (None, {"method": "cs-wavelet"}, MethodError, "takes several problems at once, one of unet, unrolled, got 'cs"),
+        (None, {"method": "unet", "prewhiten": "edge"}, MethodError, "got 'prewhiten'"),
+        (None, {"method": "unet", "device": "moon"}, MethodError, "expected a device of this machine"),
+        ((1, 1, 17, 24), {"method": "unet"}, ShapeError, r"one shape, got k-space of \(1, 1, 17, 22\), \(1, 1, 17, 24"),
+    ],
+)
+def test_batches_that_cannot_be(
+    change: tuple[int, ...] | None, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    problems = _several((1, 1, 17, 22)) + ([_masked(*change)] if change else [])
+    with pytest.raises(error, match=message):
+        reconstruct_batch(problems, **options)
+
+
+def test_a_batch_checks_every_problem(model: dict[str, str]) -> None:
+    problems = _several((1, 1, 17, 22))
+    kspace, mask = problems[1]
+    problems[1] = (torch.ones_like(kspace), mask)
+    with pytest.raises(MaskError, match="expected k-space that is zero outside the mask"):
+        reconstruct_batch(problems, method="unet", model=model["unet"])

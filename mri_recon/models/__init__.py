@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mri_recon.models.measurement import Measurement, measure
+from mri_recon.models.measurement import Measurement, concatenate, measure
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.models.unrolled import Unrolled, UnrolledConfig
 
-__all__ = ["Measurement", "Unet", "UnetConfig", "Unrolled", "UnrolledConfig", "measure"]
+__all__ = ["Measurement", "Unet", "UnetConfig", "Unrolled", "UnrolledConfig", "concatenate", "measure"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from mri_recon.errors import ShapeError
 from mri_recon.fourier import ifft1c, in_fft_order
 
-__all__ = ["Measurement", "measure"]
+__all__ = ["Measurement", "concatenate", "measure"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,36 @@ class Measurement:
         coil_images = torch.fft.ifftn(samples, dim=self.dims, norm="ortho")
         image: Tensor = (self.maps.conj() * coil_images).sum(dim=1)
         return image
+
+
+def concatenate(measurements: Sequence[Measurement]) -> Measurement:
+    """One measurement of the items of several, each with its own mask; `Measurement.split` takes it apart again.
+
+    Args:
+        measurements: one at least, of equal number of coils, height and width, and equal `dims`.
+
+    Raises:
+        ShapeError: none, or sizes or `dims` that differ.
+    """
+    kinds = {(tuple(one.samples.shape[1:]), one.dims) for one in measurements}
+    if len(kinds) != 1:
+        raise ShapeError(
+            f"concatenate: expected measurements of one size with masks of one kind, got {sorted(kinds)}: "
+            "put those together that are alike"
+        )
+    masks = [one.mask.expand(len(one.samples), 1, *_plane(one)) for one in measurements]
+    return replace(
+        measurements[0],
+        samples=torch.cat([one.samples for one in measurements]),
+        mask=torch.cat(masks),
+        maps=torch.cat([one.maps for one in measurements]),
+    )
+
+
+def _plane(one: Measurement) -> tuple[int, int]:
+    """Rows and columns of a mask: it may be the same for every row."""
+    rows = 1 if one.dims == (-1,) else int(one.samples.shape[-2])
+    return rows, int(one.samples.shape[-1])
 
 
 def measure(kspace: Tensor, mask: Tensor, maps: Tensor) -> Measurement:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.models import Measurement, measure
+from mri_recon.models import Measurement, concatenate, measure
 from mri_recon.operators import SenseOperator
 from tests.helpers import KSPACE_SHAPES, assert_adjoint, column_lines, complex_randn
 
@@ -134,3 +135,28 @@ def test_maps_that_do_not_fit() -> None:
     kspace = complex_randn(1, 2, 5, 8)
     with pytest.raises(ShapeError, match=r"expected maps \(1, 2, 5, 8\) like the k-space, got \(2, 5, 8\)"):
         measure(kspace, torch.ones(8, dtype=torch.bool), kspace[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_measurements_together_are_each_by_itself(kind: str) -> None:
+    parts = [_problem(kind, (n, 2, 9, 12), seed=n)[1] for n in (1, 2)]
+    whole = concatenate(parts)
+    assert whole.samples.shape[0] == 3
+    x = complex_randn(3, 9, 12)
+    torch.testing.assert_close(whole.normal(x), torch.cat([parts[0].normal(x[:1]), parts[1].normal(x[1:])]))
+    again = concatenate(whole.split())
+    torch.testing.assert_close(again.forward(x), whole.forward(x))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("columns", (1, 2, 9, 12)), ("pattern", (1, 2, 9, 12))),
+        (("columns", (1, 2, 9, 12)), ("columns", (1, 3, 9, 12))),
+    ],
+)
+def test_measurements_that_do_not_go_together(first: tuple[str, tuple[int, ...]], second: Any) -> None:
+    with pytest.raises(ShapeError, match="expected measurements of one size with masks of one kind, got"):
+        concatenate([_problem(*first)[1], _problem(*second)[1]])
+    with pytest.raises(ShapeError, match="expected measurements of one size"):
+        concatenate([])
