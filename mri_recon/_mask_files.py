@@ -1,37 +1,23 @@
 """Reading the array of a mask out of a file, without trusting the file.
 
-Sizes are checked before anything is allocated, pickles are never loaded, and HDF5 goes through the opener that refuses
-links and external storage.
+Masks come through the readers of k-space (`mri_recon.io`), which check sizes before anything is allocated, load no
+pickles and follow no links.
 """
 
 from __future__ import annotations
 
-import math
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
 
 __all__ = ["read_mask_array"]
 
-# No acquired 2-D k-space comes near this; a file that declares more is damaged or hostile.
-_MAX_MASK_SIZE = 1 << 26
-
-_ZIP_DAMAGE = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    zlib.error,
-)
+# No acquired 2-D k-space comes near 2^26 samples, which count as eight bytes each; more is damaged or hostile.
+_MAX_BYTES = 1 << 29
 
 
 def read_mask_array(path: Path) -> npt.NDArray[Any]:
@@ -50,76 +36,44 @@ def read_mask_array(path: Path) -> npt.NDArray[Any]:
     return reader(path)
 
 
-def _check_declared(shape: Sequence[int], path: Path) -> None:
-    if math.prod(shape) > _MAX_MASK_SIZE:
-        raise FormatError(
-            f"expected a mask of at most {_MAX_MASK_SIZE} entries, {path.name} declares shape {tuple(shape)}: "
-            "it is damaged, or not a mask"
-        )
-
-
 def _pick(names: Sequence[str], path: Path) -> str:
     if "mask" in names:
         return "mask"
     if len(names) == 1:
         return names[0]
-    found = ", ".join(names) or "nothing"
+    found = ", ".join(ascii(name[:60])[1:-1] for name in names[:20]) or "nothing"
     raise FormatError(f"expected an array named 'mask' or one array alone in {path.name}, found: {found}")
 
 
-def _read_array(stream: IO[bytes], path: Path) -> npt.NDArray[Any]:
-    """One `.npy` stream, its declared size checked before anything is allocated."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = header(stream)
-    except Exception as error:  # NumPy evaluates the header as text: a damaged one raises anything, TokenError too
-        raise FormatError(f"expected a NumPy array in {path.name}, could not read one ({error})") from error
-    if dtype.hasobject:
-        raise FormatError(f"expected a mask of numbers in {path.name}, got pickled objects: save it as a plain array")
-    _check_declared(shape, path)
-    count = math.prod(shape)
-    data = stream.read(count * dtype.itemsize)
-    if len(data) < count * dtype.itemsize:
-        raise FormatError(f"expected {count} entries of {dtype} in {path.name}, got {len(data)} bytes: it is cut short")
-    return np.frombuffer(data, dtype=dtype, count=count).reshape(shape, order="F" if fortran else "C")
+# The readers are imported where they are used, because mri_recon.io imports this module.
 
 
 def _read_npy(path: Path) -> npt.NDArray[Any]:
-    with path.open("rb") as stream:
-        return _read_array(stream, path)
+    from mri_recon.io.numpy_arrays import npy_array
+
+    return npy_array(path, max_bytes=_MAX_BYTES)
 
 
 def _read_npz(path: Path) -> npt.NDArray[Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            with archive.open(f"{_pick(names, path)}.npy") as stream:
-                return _read_array(stream, path)
-    except _ZIP_DAMAGE as error:
-        raise FormatError(f"expected a NumPy archive in {path.name}, could not read it ({error})") from error
+    from mri_recon.io.numpy_arrays import npz_arrays
+
+    (array,) = npz_arrays(path, lambda names: [_pick(names, path)], max_bytes=_MAX_BYTES).values()
+    return array
 
 
 def _read_mat(path: Path) -> npt.NDArray[Any]:
-    import scipy.io  # here, because only this format needs it and it is slow to import
+    from mri_recon.io.matlab import mat_arrays
 
-    try:
-        declared = {name: shape for name, shape, _ in scipy.io.whosmat(str(path))}
-        name = _pick(list(declared), path)
-        _check_declared(declared[name], path)
-        return np.asarray(scipy.io.loadmat(str(path), variable_names=[name])[name])
-    except FormatError:
-        raise
-    except Exception as error:  # damaged files raise anything from struct.error to MemoryError inside scipy
-        raise FormatError(f"expected a MATLAB v5 file in {path.name}, could not read it ({error})") from error
+    (array,) = mat_arrays(path, lambda names, _: [_pick(names, path)], max_bytes=_MAX_BYTES).values()
+    return array
 
 
 def _read_hdf5(path: Path) -> npt.NDArray[Any]:
-    from mri_recon.io.hdf5 import get_dataset, open_hdf5, read_array  # here, because mri_recon.io imports this module
+    from mri_recon.io.hdf5 import get_dataset, open_hdf5, read_array
 
     with open_hdf5(path) as file:
         dataset = get_dataset(file, "mask")
         if dataset is None:
-            raise FormatError(f"expected a dataset 'mask' in {path.name}, found: {', '.join(file) or 'nothing'}")
-        _check_declared(dataset.shape, path)
-        return read_array(dataset)
+            found = ", ".join(ascii(name[:60])[1:-1] for name in list(file)[:20]) or "nothing"
+            raise FormatError(f"expected a dataset 'mask' in {path.name}, found: {found}")
+        return read_array(dataset, max_bytes=_MAX_BYTES)

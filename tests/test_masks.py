@@ -600,7 +600,7 @@ def test_damaged_files(tmp_path: Path, suffix: str) -> None:
 def test_a_file_cut_short(tmp_path: Path) -> None:
     path = write(tmp_path / "m.npy", np.ones(100, dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(FormatError, match=r"expected 100 entries of uint8 in m\.npy, got 99 bytes: it is cut short"):
+    with pytest.raises(FormatError, match=r"expected 100 bytes in m\.npy, got 99: it is cut short"):
         load_mask(path)
 
 
@@ -623,6 +623,16 @@ def test_declared_sizes_are_checked_before_memory_is_taken(tmp_path: Path) -> No
     for name in ("m.npy", "m.npz", "m.h5"):
         with pytest.raises(FormatError):
             load_mask(tmp_path / name)
+
+
+def test_elements_that_are_no_numbers(tmp_path: Path) -> None:
+    """Few entries, each of a mebibyte: the number of entries alone says nothing."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<U262144", "fortran_order": False, "shape": (1 << 10,)})
+    with zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mask.npy", header.getvalue() + bytes(1 << 20))
+    with pytest.raises(FormatError, match=r"expected numbers in 'mask\.npy' of m\.npz, got elements of another kind"):
+        load_mask(tmp_path / "m.npz")
 
 
 def test_links_in_hdf5_are_not_followed(tmp_path: Path) -> None:

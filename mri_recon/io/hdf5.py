@@ -31,12 +31,14 @@ _ALLOWED_FILTERS = {
     h5py.h5z.FILTER_SHUFFLE,
     h5py.h5z.FILTER_FLETCHER32,
     h5py.h5z.FILTER_LZF,
+    h5py.h5z.FILTER_SZIP,  # where the library was built with it
 }
 # What the HDF5 library raises through h5py when a file is damaged; which of them it is says nothing to a user.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, SystemError)
 _MAX_TEXT = 2**20
 _MAX_ATTRIBUTE = 2**16
 _MIN_CHUNK_LIMIT = 2**26
+_SLACK = 4096
 # Text counts as an object in no case: it is read by read_text, one at a time.
 _PLAIN_CLASSES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING}
 _NATIVE_COMPLEX = getattr(h5py.h5t, "COMPLEX", None)  # a type of its own since HDF5 2.0
@@ -47,8 +49,8 @@ def open_hdf5(path: str | Path, *, scan: bool = True) -> Iterator[h5py.File]:
     """An HDF5 file, open for reading, after the whole of it was checked to hold plain arrays and groups only.
 
     Refused: links (soft, external, user-defined), external storage, virtual datasets, filters other than gzip, lzf,
-    shuffle and fletcher32, elements other than numbers, booleans, complex pairs and text, chunks far larger than their
-    array, more than `MAX_OBJECTS` objects.
+    szip, shuffle and fletcher32, and one of these twice, elements other than numbers, booleans, complex pairs and text,
+    chunks far larger than their array, more than `MAX_OBJECTS` objects.
 
     Args:
         path: the file.
@@ -135,6 +137,11 @@ def read_array(
         whole = math.prod(dataset.shape) * itemsize
         stored = dataset.id.get_storage_size()
         check_compression(whole, stored, where=where)
+        if stored > _most_stored(dataset):  # an array of a few bytes, with a stream behind it that never ends
+            raise FormatError(
+                f"expected at most {_most_stored(dataset)} stored bytes in {where}, got {stored}: it is damaged or a "
+                "decompression bomb"
+            )
         if stored > path.stat().st_size:
             raise FormatError(f"expected {stored} stored bytes in {where}, the file is shorter: it is cut short")
         chunk = math.prod(dataset.chunks or (0,)) * itemsize
@@ -204,6 +211,16 @@ def _plain_text(value: bytes | str) -> str:
     return "".join(character for character in text[:_MAX_ATTRIBUTE] if character.isprintable())
 
 
+def _most_stored(dataset: h5py.Dataset) -> int:
+    """More bytes than any of the allowed filters makes of an array's chunks, those at the border filled up."""
+    shape, itemsize = [int(n) for n in dataset.shape], int(dataset.dtype.itemsize)
+    chunks = [int(n) for n in dataset.chunks or ()]
+    if not chunks:
+        return math.prod(shape) * itemsize + _SLACK
+    count = math.prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+    return count * (math.prod(chunks) * itemsize * 2 + _SLACK)
+
+
 def _blocks(dataset: h5py.Dataset, first: slice, max_bytes: int) -> Iterator[tuple[Any, Any]]:
     """(where to put, what to read) along the first axis, in steps of whole chunks; no chunk is unpacked twice."""
     start, stop, step = first.indices(dataset.shape[0])
@@ -264,13 +281,15 @@ def _check_dataset(dataset: Any, name: bytes, path: Path) -> None:
         raise FormatError(f"expected an array stored in the file, {where} is a virtual dataset: copy the data in")
     if plist.get_external_count() > 0:
         raise FormatError(f"expected an array stored in the file, {where} has external storage: copy the data in")
-    for index in range(plist.get_nfilters()):
-        code = plist.get_filter(index)[0]
-        if code not in _ALLOWED_FILTERS:
+    codes = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
+    for code in codes:
+        if code not in _ALLOWED_FILTERS or not h5py.h5z.filter_avail(code):
             raise FormatError(
-                f"expected gzip, lzf or no compression, {where} uses the HDF5 filter {code}: "
+                f"expected gzip, lzf, szip or no compression, {where} uses the HDF5 filter {code}: "
                 "store it again with h5repack -f GZIP=4"
             )
+    if len(set(codes)) < len(codes):  # gzip in gzip unpacks to a million times its size
+        raise FormatError(f"expected each filter once, {where} has one twice: store it again with h5repack -f GZIP=4")
     kind = dataset.get_type()
     if not _is_plain(kind):
         raise FormatError(

@@ -13,6 +13,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -26,7 +27,7 @@ from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_decl
 from mri_recon.io.scan import RawScan
 from mri_recon.io.variables import MASK_NAME, pick_variable
 
-__all__ = ["read_mat"]
+__all__ = ["mat_arrays", "read_mat"]
 
 _HEADER_SIZE = 128
 _MATRIX, _COMPRESSED = 14, 15  # types of an element at the top level
@@ -62,18 +63,18 @@ def read_mat(
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
     """What a MATLAB v5 file holds; an array `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
-    with path.open("rb") as stream:
-        order = _byte_order(stream.read(_HEADER_SIZE), path)
-        found = {one.name: one for one in _scan_variables(stream, order, path)}
-        numeric = [name for name, one in found.items() if one.kind == "numeric"]
-        if variable in found and variable not in numeric:
+
+    def choose(names: Sequence[str], other: dict[str, str]) -> list[str]:
+        if variable in other:
             raise FormatError(
-                f"expected numbers in {show(variable)} of {path.name}, got {found[variable].kind}: save an array"
+                f"expected numbers in {show(variable)} of {path.name}, got {other[variable]}: save an array"
             )
-        name = pick_variable(numeric, variable, where=path.name)
-        array = _read(stream, found[name], order, path, max_bytes)
-        has_mask = MASK_NAME in numeric and name != MASK_NAME
-        mask = _read(stream, found[MASK_NAME], order, path, max_bytes) if has_mask else None
+        name = pick_variable(names, variable, where=path.name)
+        return [name, MASK_NAME] if MASK_NAME in names and name != MASK_NAME else [name]
+
+    arrays = mat_arrays(path, choose, max_bytes=max_bytes)
+    name, array = next(iter(arrays.items()))
+    mask = arrays.get(MASK_NAME) if name != MASK_NAME else None
     where = f"{show(name)} of {path.name}"
     if array.dtype.kind != "c":
         raise FormatError(
@@ -93,6 +94,27 @@ def read_mat(
             "axes_assumed": axes is None,
         },
     )
+
+
+def mat_arrays(
+    path: Path, choose: Callable[[Sequence[str], dict[str, str]], Sequence[str]], *, max_bytes: int = DEFAULT_MAX_BYTES
+) -> dict[str, npt.NDArray[Any]]:
+    """Some numeric arrays of a MATLAB v5 file.
+
+    Args:
+        path: the file.
+        choose: the names to read, in order, out of the names of numeric arrays and of all else, with what it is.
+        max_bytes: largest array to take.
+
+    Raises:
+        FormatError: damaged, another version, too large, or not of numbers.
+    """
+    with path.open("rb") as stream:
+        order = _byte_order(stream.read(_HEADER_SIZE), path)
+        found = {one.name: one for one in _scan_variables(stream, order, path)}
+        numeric = [name for name, one in found.items() if one.kind == "numeric"]
+        other = {name: one.kind for name, one in found.items() if one.kind != "numeric"}
+        return {name: _read(stream, found[name], order, path, max_bytes) for name in choose(numeric, other)}
 
 
 def _byte_order(header: bytes, path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +20,10 @@ from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_decl
 from mri_recon.io.scan import RawScan
 from mri_recon.io.variables import MASK_NAME, pick_variable
 
-__all__ = ["read_npy", "read_npz"]
+__all__ = ["npy_array", "npz_arrays", "read_npy", "read_npz"]
 
 _MAX_MEMBERS = 1024
+_MAX_HEADER = 10_000  # characters, as NumPy has it; the longest header of a plain array has some hundred
 _ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -45,8 +48,7 @@ def read_npy(
         raise FormatError(
             f"expected no variable for {path.name}, got {variable!r}: a .npy file holds one array, leave it out"
         )
-    with path.open("rb") as stream:
-        array = _read_array(stream, where=path.name, size=os.fstat(stream.fileno()).st_size, max_bytes=max_bytes)
+    array = npy_array(path, max_bytes=max_bytes)
     return _scan(array, path, axes=axes, slices=slices, where=path.name, format="NumPy .npy")
 
 
@@ -59,22 +61,53 @@ def read_npz(
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
     """What a `.npz` file holds; an array named `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
+
+    def choose(names: Sequence[str]) -> list[str]:
+        name = pick_variable(names, variable, where=path.name)
+        return [name, MASK_NAME] if MASK_NAME in names and name != MASK_NAME else [name]
+
+    arrays = npz_arrays(path, choose, max_bytes=max_bytes)
+    name, array = next(iter(arrays.items()))
+    mask = arrays.get(MASK_NAME) if name != MASK_NAME else None
+    where = f"{show(name)} of {path.name}"
+    return _scan(array, path, axes=axes, slices=slices, where=where, format="NumPy .npz", variable=name, mask=mask)
+
+
+def npy_array(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any]:
+    """The array of a `.npy` file.
+
+    Raises:
+        FormatError: damaged, too large, or not of numbers.
+    """
+    with path.open("rb") as stream:
+        return _read_array(stream, where=path.name, size=os.fstat(stream.fileno()).st_size, max_bytes=max_bytes)
+
+
+def npz_arrays(
+    path: Path, choose: Callable[[Sequence[str]], Sequence[str]], *, max_bytes: int = DEFAULT_MAX_BYTES
+) -> dict[str, npt.NDArray[Any]]:
+    """Some arrays of a `.npz` file.
+
+    Args:
+        path: the file.
+        choose: the names to read, in order, out of the sorted names that there are.
+        max_bytes: largest array to take.
+
+    Raises:
+        FormatError: damaged, entries that share a name or bytes of the file, too large, or not of numbers.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             if len(members) > _MAX_MEMBERS:
                 raise FormatError(f"expected at most {_MAX_MEMBERS} arrays in {path.name}, got {len(members)}")
+            _check_disjoint(members, path)
             found = {m.filename.removesuffix(".npy"): m for m in members if m.filename.endswith(".npy")}
-            name = pick_variable(sorted(found), variable, where=path.name)
-            array = _read_member(archive, found[name], path, max_bytes)
-            has_mask = MASK_NAME in found and name != MASK_NAME
-            mask = _read_member(archive, found[MASK_NAME], path, max_bytes) if has_mask else None
+            return {name: _read_member(archive, found[name], path, max_bytes) for name in choose(sorted(found))}
     except _ZIP_DAMAGE as error:
         raise FormatError(
             f"expected a NumPy archive, got {path.name}, which is damaged, encrypted or cut short"
         ) from error
-    where = f"{show(name)} of {path.name}"
-    return _scan(array, path, axes=axes, slices=slices, where=where, format="NumPy .npz", variable=name, mask=mask)
 
 
 def _scan(
@@ -105,6 +138,17 @@ def _scan(
     return RawScan(arrange(array, names)[slices], name=path.name, mask=mask, meta=meta)
 
 
+def _check_disjoint(members: Sequence[zipfile.ZipInfo], path: Path) -> None:
+    """Entries that overlap unpack the same bytes again and again; two of one name are two answers to one question."""
+    if len({member.filename for member in members}) < len(members):
+        raise FormatError(f"expected each array of {path.name} once, got two of one name: save it again")
+    end = 0
+    for member in sorted(members, key=lambda one: one.header_offset):
+        if member.header_offset < end:
+            raise FormatError(f"expected arrays beside each other in {path.name}, they overlap: it is a bomb")
+        end = member.header_offset + member.compress_size
+
+
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, max_bytes: int) -> npt.NDArray[Any]:
     where = f"{show(member.filename)} of {path.name}"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -123,8 +167,13 @@ def _read_array(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> 
         if version not in ((1, 0), (2, 0), (3, 0)):
             raise ValueError(f"version {version}")
         # Versions 2 and 3 differ in the encoding of field names, which numbers do not have.
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = header(stream)
+        first = version == (1, 0)
+        length = stream.read(2 if first else 4)
+        count = int.from_bytes(length, "little")
+        if count > _MAX_HEADER:  # NumPy would read it all before it looks at the length
+            raise ValueError(f"header of {count} bytes")
+        header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = header(io.BytesIO(length + stream.read(count)))
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile):
         raise  # of the archive that the array lies in
     except Exception as error:  # NumPy parses the header as Python: tokenizer and parser have errors of their own

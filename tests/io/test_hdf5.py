@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,21 @@ def foreign_filter(file: h5py.File, outside: Path) -> None:
     h5py.h5d.create(file.id, b"kspace", kind, h5py.h5s.create_simple((1, 8, 12)), plist)
 
 
+def gzip_in_gzip(file: h5py.File, outside: Path) -> None:
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((1, 8, 12))
+    for _ in range(2):
+        plist.set_filter(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FLAG_MANDATORY, (4,))
+    kind = h5py.h5t.py_create(np.dtype(np.complex64))
+    h5py.h5d.create(file.id, b"kspace", kind, h5py.h5s.create_simple((1, 8, 12)), plist)
+
+
+def endless_stream(file: h5py.File, outside: Path) -> None:
+    """A chunk of 768 bytes whose stored stream unpacks to 32 MiB: the library unpacks all of it."""
+    dataset = file.create_dataset("kspace", (1, 8, 12), np.complex64, chunks=(1, 8, 12), compression="gzip")
+    dataset.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(2**25)))
+
+
 def huge_chunk(file: h5py.File, outside: Path) -> None:
     file.create_dataset(
         "kspace",
@@ -189,7 +205,12 @@ ATTACKS: list[tuple[Callable[[h5py.File, Path], None], str]] = [
     (objects, "'mask' of a.h5 has records, references or objects"),
     (records, "sort the readouts into k-space"),
     (opaque, "'blob' of a.h5 has records, references or objects"),
-    (foreign_filter, "expected gzip, lzf or no compression, 'kspace' of a.h5 uses the HDF5 filter 305"),
+    (foreign_filter, "expected gzip, lzf, szip or no compression, 'kspace' of a.h5 uses the HDF5 filter 305"),
+    (gzip_in_gzip, "expected each filter once, 'kspace' of a.h5 has one twice"),
+    (
+        endless_stream,
+        r"expected at most 5632 stored bytes in '/kspace' of a.h5, got \d+: it is damaged or a decompress",
+    ),
     (huge_chunk, "expected chunks no larger than the array, 'kspace' of a.h5 has chunks of"),
     (shape_bomb, r"expected at most 17179869184 bytes, '/kspace' of a.h5 declares shape \(1048576, 1024, 1024\)"),
     (sparse_bomb, "declares 268435456 bytes but stores 0: it is damaged or a decompression bomb"),

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import tempfile
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -240,6 +241,38 @@ def test_zip_bombs(tmp_path: Path) -> None:
     (tmp_path / "c.npz").write_bytes(raw)
     with pytest.raises(FormatError, match="declares 268435456 bytes but stores .*decompression bomb"):
         load(tmp_path / "c.npz")
+
+
+def test_entries_that_share_bytes_or_a_name(noise: Any, tmp_path: Path) -> None:
+    content = npy_header((7, 5)) + noise(7, 5).tobytes()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("kspace.npy", content)
+        archive.writestr("mask.npy", content)
+    raw = bytearray((tmp_path / "a.npz").read_bytes())
+    second = raw.rindex(b"PK\x01\x02")
+    raw[second + 42 : second + 46] = bytes(4)  # the entry begins where the first one does
+    (tmp_path / "a.npz").write_bytes(raw)
+    with pytest.raises(FormatError, match=r"expected arrays beside each other in a\.npz, they overlap: it is a bomb"):
+        load(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own about the name
+        archive.writestr("kspace.npy", content)
+        archive.writestr("kspace.npy", content)
+    with pytest.raises(FormatError, match=r"expected each array of b\.npz once, got two of one name"):
+        load(tmp_path / "b.npz")
+
+
+def test_a_header_that_unpacks_to_much(tmp_path: Path) -> None:
+    """NumPy reads as much as the header's length says before it finds it too long."""
+    head = b"\x93NUMPY\x02\x00" + (1 << 26).to_bytes(4, "little")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("kspace.npy", head + b" " * (1 << 26))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=r"expected an array in NumPy's format in 'kspace\.npy' of a\.npz"):
+        load(tmp_path / "a.npz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 22
 
 
 def test_many_members(tmp_path: Path) -> None:
