@@ -25,6 +25,7 @@ class UnrolledConfig(BaseModel):
     patch: int = Field(default=2, ge=1, description="pixels of a side that become channels of a refinement")
     normalization: str = Field(default="group", description="group, batch, layer, instance or none")
     channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
+    coil_steps: bool = Field(default=False, description="several coils have step lengths of their own")
     maps_chans: int = Field(default=0, ge=0, description="feature channels of the refinement of the maps; 0: none")
 
 
@@ -39,6 +40,10 @@ class Unrolled(nn.Module):
     sum |S|^2 = 1 and full sampling) a step replaces what was measured exactly; N_k starts at zero, so an untrained
     network returns the zero-filled image of one coil, and K + 1 steps of gradient descent from it for several. No
     weight depends on the size of the matrix, the number of coils or the mask.
+
+    With `coil_steps`, several coils have lengths of their own. For one coil A^H A is a projection, and a last step of
+    length 1 puts back what was measured with its noise, as a single-coil reference has it; several coils average noise,
+    and there the same step would bring back what the refinements have removed.
 
     With `maps_chans`, a U-Net on each coil's map corrects the sensitivities first, S' = S + M(S), brought back to the
     old root sum of squares at each pixel.
@@ -61,6 +66,7 @@ class Unrolled(nn.Module):
         )
         self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
         self.step_lengths = nn.Parameter(torch.ones(config.num_cascades + 1))
+        self.coil_step_lengths = nn.Parameter(torch.ones(config.num_cascades + 1)) if config.coil_steps else None
         self.maps_network = (
             Unet(
                 UnetConfig(
@@ -91,13 +97,15 @@ class Unrolled(nn.Module):
         x = zero_filled
         memory = x.real.new_zeros((x.shape[0], self.config.memory, *x.shape[-2:]))
         # A^H (A x - y) at x = A^H y; later ones follow the refinement before.
-        for step_length, refinement in zip(self.step_lengths[:-1], self.refinements, strict=True):
+        own = self.coil_step_lengths if measurement.maps.shape[1] > 1 else None
+        lengths = self.step_lengths if own is None else own
+        for step_length, refinement in zip(lengths[:-1], self.refinements, strict=True):
             gradient = measurement.normal(x) - zero_filled
             x = x - step_length * gradient
             channels = torch.cat([_channels(x), memory, _channels(gradient)], dim=1)
             out = _wrapped(refinement, channels, margin)
             x, memory = torch.complex(out[:, 0], out[:, 1]), out[:, 2:]
-        return x - self.step_lengths[-1] * (measurement.normal(x) - zero_filled)
+        return x - lengths[-1] * (measurement.normal(x) - zero_filled)
 
     def _refined_maps(self, maps: Tensor) -> Tensor:
         assert self.maps_network is not None

@@ -52,7 +52,7 @@ def launch(config: TrainConfig) -> Fabric:
                 "takes the GPU of its own number"
             )
         # A single coil has no maps to refine: those weights are then without a gradient.
-        unused = bool(getattr(config.model, "maps_chans", 0))
+        unused = any(bool(getattr(config.model, key, 0)) for key in ("maps_chans", "coil_steps"))
         fabric = Fabric(
             accelerator=device.type,
             devices=local,

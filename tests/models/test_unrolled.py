@@ -116,12 +116,29 @@ def test_gradients_of_weights_and_samples(maps_chans: int) -> None:
 
 
 def test_every_weight_gets_a_gradient() -> None:
-    _, measurement, _ = _problem((1, 2, 8, 10))
-    network = _double(maps_chans=2)
-    network(measurement).abs().square().sum().backward()
+    network = _double(maps_chans=2, coil_steps=True)
+    for num_coils in (1, 2):  # each has its own step lengths
+        network(_problem((1, num_coils, 8, 10))[1]).abs().square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("num_coils", [1, 4])
+def test_several_coils_may_have_step_lengths_of_their_own(num_coils: int) -> None:
+    _, measurement, _ = _problem((2, num_coils, 13, 18))
+    network = _double(coil_steps=True)
+    assert network.coil_step_lengths is not None
+    common = _double()
+    common.load_state_dict({k: v for k, v in network.state_dict().items() if k != "coil_step_lengths"})
+    with torch.no_grad():
+        torch.testing.assert_close(network(measurement), common(measurement), rtol=0, atol=0)  # they start equal
+        network.coil_step_lengths.mul_(0.4)
+        changed = network(measurement)
+        if num_coils > 1:
+            assert (changed - common(measurement)).norm() > 0.01 * changed.norm()
+            common.step_lengths.mul_(0.4)
+        torch.testing.assert_close(changed, common(measurement), rtol=0, atol=0)
 
 
 @settings(max_examples=15)
