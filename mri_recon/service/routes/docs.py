@@ -8,7 +8,7 @@ import re
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from mri_recon.service.openapi import problem_responses
@@ -19,12 +19,6 @@ __all__ = ["router"]
 
 _STATIC = "static/swagger-ui"  # relative: the service may live under a prefix of a proxy
 router = APIRouter()
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    """Who opens the bare address wants to know what is here."""
-    return RedirectResponse("docs")
 
 
 @router.get("/docs", include_in_schema=False)

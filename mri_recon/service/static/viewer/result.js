@@ -1,0 +1,132 @@
+// A finished comparison: arrays by name, what was measured, and the numbers that are drawn from them.
+
+import { readNpz } from "./npz.js";
+import { maximum, percentile, roundUp } from "./pixels.js";
+
+const LABELS = {
+  reference: "Reference",
+  "zero-filled": "Zero-filled",
+  "cg-sense": "CG-SENSE",
+  "cs-wavelet": "CS wavelet",
+  unet: "U-Net",
+  unrolled: "Unrolled",
+};
+
+/** How a method (or the reference) is called on the screen, as in the library's figures. */
+export function label(id) {
+  return LABELS[id] ?? id;
+}
+
+/** A volume (slice, h, w) of magnitudes. */
+class Volume {
+  constructor({ shape, data }) {
+    [this.slices, this.height, this.width] = shape;
+    this.data = data;
+    this.maximum = maximum(data);
+  }
+
+  slice(index) {
+    const size = this.height * this.width;
+    return this.data.subarray(index * size, (index + 1) * size);
+  }
+}
+
+export class Result {
+  constructor(buffer) {
+    const arrays = readNpz(buffer);
+    this.buffer = buffer;
+    this.metadata = JSON.parse(new TextDecoder().decode(arrays.get("metadata").data));
+    this.volumes = new Map();
+    if (arrays.has("reference")) this.volumes.set("reference", new Volume(arrays.get("reference")));
+    for (const row of this.metadata.results) {
+      this.volumes.set(row.method, new Volume(arrays.get(`image.${row.method}`)));
+    }
+    this.kspace = arrays.has("kspace") ? new Volume(arrays.get("kspace")) : null;
+    this.mask = arrays.get("mask");
+    const first = this.volumes.values().next().value;
+    ({ slices: this.slices, height: this.height, width: this.width } = first);
+  }
+
+  get ids() {
+    return [...this.volumes.keys()];
+  }
+
+  get methods() {
+    return this.metadata.results.map((row) => row.method);
+  }
+
+  get hasReference() {
+    return this.volumes.has("reference");
+  }
+
+  get receipt() {
+    return this.metadata.mask;
+  }
+
+  row(method) {
+    return this.metadata.results.find((row) => row.method === method);
+  }
+
+  /** The usual window of a slice: 0 to the reference's 99th percentile, or to the largest of the methods'. */
+  window(slice) {
+    const shown = this.hasReference ? ["reference"] : this.ids;
+    const high = Math.max(...shown.map((id) => percentile(this.volumes.get(id).slice(slice), 99)));
+    return { low: 0, high: high || 1 };
+  }
+
+  /** Pixel i of |image - other| in per cent of the other's maximum over the volume. */
+  difference(id, against, slice) {
+    const image = this.volumes.get(id).slice(slice), other = this.volumes.get(against);
+    const base = other.slice(slice), factor = 100 / (other.maximum || 1);
+    return (i) => Math.abs(image[i] - base[i]) * factor;
+  }
+
+  /** The scale of differences that shows all but 0.5 % of the pixels of every method, rounded up to be read. */
+  differenceScale(against, slice) {
+    const size = this.height * this.width;
+    const limits = this.ids.filter((id) => id !== against && id !== "reference").map((id) => {
+      const value = this.difference(id, against, slice);
+      return percentile(Float32Array.from({ length: size }, (_, i) => value(i)), 99.5);
+    });
+    return roundUp(Math.max(0, ...limits));
+  }
+
+  /** Whether the mask took the sample at (row, column). */
+  sampled(row, column) {
+    const { shape, data } = this.mask;
+    return data[shape.length === 1 ? column : row * shape[1] + column] > 0;
+  }
+
+  /** What must be said beside a method's image: {kind: "warning" | "info", text}. */
+  remarks(method) {
+    const info = this.row(method)?.info ?? {};
+    const remarks = [...(info.warnings ?? [])].map((text) => ({ kind: "warning", text }));
+    if (info.stop === "max_iters") {
+      remarks.push({ kind: "info", text: `stopped at the limit of ${info.iterations} iterations, not converged` });
+    }
+    for (const text of [info.notes ?? []].flat()) remarks.push({ kind: "info", text: String(text) });
+    return remarks;
+  }
+}
+
+/** "28.95 dB" and its like: the three metrics and the time of a row as they are printed. */
+export function measured(row) {
+  const seconds = row.seconds >= 0.01 ? `${row.seconds.toFixed(2)} s` : "< 0.01 s";
+  if (row.nmse === null) return { psnr: "–", ssim: "–", nmse: "–", seconds };
+  return {
+    psnr: row.psnr === null ? "∞" : row.psnr.toFixed(2),
+    ssim: row.ssim.toFixed(3),
+    nmse: row.nmse.toFixed(4),
+    seconds,
+  };
+}
+
+/** The mask in one line. */
+export function maskCaption(receipt) {
+  const realised = `R = ${receipt.realised_acceleration.toFixed(2)}`;
+  if (receipt.kind === "pattern") return `2-D pattern, ${receipt.num_samples} samples, ${realised} realised`;
+  const asked = receipt.requested_acceleration;
+  const centre = receipt.num_low_frequencies ? ` (${receipt.num_low_frequencies} in the centre)` : "";
+  return `${receipt.num_lines} of ${receipt.support_width} columns${centre}, ` +
+    (asked === null || asked === undefined ? `${realised} realised` : `R = ${asked} asked, ${receipt.realised_acceleration.toFixed(2)} realised`);
+}
