@@ -25,6 +25,7 @@ class UnrolledConfig(BaseModel):
     patch: int = Field(default=2, ge=1, description="pixels of a side that become channels of a refinement")
     normalization: str = Field(default="group", description="group, batch, layer, instance or none")
     channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
+    num_groups: int = Field(default=0, ge=0, description="group norm by number of groups; 0: by channels_per_group")
     coil_steps: bool = Field(default=False, description="several coils have step lengths of their own")
     maps_chans: int = Field(default=0, ge=0, description="feature channels of the refinement of the maps; 0: none")
 
@@ -62,6 +63,7 @@ class Unrolled(nn.Module):
             num_pool_layers=config.num_pool_layers,
             normalization=config.normalization,
             channels_per_group=config.channels_per_group,
+            num_groups=config.num_groups,
             patch=config.patch,
         )
         self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
@@ -75,6 +77,7 @@ class Unrolled(nn.Module):
                     patch=config.patch,
                     normalization=config.normalization,
                     channels_per_group=config.channels_per_group,
+                    num_groups=config.num_groups,
                 )
             )
             if config.maps_chans

@@ -224,6 +224,12 @@ def test_refined_maps_are_used() -> None:
         assert (network(measurement) - with_refinement).norm() > 1e-3 * with_refinement.norm()
 
 
+def test_group_norm_by_number_of_groups_everywhere() -> None:
+    network = Unrolled(UnrolledConfig(chans=8, num_pool_layers=1, num_cascades=2, num_groups=4, maps_chans=4))
+    groups = {module.num_groups for module in network.modules() if isinstance(module, nn.GroupNorm)}
+    assert groups == {4}
+
+
 def test_untrained_maps_are_those_given() -> None:
     _, measurement, _ = _problem((1, 3, 13, 18))
     network = Unrolled(UnrolledConfig(chans=4, num_cascades=1, maps_chans=4)).double()
