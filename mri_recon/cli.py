@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mri_recon.io import Scan
+    from mri_recon.provenance import InputFile
 
 __all__ = [
     "COMMAND_GROUP",
@@ -135,6 +136,7 @@ def reconstruct(
     from mri_recon.masks import undersample
     from mri_recon.methods import check_options
     from mri_recon.methods import reconstruct as run
+    from mri_recon.provenance import describe, input_file
     from mri_recon.sampling import choose_mask
 
     check_folder(output)
@@ -162,7 +164,17 @@ def reconstruct(
         device=device,
         **options,
     )
-    save(output, result, scan, chosen)
+    slices = None if slice_index is None else (slice_index, slice_index + 1)
+    provenance = describe(
+        result,
+        input_file(file, axes=axes, variable=variable, slices=slices),
+        chosen,
+        options=options,
+        prewhiten=noise_record(prewhiten),
+        num_virtual_coils=num_virtual_coils,
+        device=device,
+    )
+    save(output, result, scan, chosen, provenance=provenance)
     shape = " x ".join(str(n) for n in result.image.shape)
     typer.echo(f"{output}: {method}, {shape} (slice x h x w), {result.info['seconds']:.2f} s")
     if done := preparation_caption(result.info):
@@ -199,9 +211,10 @@ def compare(
 
     Example: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unrolled --json out.json --figure out.png
     """
-    from mri_recon.compare import check_methods, convention, mask_caption, preparation_caption
+    from mri_recon.compare import check_methods, convention, mask_caption, preparation_caption, write_json
     from mri_recon.compare import compare as run
     from mri_recon.io import load
+    from mri_recon.provenance import describe, input_file
     from mri_recon.sampling import choose_mask
 
     for target in (json, figure):
@@ -241,13 +254,64 @@ def compare(
         notes=[convention(comparison.target_source, foreground=foreground), *([done] if done else [])],
     )
     if json is not None:
-        comparison.write_json(json)
+        source = input_file(file, axes=axes, variable=variable)
+        noise_file = noise_record(prewhiten)
+        provenance = {
+            name: describe(
+                result,
+                source,
+                chosen,
+                options=options.get(name, {}),
+                prewhiten=noise_file,
+                num_virtual_coils=num_virtual_coils,
+                device=device,
+            ).model_dump(mode="json")
+            for name, result in comparison.reconstructions.items()
+        }
+        write_json(json, {**comparison.document(), "provenance": provenance})
         typer.echo(f"results: {json}")
     if figure is not None:
         from mri_recon.figures import comparison_figure
 
         comparison_figure(comparison, figure, slice_index=slice_index)
         typer.echo(f"picture: {figure}")
+
+
+def replay(
+    result: Annotated[Path, typer.Argument(help="HDF5 that reconstruct wrote", metavar="RESULT.h5")],
+    input_file: Annotated[
+        Path | None,
+        typer.Option("--input", help="Its k-space; by default looked for beside RESULT and here", metavar="FILE"),
+    ] = None,
+    noise: Annotated[
+        Path | None, typer.Option("--noise", help="Its file of noise samples, likewise", metavar="FILE")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Its weights, where they are elsewhere now", metavar="FILE")
+    ] = None,
+) -> None:
+    """Compute RESULT again from its input and say whether it comes out the same.
+
+    Exit status 0: bit-identical, or within 1e-5 where no more is promised (another machine, other versions, a batch);
+    1: not so; 2: it cannot be computed again.
+
+    Example: mri-recon replay knee-cs.h5 --input knee.h5
+    """
+    from mri_recon.provenance import TOLERANCE
+    from mri_recon.provenance import replay as run
+
+    done = run(result, input_file, noise=noise, model=model)
+    for note in done.differences:
+        _warn(note)
+    record = done.provenance
+    if done.identical:
+        outcome = "bit-identical"
+    else:
+        promise = "bit-identity" if done.exact else f"{TOLERANCE:g}"
+        outcome = f"largest relative difference {done.relative_difference:.2g} (promised: {promise})"
+    typer.echo(f"{result}: {record.method}{', computed in a batch' if record.batched else ''}: {outcome}")
+    if not done.kept:
+        raise typer.Exit(1)
 
 
 def build_app() -> typer.Typer:
@@ -265,9 +329,9 @@ def build_app() -> typer.Typer:
     def _start() -> None:
         """Keep verbs verbs, however many there are."""
 
-    for verb in (info, reconstruct, compare):
+    for verb in (info, reconstruct, compare, replay):
         app.command(verb.__name__)(verb)
-    _add_commands(app, taken={"info", "reconstruct", "compare"})
+    _add_commands(app, taken={"info", "reconstruct", "compare", "replay"})
     return app
 
 
@@ -341,6 +405,18 @@ def noise_source(text: str | None) -> Tensor | str | None:
     from mri_recon.preparation import EDGE
 
     return text if text is None or text == EDGE else load_noise(text)
+
+
+def noise_record(text: str | None) -> InputFile | str | None:
+    """What a provenance says of `prewhiten`: the word "edge" as it is, the record of a file.
+
+    Raises:
+        FormatError: no such file.
+    """
+    from mri_recon.preparation import EDGE
+    from mri_recon.provenance import input_file
+
+    return text if text is None or text == EDGE else input_file(text)
 
 
 def one_slice(scan: Scan, index: int) -> Scan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.loading import load, load_noise
-from mri_recon.io.save import NOTICE, load_image, save, save_scan
+from mri_recon.io.save import NOTICE, load_image, load_result, save, save_scan
 from mri_recon.io.scan import Scan, sampled_pattern
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "load",
     "load_image",
     "load_noise",
+    "load_result",
     "sampled_pattern",
     "save",
     "save_scan",

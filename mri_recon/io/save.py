@@ -15,10 +15,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from mri_recon.errors import FormatError, ShapeError
-from mri_recon.io.hdf5 import get_dataset, open_hdf5, read_array
+from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.scan import Scan
 from mri_recon.masks import ColumnMask, Mask
@@ -26,24 +27,36 @@ from mri_recon.masks import ColumnMask, Mask
 if TYPE_CHECKING:
     from mri_recon.methods import Reconstruction
 
-__all__ = ["NOTICE", "load_image", "save", "save_scan"]
+__all__ = ["NOTICE", "load_image", "load_result", "save", "save_scan"]
 
 NOTICE = "Research only: not a medical device, not for diagnosis or treatment."
 """What every file that is written says of itself."""
 
 
-def save(path: str | Path, reconstruction: Reconstruction, scan: Scan | None = None, mask: Mask | None = None) -> None:
+_MAX_PROVENANCE = 16 << 20
+"""Most characters of a provenance that are read: a large 2-D pattern takes some hundred thousand."""
+
+
+def save(
+    path: str | Path,
+    reconstruction: Reconstruction,
+    scan: Scan | None = None,
+    mask: Mask | None = None,
+    *,
+    provenance: BaseModel | None = None,
+) -> None:
     """Write a reconstruction as HDF5, in one step: no reader, and no crash, sees half of it.
 
     Datasets: `reconstruction`, float32 magnitudes `(slice, h, w)`, and `reconstruction_complex`, complex64, where the
     method yields phase. Attributes: `method`, `info` and `mask` (JSON), `recon_size`, `source_file`, `acquisition`,
-    `patient_id`, `notice`, `software`.
+    `patient_id`, `notice`, `software`, and `provenance` (JSON) where given.
 
     Args:
         path: file to write or replace.
         reconstruction: what `reconstruct` returned.
         scan: where it came from, for the file's attributes.
         mask: what it was reconstructed from, for its receipt.
+        provenance: a `mri_recon.provenance.Provenance`, with which `mri-recon replay` makes the result again.
 
     Raises:
         ShapeError: an image that is not `(slice, h, w)`.
@@ -58,6 +71,8 @@ def save(path: str | Path, reconstruction: Reconstruction, scan: Scan | None = N
     if scan is not None:
         attributes["recon_size"] = list(scan.recon_size)
         attributes.update(_from_meta(scan.meta))
+    if provenance is not None:
+        attributes["provenance"] = provenance.model_dump_json()
     with _replacing(Path(path)) as file:
         _write(file, "reconstruction", reconstruction.magnitude.detach().cpu().numpy())
         if image.is_complex():
@@ -141,6 +156,30 @@ def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.N
             f"expected real images (slice, h, w) in {path.name}, got {image.dtype} of shape {image.shape}"
         )
     return image.astype(np.float32, copy=False)
+
+
+def load_result(
+    path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES
+) -> tuple[npt.NDArray[Any], str | None]:
+    """The image of a file that `save` wrote, complex64 or, without phase, float32; and the JSON of its provenance.
+
+    Raises:
+        FormatError: not such a file, unsafe or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FormatError(f"expected a saved reconstruction, found nothing at {path}: check the path")
+    with open_hdf5(path) as file, hdf5_errors(path):
+        dataset = get_dataset(file, "reconstruction_complex")
+        image = load_image(path, max_bytes=max_bytes) if dataset is None else read_array(dataset, max_bytes=max_bytes)
+        if image.ndim != 3 or image.dtype.kind not in "cf":
+            raise FormatError(f"expected images (slice, h, w) in {path.name}, got {image.dtype} of shape {image.shape}")
+        text = file.attrs.get("provenance")
+        if text is not None and (not isinstance(text, str) or len(text) > _MAX_PROVENANCE):
+            raise FormatError(
+                f"expected the provenance of {path.name} as one text, got {type(text).__name__}: rewrite it"
+            )
+    return image.astype(np.complex64 if dataset is not None else np.float32, copy=False), text
 
 
 @contextmanager

@@ -1,0 +1,499 @@
+"""Where a result comes from, in enough detail to make it again, and the check that it comes out the same.
+
+A result carries its provenance: the input by its SHA-256, what was done to it, the mask with its lines, method,
+options, weights, versions and machine. `replay` finds the input, does it all again and compares. On the same kind of
+processor, with the same number of threads and the same versions, a result that was computed alone comes out bit for
+bit; one that was part of a batch, or one on another machine, within `TOLERANCE` of its largest magnitude.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import platform
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from mri_recon.checkpoint import RESEARCH_ONLY, shipped_models
+from mri_recon.compare import jsonable
+from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
+from mri_recon.io import load, load_noise, load_result
+from mri_recon.masks import ColumnMask, Mask, PatternMask, undersample
+from mri_recon.methods import Reconstruction, method_options, reconstruct, resolve_device
+
+__all__ = [
+    "TOLERANCE",
+    "ImageRecord",
+    "InputFile",
+    "MaskRecord",
+    "ModelRecord",
+    "Provenance",
+    "Replay",
+    "describe",
+    "image_array",
+    "input_file",
+    "mask_of",
+    "mask_record",
+    "read_provenance",
+    "replay",
+]
+
+TOLERANCE = 1e-5
+"""Largest difference, relative to the largest magnitude, where bit-equality is not promised."""
+
+_PACKAGES = ("mri-recon", "torch", "numpy", "scipy", "pywavelets", "numba", "safetensors")
+_MAX_PATTERN = 1 << 28
+_SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputFile(_Record):
+    """A file that was read, and how."""
+
+    name: str
+    bytes: int = Field(ge=0)
+    sha256: str = _SHA256
+    axes: str | None = Field(default=None, description="as given to `load`; null: by the rank of the array")
+    variable: str | None = Field(default=None, description="as given to `load`")
+    slices: tuple[int, int] | None = Field(default=None, description="first and one after the last; null: all")
+
+
+class MaskRecord(_Record):
+    """A mask in full: the receipt names the lines of a column mask, `pattern` holds the points of any other."""
+
+    receipt: dict[str, Any]
+    pattern: str | None = Field(default=None, description="base64 of the deflated packed bits, row by row")
+
+
+class ModelRecord(_Record):
+    """The weights of a network."""
+
+    name: str
+    sha256: str = _SHA256
+
+
+class ImageRecord(_Record):
+    """The image as it is stored: complex64, or float32 magnitudes where the method yields no phase."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the samples, little-endian, slice by slice")
+    shape: tuple[int, ...]
+    dtype: Literal["complex64", "float32"]
+
+
+class Provenance(_Record):
+    """Everything that made a result."""
+
+    format: Literal[1] = 1
+    created: str = Field(description="UTC, ISO 8601")
+    research_only: str = RESEARCH_ONLY
+    input: InputFile
+    prewhiten: Literal["edge", "samples"] | None = None
+    noise: InputFile | None = Field(default=None, description='the noise samples, for prewhiten "samples"')
+    num_virtual_coils: int | None = None
+    mask: MaskRecord
+    seed: int | str | None = Field(default=None, description="of the mask; no method draws numbers of its own")
+    method: str
+    options: dict[str, Any]
+    model: ModelRecord | None = None
+    stop: str | None = Field(default=None, description="why an iterative method ended")
+    batched: bool = Field(default=False, description="computed together with others, see `reconstruct_batch`")
+    versions: dict[str, str | None]
+    device: str = Field(description="cpu, cuda, ...")
+    device_name: str
+    threads: int = Field(ge=1)
+    image: ImageRecord
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of doing it again.
+
+    Attributes:
+        provenance: of the result.
+        reconstruction: the new one.
+        identical: whether every bit is the same.
+        relative_difference: largest difference over the largest magnitude of the old image; 0 where identical.
+        differences: what is not as it was then (versions, processor, device, threads), one sentence each.
+        exact: whether bit-equality is promised: computed alone, on a processor, and nothing is different.
+    """
+
+    provenance: Provenance
+    reconstruction: Reconstruction
+    identical: bool
+    relative_difference: float
+    differences: tuple[str, ...]
+    exact: bool
+
+    @property
+    def kept(self) -> bool:
+        """Whether the promise was kept: identical, or within `TOLERANCE` where no more is promised."""
+        return self.identical or (not self.exact and self.relative_difference <= TOLERANCE)
+
+
+def input_file(
+    path: str | Path, *, axes: str | None = None, variable: str | None = None, slices: tuple[int, int] | None = None
+) -> InputFile:
+    """The record of a file that was read with these arguments.
+
+    Raises:
+        FormatError: it cannot be read.
+    """
+    path = Path(path)
+    return InputFile(
+        name=path.name, bytes=_size(path), sha256=_sha256_of(path), axes=axes, variable=variable, slices=slices
+    )
+
+
+def describe(
+    result: Reconstruction,
+    source: InputFile,
+    mask: Mask,
+    *,
+    options: Mapping[str, Any],
+    prewhiten: InputFile | str | None = None,
+    num_virtual_coils: int | None = None,
+    device: str | torch.device | None = None,
+    batched: bool = False,
+) -> Provenance:
+    """The provenance of a result that was just computed, in this process.
+
+    Args:
+        result: what `reconstruct` returned for `undersample(scan.kspace, mask)`, without sens_maps.
+        source: the file of the scan.
+        mask: what was kept of its k-space.
+        options: the method's, as they were given; those left out are the defaults of the recorded version.
+        prewhiten: "edge", or the file of noise samples; None: not done.
+        num_virtual_coils: as given to `reconstruct`.
+        device: where it was computed; None: the processor.
+        batched: whether it was computed together with others.
+
+    Raises:
+        MethodError: a device that this machine does not have.
+    """
+    chosen = resolve_device(device)
+    image = image_array(result)
+    sha256 = result.info.get("model_sha256")
+    receipt = mask.receipt()
+    return Provenance(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        input=source,
+        prewhiten="samples" if isinstance(prewhiten, InputFile) else "edge" if prewhiten is not None else None,
+        noise=prewhiten if isinstance(prewhiten, InputFile) else None,
+        num_virtual_coils=num_virtual_coils,
+        mask=mask_record(mask),
+        seed=receipt.get("seed"),
+        method=result.method,
+        options=jsonable(dict(options)),
+        model=None if sha256 is None else ModelRecord(name=str(result.info["model"]), sha256=sha256),
+        stop=result.info.get("stop"),
+        batched=batched,
+        versions=_versions(),
+        device=chosen.type,
+        device_name=_device_name(chosen),
+        threads=torch.get_num_threads(),
+        image=ImageRecord(
+            sha256=_sha256_of_array(image),
+            shape=image.shape,
+            dtype="complex64" if image.dtype.kind == "c" else "float32",
+        ),
+    )
+
+
+def image_array(result: Reconstruction) -> npt.NDArray[Any]:
+    """The image as files hold it: complex64, or float32 magnitudes of a real one, `(slice, h, w)`."""
+    image = result.image.detach().cpu()
+    array = image.to(torch.complex64) if image.is_complex() else result.magnitude.detach().cpu()
+    return np.ascontiguousarray(array.numpy())
+
+
+def mask_record(mask: Mask) -> MaskRecord:
+    """A mask as JSON holds it, in full."""
+    if isinstance(mask, ColumnMask):
+        return MaskRecord(receipt=jsonable(mask.receipt()))
+    packed = zlib.compress(np.packbits(mask.pattern).tobytes(), 9)
+    return MaskRecord(receipt=jsonable(mask.receipt()), pattern=base64.b64encode(packed).decode())
+
+
+def mask_of(record: MaskRecord) -> Mask:
+    """The mask that `mask_record` recorded.
+
+    Raises:
+        MaskError: a record that is not one.
+    """
+    receipt = record.receipt
+    try:
+        if record.pattern is None:
+            lines = np.zeros(int(receipt["width"]), dtype=np.bool_)
+            lines[receipt["lines"]] = True
+            mask: Mask = ColumnMask(
+                lines=lines,
+                kind=receipt["kind"],
+                acceleration=receipt["requested_acceleration"],
+                num_low_frequencies=receipt["num_low_frequencies"],
+                center_start=receipt["center_start"],
+                seed=receipt["seed"],
+                support_width=receipt["support_width"],
+            )
+        else:
+            height, width = (int(n) for n in receipt["shape"])
+            unpacker = zlib.decompressobj()
+            bits = unpacker.decompress(base64.b64decode(record.pattern, validate=True), _MAX_PATTERN // 8)
+            pattern = np.unpackbits(np.frombuffer(bits, np.uint8), count=height * width).astype(np.bool_)
+            mask = PatternMask(pattern.reshape(height, width), source=receipt["source"])
+    except (KeyError, TypeError, ValueError, IndexError, binascii.Error, zlib.error) as error:
+        raise MaskError(
+            f"expected the record of a mask, got one that cannot be read ({error!r}): it is damaged"
+        ) from error
+    if jsonable(mask.receipt()) != receipt:
+        raise MaskError(
+            "expected a mask with its receipt, got another mask than the receipt says: the record is damaged"
+        )
+    return mask
+
+
+def read_provenance(text: str | None, name: str) -> Provenance:
+    """The provenance that a result carries.
+
+    Args:
+        text: its JSON; None where there is none.
+        name: of the result, for messages.
+
+    Raises:
+        FormatError: none, or not one of this format.
+    """
+    if text is None:
+        raise FormatError(
+            f"expected a result with its provenance, {name} has none: it was written by an earlier version, or without "
+            "saying where it comes from; reconstruct it again to have one"
+        )
+    try:
+        return Provenance.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "(top)"
+        raise FormatError(
+            f"expected a provenance of format 1 in {name}, got one with a wrong {where} ({first['msg']}): "
+            "the file is damaged, or of a later version"
+        ) from error
+
+
+def replay(
+    result: str | Path,
+    source: str | Path | None = None,
+    *,
+    noise: str | Path | None = None,
+    model: str | Path | None = None,
+) -> Replay:
+    """Compute a saved result again from its input and compare.
+
+    It runs on the recorded device where there is one of the kind, with the recorded number of threads.
+
+    Args:
+        result: an HDF5 file that `save` wrote with a provenance.
+        source: its input; None: whatever file beside `result`, or in the working folder, has its size and SHA-256.
+        noise: likewise the noise samples, where there were some.
+        model: the weights, a shipped name or a file; None: those of the recorded option, else the shipped ones with
+            the recorded SHA-256.
+
+    Raises:
+        FormatError: a result that cannot be read, has no provenance or another image than it says, or an input that is
+            not found or is another one.
+        CheckpointError: the weights are not found.
+        MaskError: a damaged record of the mask.
+        MethodError: a method that is not installed, or no longer has the recorded options.
+    """
+    result = Path(result)
+    old, text = load_result(result)
+    record = read_provenance(text, result.name)
+    if _sha256_of_array(old) != record.image.sha256:
+        raise FormatError(
+            f"expected the image that {result.name} was written with (SHA-256 {record.image.sha256}), got another: "
+            "the file was changed since"
+        )
+    folders = (result.parent, Path.cwd())
+    path = _located(record.input, source, folders, "--input")
+    samples: Tensor | str | None = record.prewhiten
+    if record.noise is not None:
+        samples = load_noise(_located(record.noise, noise, folders, "--noise"))
+    options = dict(record.options)
+    if record.model is not None and "model" in method_options(record.method):
+        options["model"] = _located_model(record.model, record.options, model)
+    device, differences = _device(record)
+    differences += _changes(record)
+    slices = None if record.input.slices is None else slice(*record.input.slices)
+    scan = load(path, axes=record.input.axes, variable=record.input.variable, slices=slices)
+    mask = mask_of(record.mask)
+    with _threads(record.threads):
+        new = reconstruct(
+            undersample(scan.kspace, mask),
+            mask,
+            method=record.method,
+            prewhiten=samples,
+            num_virtual_coils=record.num_virtual_coils,
+            device=device,
+            **options,
+        )
+    array = image_array(new)
+    identical = _sha256_of_array(array) == record.image.sha256 and array.shape == old.shape
+    return Replay(
+        provenance=record,
+        reconstruction=new,
+        identical=identical,
+        relative_difference=0.0 if identical else _relative_difference(array, old),
+        differences=tuple(differences),
+        exact=not record.batched and not differences and record.device == "cpu",
+    )
+
+
+def _relative_difference(new: npt.NDArray[Any], old: npt.NDArray[Any]) -> float:
+    if new.shape != old.shape or new.dtype != old.dtype:
+        return float("inf")
+    largest = float(np.abs(old).max(initial=0))
+    difference = float(np.abs(new - old).max(initial=0))
+    return difference / largest if largest > 0 else float("inf") if difference else 0.0
+
+
+def _located(record: InputFile, given: str | Path | None, folders: Sequence[Path], option: str) -> Path:
+    """The file with the recorded size and content: the given one, or one in the folders."""
+    if given is not None:
+        path = Path(given)
+        if (size := _size(path)) != record.bytes:
+            raise FormatError(
+                f"expected {record.name} of {record.bytes} bytes, got {path} of {size}: it is another file"
+            )
+        if (sha256 := _sha256_of(path)) != record.sha256:
+            raise FormatError(
+                f"expected {record.name} with SHA-256 {record.sha256}, got {path} with {sha256}: it is another file, "
+                "or was changed since"
+            )
+        return path
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        try:
+            files = [path for path in folder.iterdir() if path.is_file() and path.stat().st_size == record.bytes]
+        except OSError:  # a folder that may not be listed holds nothing for us
+            continue
+        for path in sorted(files, key=lambda path: (path.name != record.name, path.name)):
+            try:
+                if _sha256_of(path) == record.sha256:
+                    return path
+            except FormatError:  # not ours to read
+                continue
+    raise FormatError(
+        f"expected {record.name} ({record.bytes} bytes, SHA-256 {record.sha256}) beside the result or in the working "
+        f"folder, found no such file: name it with {option} FILE"
+    )
+
+
+def _located_model(record: ModelRecord, options: Mapping[str, Any], given: str | Path | None) -> str:
+    shipped = shipped_models()
+    if given is not None:
+        candidates = [str(given)]
+    else:
+        recorded = options.get("model")
+        candidates = [*([str(recorded)] if recorded is not None else []), *shipped]
+    for candidate in candidates:
+        path = shipped.get(candidate, Path(candidate))
+        if path.is_file() and _sha256_of(path) == record.sha256:
+            return candidate
+    raise CheckpointError(
+        f"expected the weights {record.name!r} with SHA-256 {record.sha256}, found none among "
+        f"{', '.join(candidates) or 'the shipped ones'}: name their file with --model FILE"
+    )
+
+
+def _device(record: Provenance) -> tuple[torch.device, list[str]]:
+    try:
+        return resolve_device(record.device), []
+    except MethodError:
+        return torch.device("cpu"), [f"it was computed on {record.device}, which this machine does not have"]
+
+
+def _changes(record: Provenance) -> list[str]:
+    now = _versions()
+    notes = [
+        f"{name} was {record.versions.get(name) or 'absent'}, is {now.get(name) or 'absent'}"
+        for name in dict.fromkeys([*record.versions, *now])
+        if record.versions.get(name) != now.get(name)
+    ]
+    try:
+        device = _device_name(resolve_device(record.device))
+    except MethodError:  # said already
+        return notes
+    return (
+        notes
+        if device == record.device_name
+        else [*notes, f"it was computed by {record.device_name}, this is {device}"]
+    )
+
+
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else device.type
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise FormatError(f"expected a file, got {path} ({error.strerror}): check the path") from error
+
+
+def _sha256_of(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise FormatError(f"cannot read {path} ({error.strerror}): check the file and its permissions") from error
+
+
+def _sha256_of_array(array: npt.NDArray[Any]) -> str:
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(little.tobytes()).hexdigest()
