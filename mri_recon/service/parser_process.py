@@ -11,6 +11,7 @@ One line of JSON a message. The parent writes requests; the worker writes one an
 
 from __future__ import annotations
 
+import codecs
 import gc
 import json
 import os
@@ -132,6 +133,8 @@ def _warm_up(config: ParserConfig) -> None:
     import h5py
     import scipy.io
 
+    for codec in ("ascii", "utf-8", "latin-1", "utf-16", "utf-32"):  # of texts in HDF5, MATLAB and XML
+        codecs.lookup(codec)
     contents: dict[str, npt.NDArray[Any]] = {
         "mask": np.array([1, 0, 1], np.uint8),
         "kspace": np.ones((2, 3), np.complex64),
