@@ -1,4 +1,8 @@
-"""What goes back to a client: HDF5, npy, PNG, and the JSON of a comparison with its pictures."""
+"""What goes back to a client: HDF5, npy, npz, PNG, and the JSON of a comparison with its pictures.
+
+A result is kept as arrays and metadata (`Bundle`), from which every representation but HDF5 is made when it is asked
+for; HDF5 is the file that the library writes.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,49 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mri_recon.center import center_crop
 from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.coils import rss
 from mri_recon.compare import Comparison, jsonable
 from mri_recon.io import save
-from mri_recon.masks import ColumnMask, Mask
+from mri_recon.masks import ColumnMask, undersample
+from mri_recon.methods import Reconstruction
+from mri_recon.service.jobs import Kind
 from mri_recon.service.pipeline import Outcome
 from mri_recon.service.png import gray_png
 from mri_recon.service.schemas import ComparisonAnswer, Images, MethodImages
 
-__all__ = ["HDF5", "NPY", "PNG", "RENDERERS", "Rendered", "answer", "mask_header"]
+__all__ = [
+    "HDF5",
+    "JSON",
+    "NPY",
+    "NPZ",
+    "OFFERS",
+    "PNG",
+    "Bundle",
+    "Rendered",
+    "answer",
+    "bundle_of",
+    "hdf5_of",
+    "read_bundle",
+    "render",
+    "write_bundle",
+]
 
-HDF5, NPY, PNG = "application/x-hdf5", "application/x-npy", "image/png"
+HDF5, NPY, NPZ, PNG = "application/x-hdf5", "application/x-npy", "application/x-npz", "image/png"
+JSON = "application/json"
+
+OFFERS: Mapping[Kind, Sequence[str]] = {"reconstruction": (HDF5, NPY, NPZ, PNG), "comparison": (JSON, NPZ)}
+"""Representations of a result; the first is the default."""
 
 WINDOW_PERCENTILE = 99.0
 """White is this percentile of the shown slice: of the reference where there is one."""
@@ -34,7 +61,27 @@ WINDOW_PERCENTILE = 99.0
 ERROR_PERCENTILE = 99.5
 """White in an error map is the largest of this percentile over the methods."""
 
+FAINTEST = -6.0
+"""k-space is shown as the decadic logarithm of its magnitude over the largest one, and this where it is less."""
+
+_LONGEST_HEADER = 4000  # bytes: clients and proxies bound what they read
+
 FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A result as arrays and JSON-able metadata, what an npz file of it holds.
+
+    A reconstruction has `image`, complex64 or float32 `(slice, h, w)`. A comparison has `image.METHOD` and, where it is
+    known, `reference`: float32 magnitudes `(slice, h, w)` of the size that is shown; and `kspace`, float32
+    `(slice, readout, phase)`, the decadic logarithm of what was kept (root sum of squares over coils, over its largest
+    value), at least -6. Both have `mask`, uint8 `(phase,)` or `(readout, phase)`.
+    """
+
+    kind: Kind
+    arrays: Mapping[str, npt.NDArray[Any]]
+    metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,94 +89,183 @@ class Rendered:
     """The body of an answer, and what belongs into its headers."""
 
     content: bytes
+    media_type: str
     filename: str
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def as_hdf5(outcome: Outcome) -> Rendered:
-    """The file that `mri_recon.save` writes."""
+def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
+    """The arrays and metadata of a result."""
+    prepared = outcome.prepared
+    mask = prepared.mask
+    lines = mask.lines if isinstance(mask, ColumnMask) else mask.pattern
+    arrays: dict[str, npt.NDArray[Any]] = {"mask": lines.astype(np.uint8)}
+    if isinstance(outcome.result, Reconstruction):
+        result = outcome.result
+        arrays = {"image": result.image.detach().cpu().resolve_conj().numpy(), **arrays}
+        metadata = {
+            "method": result.method,
+            "info": jsonable(result.info),
+            "mask": jsonable(mask.receipt()),
+            "slice": prepared.slice_index,
+            "num_slices": int(result.image.shape[0]),
+            "recon_size": list(prepared.scan.recon_size),
+        }
+        return Bundle("reconstruction", arrays, {**metadata, **_marks(outcome)})
+    comparison = outcome.result
+    for name in comparison.reconstructions:
+        arrays[f"image.{name}"] = _float_array(comparison.magnitude(name))
+    if comparison.target is not None:
+        arrays["reference"] = _float_array(comparison.target)
+    if with_kspace:
+        arrays["kspace"] = _log_kspace(undersample(prepared.scan.kspace, mask))
+    metadata = {**comparison.document(), "images": {**_picture_numbers(arrays, comparison, prepared.slice_index)}}
+    return Bundle("comparison", arrays, {**metadata, **_marks(outcome)})
+
+
+def write_bundle(bundle: Bundle) -> bytes:
+    """The npz file of a result: not compressed, so that a browser reads it without further code."""
+    buffer = io.BytesIO()
+    text = json.dumps(bundle.metadata, allow_nan=False).encode()
+    np.savez(buffer, allow_pickle=False, **bundle.arrays, metadata=np.frombuffer(text, np.uint8))
+    return buffer.getvalue()
+
+
+def read_bundle(kind: Kind, path: Path) -> Bundle:
+    """What `write_bundle` wrote, of this service's own disk."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return Bundle(kind, arrays, json.loads(arrays.pop("metadata").tobytes()))
+
+
+def hdf5_of(outcome: Outcome) -> bytes:
+    """The file that `mri_recon.save` writes for a reconstruction."""
+    assert isinstance(outcome.result, Reconstruction)
     with tempfile.TemporaryDirectory(prefix="mri-recon-") as folder:
         path = Path(folder) / "reconstruction.h5"
-        save(path, outcome.reconstruction, outcome.scan, outcome.mask)
-        return Rendered(path.read_bytes(), path.name)
+        save(path, outcome.result, outcome.prepared.scan, outcome.prepared.mask)
+        return path.read_bytes()
 
 
-def as_npy(outcome: Outcome) -> Rendered:
-    """`Reconstruction.image` as it is in Python, `(slice, h, w)`."""
-    buffer = io.BytesIO()
-    np.save(buffer, outcome.reconstruction.image.cpu().resolve_conj().numpy(), allow_pickle=False)
-    return Rendered(buffer.getvalue(), "reconstruction.npy")
+def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Rendered:
+    """A result in one of `OFFERS`.
+
+    Args:
+        bundle: the result.
+        media_type: of the wanted representation.
+        hdf5: gives the HDF5 file, where that is wanted.
+    """
+    content, extra = _content(bundle, media_type, hdf5)
+    suffix = {HDF5: "h5", NPY: "npy", NPZ: "npz", PNG: "png", JSON: "json"}[media_type]
+    headers = {} if media_type == JSON else {"Content-Disposition": f'attachment; filename="{bundle.kind}.{suffix}"'}
+    headers |= {"Vary": "Accept", **extra}
+    if bundle.kind == "reconstruction":
+        headers["X-Mask-Receipt"] = _mask_header(bundle)
+        headers["X-Reconstruction-Info"] = _info_header(bundle.metadata["info"])
+    return Rendered(content, media_type, f"{bundle.kind}.{suffix}", headers)
 
 
-def as_png(outcome: Outcome) -> Rendered:
+def answer(bundle: Bundle) -> ComparisonAnswer:
+    """The JSON document of a comparison, with pictures of one slice."""
+    return ComparisonAnswer.model_validate({**bundle.metadata, "images": _images(bundle)})
+
+
+def _content(bundle: Bundle, media_type: str, hdf5: Callable[[], bytes]) -> tuple[bytes, dict[str, str]]:
+    if media_type == HDF5:
+        return hdf5(), {}
+    if media_type == NPZ:
+        return write_bundle(bundle), {}
+    if media_type == NPY:
+        buffer = io.BytesIO()
+        np.save(buffer, bundle.arrays["image"], allow_pickle=False)
+        return buffer.getvalue(), {}
+    if media_type == PNG:
+        return _png(bundle)
+    return answer(bundle).model_dump_json().encode(), {}
+
+
+def _marks(outcome: Outcome) -> dict[str, Any]:
+    return {"research_only": RESEARCH_ONLY}
+
+
+def _png(bundle: Bundle) -> tuple[bytes, dict[str, str]]:
     """The magnitude of one slice, centre-cropped to the scan's reconstruction size, with its window stated."""
-    magnitude = center_crop(outcome.reconstruction.magnitude[outcome.slice_index].cpu(), outcome.scan.recon_size)
-    image = _float_array(magnitude)
+    about = bundle.metadata
+    magnitude = torch.from_numpy(bundle.arrays["image"][about["slice"]]).abs()
+    height, width = about["recon_size"]
+    image = _float_array(center_crop(magnitude, (height, width)))
     high = float(np.percentile(image, WINDOW_PERCENTILE))
     window = f"0 {high:.6g}"
     text = {
-        "Title": f"{outcome.reconstruction.method}, slice {outcome.slice_index}",
+        "Title": f"{about['method']}, slice {about['slice']}",
         "Window": window,
-        "Mask": json.dumps(jsonable(outcome.mask.receipt())),
+        "Mask": json.dumps(about["mask"]),
         "Disclaimer": RESEARCH_ONLY,
     }
-    headers = {"X-Preview-Slice": str(outcome.slice_index), "X-Preview-Window": window}
-    return Rendered(gray_png(image, high=high, text=text), "reconstruction.png", headers)
+    headers = {"X-Preview-Slice": str(about["slice"]), "X-Preview-Window": window}
+    return gray_png(image, high=high, text=text), headers
 
 
-RENDERERS: dict[str, Callable[[Outcome], Rendered]] = {HDF5: as_hdf5, NPY: as_npy, PNG: as_png}
-"""Media type to renderer; the first is the default."""
-
-
-def mask_header(mask: Mask) -> str:
+def _mask_header(bundle: Bundle) -> str:
     """The receipt as JSON on one line, the lines by the SHA-256 of their packed bits: a header has little room."""
-    receipt = jsonable(mask.receipt())
-    if isinstance(mask, ColumnMask):
-        del receipt["lines"]
-        receipt["sha256"] = hashlib.sha256(np.packbits(mask.lines).tobytes()).hexdigest()
+    receipt = dict(bundle.metadata["mask"])
+    if receipt.pop("lines", None) is not None:
+        receipt["sha256"] = hashlib.sha256(np.packbits(bundle.arrays["mask"].astype(bool)).tobytes()).hexdigest()
     return json.dumps(receipt)
 
 
-def info_header(info: dict[str, Any]) -> str:
+def _info_header(info: Mapping[str, Any]) -> str:
     """What the method tells of itself as JSON on one line; lists a slice are left to the HDF5."""
-    plain = jsonable(info)
     return json.dumps(
-        {name: value for name, value in plain.items() if name == "notes" or not isinstance(value, dict | list)}
+        {name: value for name, value in info.items() if name == "notes" or not isinstance(value, dict | list)}
     )
 
 
-def answer(comparison: Comparison, slice_index: int) -> ComparisonAnswer:
-    """The JSON document of a comparison, with pictures of one slice."""
-    return ComparisonAnswer.model_validate({**comparison.document(), "images": _images(comparison, slice_index)})
+def _log_kspace(kspace: torch.Tensor) -> FloatArray:
+    magnitude = torch.stack([rss(one) for one in kspace])
+    shown = torch.log10(magnitude / magnitude.max()).clamp_min(FAINTEST)
+    return _float_array(shown)
 
 
-def _images(comparison: Comparison, index: int) -> Images:
-    images = {name: _float_array(comparison.magnitude(name)[index]) for name in comparison.reconstructions}
-    reference = None if comparison.target is None else _float_array(comparison.target[index])
+def _picture_numbers(arrays: Mapping[str, npt.NDArray[Any]], comparison: Comparison, index: int) -> dict[str, Any]:
+    images = {name: arrays[f"image.{name}"][index] for name in comparison.reconstructions}
+    reference = arrays["reference"][index] if "reference" in arrays else None
     shown = list(images.values()) if reference is None else [reference]
     high = max(float(np.percentile(image, WINDOW_PERCENTILE)) for image in shown)
-    errors = {} if reference is None else {name: np.abs(image - reference) for name, image in images.items()}
-    limit = max((float(np.percentile(error, ERROR_PERCENTILE)) for error in errors.values()), default=0.0)
+    errors = [] if reference is None else [np.abs(image - reference) for image in images.values()]
+    limit = max((float(np.percentile(error, ERROR_PERCENTILE)) for error in errors), default=0.0)
+    first = next(iter(images.values()))
+    return {
+        "slice": index,
+        "num_slices": int(next(iter(comparison.reconstructions.values())).image.shape[0]),
+        "size": [int(first.shape[0]), int(first.shape[1])],
+        "window": [0.0, high],
+        "error_window": None if reference is None else [0.0, limit],
+    }
+
+
+def _images(bundle: Bundle) -> Images:
+    numbers = bundle.metadata["images"]
+    index, high = numbers["slice"], numbers["window"][1]
+    limit = 0.0 if numbers["error_window"] is None else numbers["error_window"][1]
+    reference = bundle.arrays["reference"][index] if "reference" in bundle.arrays else None
 
     def picture(title: str, image: FloatArray, top: float) -> str:
         text = {"Title": f"{title}, slice {index}", "Window": f"0 {top:.6g}", "Disclaimer": RESEARCH_ONLY}
         return base64.b64encode(gray_png(image, high=top, text=text)).decode("ascii")
 
-    first = next(iter(images.values()))
-    return Images(
-        slice=index,
-        num_slices=int(next(iter(comparison.reconstructions.values())).image.shape[0]),
-        size=(int(first.shape[0]), int(first.shape[1])),
-        window=(0.0, high),
-        error_window=None if reference is None else (0.0, limit),
-        reference=None if reference is None else picture("reference", reference, high),
-        methods={
-            name: MethodImages(
-                image=picture(name, image, high),
-                error=picture(f"error of {name}", errors[name], limit) if name in errors else None,
-            )
-            for name, image in images.items()
-        },
+    methods = {}
+    for row in bundle.metadata["results"]:
+        name = row["method"]
+        image = bundle.arrays[f"image.{name}"][index]
+        error = None if reference is None else picture(f"error of {name}", np.abs(image - reference), limit)
+        methods[name] = MethodImages(image=picture(name, image, high), error=error)
+    return Images.model_validate(
+        {
+            **numbers,
+            "reference": None if reference is None else picture("reference", reference, high),
+            "methods": methods,
+        }
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import uvicorn
+from fastapi import FastAPI
 
 from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
@@ -26,10 +28,24 @@ from mri_recon.service.settings import Settings
 ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]
 
 
+class ServiceClient(httpx.Client):
+    """A client that knows the application it talks to."""
+
+    app: FastAPI
+
+
 @contextmanager
-def _serve(settings: Settings) -> Iterator[httpx.Client]:
+def _serve(settings: Settings) -> Iterator[ServiceClient]:
+    if settings.data_dir is None:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            _serve(settings.model_copy(update={"data_dir": Path(folder)})) as own,
+        ):
+            yield own
+        return
+    app = create_app(settings)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning", access_log=False, ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -37,7 +53,8 @@ def _serve(settings: Settings) -> Iterator[httpx.Client]:
             assert thread.is_alive()
             time.sleep(0.005)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+        with ServiceClient(base_url=address, timeout=60, trust_env=False) as client:
+            client.app = app
             yield client
     finally:
         server.should_exit = True

@@ -136,11 +136,11 @@ def test_problems(
     assert says in problem(answer, 422, code)["detail"]
 
 
-def test_only_json(
+def test_only_json_and_npz(
     client: httpx.Client, post: Post, kspace: Callable[..., Any], problem: Callable[..., dict[str, Any]]
 ) -> None:
     answer = post(client, kspace(1, 1, 25, 36), to="/v1/compare", accept="image/png", acceleration=3)
-    assert problem(answer, 406, "not-acceptable")["valid"] == ["application/json"]
+    assert problem(answer, 406, "not-acceptable")["valid"] == ["application/json", "application/x-npz"]
 
 
 def test_infinite_psnr_is_null(client: httpx.Client, post: Post, kspace: Callable[..., Any], npy: Any) -> None:

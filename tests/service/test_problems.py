@@ -250,7 +250,12 @@ def test_not_acceptable(
     client: httpx.Client, post: Post, kspace: Callable[..., Any], problem: Check, accept: str
 ) -> None:
     answer = post(client, kspace(1, 1, 25, 36), accept=accept, method="zero-filled", acceleration=3)
-    assert problem(answer, 406, "not-acceptable")["valid"] == ["application/x-hdf5", "application/x-npy", "image/png"]
+    assert problem(answer, 406, "not-acceptable")["valid"] == [
+        "application/x-hdf5",
+        "application/x-npy",
+        "application/x-npz",
+        "image/png",
+    ]
 
 
 def test_addresses_and_methods(client: httpx.Client, problem: Check) -> None:

@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter, Request, Response
 
-from fastapi import APIRouter, Header, Request
-
-from mri_recon.service.dependencies import SettingsDep, UploadGateDep, WorkersDep
-from mri_recon.service.fields import compare_fields
-from mri_recon.service.negotiation import choose
-from mri_recon.service.openapi import problem_responses, upload_request
-from mri_recon.service.pipeline import run_comparison
+from mri_recon.service.dependencies import EngineDep, SettingsDep, UploadGateDep
+from mri_recon.service.openapi import job_accepted, problem_responses, upload_request
 from mri_recon.service.problems import UPLOAD_CODES
-from mri_recon.service.rendering import answer
+from mri_recon.service.rendering import NPZ
 from mri_recon.service.schemas import CompareFields, ComparisonAnswer
+from mri_recon.service.submission import submit
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["reconstruction"])
 
+_ANSWER = {
+    "description": "Metrics and pictures as JSON, or an npz bundle: `image.METHOD`, `reference` where one is known, "
+    "`mask`, `kspace` (decadic logarithm of its magnitude over the largest one) and `metadata` (JSON).",
+    "content": {NPZ: {"schema": {"type": "string", "format": "binary"}}},
+}
+
 
 @router.post(
     "/compare",
-    responses=problem_responses("not-acceptable", *UPLOAD_CODES),
+    response_model=ComparisonAnswer,
+    responses={200: _ANSWER, 202: job_accepted(), **problem_responses("not-acceptable", *UPLOAD_CODES)},
     openapi_extra=upload_request(CompareFields),
 )
-async def compare(
-    request: Request,
-    settings: SettingsDep,
-    workers: WorkersDep,
-    gate: UploadGateDep,
-    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
-) -> ComparisonAnswer:
+async def compare(request: Request, settings: SettingsDep, engine: EngineDep, gate: UploadGateDep) -> Response:
     """Reconstruct an uploaded scan with each method: metrics where a reference is known, pictures."""
-    choose(accept, ["application/json"])
-    workers.refuse_if_full()
-    upload = await gate.receive(request)
-    with upload.removed_on_error():
-        fields, methods, options = compare_fields(upload.fields, max_iters=settings.max_iters)
-
-    def job() -> ComparisonAnswer:
-        return answer(*run_comparison(upload.files, fields, methods, options, settings))
-
-    return await workers.run(job, cleanup=upload.remove)
+    return await submit(request, "comparison", engine, gate, settings)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter, Request, Response
 
-from fastapi import APIRouter, Header, Request, Response
-
-from mri_recon.service.dependencies import SettingsDep, UploadGateDep, WorkersDep
-from mri_recon.service.fields import reconstruction_fields
-from mri_recon.service.negotiation import choose
-from mri_recon.service.openapi import answer_headers, problem_responses, upload_request
-from mri_recon.service.pipeline import run_reconstruction
+from mri_recon.service.dependencies import EngineDep, SettingsDep, UploadGateDep
+from mri_recon.service.openapi import answer_headers, job_accepted, problem_responses, upload_request
 from mri_recon.service.problems import UPLOAD_CODES
-from mri_recon.service.rendering import RENDERERS, Rendered, info_header, mask_header
+from mri_recon.service.rendering import OFFERS
 from mri_recon.service.schemas import ReconstructionFields
+from mri_recon.service.submission import submit
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["reconstruction"])
 
 _ANSWER = {
-    "description": "The image: fastMRI-style HDF5 (default), npy with `Reconstruction.image` as in Python, or a PNG.",
-    "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in RENDERERS},
+    "description": "The image: fastMRI-style HDF5 (default), npy with `Reconstruction.image` as in Python, an npz "
+    "bundle of image, mask and metadata, or a PNG.",
+    "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in OFFERS["reconstruction"]},
     "headers": answer_headers("X-Mask-Receipt", "X-Reconstruction-Info", "X-Preview-Slice", "X-Preview-Window"),
 }
 
@@ -29,31 +26,9 @@ _ANSWER = {
 @router.post(
     "/reconstructions",
     response_class=Response,
-    responses={200: _ANSWER, **problem_responses("not-acceptable", *UPLOAD_CODES)},
+    responses={200: _ANSWER, 202: job_accepted(), **problem_responses("not-acceptable", *UPLOAD_CODES)},
     openapi_extra=upload_request(ReconstructionFields),
 )
-async def reconstruct(
-    request: Request,
-    settings: SettingsDep,
-    workers: WorkersDep,
-    gate: UploadGateDep,
-    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
-) -> Response:
+async def reconstruct(request: Request, settings: SettingsDep, engine: EngineDep, gate: UploadGateDep) -> Response:
     """Reconstruct an uploaded scan with one method. Fields that are not listed are the method's options."""
-    media_type = choose(accept, list(RENDERERS))
-    workers.refuse_if_full()
-    upload = await gate.receive(request)
-    with upload.removed_on_error():
-        fields, options = reconstruction_fields(upload.fields, max_iters=settings.max_iters)
-
-    def job() -> tuple[Rendered, dict[str, str]]:
-        outcome = run_reconstruction(upload.files, fields, options, settings)
-        headers = {
-            "X-Mask-Receipt": mask_header(outcome.mask),
-            "X-Reconstruction-Info": info_header(outcome.reconstruction.info),
-        }
-        return RENDERERS[media_type](outcome), headers
-
-    rendered, headers = await workers.run(job, cleanup=upload.remove)
-    headers |= {"Vary": "Accept", "Content-Disposition": f'attachment; filename="{rendered.filename}"'}
-    return Response(rendered.content, media_type=media_type, headers={**headers, **rendered.headers})
+    return await submit(request, "reconstruction", engine, gate, settings)
