@@ -18,14 +18,30 @@ from mri_recon.service.engine import open_engine
 from mri_recon.service.estimates import Estimates
 from mri_recon.service.metrics import Metrics
 from mri_recon.service.middleware import RequestContext
+from mri_recon.service.openapi import problem_responses
 from mri_recon.service.readiness import Readiness
-from mri_recon.service.routes import compare, docs, health, jobs, metrics, models, reconstructions, sample
+from mri_recon.service.routes import (
+    compare,
+    docs,
+    health,
+    jobs,
+    masks,
+    metrics,
+    models,
+    oip,
+    reconstructions,
+    sample,
+    validate,
+    viewer,
+)
 from mri_recon.service.sandbox import ParserPool
 from mri_recon.service.security import Security
 from mri_recon.service.settings import Settings
 from mri_recon.service.uploads import UploadGate
 
 __all__ = ["create_app"]
+
+_SUBJECTS = (reconstructions, compare, validate, jobs, masks, sample, models, health, metrics, oip, viewer, docs)
 
 _DESCRIPTION = f"""Accelerated MRI reconstruction: undersampled k-space in, images out.
 
@@ -53,11 +69,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # routes/docs.py has one that works without a network
         redoc_url=None,
         redirect_slashes=False,
+        responses=problem_responses(),  # of every route
     )
     app.state.settings = chosen
     app.state.metrics = Metrics()
     problems.install(app)
-    for subject in (reconstructions, compare, jobs, sample, models, health, metrics, docs):
+    for subject in _SUBJECTS:
         app.include_router(subject.router)
     app.mount("/static", StaticFiles(directory=str(files("mri_recon.service") / "static")), name="static")
     _add_layers(app, chosen)

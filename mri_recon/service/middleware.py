@@ -50,6 +50,7 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         current_request.set(request_id)
         body = _Body(receive, waits_for_continue="expect" in headers)
+        path = route_path(scope)  # before routing changes the scope
         start = time.perf_counter()
         status = 0
 
@@ -61,7 +62,7 @@ class RequestContext:
                 added["X-Request-Id"] = request_id
                 added["X-Research-Only"] = RESEARCH_ONLY
                 added.setdefault("Cache-Control", "no-store")
-                add_headers(message, route_path(scope))
+                add_headers(message, path)
                 if status >= 400:
                     await body.drain()
             await send(message)

@@ -10,7 +10,37 @@ from mri_recon.service.problems import EVERYWHERE_CODES, MEDIA_TYPE, PROBLEMS
 from mri_recon.service.schemas import JobDocument, ProblemDocument
 from mri_recon.service.uploads import MULTIPART, OCTETS, RAW_TYPES
 
-__all__ = ["answer_headers", "job_accepted", "problem_responses", "upload_request"]
+__all__ = ["EXAMPLES", "SAMPLE_FILE", "answer_headers", "job_accepted", "problem_responses", "upload_request"]
+
+SAMPLE_FILE = "colin27_8ch.h5"
+"""What stands for the file in examples: the scan that `GET /v1/sample` gives."""
+
+EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
+    "ReconstructionFields": {
+        "zero-filled": {"method": "zero-filled", "acceleration": 4},
+        "cs-wavelet": {
+            "method": "cs-wavelet",
+            "acceleration": 4,
+            "center_fraction": 0.08,
+            "seed": 1,
+            "max_iters": 5,
+            "slice": 0,
+        },
+    },
+    "CompareFields": {
+        "two methods": {
+            "methods": "zero-filled,cg-sense",
+            "acceleration": 4,
+            "mask_kind": "equispaced",
+            "cg-sense.max_iters": 3,
+        },
+    },
+    "ValidateFields": {
+        "a reconstruction": {"method": "cs-wavelet", "acceleration": 4},
+        "a comparison": {"methods": "zero-filled,unet", "acceleration": 8, "num_low_frequencies": 8},
+    },
+}
+"""Fields of requests that run, by the class of fields; the file comes from `GET /v1/sample`."""
 
 _FILE = {"type": "string", "contentMediaType": OCTETS, "format": "binary"}
 
@@ -47,7 +77,10 @@ def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
         "parameters": [*query, filename],
         "requestBody": {
             "required": True,
-            "content": {MULTIPART: {"schema": form}, **dict.fromkeys([*RAW_TYPES, OCTETS], raw)},
+            "content": {
+                MULTIPART: {"schema": form, "examples": _examples(fields)},
+                **dict.fromkeys([*RAW_TYPES, OCTETS], raw),
+            },
         },
     }
 
@@ -58,6 +91,13 @@ def job_accepted(description: str = "The work is a job; Location has its address
         "description": description,
         "model": JobDocument,
         "headers": {"Location": {"schema": {"type": "string"}, "description": "Address of the job."}},
+    }
+
+
+def _examples(fields: type[BaseModel]) -> dict[str, Any]:
+    return {
+        name: {"summary": f"The scan of GET /v1/sample, {name}", "value": {"file": SAMPLE_FILE, **values}}
+        for name, values in EXAMPLES.get(fields.__name__, {}).items()
     }
 
 

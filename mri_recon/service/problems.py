@@ -70,6 +70,7 @@ PROBLEMS: dict[str, ProblemKind] = {
     ),
     "not-found": ProblemKind(404, "No such address", "See /docs for the addresses there are."),
     "job-not-found": ProblemKind(404, "No such job", "Check the identifier and the key; finished jobs are forgotten."),
+    "unknown-inference-model": ProblemKind(404, "No such model", "Take one that `valid` lists."),
     "method-not-allowed": ProblemKind(
         405, "The address has no such HTTP method", "Use one that the Allow header lists."
     ),
@@ -138,7 +139,7 @@ PROBLEMS: dict[str, ProblemKind] = {
 }
 """Every code, stable once released."""
 
-_NO_UPLOAD_CODES = {"not-found", "method-not-allowed", "not-acceptable", "not-ready"}
+_NO_UPLOAD_CODES = {"not-found", "unknown-inference-model", "method-not-allowed", "not-acceptable", "not-ready"}
 _JOB_CODES = {"job-not-found", "job-not-finished", "job-cancelled", "result-expired", "worker-lost"}
 
 EVERYWHERE_CODES = ("unauthorized", "forbidden-origin", "unknown-host")

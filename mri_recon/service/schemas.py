@@ -12,10 +12,19 @@ __all__ = [
     "CompareFields",
     "ComparisonAnswer",
     "Images",
+    "InferenceLive",
+    "InferenceModel",
+    "InferenceModelReady",
+    "InferenceReady",
+    "InferenceServer",
+    "InferenceTensor",
     "JobDocument",
     "JobLinks",
     "JobProgress",
     "Live",
+    "MaskFields",
+    "MaskReceipt",
+    "MethodCost",
     "MethodImages",
     "MethodInfo",
     "Models",
@@ -25,6 +34,9 @@ __all__ = [
     "ReconstructionFields",
     "Row",
     "ScanFields",
+    "ScanSummary",
+    "ValidateFields",
+    "Validation",
 ]
 
 
@@ -71,6 +83,31 @@ class CompareFields(ScanFields):
         max_length=1000,
         description="Names of methods, separated by commas.",
     )
+
+
+class ValidateFields(ScanFields):
+    """Fields of `POST /v1/validate`: those of a reconstruction or of a comparison, options included."""
+
+    method: str | None = Field(default=None, max_length=100, description="As in /v1/reconstructions.")
+    methods: str = Field(
+        default="zero-filled,cs-wavelet,unet,unrolled", max_length=1000, description="As in /v1/compare."
+    )
+
+
+class MaskFields(BaseModel):
+    """Fields of `/v1/masks`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: int = Field(ge=1, le=65536, description="Columns of k-space.", examples=[320])
+    acceleration: float = Field(description="How many times fewer columns to sample.", examples=[4])
+    center_fraction: float | None = Field(
+        default=None, description="Fraction of the columns kept at the centre [0.08 below 6x, else 0.04]."
+    )
+    num_low_frequencies: int | None = Field(default=None, description="The same as a number of columns.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the mask.")
+    mask_kind: Literal["random", "equispaced"] = Field(default="random", description="Kind of the mask.")
+    height: int = Field(default=64, ge=1, le=4096, description="Rows of the picture.")
 
 
 class Marked(BaseModel):
@@ -170,6 +207,113 @@ class JobDocument(Marked):
     progress: JobProgress | None
     problem: ProblemDocument | None = Field(description="Why the job failed.")
     links: JobLinks
+
+
+class MaskReceipt(Marked):
+    """How a mask of columns came to be, and which columns it samples."""
+
+    kind: str
+    width: int
+    support_width: int
+    lines: list[int] = Field(description="The sampled columns, from 0.")
+    num_lines: int
+    requested_acceleration: float | None
+    realised_acceleration: float
+    num_low_frequencies: int
+    center_start: int | None
+    center_fraction_realised: float
+    seed: int | str | None
+
+
+class ScanSummary(BaseModel):
+    """What is in a file."""
+
+    format: str
+    axes: str
+    axes_assumed: bool = Field(description="Whether the file does not say; the field `axes` does.")
+    slices: int
+    coils: int
+    readout: int
+    phase: int
+    reconstruction_size: tuple[int, int]
+    decoded_bytes: int = Field(description="Of the k-space as complex64.")
+    support_columns: int = Field(description="Columns that were acquired, or would have been without a mask.")
+    fully_sampled: bool
+    own_mask: dict[str, Any] | None = Field(description="Receipt of the file's own mask.")
+    reference: str = Field(description="What the images are compared with.")
+    simulated: bool
+    noise_sigma: float | None = Field(description="sqrt(E|n|^2) of one sample, from the edge of k-space.")
+    note: str
+
+
+class MethodCost(BaseModel):
+    """What one method will take on a scan."""
+
+    method: str
+    memory_bytes: int
+    seconds: float | None = Field(description="With default options on this machine; null where nothing is known.")
+
+
+class Validation(Marked):
+    """What a request would do."""
+
+    accepted: bool
+    problem: ProblemDocument | None = Field(description="Why it would be refused.")
+    answered: Literal["at-once", "as-job", "refused"] = Field(
+        description="How it would be answered, without `Prefer` and `Idempotency-Key`."
+    )
+    files: dict[str, dict[str, Any]] = Field(description="`sha256` and `bytes` of each file.")
+    scan: ScanSummary
+    mask: dict[str, Any] | None = Field(description="Receipt of the mask; null where none can be made.")
+    methods: list[MethodCost]
+    memory_bytes: int = Field(description="Of the largest method: they run one after the other.")
+    seconds: float | None = Field(description="Of all methods.")
+
+
+class InferenceServer(BaseModel):
+    """Server metadata of the Open Inference Protocol."""
+
+    name: str = "mri-recon"
+    version: str
+    extensions: list[str] = []
+
+
+class InferenceLive(BaseModel):
+    """The process answers."""
+
+    live: Literal[True] = True
+
+
+class InferenceReady(BaseModel):
+    """The server is ready."""
+
+    ready: Literal[True] = True
+
+
+class InferenceModelReady(BaseModel):
+    """A model is ready."""
+
+    name: str
+    ready: Literal[True] = True
+
+
+class InferenceTensor(BaseModel):
+    """Metadata of a tensor; -1 is any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class InferenceModel(BaseModel):
+    """Model metadata of the Open Inference Protocol."""
+
+    name: str
+    versions: list[str]
+    platform: str = "mri-recon_pytorch"
+    inputs: list[InferenceTensor]
+    outputs: list[InferenceTensor]
+    parameters: dict[str, str]
 
 
 class MethodInfo(BaseModel):

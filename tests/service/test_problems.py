@@ -21,7 +21,8 @@ Post = Callable[..., httpx.Response]
 Check = Callable[..., dict[str, Any]]
 RECONSTRUCTIONS = "/v1/reconstructions"
 _UNFINISHED = (
-    b"POST /v1/reconstructions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\nContent-Length: 9\r\n\r\n1"
+    b"POST /v1/reconstructions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\n"
+    b"Content-Length: 9\r\n\r\n1"
 )
 
 

@@ -1,0 +1,108 @@
+"""The OpenAPI document: its examples run, and nothing made from it breaks the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mri_recon.service.app import create_app
+from mri_recon.service.openapi import SAMPLE_FILE
+from mri_recon.service.settings import Settings
+
+
+def _documented() -> dict[str, Any]:
+    return create_app(Settings()).openapi()
+
+
+def _examples() -> Iterator[Any]:
+    for path, operations in _documented()["paths"].items():
+        for method, operation in operations.items():
+            for media, content in operation.get("requestBody", {}).get("content", {}).items():
+                for name, example in content.get("examples", {}).items():
+                    yield pytest.param(method, path, media, example["value"], id=f"{method} {path} {name}")
+
+
+EXAMPLES = list(_examples())
+
+
+@pytest.fixture(scope="module")
+def roomy(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with serve(Settings(upload_dir=tmp_path_factory.mktemp("openapi"))) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("method", "path", "media", "value"), EXAMPLES)
+def test_every_example_runs(roomy: httpx.Client, method: str, path: str, media: str, value: dict[str, Any]) -> None:
+    if media == "multipart/form-data":
+        fields = dict(value)
+        assert fields.pop("file") == SAMPLE_FILE
+        sample = (files("mri_recon") / "data" / "sample" / SAMPLE_FILE).read_bytes()
+        answer = roomy.request(
+            method,
+            path,
+            files={"file": (SAMPLE_FILE, sample)},
+            data={name: str(one) for name, one in fields.items()},
+        )
+    else:
+        assert media == "application/json"
+        answer = roomy.request(method, path, json=value)
+    assert answer.status_code == 200, answer.text
+
+
+def test_every_route_that_takes_a_body_has_an_example() -> None:
+    posted = {path for path, operations in _documented()["paths"].items() if "post" in operations}
+    assert {value.values[1] for value in EXAMPLES} == posted
+
+
+def test_every_operation_says_which_problems_it_has() -> None:
+    """Those of every route at least: no key, a foreign page, a foreign name."""
+    for path, operations in _documented()["paths"].items():
+        for method, operation in operations.items():
+            assert operation["description"], (method, path)
+            for status in ("401", "403", "421"):
+                content = operation["responses"][status]["content"]
+                assert list(content) == ["application/problem+json"], (method, path)
+
+
+def test_the_document_is_valid() -> None:
+    """By the JSON Schema of OpenAPI 3.1 that comes with schemathesis."""
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    schemathesis.openapi.from_dict(_documented()).validate()
+
+
+@pytest.mark.slow  # hundreds of requests made from the document
+def test_nothing_made_from_the_document_breaks_the_service(serve: Any, tmp_path: Path) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.checks import not_a_server_error
+
+    limits = Settings(upload_dir=tmp_path, max_upload_bytes=200_000, max_iters=3, upload_timeout_seconds=5)
+    with serve(limits) as client:
+        schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+        schema.config.update(base_url=str(client.base_url).rstrip("/"))
+        deadline = 60
+        for result in schema.get_all_operations():
+            operation = result.ok()
+
+            @given(case=operation.as_strategy())
+            @settings(
+                max_examples=12,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            def run(case: Any) -> None:
+                response = case.call(timeout=deadline)
+                case.validate_response(response, checks=[not_a_server_error])
+                if response.status_code >= 400:
+                    assert response.headers["content-type"] == "application/problem+json"
+
+            run()
+        assert client.get("/health/live").status_code == 200

@@ -1,0 +1,115 @@
+"""`/v1/validate`: what a request would do, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+import mri_recon as mr
+from mri_recon.service.estimates import Estimates
+from mri_recon.service.settings import Settings
+
+Check = Callable[..., dict[str, Any]]
+Post = Callable[..., httpx.Response]
+
+
+@pytest.fixture
+def ask(post: Post) -> Callable[..., httpx.Response]:
+    """`ask(client, content, **fields)`."""
+
+    def send(client: httpx.Client, content: Any, **fields: Any) -> httpx.Response:
+        return post(client, content, to="/v1/validate", accept=None, **fields)
+
+    return send
+
+
+def test_the_sample(serve: Any, ask: Post, tmp_path: Path) -> None:
+    content = (files("mri_recon") / "data" / "sample" / "colin27_8ch.h5").read_bytes()
+    with serve(Settings(upload_dir=tmp_path)) as client:
+        answer = ask(client, content, name="scan.h5", methods="cs-wavelet,unet", acceleration=4, seed=1)
+        folders = [one for one in tmp_path.iterdir() if not one.name.startswith("mri-recon-parser-")]
+    assert answer.status_code == 200, answer.text
+    document = answer.json()
+    assert document["accepted"] is True
+    assert document["problem"] is None
+    assert document["answered"] == "at-once"
+    assert document["files"]["file"]["bytes"] == len(content)
+    assert len(document["files"]["file"]["sha256"]) == 64
+    scan = document["scan"]
+    assert [scan[name] for name in ("slices", "coils", "readout", "phase")] == [4, 8, 151, 127]
+    assert scan["decoded_bytes"] == 4 * 8 * 151 * 127 * 8
+    assert scan["fully_sampled"]
+    assert scan["simulated"]
+    assert scan["own_mask"] is None
+    assert scan["reference"] == "file: reconstruction_rss"
+    assert scan["noise_sigma"] > 0
+    expected = mr.random_mask(127, 4, seed=1).receipt()
+    assert document["mask"]["lines"] == expected["lines"]
+    assert document["mask"]["realised_acceleration"] == pytest.approx(expected["realised_acceleration"])
+    memory = {one["method"]: one["memory_bytes"] for one in document["methods"]}
+    assert memory == {name: Estimates.memory_bytes(name, (4, 8, 151, 127)) for name in ("cs-wavelet", "unet")}
+    assert document["memory_bytes"] == max(memory.values())
+    assert document["seconds"] == pytest.approx(sum(one["seconds"] for one in document["methods"]))
+    assert document["research_only"].startswith("Research only")
+    assert folders == []
+
+
+def test_how_it_would_be_answered(serve: Any, ask: Post, post: Post, kspace: Callable[..., Any]) -> None:
+    full, fields = kspace(1, 2, 25, 36), {"methods": "zero-filled,cg-sense", "acceleration": 3}
+    size = 2 * 2 * 25 * 36 * 8
+    for limit, expected, status in ((size, "at-once", 200), (size - 1, "as-job", 202)):
+        with serve(Settings(sync_bytes=limit)) as client:
+            assert ask(client, full, **fields).json()["answered"] == expected
+            assert post(client, full, to="/v1/compare", accept=None, **fields).status_code == status  # and so it is
+    with serve(Settings(max_memory_bytes=1000)) as client:
+        document = ask(client, full, **fields).json()
+        assert (document["accepted"], document["answered"]) == (False, "refused")
+        assert document["problem"]["code"] == "too-much-memory"
+
+
+def test_what_would_be_refused_is_described(client: httpx.Client, ask: Post, kspace: Callable[..., Any]) -> None:
+    full = kspace(2, 1, 25, 36)
+    for fields, code in (
+        ({}, "missing-mask"),
+        ({"acceleration": 0.5}, "invalid-mask"),
+        ({"acceleration": 3, "slice": 2}, "invalid-request"),
+        ({"acceleration": 3, "mask": ("m.npy", b"")}, "empty-file"),
+    ):
+        answer = ask(client, full, method="zero-filled", **fields)
+        document = answer.json()
+        if code == "empty-file":  # nothing was read that could be described
+            assert (answer.status_code, document["code"]) == (422, code)
+            continue
+        assert answer.status_code == 200, answer.text
+        assert (document["accepted"], document["answered"], document["mask"]) == (False, "refused", None)
+        assert document["problem"]["code"] == code
+        assert document["problem"]["request_id"] == answer.headers["x-request-id"]
+        assert document["scan"]["slices"] == 2
+
+
+def test_what_cannot_be_read_is_a_problem(
+    client: httpx.Client, ask: Post, kspace: Callable[..., Any], problem: Check
+) -> None:
+    full = kspace(1, 1, 25, 36)
+    problem(ask(client, b"garbage" * 100, method="zero-filled", acceleration=3), 422, "invalid-file")
+    problem(ask(client, full, method="nope", acceleration=3), 422, "unknown-method")
+    problem(ask(client, full, methods="zero-filled", accelleration=3), 422, "unknown-option")
+    problem(ask(client, full, method="cs-wavelet", acceleration=3, max_iters=10**6), 422, "invalid-option")
+    problem(client.post("/v1/validate"), 415, "unsupported-media-type")
+
+
+def test_an_undersampled_scan_with_its_own_mask(
+    client: httpx.Client, ask: Post, kspace: Callable[..., Any], fastmri_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    mask = mr.random_mask(36, 3, seed=0)
+    path = fastmri_file(tmp_path / "s.h5", mr.undersample(kspace(1, 2, 25, 36), mask).numpy(), mask.lines)
+    document = ask(client, path.read_bytes(), name="s.h5", method="cg-sense").json()
+    assert document["accepted"]
+    assert not document["scan"]["fully_sampled"]
+    assert document["scan"]["own_mask"]["lines"] == document["mask"]["lines"] == np.flatnonzero(mask.lines).tolist()
