@@ -48,7 +48,10 @@ _EDGE_COLUMNS = 4
 _EDGE_SHARE = 0.4
 _FAINT = 0.1
 _SLICES_AT_ONCE = 8
-"""Most slices that a network takes at once: memory grows with them, and speed no longer does."""
+"""Most slices that a network takes at once: memory grows with them."""
+
+_PIXELS_AT_ONCE = 1 << 16
+"""The same in pixels, on a processor: more are no faster than one slice after the other, and leave its caches."""
 _DATA_CONSISTENCY = ("learned", "exact")
 
 
@@ -168,8 +171,8 @@ def apply_network_to_batch(
     """`apply_network` on several measurements of one size, their slices together.
 
     Those that are continued by the same margin (`wrap_margin`) and whose masks are of one kind go through the network
-    at once. A slice still has its own scale, and its result is the one that it has alone but for the last bits: sums
-    are done in another order.
+    at once; on a processor, whose caches a large slice fills alone, only where they are small. A slice still has its
+    own scale, and its result is the one that it has alone but for the last bits: sums are done in another order.
 
     Args:
         network: see `run_network`.
@@ -188,14 +191,21 @@ def apply_network_to_batch(
         groups.setdefault((wrap_margin(zero_filled), one.dims), []).append(index)
     images: dict[int, Tensor] = {}
     for (margin, _), indices in groups.items():
-        for first in range(0, len(indices), _SLICES_AT_ONCE):
-            chunk = indices[first : first + _SLICES_AT_ONCE]
+        size = _slices_at_once(slices[indices[0]].maps)
+        for first in range(0, len(indices), size):
+            chunk = indices[first : first + size]
             found = run_network(network, concatenate([slices[index] for index in chunk]), margin)
             images |= zip(chunk, torch.split(found, 1), strict=True)
             if on_slice is not None:
                 on_slice(len(images))
     in_order = torch.cat([images[index] * scale for index, scale in enumerate(scales)])
     return list(torch.split(in_order, [len(measurement.samples) for measurement in measurements]))
+
+
+def _slices_at_once(maps: Tensor) -> int:
+    if maps.device.type != "cpu":
+        return _SLICES_AT_ONCE
+    return max(1, min(_SLICES_AT_ONCE, _PIXELS_AT_ONCE // (maps.shape[-2] * maps.shape[-1])))
 
 
 def unet(

@@ -315,10 +315,12 @@ def reconstruct_batch(
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> list[Reconstruction]:
-    """Reconstruct several scans of one shape with one run of a network.
+    """Reconstruct several scans of one shape, their slices together in one run of a network.
 
     Each result is that of `reconstruct` for its problem alone to within 1e-5 of its largest magnitude: what is added in
-    another order differs in the last bits. Scale, coil maps and warnings are each problem's own.
+    another order differs in the last bits. On a GPU, and where they are small, the slices go
+    through the network together; large ones on a processor gain nothing by that and go one after the other. Scale, coil
+    maps and warnings are each problem's own.
 
     Args:
         problems: k-space and mask as in `reconstruct`; the k-space of equal shapes, the masks as they are.

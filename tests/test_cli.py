@@ -156,7 +156,7 @@ def test_compare(coils_file: Path, tmp_path: Path) -> None:
     result = run("compare", coils_file, *arguments, "--json", out, "--figure", figure)
     assert result.exit_code == 0, result.output
     document = json.loads(out.read_text())
-    assert list(document) == ["convention", "mask", "results"]
+    assert list(document) == ["convention", "mask", "results", "provenance"]
     assert document["mask"]["num_low_frequencies"] == 6
     assert [row["method"] for row in document["results"]] == ["zero-filled", "cs-wavelet"]
     assert document["results"][1]["info"]["reg_weight"] == 0.02

@@ -572,3 +572,13 @@ def test_a_batch_checks_every_problem(model: dict[str, str]) -> None:
     problems[1] = (torch.ones_like(kspace), mask)
     with pytest.raises(MaskError, match="expected k-space that is zero outside the mask"):
         reconstruct_batch(problems, method="unet", model=model["unet"])
+
+
+def test_large_slices_take_turns_on_a_processor(model: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned, "_PIXELS_AT_ONCE", 2 * 17 * 22 + 1)
+    monkeypatch.setattr(learned, "wrap_margin", lambda image: 0)
+    seen: list[Progress] = []
+    reconstruct_batch(_several((1, 1, 17, 22)), method="unet", model=model["unet"], on_progress=seen.append)
+    assert [p.iteration for p in seen if p.stage == "network"] == [0, 2, 3]
+    monkeypatch.setattr(learned, "_PIXELS_AT_ONCE", 5)
+    _assert_as_alone(_several((1, 1, 17, 22)), "unet", model=model["unet"])

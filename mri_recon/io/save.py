@@ -15,7 +15,6 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from mri_recon.errors import FormatError, ShapeError
@@ -25,6 +24,8 @@ from mri_recon.io.scan import Scan
 from mri_recon.masks import ColumnMask, Mask
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from mri_recon.methods import Reconstruction
 
 __all__ = ["NOTICE", "load_image", "load_result", "save", "save_scan"]
