@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.errors import ConfigError
 from mri_recon.service import problems
 from mri_recon.service.auth import Authentication, Keyring
 from mri_recon.service.engine import open_engine
@@ -35,11 +38,13 @@ from mri_recon.service.routes import (
     viewer,
 )
 from mri_recon.service.sandbox import ParserPool
-from mri_recon.service.security import Security
+from mri_recon.service.security import Security, check_exposure
 from mri_recon.service.settings import Settings
 from mri_recon.service.uploads import UploadGate
 
 __all__ = ["create_app"]
+
+log = logging.getLogger("mri_recon.service")
 
 _SUBJECTS = (reconstructions, compare, validate, jobs, masks, sample, models, health, metrics, oip, viewer, docs)
 
@@ -101,6 +106,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     parser = ParserPool(settings)
     parser.start()
+    if settings.exposed:
+        try:
+            check_exposure(settings, await asyncio.to_thread(lambda: parser.isolation))
+        except ConfigError as error:
+            log.error("%s", error)
+            parser.close()
+            raise
     app.state.parser = parser
     app.state.estimates = Estimates()
     app.state.engine = open_engine(settings, parser, app.state.estimates)

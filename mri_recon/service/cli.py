@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mri_recon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mri_recon.service.settings import Settings
 
 __all__ = ["serve"]
 
@@ -31,6 +34,8 @@ def serve(
     settings = read_settings(host=host, port=port)
     logs.configure(settings)
     app = create_app(settings)
+    if settings.exposed:
+        _check_isolation(settings)
     listener = listen(settings.host, settings.port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
@@ -48,6 +53,23 @@ def serve(
     )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _check_isolation(settings: Settings) -> None:
+    """Say in one line, before anything listens, that other machines may not be served here.
+
+    Raises:
+        ConfigError: nothing keeps the processes that open uploads off the network.
+    """
+    from mri_recon.service.sandbox import ParserPool
+    from mri_recon.service.security import check_exposure
+
+    parser = ParserPool(settings.model_copy(update={"parser_processes": 1}))
+    parser.start()
+    try:
+        check_exposure(settings, parser.isolation)
+    finally:
+        parser.close()
 
 
 def read_settings(**given: Any) -> Any:

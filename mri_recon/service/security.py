@@ -109,7 +109,7 @@ def check_exposure(settings: Settings, isolation: str | None) -> None:
     Raises:
         ConfigError: an address or name that other machines reach, and no isolation.
     """
-    if isolation is None and not (is_loopback(settings.host) and all(map(is_loopback, settings.allowed_hosts))):
+    if isolation is None and settings.exposed:
         raise ConfigError(
             f"expected a loopback address such as 127.0.0.1, got {settings.host!r}"
             + (f" and the names {', '.join(settings.allowed_hosts)}" if settings.allowed_hosts else "")

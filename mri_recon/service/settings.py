@@ -115,9 +115,14 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def exposed(self) -> bool:
+        """Whether another machine may be at the other end: by the address, or by a name that a proxy is called by."""
+        return not is_loopback(self.host) or not all(map(is_loopback, self.allowed_hosts))
+
+    @property
     def keys_required(self) -> bool:
-        """Whether a request needs an API key: so it is wherever another machine may be at the other end."""
-        return self.require_keys or not is_loopback(self.host) or not all(map(is_loopback, self.allowed_hosts))
+        """Whether a request needs an API key."""
+        return self.require_keys or self.exposed
 
     @property
     def keys_path(self) -> Path:

@@ -52,6 +52,7 @@ def test_no_user_data(
     for name in ("httpcore", "httpx"):  # the client is no part of the service
         logging.getLogger(name).setLevel("WARNING")
     with serve(Settings(data_dir=tmp_path)) as client:
+        client.timeout = 120
         client.headers.update({"User-Agent": CANARY, "Cookie": CANARY, "X-Canary": CANARY, "Referer": CANARY})
         full = kspace(1, 1, 25, 36)
         good = post(client, full, name=f"{CANARY}.npy", method="zero-filled", acceleration=3)

@@ -22,7 +22,9 @@ from typer.testing import CliRunner
 
 import mri_recon as mr
 from mri_recon.cli import build_app
+from mri_recon.service.auth import add_key
 from mri_recon.service.problems import PROBLEMS
+from mri_recon.service.sandbox import ParserPool
 from mri_recon.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -144,6 +146,51 @@ def test_a_remote_address_without_keys_is_refused_in_one_line(tmp_path: Path) ->
     assert done.stderr.startswith("mri-recon: error: expected at least one API key")
     assert "mri-recon key add" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_remote_address_without_isolation_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_key(tmp_path / "keys.json", "a")
+    for name, value in (("start", None), ("close", None), ("isolation", property(lambda self: None))):
+        monkeypatch.setattr(ParserPool, name, value or (lambda self: None))
+    environment = {"MRI_RECON_KEYS_FILE": str(tmp_path / "keys.json")}
+    done = CliRunner().invoke(build_app(), ["serve", "--host", "0.0.0.0", "--port", "0"], env=environment)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("mri-recon: error: expected a loopback address such as 127.0.0.1, got '0.0.0.0'")
+    assert "nor seccomp" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_remote_address_with_keys_and_isolation(tmp_path: Path) -> None:
+    """On every address of this machine; asked by its loopback one."""
+    key = add_key(tmp_path / "keys.json", "a")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MRI_RECON_KEYS_FILE": str(tmp_path / "keys.json")}
+    environment |= {"MRI_RECON_DATA_DIR": str(tmp_path / "jobs"), "MRI_RECON_HOST": "0.0.0.0"}
+    command = [sys.executable, "-m", "mri_recon.cli", "serve", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"http://0\.0\.0\.0:(\d+)", line)
+        if not found and "nor seccomp" in (said := process.communicate()[1]):
+            pytest.skip(f"uploads cannot be isolated here: {said}")
+        assert found, line
+        address = f"http://127.0.0.1:{found.group(1)}/v1/sample"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                refused = httpx.get(address, trust_env=False)
+                break
+            except httpx.ConnectError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        assert refused.status_code == 401
+        headers = {"Authorization": f"Bearer {key}", "Host": "any.example.org"}
+        assert httpx.get(address, headers=headers, trust_env=False).status_code == 200
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def _table(heading: str) -> list[list[str]]:
