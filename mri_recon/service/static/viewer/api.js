@@ -96,6 +96,7 @@ export async function followJob(id, { onStatus, onProgress, onLost, onBack, sign
       const response = await request(`v1/jobs/${id}/events`, { headers, signal });
       if (failures) onBack();
       failures = 0;
+      if (response.status === 204) return await (await request(`v1/jobs/${id}`, { signal })).json(); // it has ended
       for await (const event of events(response.body)) {
         lastId = event.id ?? lastId;
         if (event.type === "progress") onProgress(JSON.parse(event.data));

@@ -27,7 +27,8 @@ export class Form {
   take(file, name = file.name) {
     this.file = { blob: file, name };
     $("file-name").textContent = name;
-    $("file-hint").textContent = file.size < 2 ** 20 ? `${(file.size / 1024).toFixed(1)} KiB` : `${(file.size / 2 ** 20).toFixed(1)} MiB`;
+    const steps = file.size < 1024 ? 0 : file.size < 2 ** 20 ? 1 : 2;
+    $("file-hint").textContent = `${(file.size / 1024 ** steps).toFixed(steps && 1)} ${["bytes", "KiB", "MiB"][steps]}`;
     $("drop").classList.add("has-file");
     $("scan-name").textContent = name;
     $("welcome-file").textContent = name;

@@ -1,0 +1,593 @@
+"""The viewer in a browser: the whole visit on the embedded sample, through the real server."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import h5py
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import mri_recon as mr
+from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.compare import Comparison, compare
+from mri_recon.figures import draw_comparison
+from mri_recon.service.settings import Settings
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no browser tests")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,  # a browser, and networks on the whole sample
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: no browser tests"),
+]
+
+SAMPLE = Path(str(files("mri_recon"))) / "data" / "sample" / "colin27_8ch.h5"
+METHODS = ["zero-filled", "cs-wavelet", "unet"]
+MAX_ITERS = 3
+LAPTOP, TABLET = {"width": 1366, "height": 768}, {"width": 820, "height": 1180}
+MIDDLE = 2
+"""The slice that is shown first."""
+
+WATCH = """() => {
+    window.seen = [];
+    const progress = document.getElementById("progress");
+    const note = () => window.seen.push(progress.querySelector(".progress-head").textContent);
+    new MutationObserver(note).observe(progress, { subtree: true, childList: true, characterData: true });
+}"""
+"""Note everything that is said of the progress."""
+
+
+@dataclass
+class Visit:
+    """A page with a finished comparison, and what was seen on the way."""
+
+    page: Any
+    address: str
+    comparison: Comparison
+    progress: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+    npz: bytes = b""
+
+    def image(self, tile: str, slice_index: int = MIDDLE) -> np.ndarray[Any, Any]:
+        """What Python has for a tile."""
+        if tile == "reference":
+            assert self.comparison.target is not None
+            return self.comparison.target[slice_index].numpy()
+        return self.comparison.magnitude(tile)[slice_index].numpy()
+
+    def place(self, tile: str, row: int, column: int) -> tuple[float, float]:
+        """CSS pixels of an image's pixel in a tile that is not zoomed, from the tile's corner."""
+        box = self.page.locator(f'[data-tile="{tile}"] canvas').bounding_box()
+        height, width = self.image("reference").shape
+        scale = min(box["width"] / width, box["height"] / height)
+        return (
+            box["width"] / 2 + (column + 0.5 - width / 2) * scale,
+            box["height"] / 2 + (row + 0.5 - height / 2) * scale,
+        )
+
+    def colour(self, tile: str, x: float, y: float) -> list[int]:
+        """Red, green, blue of the canvas of a tile."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        script = "(canvas, [x, y]) => [...canvas.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3)"
+        return list(self.page.locator(f'[data-tile="{tile}"] canvas').evaluate(script, [x, y]))
+
+    def hover(self, tile: str, x: float, y: float) -> None:
+        self.page.locator(f'[data-tile="{tile}"] canvas').hover(position={"x": x, "y": y})
+
+    def window(self) -> tuple[float, float]:
+        return tuple(float(self.page.locator(f"#window-{name}").input_value()) for name in ("width", "level"))  # type: ignore[return-value]
+
+    def value(self, tile: str) -> str:
+        return str(self.page.locator(f'[data-tile="{tile}"] .value').inner_text())
+
+
+@pytest.fixture(scope="module")
+def server(serve: Callable[[Settings], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with serve(Settings(data_dir=tmp_path_factory.mktemp("viewer"))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright.expect.set_options(timeout=30_000)
+    with playwright.sync_playwright() as engine:
+        one = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield one
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def visit(server: httpx.Client, browser: Any) -> Iterator[Visit]:
+    """Take the sample and reconstruct it, by the keyboard alone."""
+    scan = mr.load(SAMPLE)
+    mask = mr.random_mask(scan.width, acceleration=4, seed=0, support=scan.support)
+    comparison = compare(scan, mask, METHODS, options={"cs-wavelet": {"max_iters": MAX_ITERS}})
+    context = browser.new_context(viewport=LAPTOP, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    one = Visit(page, str(server.base_url), comparison)
+    page.on("console", lambda message: one.console.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: one.console.append(str(error)))
+    page.on("request", lambda request: one.hosts.add(request.url.partition("://")[2].partition("/")[0]))
+    page.goto(one.address)
+    expect = playwright.expect
+    expect(page.locator("input[name=method]")).not_to_have_count(0)
+    page.locator("#welcome-sample").press("Enter")
+    expect(page.locator("#run")).to_be_focused()
+    page.locator("input[name=method][value=unrolled]").press("Space")
+    page.get_by_role("button", name="Options of CS wavelet").press("Enter")
+    page.locator("[data-method=cs-wavelet][data-option=max_iters]").fill(str(MAX_ITERS))
+    page.evaluate(WATCH)
+    page.locator("#run").press("Enter")
+    expect(page.locator("#pane-results table")).to_be_visible(timeout=60_000)
+    one.progress = page.evaluate("() => window.seen")
+    yield one
+    context.close()
+
+
+@pytest.fixture
+def calm(visit: Visit) -> Visit:
+    """The visit, with the view as it was at first."""
+    page = visit.page
+    page.locator("#banner").evaluate("(banner) => { banner.hidden = true; }")
+    page.locator("#tab-results").click()
+    page.locator("input[name=tool][value=pan]").check(force=True)
+    page.locator("input[name=show][value=image]").check(force=True)
+    page.locator("#smooth").uncheck()
+    page.locator("#slice").fill(str(MIDDLE))
+    for key in ("g", "0", "r"):
+        page.locator("#stage").press(key)
+    page.mouse.move(5, 5)
+    return visit
+
+
+def test_the_page_has_nothing_inline_and_a_strict_policy(server: httpx.Client) -> None:
+    page = server.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert RESEARCH_ONLY in page.text
+    assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son\w+=", page.text)
+    for asset in re.findall(r'(?:href|src)="(static/[^"]+)"', page.text):
+        assert server.get(f"/{asset}").status_code == 200, asset
+
+
+def test_progress_is_live(visit: Visit) -> None:
+    iterations = [int(found[1]) for text in visit.progress if (found := re.search(r"CS wavelet\D*(\d+) of \d+", text))]
+    assert len(set(iterations)) > 1, visit.progress
+    assert iterations == sorted(iterations)
+    assert any(text.startswith("U-Net") for text in visit.progress)
+
+
+def test_metrics_are_those_of_python(calm: Visit) -> None:
+    for row in calm.comparison.rows:
+        cells = calm.page.locator(f'tr[data-method="{row["method"]}"] td').all_inner_texts()
+        assert cells[:3] == [f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['nmse']:.4f}"]
+    assert calm.page.locator("#convention").inner_text() == calm.comparison.document()["convention"]
+    caption = calm.page.locator('[data-tile="cs-wavelet"] figcaption').inner_text()
+    assert f"stopped at the limit of {MAX_ITERS} iterations" in caption
+
+
+def test_pixels_and_orientation_are_those_of_the_figure(calm: Visit) -> None:
+    drawn = [axes.images[0] for axes in draw_comparison(calm.comparison, slice_index=MIDDLE).axes if axes.images]
+    by_tile = {tile: next(one for one in drawn if np.array_equal(one.get_array(), calm.image(tile)))
+               for tile in ("reference", *METHODS)}  # fmt: skip
+    width, level = calm.window()
+    assert width == pytest.approx(by_tile["reference"].norm.vmax, rel=1e-3)
+    assert level == pytest.approx(width / 2, rel=1e-3)
+    for tile, figure in by_tile.items():
+        assert figure.origin == "upper"
+        for row, column in ((20, 40), (75, 20), (110, 90), (131, 70)):
+            expected = 255 * float(np.clip(figure.norm(figure.get_array()[row, column]), 0, 1))
+            colour = calm.colour(tile, *calm.place(tile, row, column))
+            assert colour == pytest.approx([expected] * 3, abs=1.5), (tile, row, column)
+
+
+def test_the_value_under_the_pointer(calm: Visit) -> None:
+    row, column = 40, 33
+    calm.hover("unet", *calm.place("unet", row, column))
+    assert calm.page.locator("#readout").inner_text() == f"row {row}, column {column}"
+    for tile in ("reference", *METHODS):
+        assert float(calm.value(tile)) == pytest.approx(float(calm.image(tile)[row, column]), rel=2e-3)
+
+
+def test_the_probe_moves_by_the_arrow_keys(calm: Visit) -> None:
+    stage = calm.page.locator("#stage")
+    for key in ("p", "ArrowLeft", "ArrowLeft", "Shift+ArrowDown"):
+        stage.press(key)
+    height, width = calm.image("reference").shape
+    row, column = height // 2 + 10, width // 2 - 1
+    assert calm.page.locator("#readout").inner_text() == f"row {row}, column {column}"
+    assert float(calm.value("unet")) == pytest.approx(float(calm.image("unet")[row, column]), rel=2e-3)
+
+
+def test_zoom_and_place_are_linked(calm: Visit) -> None:
+    page = calm.page
+    for _ in range(5):
+        page.locator("#stage").press("+")  # from here on the image fills the tile, and can move
+    playwright.expect(page.locator("#zoom-value")).to_have_text("3.05×")
+    x, y = 200, 80
+    calm.hover("cs-wavelet", x, y)
+    pointed = page.locator("#readout").inner_text()
+    for _ in range(4):
+        page.mouse.wheel(0, -120)
+    playwright.expect(page.locator("#zoom-value")).to_have_text("8.77×")
+    calm.hover("cs-wavelet", x + 60, y)
+    assert page.locator("#readout").inner_text() != pointed
+    calm.hover("cs-wavelet", x, y)
+    assert page.locator("#readout").inner_text() == pointed, "what is under the pointer stays"
+    # Drag 60 pixels to the right, then read what is in the middle of every tile.
+    page.mouse.down()
+    page.mouse.move(*[a + b for a, b in zip(_center(page, "cs-wavelet", x, y), (60, 20), strict=True)], steps=4)
+    page.mouse.up()
+    box = page.locator('[data-tile="unet"] canvas').bounding_box()
+    middle = (box["width"] / 2, box["height"] / 2)
+    calm.hover("unet", *middle)
+    row, column = map(int, re.findall(r"\d+", page.locator("#readout").inner_text()))
+    assert f"row {row}, column {column}" != pointed
+    page.mouse.move(5, 5)
+    width, _ = calm.window()
+    for tile in ("reference", *METHODS):
+        expected = 255 * min(1.0, float(calm.image(tile)[row, column]) / width)
+        assert calm.colour(tile, *middle) == pytest.approx([expected] * 3, abs=1.5), tile
+    page.locator("#stage").press("0")
+    playwright.expect(page.locator("#zoom-value")).to_have_text("1×")
+    for key in ("+", "ArrowRight"):
+        page.locator("#stage").press(key)
+    playwright.expect(page.locator("#zoom-value")).to_have_text("1.25×")
+
+
+def _center(page: Any, tile: str, x: float, y: float) -> tuple[float, float]:
+    box = page.locator(f'[data-tile="{tile}"] canvas').bounding_box()
+    return box["x"] + x, box["y"] + y
+
+
+def test_window_and_level(calm: Visit) -> None:
+    page = calm.page
+    usual = calm.window()
+    start = _center(page, "unet", 60, 60)
+    page.mouse.move(*start)
+    page.mouse.down(button="right")
+    page.mouse.move(start[0] + 50, start[1] - 20, steps=5)
+    page.mouse.up(button="right")
+    wider = calm.window()
+    assert wider[0] > usual[0]
+    assert wider[1] > usual[1]
+    row, column = 75, 20
+    expected = 255 * float(np.clip((calm.image("unet")[row, column] - wider[1] + wider[0] / 2) / wider[0], 0, 1))
+    page.mouse.move(5, 5)
+    assert calm.colour("unet", *calm.place("unet", row, column)) == pytest.approx([expected] * 3, abs=1.5)
+    page.locator("#window-reset").click()
+    assert calm.window() == usual
+    for key in ("w", "Shift+ArrowRight"):
+        page.locator("#stage").press(key)
+    assert calm.window()[0] > usual[0]
+    page.locator("#window-width").fill("1")
+    page.locator("#window-level").fill("0.5")
+    page.locator("#window-level").press("Enter")
+    ticks = page.locator("#scale-ticks span").all_inner_texts()
+    assert [float(tick) for tick in ticks] == [0, 0.5, 1]
+
+
+def test_slices(calm: Visit) -> None:
+    page = calm.page
+    page.locator("#stage").press("PageDown")
+    playwright.expect(page.locator("#slice-value")).to_have_text("3 (0–3)")
+    width, _ = calm.window()
+    row, column = 75, 40
+    expected = 255 * min(1.0, float(calm.image("unet", 3)[row, column]) / width)
+    assert calm.colour("unet", *calm.place("unet", row, column)) == pytest.approx([expected] * 3, abs=1.5)
+    page.locator("#stage").press("PageUp")
+    calm.hover("unet", 50, 50)
+    page.keyboard.down("Shift")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Shift")
+    playwright.expect(page.locator("#slice-value")).to_have_text("1 (0–3)")
+    page.locator("#slice").press("ArrowLeft")
+    playwright.expect(page.locator("#slice-value")).to_have_text("0 (0–3)")
+
+
+def test_differences_at_a_stated_scale(calm: Visit) -> None:
+    from matplotlib import colormaps
+
+    page = calm.page
+    page.locator("#stage").press("d")
+    page.locator("#scale").select_option("10")
+    assert page.locator("#scale-ticks span").all_inner_texts() == ["0%", "5%", "10%"]
+    assert calm.comparison.target is not None
+    peak = float(calm.comparison.target.max())
+    for row, column in ((75, 20), (60, 64), (110, 90)):
+        error = 100 * abs(float(calm.image("unet")[row, column]) - float(calm.image("reference")[row, column])) / peak
+        x, y = calm.place("unet", row, column)
+        expected = [255 * part for part in colormaps["inferno"](min(1.0, error / 10))[:3]]
+        assert calm.colour("unet", x, y) == pytest.approx(expected, abs=6)
+        calm.hover("unet", x, y)
+        assert float(calm.value("unet").rstrip(" %")) == pytest.approx(error, abs=0.006)
+        page.mouse.move(5, 5)
+    page.locator("#against").select_option("zero-filled")
+    peak = float(calm.comparison.magnitude("zero-filled").max())
+    row, column = 60, 64
+    error = 100 * abs(float(calm.image("unet")[row, column]) - float(calm.image("zero-filled")[row, column])) / peak
+    calm.hover("unet", *calm.place("unet", row, column))
+    assert float(calm.value("unet").rstrip(" %")) == pytest.approx(error, abs=0.006)
+    page.locator("#against").select_option("reference")
+    page.locator("#scale").select_option("auto")
+
+
+def test_swipe_by_keyboard_and_pointer(calm: Visit) -> None:
+    page = calm.page
+    page.locator("#stage").press("s")
+    page.locator("#left").select_option("zero-filled")
+    page.locator("#right").select_option("unet")
+    divider = page.get_by_role("slider", name="Divider")
+    divider.press("Home")
+    assert divider.get_attribute("aria-valuenow") == "0"
+    width, _ = calm.window()
+    row, column = 60, 64
+    shown = {}
+    for key in ("Home", "End"):
+        divider.press(key)
+        shown[key] = calm.colour("swipe", *calm.place("swipe", row, column))[0]
+    for key, method in (("Home", "unet"), ("End", "zero-filled")):
+        expected = 255 * min(1.0, float(calm.image(method)[row, column]) / width)
+        assert shown[key] == pytest.approx(expected, abs=1.5)
+    divider.press("ArrowLeft")
+    assert divider.get_attribute("aria-valuenow") == "98"
+    box = page.locator('[data-tile="swipe"] canvas').bounding_box()
+    page.mouse.move(box["x"] + 0.98 * box["width"], box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    assert divider.get_attribute("aria-valuenow") == "25"
+    assert "Zero-filled on the left" in (divider.get_attribute("aria-valuetext") or "")
+
+
+def test_sampling_is_the_receipt(calm: Visit) -> None:
+    page = calm.page
+    page.locator("#tab-sampling").click()
+    receipt = calm.comparison.receipt
+    text = page.locator("#pane-sampling").inner_text()
+    assert f"{receipt['num_lines']} of 127 columns (10 in the centre), R = 4 asked, 3.97 realised" in text
+    strip = page.locator("#pane-sampling canvas")
+    script = "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, 1).data].filter((_, i) => i % 4 === 0)"
+    assert [i for i, red in enumerate(strip.evaluate(script)) if red] == receipt["lines"]
+
+
+def test_downloads(calm: Visit) -> None:
+    page = calm.page
+    page.locator("#tab-export").click()
+
+    def saved(button: str, name: str) -> bytes:
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        assert download.value.suggested_filename == name
+        return Path(download.value.path()).read_bytes()
+
+    picture = Image.open(io.BytesIO(saved("Save the view as PNG", "colin27_8ch.png"))).convert("RGB")
+    amber = np.all(np.abs(np.asarray(picture, dtype=int) - (0xF0, 0xB3, 0x5A)) < 40, axis=-1)
+    assert amber[-60:].sum() > 200, "the research-only mark is written in"
+    with np.load(io.BytesIO(saved("Arrays (.npz)", "colin27_8ch.npz"))) as arrays:
+        for method in METHODS:
+            expected = calm.comparison.magnitude(method).numpy()
+            np.testing.assert_allclose(arrays[f"image.{method}"], expected, atol=1e-5 * expected.max())
+    assert RESEARCH_ONLY.encode() in saved("Metrics (.json)", "colin27_8ch.json")
+    with h5py.File(io.BytesIO(saved("Zero-filled (.h5)", "colin27_8ch-zero-filled.h5"))) as file:
+        expected = calm.comparison.magnitude("zero-filled").numpy()
+        np.testing.assert_allclose(file["reconstruction"][()], expected, atol=1e-5 * expected.max())
+
+
+def test_every_control_has_a_name(calm: Visit) -> None:
+    page = calm.page
+    page.locator("#stage").press("s")
+    session = page.context.new_cdp_session(page)
+    unnamed = []
+    for tab in ("scan", "results", "sampling", "export"):
+        page.locator(f"#tab-{tab}").click()
+        for node in session.send("Accessibility.getFullAXTree")["nodes"]:
+            focusable = any(p["name"] == "focusable" and p["value"]["value"] for p in node.get("properties", []))
+            role = node.get("role", {}).get("value")
+            named = node.get("name", {}).get("value", "").strip()
+            if not node.get("ignored") and not named and (role == "image" or focusable) and role != "RootWebArea":
+                unnamed.append((tab, role, node.get("backendDOMNodeId")))
+    assert unnamed == []
+    ids = page.evaluate("() => [...document.querySelectorAll('[id]')].map((element) => element.id)")
+    assert len(ids) == len(set(ids))
+    assert page.locator("#live").get_attribute("aria-live") == "polite"
+
+
+def test_help_and_light_theme_by_keyboard(calm: Visit) -> None:
+    page = calm.page
+    page.locator("#stage").press("?")
+    playwright.expect(page.get_by_role("dialog", name="Keys, mouse and fingers")).to_be_visible()
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("#help")).to_be_hidden()
+    page.locator("#stage").press("l")
+    assert page.locator("html").get_attribute("data-theme") == "light"
+    page.locator("#stage").press("l")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.locator("#mark").is_visible()
+
+
+def test_a_long_run_is_cancelled(calm: Visit, server: httpx.Client) -> None:
+    page = calm.page
+    page.locator("#tab-scan").click()
+    options = {name: page.locator(f"[data-method=cs-wavelet][data-option={name}]") for name in ("max_iters", "gap_tol")}
+    options["max_iters"].fill("1000")
+    options["gap_tol"].fill("1e-9")
+    with page.expect_response(lambda answer: answer.url.endswith("/v1/compare")) as started:
+        page.locator("#run").click()
+    job = started.value.json()["id"]
+    playwright.expect(page.locator("#progress-title")).to_have_text(re.compile("CS wavelet"))
+    page.locator("#cancel").click()
+    playwright.expect(page.locator("#run")).to_be_visible()
+    assert server.get(f"/v1/jobs/{job}").json()["status"] == "cancelled"
+    playwright.expect(page.locator("#banner")).to_be_hidden()
+    options["max_iters"].fill(str(MAX_ITERS))
+    options["gap_tol"].fill("")
+
+
+def test_nothing_went_wrong_and_nothing_went_elsewhere(visit: Visit) -> None:
+    assert visit.console == []
+    assert visit.hosts == {visit.address.partition("://")[2]}
+
+
+def test_a_bad_file_says_what_to_do(calm: Visit) -> None:
+    page = calm.page
+    page.locator("#tab-scan").click()
+    page.locator("#file").set_input_files({"name": "bad.h5", "mimeType": "application/x-hdf5", "buffer": b"nonsense"})
+    page.locator("#run").click()
+    banner = page.locator("#banner")
+    playwright.expect(banner).to_contain_text("A file cannot be read")
+    playwright.expect(banner).to_contain_text("expected fastMRI HDF5")
+    playwright.expect(banner).to_contain_text("Send an undamaged file of a supported format")
+    assert page.locator("#stage canvas").count() > 0, "the images before stay"
+
+
+@pytest.fixture(scope="module")
+def npz(visit: Visit) -> bytes:
+    """The result of the visit, to show again without a reconstruction."""
+    page = visit.page
+    page.locator("#tab-export").click()
+    with page.expect_download() as download:
+        page.locator("#save-npz").click()
+    return Path(download.value.path()).read_bytes()
+
+
+def test_a_tablet_has_room_and_takes_fingers(browser: Any, visit: Visit, npz: bytes) -> None:
+    context = browser.new_context(viewport=TABLET, has_touch=True)
+    page = context.new_page()
+    page.route("**/v1/compare", lambda route: route.fulfill(status=200, content_type="application/x-npz", body=npz))
+    page.goto(visit.address)
+    page.locator("#file").set_input_files({"name": "scan.npy", "mimeType": "x", "buffer": b"x"})
+    playwright.expect(page.locator("input[name=method]")).not_to_have_count(0)
+    page.locator("#run").tap()
+    playwright.expect(page.locator("#pane-results table")).to_be_visible()
+    wide = page.evaluate("() => document.documentElement.scrollWidth")
+    assert wide <= TABLET["width"]
+    tile = page.locator('[data-tile="unet"] canvas')
+    box = tile.bounding_box()
+    assert box["width"] > 200
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    session = context.new_cdp_session(page)
+
+    def fingers(kind: str, apart: float) -> None:
+        points = [] if kind == "touchEnd" else [{"x": middle[0] + sign * apart, "y": middle[1], "id": index}
+                                                for index, sign in enumerate((-1, 1))]  # fmt: skip
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 20)
+    for apart in (30, 45, 60):
+        fingers("touchMove", apart)
+    fingers("touchEnd", 0)
+    zoom = float(page.locator("#zoom-value").text_content().rstrip("×"))
+    assert zoom == pytest.approx(3, rel=0.02)
+    page.locator("input[name=tool][value=window]").check(force=True)
+    before = page.locator("#window-width").input_value()
+    session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": middle[0], "y": middle[1]}]})
+    session.send(
+        "Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": middle[0] + 50, "y": middle[1]}]}
+    )
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert float(page.locator("#window-width").input_value()) > float(before)
+    context.close()
+
+
+def test_a_lost_connection_is_taken_up_behind_the_last_event(browser: Any, visit: Visit, npz: bytes) -> None:
+    job = {"id": "j", "kind": "comparison", "status": "running", "position": None, "progress": None, "problem": None}
+    progress = (
+        '{"method": "cs-wavelet", "stage": "iterations", "iteration": 2, "total": 9, '
+        '"objective": 4.5, "relative_gap": 0.25}'
+    )
+    ended = '{"id": "j", "status": "succeeded", "progress": null, "problem": null, "position": null}'
+    seen: list[str | None] = []
+
+    def events(route: Any) -> None:
+        seen.append(route.request.headers.get("last-event-id"))
+        if len(seen) == 1:
+            whole = f"id: 7\r\nevent: progress\r\ndata: {progress}\r\n\r\n"
+            body = whole + ": ping\r\n\r\nid: 8\r\nevent: progress\r\ndata: {"  # cut short
+            route.fulfill(status=200, content_type="text/event-stream", body=body)
+        elif len(seen) == 2:
+            route.abort("connectionrefused")
+        else:
+            route.fulfill(status=200, content_type="text/event-stream", body=f"id: 9\nevent: end\ndata: {ended}\n\n")
+
+    context = browser.new_context(viewport=LAPTOP)
+    page = context.new_page()
+    page.route("**/v1/compare", lambda route: route.fulfill(status=202, json=job))
+    page.route("**/v1/jobs/j/events", events)
+    page.route(
+        "**/v1/jobs/j/result", lambda route: route.fulfill(status=200, content_type="application/x-npz", body=npz)
+    )
+    page.goto(visit.address)
+    page.locator("#file").set_input_files({"name": "scan.npy", "mimeType": "x", "buffer": b"x"})
+    playwright.expect(page.locator("input[name=method]")).not_to_have_count(0)
+    page.locator("#run").click()
+    playwright.expect(page.locator("#progress-count")).to_have_text("2 of 9")
+    assert page.locator("#progress-objective").inner_text() == "4.5"
+    assert page.locator("#progress-gap").inner_text() == "0.25"
+    playwright.expect(page.locator("#banner")).to_contain_text("No connection to the service")
+    playwright.expect(page.locator("#pane-results table")).to_be_visible()
+    playwright.expect(page.locator("#banner")).to_be_hidden()
+    assert seen == [None, "7", "7"]
+    context.close()
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(browser: Any, visit: Visit) -> None:
+    keys: list[str | None] = []
+    refusal = {"type": "/problems/unauthorized", "title": "A key is needed", "status": 401, "code": "unauthorized",
+               "detail": "expected an API key, got none", "request_id": "r"}  # fmt: skip
+
+    def models(route: Any) -> None:
+        keys.append(route.request.headers.get("authorization"))
+        if keys[-1] is None:
+            route.fulfill(status=401, content_type="application/problem+json", json=refusal)
+        else:
+            route.continue_()
+
+    context = browser.new_context(viewport=LAPTOP)
+    page = context.new_page()
+    page.route("**/v1/models", models)
+    page.goto(visit.address)
+    playwright.expect(page.get_by_role("dialog", name="This service asks for a key")).to_be_visible()
+    playwright.expect(page.locator("#key-detail")).to_have_text("expected an API key, got none")
+    page.get_by_label("API key").fill("mrk_secret")
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("input[name=method]")).not_to_have_count(0)
+    page.reload()
+    playwright.expect(page.locator("input[name=method]")).not_to_have_count(0)
+    assert keys == [None, "Bearer mrk_secret", "Bearer mrk_secret"]
+    assert page.evaluate("() => localStorage.length") == 0
+    context.close()
+
+
+def test_half_precision_and_damaged_bundles(visit: Visit) -> None:
+    numbers = np.array([0, 1, -2.5, 65504, 6e-8, np.inf], np.float16)
+    bundle = io.BytesIO()
+    np.savez(bundle, half=numbers, flags=np.array([[1, 0]], np.uint8))
+    script = """async (bytes) => {
+        const { readNpz } = await import("/static/viewer/npz.js");
+        const arrays = readNpz(Uint8Array.from(bytes).buffer);
+        return [...arrays].map(([name, { shape, data }]) => [name, shape, [...data].map(String)]);
+    }"""
+    half, flags = visit.page.evaluate(script, list(bundle.getvalue()))
+    assert half[:2] == ["half", [6]]
+    np.testing.assert_allclose([float(text) for text in half[2]], numbers.astype(float), rtol=1e-6)
+    assert flags == ["flags", [1, 2], ["1", "0"]]
+    with pytest.raises(playwright.Error, match="not a zip file, or it is cut short"):
+        visit.page.evaluate(script, list(bundle.getvalue()[:-30]))
+    packed = io.BytesIO()
+    np.savez_compressed(packed, half=numbers)
+    with pytest.raises(playwright.Error, match="is compressed; expected a stored zip"):
+        visit.page.evaluate(script, list(packed.getvalue()))
