@@ -114,7 +114,8 @@ class Engine:
         self._owner = owner
         self._parser = parser
         self._estimates = estimates
-        self._condition = threading.Condition()
+        self._condition = threading.Condition()  # only workers wait for it
+        self._stopped = threading.Event()
         self._direct: deque[_Direct[Any]] = deque()
         self._jobs_wait = True
         self._direct_next = True
@@ -148,6 +149,7 @@ class Engine:
             for control in self._running.values():
                 control.stop("stopping")
             self._condition.notify_all()
+        self._stopped.set()
         for item in waiting:
             item.place.release()
             item.future.cancel()
@@ -533,9 +535,10 @@ class Engine:
             else:
                 done = outcome
             control.check()
-            self.files.write(job.id, NPZ_FILE, write_bundle(bundle_of(done)))
+            bundle = bundle_of(done)
+            self.files.write(job.id, NPZ_FILE, write_bundle(bundle))
             if job.kind == "reconstruction":
-                self.files.write(job.id, HDF5_FILE, hdf5_of(done))
+                self.files.write(job.id, HDF5_FILE, hdf5_of(done, bundle))
 
         self._guarded(job, control, work, ends=True)
 
@@ -598,9 +601,9 @@ class Engine:
         """Every half second: what other processes left or asked for; now and then: what has expired."""
         swept = 0.0
         while True:
+            if self._stopped.wait(_POLL_SECONDS):
+                return
             with self._condition:
-                if self._condition.wait_for(lambda: self._closing, timeout=_POLL_SECONDS):
-                    return
                 late, self._unrecorded = self._unrecorded, []
             try:
                 for again in late:

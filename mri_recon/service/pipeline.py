@@ -85,7 +85,7 @@ class Prepared:
         scan: the uploaded scan.
         mask: what to keep of its k-space.
         slice_index: which slice a picture shows.
-        sources: what is known of the uploaded files, by field: `sha256`, `bytes`.
+        sources: what is known of the uploaded files, by field: `name`, `sha256`, `bytes`.
     """
 
     task: Task
@@ -108,11 +108,13 @@ class Outcome:
     Attributes:
         prepared: what it was made from.
         result: of the library.
+        device: where it was computed.
         batched: the network saw it together with others.
     """
 
     prepared: Prepared
     result: Reconstruction | Comparison
+    device: str
     batched: bool = False
 
 
@@ -189,7 +191,7 @@ def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None =
     try:
         if task.kind == "comparison":
             comparison = compare(scan, mask, task.methods, device=device, options=task.options, on_progress=on_progress)
-            return Outcome(prepared, comparison)
+            return Outcome(prepared, comparison, device)
         (method,) = task.methods
         kspace = undersample(scan.kspace, mask)
         result = reconstruct(
@@ -199,7 +201,7 @@ def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None =
         raise
     except MriReconError as error:
         raise problem_of(error) from error
-    return Outcome(prepared, result)
+    return Outcome(prepared, result, device)
 
 
 def perform_batch(several: Sequence[Prepared], *, device: str) -> list[Outcome]:
@@ -215,7 +217,7 @@ def perform_batch(several: Sequence[Prepared], *, device: str) -> list[Outcome]:
         results = reconstruct_batch(problems, method=method, device=device, **task.options[method])
     except MriReconError as error:
         raise problem_of(error) from error
-    return [Outcome(one, result, batched=True) for one, result in zip(several, results, strict=True)]
+    return [Outcome(one, result, device, batched=True) for one, result in zip(several, results, strict=True)]
 
 
 def _check_levels(scan: Scan, options: Mapping[str, Any], *, prefix: str = "") -> None:

@@ -27,6 +27,7 @@ from mri_recon.compare import Comparison, jsonable
 from mri_recon.io import save
 from mri_recon.masks import ColumnMask, undersample
 from mri_recon.methods import Reconstruction
+from mri_recon.provenance import InputFile, Provenance, describe
 from mri_recon.service.jobs import Kind
 from mri_recon.service.pipeline import Outcome
 from mri_recon.service.png import gray_png
@@ -64,7 +65,7 @@ ERROR_PERCENTILE = 99.5
 FAINTEST = -6.0
 """k-space is shown as the decadic logarithm of its magnitude over the largest one, and this where it is less."""
 
-_LONGEST_HEADER = 4000  # bytes: clients and proxies bound what they read
+_LONGEST_HEADER = 12_000  # bytes: clients and proxies bound what they read
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -110,8 +111,10 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
             "slice": prepared.slice_index,
             "num_slices": int(result.image.shape[0]),
             "recon_size": list(prepared.scan.recon_size),
+            "provenance": _record(result, outcome).model_dump(mode="json"),
+            "research_only": RESEARCH_ONLY,
         }
-        return Bundle("reconstruction", arrays, {**metadata, **_marks(outcome)})
+        return Bundle("reconstruction", arrays, metadata)
     comparison = outcome.result
     for name in comparison.reconstructions:
         arrays[f"image.{name}"] = _float_array(comparison.magnitude(name))
@@ -119,8 +122,16 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
         arrays["reference"] = _float_array(comparison.target)
     if with_kspace:
         arrays["kspace"] = _log_kspace(undersample(prepared.scan.kspace, mask))
-    metadata = {**comparison.document(), "images": {**_picture_numbers(arrays, comparison, prepared.slice_index)}}
-    return Bundle("comparison", arrays, {**metadata, **_marks(outcome)})
+    metadata = {
+        **comparison.document(),
+        "images": _picture_numbers(arrays, comparison, prepared.slice_index),
+        "provenance": {
+            name: _record(result, outcome).model_dump(mode="json")
+            for name, result in comparison.reconstructions.items()
+        },
+        "research_only": RESEARCH_ONLY,
+    }
+    return Bundle("comparison", arrays, metadata)
 
 
 def write_bundle(bundle: Bundle) -> bytes:
@@ -138,12 +149,13 @@ def read_bundle(kind: Kind, path: Path) -> Bundle:
     return Bundle(kind, arrays, json.loads(arrays.pop("metadata").tobytes()))
 
 
-def hdf5_of(outcome: Outcome) -> bytes:
-    """The file that `mri_recon.save` writes for a reconstruction."""
+def hdf5_of(outcome: Outcome, bundle: Bundle) -> bytes:
+    """The file that `mri_recon.save` writes for a reconstruction, with the provenance of its bundle."""
     assert isinstance(outcome.result, Reconstruction)
     with tempfile.TemporaryDirectory(prefix="mri-recon-") as folder:
         path = Path(folder) / "reconstruction.h5"
-        save(path, outcome.result, outcome.prepared.scan, outcome.prepared.mask)
+        provenance = Provenance.model_validate(bundle.metadata["provenance"])
+        save(path, outcome.result, outcome.prepared.scan, outcome.prepared.mask, provenance=provenance)
         return path.read_bytes()
 
 
@@ -162,6 +174,7 @@ def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Ren
     if bundle.kind == "reconstruction":
         headers["X-Mask-Receipt"] = _mask_header(bundle)
         headers["X-Reconstruction-Info"] = _info_header(bundle.metadata["info"])
+        headers["X-Provenance"] = _provenance_header(bundle.metadata["provenance"])
     return Rendered(content, media_type, f"{bundle.kind}.{suffix}", headers)
 
 
@@ -184,8 +197,20 @@ def _content(bundle: Bundle, media_type: str, hdf5: Callable[[], bytes]) -> tupl
     return answer(bundle).model_dump_json().encode(), {}
 
 
-def _marks(outcome: Outcome) -> dict[str, Any]:
-    return {"research_only": RESEARCH_ONLY}
+def _record(result: Reconstruction, outcome: Outcome) -> Provenance:
+    """How one result came to be."""
+    prepared = outcome.prepared
+    fields = prepared.task.fields
+    source = prepared.sources["file"]
+    file = InputFile(
+        name=str(source["name"]),
+        bytes=source["bytes"],
+        sha256=source["sha256"],
+        axes=fields.axes,
+        variable=fields.variable,
+    )
+    options = prepared.task.options[result.method]
+    return describe(result, file, prepared.mask, options=options, device=outcome.device, batched=outcome.batched)
 
 
 def _png(bundle: Bundle) -> tuple[bytes, dict[str, str]]:
@@ -200,6 +225,7 @@ def _png(bundle: Bundle) -> tuple[bytes, dict[str, str]]:
         "Title": f"{about['method']}, slice {about['slice']}",
         "Window": window,
         "Mask": json.dumps(about["mask"]),
+        "Provenance": json.dumps(about["provenance"]),
         "Disclaimer": RESEARCH_ONLY,
     }
     headers = {"X-Preview-Slice": str(about["slice"]), "X-Preview-Window": window}
@@ -212,6 +238,15 @@ def _mask_header(bundle: Bundle) -> str:
     if receipt.pop("lines", None) is not None:
         receipt["sha256"] = hashlib.sha256(np.packbits(bundle.arrays["mask"].astype(bool)).tobytes()).hexdigest()
     return json.dumps(receipt)
+
+
+def _provenance_header(provenance: Mapping[str, Any]) -> str:
+    """The provenance as JSON on one line; the points of a large pattern are left to the files."""
+    text = json.dumps(provenance, separators=(",", ":"))
+    if len(text) <= _LONGEST_HEADER:
+        return text
+    mask = {**provenance["mask"], "pattern": None}
+    return json.dumps({**provenance, "mask": mask}, separators=(",", ":"))
 
 
 def _info_header(info: Mapping[str, Any]) -> str:

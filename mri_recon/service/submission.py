@@ -45,7 +45,8 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
     place = None
     try:
         sources = {
-            name: {"sha256": upload.sha256[name], "bytes": path.stat().st_size} for name, path in upload.files.items()
+            name: {"name": path.name, "sha256": upload.sha256[name], "bytes": path.stat().st_size}
+            for name, path in upload.files.items()
         }
         fingerprint = _fingerprint(kind, upload.fields, sources)
         if key is not None:
@@ -186,7 +187,7 @@ async def _as_job(
 
 def _rendered(outcome: Outcome, media_type: str) -> Rendered:
     bundle = bundle_of(outcome, with_kspace=media_type == NPZ)
-    return render(bundle, media_type, hdf5=functools.partial(hdf5_of, outcome))
+    return render(bundle, media_type, hdf5=functools.partial(hdf5_of, outcome, bundle))
 
 
 def _stored(job: Job, media_type: str, engine: Engine) -> Rendered:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import httpx
@@ -23,9 +23,47 @@ from fastapi import FastAPI
 from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
 from mri_recon.service.app import create_app
+from mri_recon.service.sandbox import ParserPool
 from mri_recon.service.settings import Settings
 
 ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]
+
+
+class SharedPool:
+    """Parser processes that outlive one server: each takes seconds to start."""
+
+    _pools: ClassVar[dict[tuple[object, ...], ParserPool]] = {}
+
+    def __init__(self, settings: Settings) -> None:
+        key = (settings.max_decoded_bytes, settings.parser_timeout_seconds, settings.parser_memory_bytes)
+        if key not in self._pools:
+            own = settings.model_copy(update={"parser_processes": 1, "upload_dir": None})
+            self._pools[key] = ParserPool(own)
+            self._pools[key].start()
+        self._pool = self._pools[key]
+
+    def start(self) -> None:
+        """It runs already."""
+
+    def close(self) -> None:
+        """Others use it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    @classmethod
+    def close_all(cls) -> None:
+        for pool in cls._pools.values():
+            pool.close()
+        cls._pools.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_parsers() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mri_recon.service.app.ParserPool", SharedPool)
+        yield
+    SharedPool.close_all()
 
 
 class ServiceClient(httpx.Client):

@@ -19,7 +19,9 @@ _ANSWER = {
     "description": "The image: fastMRI-style HDF5 (default), npy with `Reconstruction.image` as in Python, an npz "
     "bundle of image, mask and metadata, or a PNG.",
     "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in OFFERS["reconstruction"]},
-    "headers": answer_headers("X-Mask-Receipt", "X-Reconstruction-Info", "X-Preview-Slice", "X-Preview-Window"),
+    "headers": answer_headers(
+        "X-Mask-Receipt", "X-Reconstruction-Info", "X-Provenance", "X-Preview-Slice", "X-Preview-Window"
+    ),
 }
 
 
