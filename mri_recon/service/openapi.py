@@ -123,6 +123,7 @@ def answer_headers(*names: str) -> dict[str, Any]:
 _HEADERS = {
     "X-Mask-Receipt": "JSON: how the mask came to be, its realised acceleration, and a SHA-256 of its packed bits.",
     "X-Reconstruction-Info": "JSON: what the method tells of itself, such as iterations, model and seconds.",
+    "X-Provenance": "JSON: input, mask, method, options, model, versions, device; `mri-recon replay` reads it in HDF5.",
     "X-Preview-Slice": "PNG only: which slice is shown.",
     "X-Preview-Window": "PNG only: the magnitudes that are black and white.",
 }

@@ -159,6 +159,9 @@ class ComparisonAnswer(Marked):
     mask: dict[str, Any] = Field(description="The mask's receipt.")
     results: list[Row]
     images: Images
+    provenance: dict[str, dict[str, Any]] = Field(
+        description="Of each method: what `mri-recon replay` needs to make its image again."
+    )
 
 
 class ProblemDocument(BaseModel):
