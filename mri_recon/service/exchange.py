@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 __all__ = [
     "ANSWER_FILE",
     "DTYPES",
+    "END_WORKER",
     "MAX_HEADER",
     "Findings",
     "ParserConfig",
@@ -34,6 +36,9 @@ ANSWER_FILE = "answer.safetensors"
 
 MAX_HEADER = 2**16
 """Bytes that the header of that file may have."""
+
+END_WORKER = signal.SIGUSR1
+"""Asks the template to end its worker, which then has a successor."""
 
 DTYPES = {
     "complex64": "C64",

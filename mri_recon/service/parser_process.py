@@ -15,6 +15,7 @@ import codecs
 import gc
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from mri_recon._mask_files import read_mask_array
 from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
-from mri_recon.service.exchange import ANSWER_FILE, DTYPES, ParserConfig, Request, write_arrays
+from mri_recon.service.exchange import ANSWER_FILE, DTYPES, END_WORKER, ParserConfig, Request, write_arrays
 from mri_recon.service.isolation import die_with_parent, limit, limit_seconds, restrict
 
 __all__ = ["answer", "main"]
@@ -40,15 +41,23 @@ def main() -> None:
     _warm_up(config)
     gc.collect()
     gc.freeze()  # a worker's collector leaves the template's pages alone, and shared
-    template = os.getpid()
+    template, pid = os.getpid(), 0
+
+    def end_worker(*_: object) -> None:
+        if pid:  # not waited for yet, so the number is still its own
+            os.kill(pid, signal.SIGKILL)
+
+    signal.signal(END_WORKER, end_worker)
     while True:
         pid = os.fork()
         if pid == 0:
+            signal.signal(END_WORKER, signal.SIG_IGN)
             status = 1
             with suppress(BaseException):  # nobody reads this process's standard error
                 status = _work(config, template)
             os._exit(status)
         _, status = os.waitpid(pid, 0)
+        pid = 0
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _PARENT_IS_GONE:
             return
         _send(config.events, {"ended": os.waitstatus_to_exitcode(status)})

@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from mri_recon.errors import FormatError, MaskError, MriReconError, ShapeError
 from mri_recon.io import Scan
 from mri_recon.io.scan import RawScan
 from mri_recon.service.exchange import (
     ANSWER_FILE,
+    END_WORKER,
     MAX_HEADER,
     Findings,
     ParserConfig,
@@ -169,6 +169,10 @@ class _Died(Exception):
         self.code = code
 
 
+class _Gone(OSError):
+    """The process was ended by somebody else, perhaps before it saw the file."""
+
+
 class _Parser:
     """One parser process with its folder, started again when it is gone. Not thread-safe: hold `lock`."""
 
@@ -253,6 +257,8 @@ class _Parser:
         if self._closed:
             raise Problem("internal-error", _STOPPING)
         try:
+            if self._child is not None and self._child.poll() is not None:
+                self.stop()  # ended by somebody else
             if self._child is not None and self._pending(self._events):
                 self._restrictions = None  # the worker ended while it waited
             if self._restrictions is not None:
@@ -278,6 +284,18 @@ class _Parser:
         self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None
     ) -> tuple[RawScan, npt.NDArray[Any] | None]:
         """Raises: Problem."""
+        for last in (False, True):
+            try:
+                return self._parse(path, axes=axes, variable=variable, mask_file=mask_file)
+            except _Gone as error:
+                self.stop()
+                if last or self._closed:
+                    raise self._broken(path, None) from error
+        raise AssertionError
+
+    def _parse(
+        self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None
+    ) -> tuple[RawScan, npt.NDArray[Any] | None]:
         self.ready()
         assert self._folder is not None
         self._files += 1
@@ -337,14 +355,14 @@ class _Parser:
             self._restrictions = None  # another one is coming
             raise self._broken(path, died.code) from died
         except TimeoutError as error:
-            self.stop()
+            self._replace()
             raise Problem(
                 "invalid-file", f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large"
             ) from error
-        except (ValueError, ValidationError, OSError) as error:
-            self.stop()
-            if self._closed:
-                raise Problem("internal-error", _STOPPING) from error
+        except _Gone:
+            raise
+        except (ValueError, OSError) as error:
+            self._replace()
             log.warning("a process that reads uploads answered what it should not (%s); it was ended", type(error))
             raise self._broken(path, None) from error
         return raw, mask_file
@@ -370,6 +388,8 @@ class _Parser:
         if source == self._answers:
             return message
         ended = message.get("ended")
+        if ended == -signal.SIGKILL:
+            raise _Gone
         raise _Died(ended if isinstance(ended, int) else 1)
 
     def _line(self, sources: Sequence[int], deadline: float) -> tuple[int, dict[str, Any]]:
@@ -392,16 +412,25 @@ class _Parser:
             for source, _ in events:
                 data = os.read(source, 1 << 16)
                 if not data:
-                    raise OSError("the process is gone")
+                    raise _Gone
                 self._buffers[source] += data
 
     def _broken(self, path: Path, code: int | None) -> Problem:
+        if self._closed:
+            return Problem("internal-error", _STOPPING)
         if code == -signal.SIGXCPU:
             seconds = self._settings.parser_timeout_seconds
             detail = f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large"
         else:
             detail = f"{path.name} cannot be read: the reader failed on it; it is damaged, or made to do harm"
         return Problem("invalid-file", detail)
+
+    def _replace(self) -> None:
+        """Have the worker ended, whatever it does, and another one take its place."""
+        self._restrictions = None
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                self._child.send_signal(END_WORKER)
 
     def stop(self) -> None:
         """End the process and whatever it forked; the next request starts another."""

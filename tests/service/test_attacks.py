@@ -1,0 +1,126 @@
+"""The attack corpus, against the processes that read uploads and against the service."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mri_recon.io import Scan
+from mri_recon.service.problems import Problem
+from mri_recon.service.sandbox import ParserPool
+from mri_recon.service.settings import Settings
+from tests.service.attacks.corpus import ATTACKS, MASK_ATTACKS, MAX_DECODED, Attack, Canary, noise, sound_files
+
+FLIPS, CUTS = 30, 20  # of each of seven files
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ParserPool]:
+    folder = tmp_path_factory.mktemp("uploads")
+    one = ParserPool(
+        Settings(
+            upload_dir=folder,
+            max_decoded_bytes=MAX_DECODED,
+            parser_processes=1,
+            parser_timeout_seconds=20,
+            parser_memory_bytes=1 << 28,
+        )
+    )
+    one.start()
+    yield one
+    one.close()
+    assert not any(folder.iterdir())
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Canary:
+    return Canary(tmp_path / "machine")
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    np.save(tmp_path / "sound.npy", noise(24, 20))
+    return tmp_path / "sound.npy"
+
+
+def attempt(pool: ParserPool, path: Path) -> Scan | Problem:
+    try:
+        return pool.load(path).scan
+    except Problem as problem:
+        return problem
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
+def test_hostile_scans(
+    pool: ParserPool, canary: Canary, sound: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, attack: Attack
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    path = attack.write(tmp_path, canary)
+    before, template = resident(), pool.pids
+    if attack.says:
+        with pytest.raises(Problem) as caught:
+            pool.load(path, variable=attack.variable)
+        assert caught.value.code == "invalid-file"
+        assert attack.says in caught.value.detail
+        assert not canary.leaks_into(caught.value.detail.encode())
+    else:
+        scan = pool.load(path, variable=attack.variable).scan
+        assert scan.kspace.shape[-2:] == (24, 20)
+        assert not canary.leaks_into(scan.kspace.numpy().tobytes())
+    assert resident() - before < 2 * MAX_DECODED
+    assert not canary.leaks_into(caplog.text.encode())
+    assert not list(tmp_path.rglob("executed*"))
+    assert pool.load(sound).scan.kspace.shape == (1, 1, 24, 20)
+    assert pool.pids == template  # nothing was so bad that the process had to be ended
+
+
+@pytest.mark.parametrize("attack", MASK_ATTACKS, ids=[attack.name for attack in MASK_ATTACKS])
+def test_hostile_masks(pool: ParserPool, canary: Canary, sound: Path, tmp_path: Path, attack: Attack) -> None:
+    with pytest.raises(Problem) as caught:
+        pool.load(sound, mask_file=attack.write(tmp_path, canary, stem="mask"))
+    assert caught.value.kind.status == 422
+    assert attack.says in caught.value.detail
+    assert not canary.leaks_into(caught.value.detail.encode())
+    assert not list(tmp_path.rglob("executed*"))
+
+
+@pytest.mark.slow  # some hundred files, each with a fresh worker after it
+@pytest.mark.parametrize("number", range(7))
+def test_cut_and_flipped(pool: ParserPool, tmp_path: Path, number: int) -> None:
+    (tmp_path / "sound").mkdir()
+    original = sound_files(tmp_path / "sound")[number]
+    content, rng = original.read_bytes(), np.random.default_rng(number)
+    offsets = [0, 1, *rng.integers(2, len(content), CUTS - 3), len(content) - 1]
+    damaged = [content[:offset] for offset in offsets]
+    for _ in range(FLIPS):
+        flipped = bytearray(content)
+        # Mostly in the first bytes, where the structure is.
+        within = len(content) if rng.random() < 0.4 else min(len(content), 4096)
+        for place in rng.integers(0, within, rng.integers(1, 4)):
+            flipped[place] ^= 1 << rng.integers(8)
+        damaged.append(bytes(flipped))
+    refused, before = 0, resident()
+    path = tmp_path / f"upload{original.suffix}"
+    for one in damaged:
+        path.write_bytes(one)
+        outcome = attempt(pool, path)
+        if isinstance(outcome, Problem):
+            assert (outcome.code, outcome.kind.status) == ("invalid-file", 422), outcome.detail
+            refused += 1
+        else:
+            assert outcome.kspace.numel() * 8 <= MAX_DECODED
+            assert np.isfinite(outcome.kspace.numpy()).all()
+    assert refused >= CUTS - 1
+    assert resident() - before < 4 * MAX_DECODED
+    path.write_bytes(content)
+    assert pool.load(path).scan.kspace.shape == (1, 2, 24, 20)
