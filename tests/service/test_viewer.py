@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -129,7 +130,7 @@ def visit(server: httpx.Client, browser: Any) -> Iterator[Visit]:
     page.locator("[data-method=cs-wavelet][data-option=max_iters]").fill(str(MAX_ITERS))
     page.evaluate(WATCH)
     page.locator("#run").press("Enter")
-    expect(page.locator("#pane-results table")).to_be_visible(timeout=60_000)
+    expect(page.locator("#pane-results table")).to_be_visible(timeout=200_000)
     one.progress = page.evaluate("() => window.seen")
     yield one
     context.close()
@@ -501,6 +502,74 @@ def test_a_tablet_has_room_and_takes_fingers(browser: Any, visit: Visit, npz: by
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert float(page.locator("#window-width").input_value()) > float(before)
     context.close()
+
+
+def _rewritten(npz: bytes, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
+    """The bundle after `change(arrays, metadata)`."""
+    with np.load(io.BytesIO(npz)) as bundle:
+        arrays = dict(bundle)
+    metadata = json.loads(arrays["metadata"].tobytes())
+    change(arrays, metadata)
+    arrays["metadata"] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    return packed.getvalue()
+
+
+def test_what_a_method_warns_of_stands_beside_its_image(browser: Any, visit: Visit, npz: bytes) -> None:
+    said = "acceleration 12 is outside the range 2 to 10 of its training"
+
+    def warn(_: dict[str, Any], metadata: dict[str, Any]) -> None:
+        metadata["results"][2]["info"]["warnings"] = [said]
+
+    page = _shown(browser, visit, _rewritten(npz, warn))
+    remark = page.locator('[data-tile="unet"] figcaption .remark.warning')
+    playwright.expect(remark).to_be_visible()
+    assert remark.inner_text() == f"⚠ {said}"
+    assert said in page.locator("#pane-results .note.warning").inner_text()
+    assert page.locator('[data-tile="zero-filled"] .remark').count() == 0
+    page.context.close()
+
+
+def test_no_reference_one_slice_and_a_pattern(browser: Any, visit: Visit, npz: bytes) -> None:
+    pattern = np.zeros((151, 127), np.uint8)
+    pattern[3, 5] = pattern[70:80, 60:70] = 1
+
+    def strip(arrays: dict[str, Any], metadata: dict[str, Any]) -> None:
+        del arrays["reference"]
+        for name in [*arrays]:
+            if name.startswith("image.") or name == "kspace":
+                arrays[name] = arrays[name][:1]
+        arrays["mask"] = pattern
+        metadata["mask"] = {"kind": "pattern", "num_samples": 101, "realised_acceleration": 189.9, "shape": [151, 127]}
+        for row in metadata["results"]:
+            row.update(nmse=None, psnr=None, ssim=None)
+
+    page = _shown(browser, visit, _rewritten(npz, strip))
+    assert page.locator("[data-tile]").count() == len(METHODS) + 1  # and k-space
+    assert "no reference" in page.locator('[data-tile="unet"] figcaption').inner_text()
+    assert "has no reference" in page.locator("#convention").inner_text()
+    assert page.locator("#slice").is_hidden()
+    page.locator("#stage").press("d")
+    assert page.locator("#against").input_value() == "zero-filled"
+    page.locator("#tab-sampling").click()
+    assert "2-D pattern, 101 samples, R = 189.90 realised" in page.locator("#pane-sampling").inner_text()
+    script = "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 2)"
+    blue = np.array(page.locator("#pane-sampling canvas").evaluate(script)).reshape(pattern.shape)
+    np.testing.assert_array_equal(blue > 0, pattern > 0)
+    page.context.close()
+
+
+def _shown(browser: Any, visit: Visit, npz: bytes) -> Any:
+    """A page that shows a result, which comes at once."""
+    page = browser.new_context(viewport=LAPTOP).new_page()
+    page.route("**/v1/compare", lambda route: route.fulfill(status=200, content_type="application/x-npz", body=npz))
+    page.goto(visit.address)
+    page.locator("#file").set_input_files({"name": "scan.npy", "mimeType": "x", "buffer": b"x"})
+    playwright.expect(page.locator("input[name=method]")).not_to_have_count(0)
+    page.locator("#run").click()
+    playwright.expect(page.locator("#pane-results table")).to_be_visible()
+    return page
 
 
 def test_a_lost_connection_is_taken_up_behind_the_last_event(browser: Any, visit: Visit, npz: bytes) -> None:
