@@ -1,0 +1,69 @@
+"""docs/deployment.md and the files of deploy/ say what is true."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mri_recon.service.settings import Settings, settings_table
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "deployment.md"
+FILES = sorted((ROOT / "deploy").iterdir())
+
+
+def test_the_table_of_settings_is_the_classes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mri_recon.service.settings"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == settings_table()
+    assert done.stdout in PAGE.read_text(encoding="utf-8")
+    assert done.stdout.count("\n") == 2 + len(Settings.model_fields)
+    assert "| `MRI_RECON_PORT` | `8000` | Port to listen on; 0 takes a free one. |\n" in done.stdout
+
+
+@pytest.mark.parametrize("path", [PAGE, ROOT / "docs" / "service.md", *FILES], ids=lambda path: path.name)
+def test_every_variable_that_is_named_is_a_setting(path: Path) -> None:
+    named = set(re.findall(r"MRI_RECON_([A-Z_]+)", path.read_text(encoding="utf-8")))
+    assert named <= {name.upper() for name in Settings.model_fields}
+
+
+def test_every_file_is_on_the_page() -> None:
+    linked = set(re.findall(r"\]\(\.\./deploy/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
+    assert linked == {path.name for path in FILES}
+
+
+def test_the_limits_of_the_proxy_are_the_services() -> None:
+    nginx = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
+    settings = Settings()
+    size = re.search(r"client_max_body_size (\d+)g;", nginx)
+    assert size
+    assert int(size[1]) << 30 == settings.max_upload_bytes
+    waits = re.search(r"proxy_read_timeout (\d+)s;", nginx)
+    assert waits
+    assert int(waits[1]) > settings.timeout_seconds
+    assert "proxy_buffering off;" in nginx
+    assert "proxy_request_buffering off;" in nginx
+    assert "flush_interval -1" in (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
+
+
+def test_the_unit() -> None:
+    path = ROOT / "deploy" / "mri-recon.service"
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(path.read_text(encoding="utf-8"))
+    service = unit["Service"]
+    assert service["ExecStart"].endswith("mri-recon serve")
+    assert service["NoNewPrivileges"] == "yes"
+    # The parsing processes need these, or no isolation is reached.
+    assert set(service["RestrictNamespaces"].split()) >= {"user", "net"}
+    verify = shutil.which("systemd-analyze")
+    if verify:
+        said = subprocess.run([verify, "verify", str(path)], capture_output=True, text=True, check=False).stderr
+        assert "Unknown" not in said, said
