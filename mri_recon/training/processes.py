@@ -51,8 +51,8 @@ def launch(config: TrainConfig) -> Fabric:
                 f"run.device: expected cpu, cuda or auto for {processes} processes, got {config.run.device!r}: each "
                 "takes the GPU of its own number"
             )
-        # A single coil has no maps to refine: those weights are then without a gradient.
-        unused = any(bool(getattr(config.model, key, 0)) for key in ("maps_chans", "coil_steps"))
+        # What only several coils use is without a gradient for a single one, and the other way round.
+        unused = any(bool(getattr(config.model, key, 0)) for key in ("maps_chans", "coil_steps", "coil_iterations"))
         fabric = Fabric(
             accelerator=device.type,
             devices=local,

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -97,11 +100,13 @@ def test_without_memory() -> None:
         assert torch.isfinite(_double(memory=0)(measurement).abs()).all()
 
 
-@pytest.mark.parametrize("maps_chans", [0, 2])
-def test_gradients_of_weights_and_samples(maps_chans: int) -> None:
+@pytest.mark.parametrize(("maps_chans", "coil_iterations"), [(0, 0), (2, 0), (0, 30)])
+def test_gradients_of_weights_and_samples(maps_chans: int, coil_iterations: int) -> None:
     """Against differences, in double precision."""
     _, measurement, _ = _problem((1, 2, 4, 6))
-    network = _double(chans=2, num_cascades=1, memory=1, maps_chans=maps_chans, patch=1)
+    network = _double(
+        chans=2, num_cascades=1, memory=1, maps_chans=maps_chans, patch=1, coil_iterations=coil_iterations
+    )
     names, weights = zip(*network.named_parameters(), strict=True)
 
     def forward(samples: Tensor, maps: Tensor, *values: Tensor) -> Tensor:
@@ -222,6 +227,48 @@ def test_refined_maps_are_used() -> None:
         network.maps_network = None
         torch.testing.assert_close(network(refined), with_refinement)
         assert (network(measurement) - with_refinement).norm() > 1e-3 * with_refinement.norm()
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 9, 10), (2, 3, 8, 11)])
+def test_a_step_for_several_coils_solves_its_problem(shape: tuple[int, ...]) -> None:
+    """(A^H A + mu) d = A^H (A x - y), against a dense solution."""
+    operator, measurement, kspace = _problem(shape)
+    network = _double(num_cascades=1, coil_iterations=60)
+    assert network.log_mu is not None
+    nn.init.constant_(network.log_mu, -1.0)
+    left = list[Tensor]()
+    network.refinements[-1].register_forward_hook(lambda *args: left.append(args[-1]))
+    with torch.no_grad():
+        image = network(measurement)
+    x = torch.complex(left[0][:, 0], left[0][:, 1])
+    gradient = operator.adjoint(operator.forward(x) - kspace)
+    slices, _, h, w = shape
+    basis = torch.eye(h * w, dtype=torch.complex128).reshape(h * w, 1, h, w).expand(-1, slices, -1, -1)
+    columns = torch.stack([operator.normal(one) for one in basis], dim=-1).reshape(slices, h * w, h * w)
+    normal = columns + math.exp(-1.0) * torch.eye(h * w, dtype=torch.float64)
+    expected = x - torch.linalg.solve(normal, gradient.reshape(slices, h * w)).reshape(slices, h, w)
+    torch.testing.assert_close(image, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_one_coil_needs_no_iterations() -> None:
+    _, measurement, _ = _problem((2, 1, 12, 15))
+    network, plain = _double(coil_iterations=4), _double()
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if k != "log_mu"})
+    with torch.no_grad():
+        assert torch.equal(network(measurement), plain(measurement))
+
+
+def test_iterations_of_an_empty_slice_stay_finite() -> None:
+    _, measurement, _ = _problem((2, 3, 12, 15))
+    samples = measurement.samples.clone()
+    samples[0] = 0
+    network = Unrolled(UnrolledConfig(chans=4, num_pool_layers=1, num_cascades=2, coil_iterations=5)).double()
+    image = network(replace(measurement, samples=samples))
+    assert not image[0].any()
+    image.abs().square().sum().backward()
+    assert network.log_mu is not None
+    assert network.log_mu.grad is not None
+    assert torch.isfinite(network.log_mu.grad).all()
 
 
 def test_group_norm_by_number_of_groups_everywhere() -> None:
