@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -124,3 +126,130 @@ def test_cut_and_flipped(pool: ParserPool, tmp_path: Path, number: int) -> None:
     assert resident() - before < 4 * MAX_DECODED
     path.write_bytes(content)
     assert pool.load(path).scan.kspace.shape == (1, 2, 24, 20)
+
+
+# ---------------------------------------------------------------------------------------------- over HTTP
+
+
+@pytest.fixture(scope="module")
+def http(serve: Callable[[Settings], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    settings = Settings(
+        upload_dir=tmp_path_factory.mktemp("uploads"),
+        max_upload_bytes=1 << 24,
+        max_decoded_bytes=MAX_DECODED,
+        parser_memory_bytes=1 << 28,
+    )
+    with serve(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def send(
+    http: httpx.Client, canary: Canary, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> Iterator[Callable[..., httpx.Response]]:
+    """Post files and fields; every answer is a sound one or a problem, and nothing of the machine is in it."""
+    caplog.set_level(logging.DEBUG)
+    before = resident()
+
+    def post(file: Path, mask: Path | None = None, **fields: str) -> httpx.Response:
+        files = {"file": (file.name, file.read_bytes())}
+        if mask is not None:
+            files["mask"] = (mask.name, mask.read_bytes())
+        else:
+            fields = {"acceleration": "2"} | fields
+        answer = http.post("/v1/reconstructions", files=files, data={"method": "zero-filled"} | fields)
+        checked(answer, canary)
+        return answer
+
+    yield post
+    assert resident() - before < 8 * MAX_DECODED
+    assert not canary.leaks_into(caplog.text.encode())
+    assert not list(tmp_path.rglob("executed*"))
+    np.save(tmp_path / "sound.npy", noise(24, 20))
+    assert post(tmp_path / "sound.npy").status_code == 200
+
+
+def checked(answer: httpx.Response, canary: Canary) -> None:
+    """An answer is sound, or a problem document of the client's, and holds nothing of the machine."""
+    head = "".join(f"{name}: {value}\n" for name, value in answer.headers.items()).encode()
+    assert not canary.leaks_into(head + answer.content)
+    if answer.status_code != 200:
+        assert 400 <= answer.status_code < 500, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == answer.status_code
+        assert str(canary.folder.parent) not in answer.text
+
+
+@pytest.mark.slow  # the whole corpus again, bombs and all
+def test_the_corpus_over_http(send: Callable[..., httpx.Response], canary: Canary, tmp_path: Path) -> None:
+    for attack in ATTACKS:
+        fields = {} if attack.variable is None else {"variable": attack.variable}
+        answer = send(attack.write(tmp_path, canary), **fields)
+        assert (answer.status_code == 200) == (not attack.says), (attack.name, answer.text)
+        if attack.says:
+            assert attack.says in answer.json()["detail"], attack.name
+
+
+def test_hostile_masks_over_http(
+    send: Callable[..., httpx.Response], canary: Canary, sound: Path, tmp_path: Path
+) -> None:
+    for attack in MASK_ATTACKS:
+        answer = send(sound, attack.write(tmp_path, canary, stem="mask"))
+        assert answer.status_code == 422
+        assert attack.says in answer.json()["detail"], attack.name
+
+
+def test_damaged_files_over_http(send: Callable[..., httpx.Response], tmp_path: Path) -> None:
+    (tmp_path / "sound").mkdir()
+    rng = np.random.default_rng(0)
+    for original in sound_files(tmp_path / "sound"):
+        content = original.read_bytes()
+        path = tmp_path / f"upload{original.suffix}"
+        for _ in range(3):
+            path.write_bytes(content[: rng.integers(1, len(content))])
+            assert send(path).status_code == 422
+            flipped = bytearray(content)
+            flipped[rng.integers(0, min(len(content), 2048))] ^= 1 << rng.integers(8)
+            path.write_bytes(flipped)
+            send(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"../../executed.npy",
+        b"..\\..\\executed.npy",
+        b"/executed.npy",
+        b"C:\\executed.npy",
+        b"executed\x00.h5.npy",
+        b"executed.npy/",
+        b"%2e%2e%2fexecuted.npy",
+        "\u202eyp.n.npy".encode(),
+        b"\xff\xfe.npy",
+        b"x" * 4000 + b".npy",
+        b".npy",
+        b"..",
+        b"executed.py",
+        b"CON.npy",
+    ],
+)
+def test_names_of_files_are_not_used(
+    http: httpx.Client, canary: Canary, sound: Path, tmp_path: Path, name: bytes
+) -> None:
+    part = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="' + name.replace(b"\\", b"\\\\") + b'"\r\n\r\n'
+    )
+    fields = b"".join(
+        b'\r\n--b\r\nContent-Disposition: form-data; name="' + field + b'"\r\n\r\n' + value
+        for field, value in ((b"method", b"zero-filled"), (b"acceleration", b"2"))
+    )
+    answer = http.post(
+        "/v1/reconstructions",
+        content=part + sound.read_bytes() + fields + b"\r\n--b--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+    checked(answer, canary)
+    assert "executed" not in answer.text
+    assert "executed" not in "".join(answer.headers.values())
+    assert not list(tmp_path.parent.rglob("executed*"))
+    assert not Path("/executed.npy").exists()
