@@ -504,6 +504,22 @@ def test_a_tablet_has_room_and_takes_fingers(browser: Any, visit: Visit, npz: by
     context.close()
 
 
+def test_another_run_keeps_what_is_looked_at(browser: Any, visit: Visit, npz: bytes) -> None:
+    page = _shown(browser, visit, npz)
+    for key in ("s", "PageDown", "+", "d"):
+        page.locator("#stage").press(key)
+    page.locator("#scale").select_option("20")
+    page.locator("#left").select_option("unet")
+    page.locator("#tab-scan").click()
+    page.locator("#run").click()
+    playwright.expect(page.locator("#pane-results")).to_be_visible()
+    assert page.locator("#slice-value").inner_text() == "3 (0–3)"
+    assert page.locator("#zoom-value").inner_text() == "1.25×"
+    assert page.locator("#left").input_value() == "unet"
+    assert page.locator("#scale-ticks span").all_inner_texts() == ["0%", "10%", "20%"]
+    page.context.close()
+
+
 def _rewritten(npz: bytes, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
     """The bundle after `change(arrays, metadata)`."""
     with np.load(io.BytesIO(npz)) as bundle:

@@ -72,7 +72,7 @@ function showResult(state) {
   for (const name of ["left", "right", "single", "against"]) fill($(name), names, state[name]);
   $("slice").max = String(result.slices - 1);
   $("slice-field").hidden = result.slices < 2;
-  $("zoom-value").textContent = "1×";
+  $("zoom-value").textContent = `${short(state.zoom, 3)}×`;
 }
 
 function showSlice({ slice, result }) {

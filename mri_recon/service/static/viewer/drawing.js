@@ -1,6 +1,6 @@
 // One tile: an image, a difference or k-space, drawn at the shared zoom into a rectangle of a canvas.
 
-import { FIRE, GRAY, paint, short } from "./pixels.js";
+import { FIRE, GRAY, fixed, paint } from "./pixels.js";
 
 const ACCENT = "#58b8ff", CENTRE = "#f0b35a";
 
@@ -98,7 +98,7 @@ export function probed(id, state) {
   const { result, slice, probe, against } = state;
   const i = probe.row * result.width + probe.column;
   if (isDifference(id, state)) return `${result.difference(id, against, slice)(i).toFixed(2)} %`;
-  return short(result.volumes.get(id).slice(slice)[i]);
+  return fixed(result.volumes.get(id).slice(slice)[i]);
 }
 
 /** Where a picture of width x height pixels lies in a tile: its upper left corner, and screen pixels a pixel. */

@@ -94,7 +94,7 @@ function show(result, file, again) {
   result.fileName = file.name;
   for (const id of ["view", "tools", "status"]) $(id).hidden = false;
   $("welcome").hidden = true;
-  store.set(viewOf(result));
+  store.set(viewOf(result, store.values));
   fillResults(result);
   fillSampling(result, store);
   $("save-hdf5").replaceChildren(...result.methods.map((method) => {

@@ -63,10 +63,17 @@ export function roundUp(value) {
   return power * [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((step) => value <= step * power * (1 + 1e-9));
 }
 
-/** A number with a fixed count of significant digits and no exponent where that reads well. */
-export function short(value, digits = 4) {
+/** A number with a fixed count of significant digits, and an exponent only where nothing else reads well. */
+export function fixed(value, digits = 4) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(digits - 1);
-  return value.toPrecision(digits).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  const text = value.toPrecision(digits);
+  return text.includes("e") ? String(Math.round(value)) : text;
+}
+
+/** The same without zeros at the end. */
+export function short(value, digits = 4) {
+  const text = fixed(value, digits);
+  return text.includes("e") ? text : text.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
 }

@@ -92,7 +92,7 @@ export class Run {
     [...$("progress-steps").children].forEach((step, index) => {
       step.className = index < at ? "done" : index === at ? "now" : "";
     });
-    const doing = stage && stage !== "iterate" && stage !== "iterating" ? `: ${stage}` : "";
+    const doing = stage && stage !== "iterate" ? `: ${stage}` : "";
     this.#show({
       title: `${label(method)}${doing}`,
       share: total ? iteration / total : null,

@@ -19,24 +19,30 @@ export class Store {
   }
 }
 
-/** What is seen of a loaded result, before anybody touches it. */
-export function viewOf(result) {
-  const slice = Math.floor(result.slices / 2);
+/**
+ * What is seen of a result that has just come: the middle slice in the usual window; after a result of the same size
+ * what was seen of that one, so that two runs can be compared.
+ */
+export function viewOf(result, before) {
   const methods = result.methods;
-  const against = result.hasReference ? "reference" : methods[0];
+  const same = ["slices", "height", "width"].every((name) => before.result?.[name] === result[name]);
+  const kept = (name, usual) => (same && result.ids.includes(before[name]) ? before[name] : usual);
+  const slice = same ? before.slice : Math.floor(result.slices / 2);
+  const against = kept("against", result.hasReference ? "reference" : methods[0]);
+  const automatic = !same || before.scaleChoice === "auto";
   return {
     result,
     slice,
-    window: result.window(slice),
+    window: same ? before.window : result.window(slice),
     against,
-    scale: result.differenceScale(against, slice),
-    scaleChoice: "auto",
-    left: methods[0],
-    right: methods.length > 1 ? methods[methods.length - 1] : result.ids[0],
-    single: methods[0],
-    split: 0.5,
+    scale: automatic ? result.differenceScale(against, slice) : before.scale,
+    scaleChoice: automatic ? "auto" : before.scaleChoice,
+    left: kept("left", methods[0]),
+    right: kept("right", methods.length > 1 ? methods[methods.length - 1] : result.ids[0]),
+    single: kept("single", methods[0]),
+    split: same ? before.split : 0.5,
     probe: null,
-    ...CENTRED,
+    ...(same ? { zoom: before.zoom, centre: before.centre } : CENTRED),
   };
 }
 
