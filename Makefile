@@ -3,6 +3,7 @@
 #   make demo   compare the methods on the embedded sample: a table, demo/compare.json and demo/compare.png
 #   make test   lint, types, import rules and all tests
 #   make lint   the first three of them
+#   make ray    add Ray Serve, for the service on several machines, and so its test
 #   make lock   resolve the dependencies of pyproject.toml again
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 LOCKS := requirements.lock requirements-torch.lock
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint ray lock clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -41,6 +42,10 @@ $(READY): $(LOCKS) pyproject.toml
 	$(BIN)/python -m pip install --quiet -r requirements-torch.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+ray: $(READY)
+	sed -e 's/ *\\$$//' -e '/^ *--hash/d' requirements.lock > .venv/constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint .venv/constraints.txt 'ray[serve]>=2.50'
 
 # uv resolves for every platform and Python at once; what only torch's GPU build needs comes with torch itself.
 UV := .venv/lock-tools/bin/uv
