@@ -17,7 +17,7 @@ from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.errors import ConfigError
 from mri_recon.service import problems
 from mri_recon.service.auth import Authentication, Keyring
-from mri_recon.service.engine import open_engine
+from mri_recon.service.engine import Engine, open_engine
 from mri_recon.service.estimates import Estimates
 from mri_recon.service.metrics import Metrics
 from mri_recon.service.middleware import RequestContext
@@ -115,7 +115,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             raise
     app.state.parser = parser
     app.state.estimates = Estimates()
-    app.state.engine = open_engine(settings, parser, app.state.estimates)
+    app.state.engine = open_engine(settings, parser, app.state.estimates, app.state.metrics)
+    _watch(app.state.metrics, app.state.engine, parser)
     app.state.engine.start()
     app.state.gate = UploadGate(settings)
     app.state.readiness = Readiness(settings.device)
@@ -125,3 +126,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         app.state.engine.close()
         parser.close()
+
+
+def _watch(metrics: Metrics, engine: Engine, parser: ParserPool) -> None:
+    metrics.watch(
+        waiting=lambda: {"direct": engine.held, "jobs": engine.queued()},
+        running_jobs=lambda: engine.running,
+        parsers_started=lambda: parser.started,
+    )

@@ -28,6 +28,7 @@ from mri_recon.service.control import Control
 from mri_recon.service.estimates import Estimates
 from mri_recon.service.job_files import JobFiles
 from mri_recon.service.jobs import FINISHED, Job, NewJob, Status, problem_record
+from mri_recon.service.metrics import Metrics
 from mri_recon.service.ownership import Ownership
 from mri_recon.service.pipeline import (
     Outcome,
@@ -107,6 +108,7 @@ class Engine:
         owner: Ownership,
         parser: Parser,
         estimates: Estimates,
+        metrics: Metrics | None = None,
     ) -> None:
         self.store = store
         self.files = files
@@ -114,6 +116,7 @@ class Engine:
         self._owner = owner
         self._parser = parser
         self._estimates = estimates
+        self._metrics = metrics or Metrics()
         self._condition = threading.Condition()  # only workers wait for it
         self._stopped = threading.Event()
         self._direct: deque[_Direct[Any]] = deque()
@@ -360,6 +363,8 @@ class Engine:
             control.stop("cancelled")
         if after is not None and after.status in FINISHED:
             self.files.remove(job.id)
+            if after.status == "cancelled":  # it waited
+                self._metrics.observe_job(job.kind, after.status, time.time() - job.created)
         self._tell(job.id)
         return after
 
@@ -579,6 +584,7 @@ class Engine:
                 self.files.remove(job.id)
 
         self._record(job, finish)
+        self._metrics.observe_job(job.kind, status, time.time() - job.created)
 
     def _record(self, job: Job, write: Callable[[], None]) -> None:
         """Write the end of a job; where the disk refuses, again later, for the job must not hang."""
@@ -671,6 +677,9 @@ class Engine:
         task = several[0].task
         if task.kind == "reconstruction" and not any(task.options.values()):
             self._estimates.observe(task.methods[0], several[0].shape, seconds)
+        if task.kind == "reconstruction":
+            whole = seconds * len(several)
+            self._metrics.observe_reconstruction(task.methods[0], whole, batch=len(several))
 
     @property
     def _limit(self) -> int:
@@ -708,7 +717,7 @@ class Engine:
         return {"Retry-After": str(min(max(seconds, 1), _LONGEST_RETRY))}
 
 
-def open_engine(settings: Settings, parser: Parser, estimates: Estimates) -> Engine:
+def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metrics: Metrics | None = None) -> Engine:
     """The engine on the data folder of the settings, not started.
 
     Raises:
@@ -718,7 +727,7 @@ def open_engine(settings: Settings, parser: Parser, estimates: Estimates) -> Eng
     folder = settings.data_dir or Path(state) / "mri-recon"
     files = JobFiles(folder / "jobs")
     store = SqliteStore(folder / "jobs.sqlite")
-    return Engine(settings, store, files, Ownership(folder / "owners"), parser, estimates)
+    return Engine(settings, store, files, Ownership(folder / "owners"), parser, estimates, metrics)
 
 
 def _four_fifths_of_memory() -> int:

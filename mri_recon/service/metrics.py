@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 __all__ = ["Metrics"]
 
@@ -26,6 +27,7 @@ class Metrics:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._registry = registry
+        self._watched: _Now | None = None
         self._requests = Counter(
             "mri_recon_http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
         )
@@ -50,15 +52,7 @@ class Metrics:
         self._batch_size = Histogram(
             "mri_recon_batch_size", "Requests in one run of a method.", ["method"], buckets=_SIZES, registry=registry
         )
-        self._parser_restarts = Counter(
-            "mri_recon_parser_restarts",
-            "Processes for reading uploads that were replaced.",
-            ["reason"],
-            registry=registry,
-        )
         self._uploaded = Counter("mri_recon_uploaded_bytes", "Bytes of request bodies received.", registry=registry)
-        self._queue = Gauge("mri_recon_queue_length", "Requests and jobs that wait.", registry=registry)
-        self._queue.set(0)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request was answered; status 0 stands for a client that left."""
@@ -75,10 +69,6 @@ class Metrics:
         self._reconstruction_seconds.labels(method).observe(seconds)
         self._batch_size.labels(method).observe(batch)
 
-    def observe_parser_restart(self, reason: str) -> None:
-        """A parsing process was replaced: "recycled", "timeout", "died" or the like, a word of the program."""
-        self._parser_restarts.labels(reason).inc()
-
     def observe_upload(self, num_bytes: int) -> None:
         """A request body of that many bytes came."""
         self._uploaded.inc(num_bytes)
@@ -86,14 +76,21 @@ class Metrics:
     def watch(
         self,
         *,
-        queue_length: Callable[[], int] | None = None,
-        jobs_by_status: Callable[[], Mapping[str, int]] | None = None,
+        waiting: Callable[[], Mapping[str, int]],
+        running_jobs: Callable[[], int],
+        parsers_started: Callable[[], int],
     ) -> None:
-        """Read these whenever the metrics are asked for."""
-        if queue_length is not None:
-            self._queue.set_function(queue_length)
-        if jobs_by_status is not None:
-            self._registry.register(_ByStatus(jobs_by_status))
+        """Read these whenever the metrics are asked for; once for each application that starts.
+
+        Args:
+            waiting: by kind: "direct" requests that run or wait here, "jobs" that wait for any process.
+            running_jobs: jobs that run here.
+            parsers_started: processes that were started to read uploads.
+        """
+        if self._watched is not None:
+            self._registry.unregister(self._watched)
+        self._watched = _Now(waiting, running_jobs, parsers_started)
+        self._registry.register(self._watched)
 
     def exposition(self, accept: str | None) -> tuple[bytes, str]:
         """The metrics as text and its content type, in the form that a scraper's `Accept` asks for."""
@@ -101,21 +98,32 @@ class Metrics:
         return encode(self._registry), content_type
 
 
-class _ByStatus:
-    """The gauge of jobs by status, as they are right now."""
+class _Now(Collector):
+    """What is so right now."""
 
-    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
-        self._read = read
+    def __init__(
+        self,
+        waiting: Callable[[], Mapping[str, int]],
+        running_jobs: Callable[[], int],
+        parsers_started: Callable[[], int],
+    ) -> None:
+        self._waiting = waiting
+        self._running_jobs = running_jobs
+        self._parsers_started = parsers_started
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [self._family()]
+    def describe(self) -> Iterable[Metric]:
+        return []  # nothing is read before it is asked for
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = self._family()
-        for status, count in self._read().items():
-            family.add_metric([status], count)
-        return [family]
-
-    @staticmethod
-    def _family() -> GaugeMetricFamily:
-        return GaugeMetricFamily("mri_recon_jobs_now", "Jobs in the store by status.", labels=["status"])
+    def collect(self) -> Iterable[Metric]:
+        queue = GaugeMetricFamily(
+            "mri_recon_queue_length", "Direct requests that run or wait, and jobs that wait.", labels=["kind"]
+        )
+        for kind, count in self._waiting().items():
+            queue.add_metric([kind], count)
+        yield queue
+        yield GaugeMetricFamily("mri_recon_running_jobs", "Jobs that run here.", value=self._running_jobs())
+        yield CounterMetricFamily(
+            "mri_recon_parsers_started",
+            "Processes started to read uploads: each reads a bounded number, and a fault ends one.",
+            value=self._parsers_started(),
+        )

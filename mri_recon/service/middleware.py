@@ -80,6 +80,7 @@ class RequestContext:
             await respond(problem, request_id)(scope, body.receive, send_with_headers)
         finally:
             self._note(scope, status, time.perf_counter() - start)
+            self._metrics.observe_upload(body.num_bytes)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Into the log and the metrics: names of ours only, never what the client wrote."""
@@ -99,12 +100,14 @@ class _Body:
 
     def __init__(self, receive: Receive, *, waits_for_continue: bool) -> None:
         self._receive = receive
+        self.num_bytes = 0
         self._finished = False
         self._started = not waits_for_continue
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._started = True
+        self.num_bytes += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body", False):
             self._finished = True
         return message

@@ -111,6 +111,11 @@ class ParserPool:
                 process.stop()
 
     @property
+    def started(self) -> int:
+        """Processes that were made ready so far: each reads a bounded number of files, and a fault ends one."""
+        return sum(process.started for process in self._processes)
+
+    @property
     def isolation(self) -> str | None:
         """How the network is kept away, "namespace" or "seccomp"; None where it is not. Waits for the first process."""
         return self.restrictions.network
@@ -185,6 +190,7 @@ class _Parser:
         self._folder: Path | None = None
         self._requests = self._answers = self._events = self._lock_file = -1
         self._buffers: dict[int, bytearray] = {}
+        self.started = 0
         self._restrictions: Isolation | None = None  # of the worker that waits; None when one has to come first
         self._files = 0
         self._number = 0
@@ -270,6 +276,7 @@ class _Parser:
                 message = self._line([self._events], deadline)[1]
                 if "ready" in message:
                     self._restrictions = Isolation(**message["ready"])
+                    self.started += 1
                     self._files = 0
                     self._forget_the_last()
                     return self._restrictions

@@ -29,7 +29,6 @@ def test_what_is_told_is_counted() -> None:
     metrics = Metrics()
     metrics.observe_job("comparison", "failed", 3.0)
     metrics.observe_reconstruction("unet", 0.7, batch=4)
-    metrics.observe_parser_restart("timeout")
     metrics.observe_upload(1000)
     metrics.observe_upload(23)
     assert _read(metrics, "mri_recon_jobs_total", kind="comparison", status="failed") == 1
@@ -37,20 +36,37 @@ def test_what_is_told_is_counted() -> None:
     assert _read(metrics, "mri_recon_batch_size_sum", method="unet") == 4
     assert _read(metrics, "mri_recon_batch_size_bucket", method="unet", le="2.0") == 0
     assert _read(metrics, "mri_recon_reconstruction_seconds_count", method="unet") == 1
-    assert _read(metrics, "mri_recon_parser_restarts_total", reason="timeout") == 1
     assert _read(metrics, "mri_recon_uploaded_bytes_total") == 1023
-    assert _read(metrics, "mri_recon_queue_length") == 0
 
 
-def test_what_waits_is_read_when_asked_for() -> None:
-    metrics, waiting, jobs = Metrics(), [5], {"queued": 2, "running": 1}
-    metrics.watch(queue_length=lambda: waiting[0], jobs_by_status=lambda: jobs)
-    assert _read(metrics, "mri_recon_queue_length") == 5
-    waiting[0], jobs["queued"] = 7, 3
-    assert _read(metrics, "mri_recon_queue_length") == 7
-    assert _read(metrics, "mri_recon_jobs_now", status="queued") == 3
-    metrics.watch()
-    assert _read(metrics, "mri_recon_jobs_now", status="running") == 1
+def test_what_is_now_is_read_when_asked_for() -> None:
+    metrics, waiting, started = Metrics(), {"direct": 5, "jobs": 0}, [2]
+    metrics.watch(waiting=lambda: waiting, running_jobs=lambda: 1, parsers_started=lambda: started[0])
+    assert _read(metrics, "mri_recon_queue_length", kind="direct") == 5
+    waiting["jobs"], started[0] = 7, 3
+    assert _read(metrics, "mri_recon_queue_length", kind="jobs") == 7
+    assert _read(metrics, "mri_recon_running_jobs") == 1
+    assert _read(metrics, "mri_recon_parsers_started_total") == 3
+    metrics.watch(waiting=dict, running_jobs=lambda: 4, parsers_started=lambda: 0)  # started again
+    assert _read(metrics, "mri_recon_running_jobs") == 4
+
+
+def test_work_is_counted(serve: Any, post: Any, kspace: Any) -> None:
+    with serve(Settings(sync_bytes=10_000)) as client:
+        fields = {"method": "zero-filled", "acceleration": 3}
+        assert post(client, kspace(1, 1, 25, 36), **fields).status_code == 200
+        job = post(client, kspace(2, 1, 25, 36), **fields)
+        assert job.status_code == 202
+        with client.stream("GET", job.headers["location"] + "/events") as events:
+            assert "event: end" in events.read().decode()
+        text = client.get("/metrics").text
+    found = _samples(text)
+    assert found["mri_recon_reconstruction_seconds_count", frozenset({("method", "zero-filled")})] == 2
+    ended = frozenset({("kind", "reconstruction"), ("status", "succeeded")})
+    assert found["mri_recon_jobs_total", ended] == 1
+    assert found["mri_recon_queue_length", frozenset({("kind", "jobs")})] == 0
+    assert found["mri_recon_parsers_started_total", frozenset()] >= 1
+    assert found["mri_recon_uploaded_bytes_total", frozenset()] > 3 * 25 * 36 * 8
 
 
 def test_applications_share_nothing() -> None:
