@@ -1,8 +1,8 @@
-"""Blocking work stays in its pool: bounded, with deadlines, and the event loop goes on."""
+"""Direct work stays in its threads: bounded, with deadlines, and the event loop goes on."""
 
 from __future__ import annotations
 
-import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import mri_recon.methods as methods
-from mri_recon.service.problems import Problem
+from mri_recon.errors import Cancelled
+from mri_recon.progress import Progress
 from mri_recon.service.settings import Settings
-from mri_recon.service.workers import Workers
 
 Post = Callable[..., httpx.Response]
 
@@ -76,7 +76,7 @@ def test_a_full_queue_refuses_at_once(
         fields = {"method": "slow", "acceleration": 3}
         accepted = [background.submit(post, client, kspace(1, 1, 25, 36), **fields) for _ in range(2)]
         assert slow.begun.acquire(timeout=30)
-        _until(lambda: len(list(tmp_path.iterdir())) == 2)
+        _until(lambda: client.app.state.engine.held == 2)
         for to in ("/v1/reconstructions", "/v1/compare"):
             answer = post(client, kspace(1, 1, 25, 36), to=to, accept=None, **fields)
             problem(answer, 429, "busy")
@@ -95,61 +95,65 @@ def test_a_missed_deadline(
     problem: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """The answer comes in time; the thread keeps its place, and its files, until it ends."""
+    """The answer comes in time; the thread keeps its place until it ends."""
     with serve(Settings(worker_threads=1, queue_size=0, timeout_seconds=0.3, upload_dir=tmp_path)) as client:
         problem(post(client, kspace(1, 1, 25, 36), method="slow", acceleration=3), 503, "timed-out")
-        assert len(list(tmp_path.iterdir())) == 1
+        assert not list(tmp_path.iterdir())
         problem(post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3), 429, "busy")
         slow.end.set()
-        _until(lambda: not list(tmp_path.iterdir()))
+        _until(lambda: client.app.state.engine.held == 0)
+        assert post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3).status_code == 200
 
 
-def test_a_job_that_never_started_is_cleaned_up() -> None:
-    async def scenario() -> None:
-        workers = Workers(threads=1, queue_size=1, timeout_seconds=0.1)
-        end, events = threading.Event(), []
-
-        async def job(name: str) -> None:
-            with pytest.raises(Problem) as raised:
-                await workers.run(
-                    lambda: events.append(f"{name} ran") or end.wait(30), cleanup=lambda: events.append(name)
-                )
-            assert raised.value.code == "timed-out"
-
-        await asyncio.gather(job("first"), job("second"))
-        assert events == ["first ran", "second"]
-        assert workers.held == 1
-        full = Workers(threads=1, queue_size=0, timeout_seconds=1)
-        full._held = 1
-        with pytest.raises(Problem) as raised:
-            await full.run(lambda: None, cleanup=lambda: events.append("third"))
-        assert raised.value.code == "busy"
-        assert events[-1] == "third"
-        end.set()
-        while workers.held:
-            await asyncio.sleep(0.01)
-        assert events[-1] == "first"
-        workers.close()
-        full.close()
-
-    asyncio.run(scenario())
+def test_work_that_never_started_is_forgotten(
+    serve: Any,
+    post: Post,
+    kspace: Callable[..., Any],
+    slow: Slow,
+    background: ThreadPoolExecutor,
+    problem: Callable[..., Any],
+) -> None:
+    with serve(Settings(worker_threads=1, queue_size=1)) as client:
+        fields = {"method": "slow", "acceleration": 3}
+        running = background.submit(post, client, kspace(1, 1, 25, 36), **fields)
+        assert slow.begun.acquire(timeout=30)
+        problem(post(client, kspace(1, 1, 25, 36), deadline_seconds=0.3, **fields), 503, "timed-out")
+        assert client.app.state.engine.held == 1
+        slow.end.set()
+        assert running.result().status_code == 200
+        assert not slow.begun.acquire(timeout=0.2)
 
 
-def test_a_jobs_own_errors_come_through() -> None:
-    async def scenario() -> None:
-        workers = Workers(threads=1, queue_size=0, timeout_seconds=10)
-        cleaned: list[int] = []
+def test_work_ends_with_its_connection(
+    serve: Any, npy: Callable[[Any], bytes], kspace: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that leaves stops its reconstruction before the next iteration."""
+    begun, stopped = threading.Event(), threading.Event()
 
-        def job() -> None:
-            raise TimeoutError("the job's own")
+    def endless(kspace: torch.Tensor, mask: Any, *, sens_maps: Any, on_progress: Any = None) -> Any:
+        try:
+            while True:
+                begun.set()
+                on_progress(Progress("endless", "iterate", 1, None))
+                time.sleep(0.01)
+        except Cancelled:
+            stopped.set()
+            raise
 
-        with pytest.raises(TimeoutError, match="the job's own"):
-            await workers.run(job, cleanup=lambda: cleaned.append(1))
-        assert await workers.run(lambda: 7, cleanup=lambda: cleaned.append(2)) == 7
-        assert cleaned == [1, 2]
-        workers.close()
-
-    asyncio.run(scenario())
+    monkeypatch.setitem(methods._BUILT_IN, "endless", lambda: endless)
+    with serve(Settings()) as client:
+        body = npy(kspace(1, 1, 25, 36))
+        request = (
+            "POST /v1/reconstructions?method=endless&acceleration=3 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"Content-Type: application/x-npy\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        address = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.sendall(request.encode() + body)
+            assert begun.wait(30)
+            assert not stopped.wait(0.2)
+        assert stopped.wait(30)
+        _until(lambda: client.app.state.engine.held == 0)
 
 
 def test_many_clients_get_their_own_answers(

@@ -1,0 +1,264 @@
+"""Nothing that was accepted is lost: killed processes, shared folders, disks that refuse."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+import mri_recon as mr
+from mri_recon.errors import ConfigError
+from mri_recon.service.job_files import JobFiles
+from mri_recon.service.jobs import NewJob
+from mri_recon.service.ownership import Ownership
+from mri_recon.service.settings import Settings
+from mri_recon.service.store import SqliteStore
+
+LOST = {"code": "worker-lost", "detail": "died", "extensions": {}}
+
+
+def _job(name: str, **more: Any) -> NewJob:
+    return NewJob(id=name, kind="reconstruction", client="", request={}, created=time.time(), **more)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    one = SqliteStore(tmp_path / "jobs.sqlite")
+    yield one
+    one.close()
+
+
+def test_one_owner_gets_a_job(store: SqliteStore, tmp_path: Path) -> None:
+    other = SqliteStore(tmp_path / "jobs.sqlite")
+    for number in range(3):
+        store.add(_job(f"j{number}"), most_queued=9)
+    taken = [store.claim("a", most=1), other.claim("b", most=1), store.claim("a", most=1), other.claim("b", most=1)]
+    assert [[job.id for job in jobs] for jobs in taken] == [["j0"], ["j1"], ["j2"], []]
+    assert not other.finish("j0", "b", "succeeded", problem=None, expires=1)
+    assert store.finish("j0", "a", "succeeded", problem=None, expires=1)
+    assert not store.finish("j0", "a", "failed", problem=LOST, expires=1)
+    other.close()
+
+
+def test_a_batch_is_claimed_together(store: SqliteStore) -> None:
+    for number, key in enumerate(["x", None, "x", "y", "x", "x"]):
+        store.add(_job(f"j{number}", batch_key=key), most_queued=9)
+    claimed = [[job.id for job in store.claim("a", most=3)] for _ in range(4)]
+    assert claimed == [["j0", "j2", "j4"], ["j1"], ["j3"], ["j5"]]
+
+
+def test_jobs_of_the_dead_are_tried_again_but_not_forever(store: SqliteStore) -> None:
+    store.add(_job("j"), most_queued=9)
+    store.add(_job("stopped"), most_queued=9)
+    for attempt in (1, 2):
+        jobs = [store.claim(f"owner{attempt}", most=1)[0] for _ in range(2 if attempt == 1 else 1)]
+        assert jobs[0].attempts == attempt
+        if attempt == 1:
+            store.cancel("stopped", expires=9)
+        assert store.recover(lambda owner: True, most_attempts=2, lost=LOST, expires=9) == []
+        dead = store.recover(lambda owner: False, most_attempts=2, lost=LOST, expires=9)
+        assert dead == [f"owner{attempt}"]
+    job, stopped = store.get("j"), store.get("stopped")
+    assert job is not None
+    assert (job.status, job.problem) == ("failed", LOST)
+    assert stopped is not None
+    assert stopped.status == "cancelled"
+    assert [event.kind for event in store.events("j", after=0)] == ["status"] * 4 + ["end"]
+
+
+def test_a_released_job_keeps_its_place(store: SqliteStore) -> None:
+    for name in ("first", "second"):
+        store.add(_job(name), most_queued=9)
+    store.claim("a", most=1)
+    store.release("first", "a")
+    (job,) = store.claim("b", most=1)
+    assert (job.id, job.attempts) == ("first", 1)
+
+
+def test_a_store_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match="MRI_RECON_DATA_DIR"):
+        SqliteStore(tmp_path / "file")
+    with pytest.raises(ConfigError, match="MRI_RECON_DATA_DIR"):
+        JobFiles(tmp_path / "file" / "jobs")
+    with pytest.raises(ConfigError, match="MRI_RECON_DATA_DIR"):
+        Ownership(tmp_path / "file" / "owners")
+    with sqlite3.connect(tmp_path / "new.sqlite") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(ConfigError, match="a newer mri-recon made it"):
+        SqliteStore(tmp_path / "new.sqlite")
+
+
+def test_owners_live_as_long_as_their_process(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mri_recon.service.ownership import Ownership\n"
+        f"print(Ownership(Path({str(tmp_path)!r})).id, flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    own = Ownership(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:  # type: ignore[call-overload]
+        owner = process.stdout.readline().strip()
+        assert own.alive(owner)
+        process.kill()
+        process.wait()
+        assert not own.alive(owner)
+        process.stdin.close()
+    own.bury(owner)
+    assert not own.alive(owner)
+    assert own.alive(own.id)
+    own.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_refuses(
+    serve: Any,
+    npy: Callable[[Any], bytes],
+    kspace: Callable[..., Any],
+    problem: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job that cannot be kept is not accepted; a result that cannot be kept fails its job, and says why."""
+    with serve(Settings(data_dir=tmp_path)) as client:
+        request = {
+            "files": {"file": ("a.npy", npy(kspace(1, 1, 25, 36)))},
+            "data": {"method": "zero-filled", "acceleration": "3"},
+            "headers": {"Prefer": "respond-async"},
+        }
+
+        def full(*args: Any) -> Any:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("mri_recon.service.job_files._sync", full)
+            answer = problem(client.post("/v1/reconstructions", **request), 507, "storage-full")
+            assert "free space" in answer["detail"]
+            assert not list((tmp_path / "jobs").iterdir())
+        with monkeypatch.context() as patch:
+            patch.setattr(JobFiles, "write", lambda *args: JobFiles.take(args[0], "../file", {}))
+            (tmp_path / "file").touch()
+            here = client.post("/v1/reconstructions", **request).headers["location"]
+            deadline = time.monotonic() + 30
+            while (document := client.get(here).json())["status"] != "failed":
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            assert document["problem"]["code"] == "storage-full"
+
+
+def test_two_processes_share_a_folder(
+    serve: Any, npy: Callable[[Any], bytes], kspace: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Each job is done once, whichever of the two accepted it, and either one answers for it."""
+    content = npy(kspace(1, 1, 25, 36))
+    with serve(Settings(data_dir=tmp_path)) as one, serve(Settings(data_dir=tmp_path)) as two:
+        jobs = [
+            client.post(
+                "/v1/reconstructions",
+                files={"file": ("a.npy", content)},
+                data={"method": "zero-filled", "acceleration": "3", "seed": str(seed)},
+                headers={"Prefer": "respond-async"},
+            ).headers["location"]
+            for seed in range(5)
+            for client in (one, two)
+        ]
+        deadline = time.monotonic() + 60
+        for job in jobs:
+            while two.get(job).json()["status"] != "succeeded":
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            assert one.get(f"{job}/result").content == two.get(f"{job}/result").content
+            assert one.get(f"{job}/events").text.count("event: end") == 1
+            assert one.get(f"{job}/events").text.count('"running"') == 1
+
+
+class Server:
+    """`mri-recon serve` in a process of its own."""
+
+    def __init__(self, data: Path) -> None:
+        command = [sys.executable, "-m", "mri_recon.cli", "serve", "--port", "0"]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MRI_RECON_DATA_DIR": str(data), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line + self.process.communicate()[1]
+        self.client = httpx.Client(base_url=found.group(), timeout=60, trust_env=False)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.client.get("/health/live")
+                return
+            except httpx.TransportError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def kill(self, number: int) -> None:
+        self.client.close()
+        self.process.send_signal(number)
+        self.process.communicate(timeout=60)
+
+
+@pytest.mark.slow  # starts four servers
+def test_killed_in_the_middle(npy: Callable[[Any], bytes], kspace: Callable[..., Any], tmp_path: Path) -> None:
+    """kill -9 while jobs run and wait: each one ends in its own result, once, after a restart."""
+    scans = [kspace(1, 1, 96, 96, seed) for seed in range(3)]
+    options = {"method": "cs-wavelet", "acceleration": "3", "gap_tol": "0", "max_iters": "300"}
+    accepted: dict[str, Any] = {}
+    for round_ in range(3):
+        server = Server(tmp_path)
+        for number, scan in enumerate(scans):
+            answer = server.client.post(
+                "/v1/reconstructions",
+                files={"file": ("a.npy", npy(scan))},
+                data=options,
+                headers={"Prefer": "respond-async", "Idempotency-Key": f"{round_}-{number}"},
+            )
+            assert answer.status_code == 202, answer.text
+            accepted[answer.headers["location"]] = scan
+        time.sleep(0.3)
+        server.kill(signal.SIGKILL)
+    server = Server(tmp_path)
+    try:
+        mask = mr.random_mask(96, 3, seed=0)
+        expected = {
+            scan.tobytes(): mr.reconstruct(
+                mr.undersample(scan, mask), mask, method="cs-wavelet", gap_tol=0.0, max_iters=300
+            ).image.numpy()
+            for scan in scans
+        }
+        for job, scan in accepted.items():
+            with server.client.stream("GET", f"{job}/events", timeout=120) as stream:
+                assert "".join(stream.iter_text()).count("event: end") == 1
+            document = server.client.get(job).json()
+            if document["status"] == "failed":  # it happened to run in each of the kills
+                assert document["problem"]["code"] == "worker-lost"
+                continue
+            assert document["status"] == "succeeded"
+            answer = server.client.get(f"{job}/result", headers={"Accept": "application/x-npz"})
+            with np.load(io.BytesIO(answer.content)) as bundle:
+                image = expected[scan.tobytes()]
+                np.testing.assert_allclose(bundle["image"], image, atol=1e-5 * np.abs(image).max())
+        again = server.client.post(
+            "/v1/reconstructions",
+            files={"file": ("a.npy", npy(scans[0]))},
+            data=options,
+            headers={"Prefer": "respond-async", "Idempotency-Key": "0-0"},
+        )
+        assert again.headers["location"] == next(iter(accepted))
+    finally:
+        server.kill(signal.SIGTERM)
