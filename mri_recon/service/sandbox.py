@@ -370,7 +370,9 @@ class _Parser:
             raise
         except (ValueError, OSError) as error:
             self._replace()
-            log.warning("a process that reads uploads answered what it should not (%s); it was ended", type(error))
+            log.warning(
+                "a process that reads uploads answered what it should not (%s); it was ended", type(error).__name__
+            )
             raise self._broken(path, None) from error
         return raw, mask_file
 

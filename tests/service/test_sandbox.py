@@ -292,7 +292,7 @@ def test_the_environment_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow  # measures: a busy machine needs several attempts
 def test_the_way_there_and_back_is_short(tmp_path: Path) -> None:
-    """One slice of 320 x 320 comes back within 4 ms of processor-bound time, the worker waiting."""
+    """One slice of 320 x 320 comes back within 4 ms in the best tenth of the tries, the worker waiting."""
     np.save(tmp_path / "upload.npy", noise(320, 320))
     pool = ParserPool(Settings(upload_dir=tmp_path, parser_processes=1))
     pool.start()
