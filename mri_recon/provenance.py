@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import platform
 import zlib
@@ -446,6 +447,7 @@ def _versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
 
 
+@functools.cache  # packages do not change while a process runs, and reading their metadata takes milliseconds
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -459,6 +461,7 @@ def _device_name(device: torch.device) -> str:
     return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else device.type
 
 
+@functools.cache
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
