@@ -453,6 +453,7 @@ def test_a_bad_file_says_what_to_do(calm: Visit) -> None:
     playwright.expect(banner).to_contain_text("expected fastMRI HDF5")
     playwright.expect(banner).to_contain_text("Send an undamaged file of a supported format")
     assert page.locator("#stage canvas").count() > 0, "the images before stay"
+    assert page.locator("#scan-name").inner_text() == SAMPLE.name, "and so does their name"
 
 
 @pytest.fixture(scope="module")

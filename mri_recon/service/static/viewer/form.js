@@ -30,7 +30,6 @@ export class Form {
     const steps = file.size < 1024 ? 0 : file.size < 2 ** 20 ? 1 : 2;
     $("file-hint").textContent = `${(file.size / 1024 ** steps).toFixed(steps && 1)} ${["bytes", "KiB", "MiB"][steps]}`;
     $("drop").classList.add("has-file");
-    $("scan-name").textContent = name;
     $("welcome-file").textContent = name;
     $("welcome-empty").hidden = true;
     $("welcome-ready").hidden = false;

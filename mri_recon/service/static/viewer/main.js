@@ -92,6 +92,7 @@ async function reconstruct() {
 
 function show(result, file, again) {
   result.fileName = file.name;
+  $("scan-name").textContent = file.name; // what is shown, whatever is chosen next
   for (const id of ["view", "tools", "status"]) $(id).hidden = false;
   $("welcome").hidden = true;
   store.set(viewOf(result, store.values));
