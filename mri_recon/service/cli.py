@@ -49,7 +49,7 @@ def serve(
         timeout_graceful_shutdown=30,
     )
     typer.echo(
-        f"mri-recon serves on http://{shown}:{address[1]} (what it can: /docs). {RESEARCH_ONLY} Ctrl-C stops it."
+        f"mri-recon serves on http://{shown}:{address[1]} (open it in a browser; for programs: /docs). {RESEARCH_ONLY} Ctrl-C stops it."
     )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
