@@ -30,10 +30,12 @@ def serve(
     from mri_recon.checkpoint import RESEARCH_ONLY
     from mri_recon.service import logs
     from mri_recon.service.app import create_app
+    from mri_recon.service.engine import check_data_folder
 
     settings = read_settings(host=host, port=port)
     logs.configure(settings)
     app = create_app(settings)
+    check_data_folder(settings)
     if settings.exposed:
         _check_isolation(settings)
     listener = listen(settings.host, settings.port)
@@ -49,7 +51,8 @@ def serve(
         timeout_graceful_shutdown=30,
     )
     typer.echo(
-        f"mri-recon serves on http://{shown}:{address[1]} (open it in a browser; for programs: /docs). {RESEARCH_ONLY} Ctrl-C stops it."
+        f"mri-recon serves on http://{shown}:{address[1]} (open it in a browser; for programs: /docs). "
+        f"{RESEARCH_ONLY} Ctrl-C stops it."
     )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])

@@ -46,7 +46,7 @@ from mri_recon.service.rendering import bundle_of, hdf5_of, write_bundle
 from mri_recon.service.settings import Settings
 from mri_recon.service.store import JobStore, QueueFull, SqliteStore
 
-__all__ = ["HDF5_FILE", "NPZ_FILE", "Engine", "Place", "open_engine"]
+__all__ = ["HDF5_FILE", "NPZ_FILE", "Engine", "Place", "check_data_folder", "open_engine"]
 
 log = logging.getLogger("mri_recon.service")
 
@@ -723,11 +723,26 @@ def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metric
     Raises:
         ConfigError: the folder cannot be used.
     """
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    folder = settings.data_dir or Path(state) / "mri-recon"
+    folder = _data_folder(settings)
     files = JobFiles(folder / "jobs")
     store = SqliteStore(folder / "jobs.sqlite")
     return Engine(settings, store, files, Ownership(folder / "owners"), parser, estimates, metrics)
+
+
+def check_data_folder(settings: Settings) -> None:
+    """Whether jobs can be kept, before anything listens.
+
+    Raises:
+        ConfigError: the folder cannot be used.
+    """
+    folder = _data_folder(settings)
+    JobFiles(folder / "jobs")
+    SqliteStore(folder / "jobs.sqlite").close()
+
+
+def _data_folder(settings: Settings) -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return settings.data_dir or Path(state) / "mri-recon"
 
 
 def _four_fifths_of_memory() -> int:

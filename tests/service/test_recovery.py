@@ -17,8 +17,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import mri_recon as mr
+from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError
 from mri_recon.service.job_files import JobFiles
 from mri_recon.service.jobs import NewJob
@@ -100,6 +102,15 @@ def test_a_store_that_cannot_be_used(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(ConfigError, match="a newer mri-recon made it"):
         SqliteStore(tmp_path / "new.sqlite")
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {"MRI_RECON_DATA_DIR": str(tmp_path / "file")}
+    done = CliRunner().invoke(build_app(), ["serve", "--port", "0"], env=environment)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("mri-recon: error: expected a data folder that can be written to")
+    assert done.stderr.count("\n") == 1
 
 
 def test_owners_live_as_long_as_their_process(tmp_path: Path) -> None:
