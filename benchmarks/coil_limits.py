@@ -2,7 +2,7 @@
 
     python benchmarks/coil_limits.py [--model NAME_OR_FILE]
 
-A slice of every second magnitude file of the validation split, 8 coils, noise of three levels; both methods with the maps
+A slice of every second magnitude file of the validation split, 8 coils, noise of three levels; both methods with maps
 that they estimate and with the true ones. The reference is the image without noise.
 """
 

@@ -159,9 +159,7 @@ def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.N
     return image.astype(np.float32, copy=False)
 
 
-def load_result(
-    path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES
-) -> tuple[npt.NDArray[Any], str | None]:
+def load_result(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> tuple[npt.NDArray[Any], str | None]:
     """The image of a file that `save` wrote, complex64 or, without phase, float32; and the JSON of its provenance.
 
     Raises:
