@@ -24,13 +24,12 @@ from mri_recon.errors import (
     ShapeError,
 )
 from mri_recon.fourier import fft2c, ifft2c
-from mri_recon.io import Scan, load, save
+from mri_recon.io import Scan, load, load_mask, save
 from mri_recon.masks import (
     ColumnMask,
     PatternMask,
     equispaced_mask,
     fastmri_random_mask,
-    load_mask,
     random_mask,
     undersample,
 )

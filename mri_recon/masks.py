@@ -12,7 +12,6 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -20,7 +19,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mri_recon._mask_files import read_mask_array
 from mri_recon.errors import MaskError, ShapeError
 
 __all__ = [
@@ -33,7 +31,6 @@ __all__ = [
     "default_center_fraction",
     "equispaced_mask",
     "fastmri_random_mask",
-    "load_mask",
     "mask_from_file",
     "random_mask",
     "undersample",
@@ -430,23 +427,8 @@ def center_block(mask: Mask | npt.ArrayLike | Tensor) -> tuple[slice, slice]:
     return slice(None), block
 
 
-def load_mask(path: str | Path) -> Mask:
-    """The mask stored in a file: `.npy`, `.npz`, MATLAB v5 `.mat`, or the dataset `mask` of a fastMRI `.h5`.
-
-    Axes of length 1 are dropped. One axis is phase, two are (readout, phase); a 2-D mask that is constant along readout
-    is a `ColumnMask`. Among several arrays the one named `mask` is taken. Pickles are never loaded.
-
-    Raises:
-        FormatError: no such file, an unknown or damaged format, several arrays and none named `mask`, or an array too
-            large to be a mask.
-        MaskError: more than two axes, values other than 0 and 1, or nothing sampled.
-    """
-    path = Path(path)
-    return mask_from_file(read_mask_array(path), path.name)
-
-
 def mask_from_file(array: npt.NDArray[Any], name: str) -> Mask:
-    """The mask that the array of a mask file stands for; see `load_mask`.
+    """The mask that the array of a mask file stands for; see `mri_recon.io.load_mask`.
 
     Args:
         array: as stored in the file.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy.typing as npt
 
 from mri_recon.errors import MaskError
-from mri_recon.io import Scan, sampled_pattern
-from mri_recon.masks import ColumnMask, Mask, as_mask, equispaced_mask, load_mask, mask_from_file, random_mask
+from mri_recon.io import Scan, load_mask, sampled_pattern
+from mri_recon.masks import ColumnMask, Mask, as_mask, equispaced_mask, mask_from_file, random_mask
 
 __all__ = ["FROM_ZEROS", "MASK_KINDS", "choose_mask"]
 

@@ -18,6 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mri_recon.errors import FormatError, MaskError, ShapeError
+from mri_recon.io import load_mask
 from mri_recon.masks import (
     ColumnMask,
     PatternMask,
@@ -27,7 +28,6 @@ from mri_recon.masks import (
     default_center_fraction,
     equispaced_mask,
     fastmri_random_mask,
-    load_mask,
     random_mask,
     undersample,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.loading import load, load_noise
+from mri_recon.io.mask_files import load_mask
 from mri_recon.io.save import NOTICE, load_image, load_result, save, save_scan
 from mri_recon.io.scan import Scan, sampled_pattern
 
@@ -13,6 +14,7 @@ __all__ = [
     "Scan",
     "load",
     "load_image",
+    "load_mask",
     "load_noise",
     "load_result",
     "sampled_pattern",

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mri_recon._mask_files import read_mask_array
 from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
+from mri_recon.io.mask_files import read_mask_array
 from mri_recon.service.exchange import ANSWER_FILE, DTYPES, END_WORKER, ParserConfig, Request, write_arrays
 from mri_recon.service.isolation import die_with_parent, limit, limit_seconds, restrict
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from mri_recon.io import load
-from mri_recon.masks import load_mask
+from mri_recon.io import load, load_mask
 from mri_recon.sampling import choose_mask
 from mri_recon.service.problems import Problem
 from mri_recon.service.sandbox import ParserPool

@@ -1,4 +1,4 @@
-"""Reading the array of a mask out of a file, without trusting the file.
+"""Reading a mask out of a file, without trusting the file.
 
 Masks come through the readers of k-space (`mri_recon.io`), which check sizes before anything is allocated, load no
 pickles and follow no links.
@@ -13,11 +13,27 @@ from typing import Any
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.masks import Mask, mask_from_file
 
-__all__ = ["read_mask_array"]
+__all__ = ["load_mask", "read_mask_array"]
 
 # No acquired 2-D k-space comes near 2^26 samples, which count as eight bytes each; more is damaged or hostile.
 _MAX_BYTES = 1 << 29
+
+
+def load_mask(path: str | Path) -> Mask:
+    """The mask stored in a file: `.npy`, `.npz`, MATLAB v5 `.mat`, or the dataset `mask` of a fastMRI `.h5`.
+
+    Axes of length 1 are dropped. One axis is phase, two are (readout, phase); a 2-D mask that is constant along readout
+    is a `ColumnMask`. Among several arrays the one named `mask` is taken. Pickles are never loaded.
+
+    Raises:
+        FormatError: no such file, an unknown or damaged format, several arrays and none named `mask`, or an array too
+            large to be a mask.
+        MaskError: more than two axes, values other than 0 and 1, or nothing sampled.
+    """
+    path = Path(path)
+    return mask_from_file(read_mask_array(path), path.name)
 
 
 def read_mask_array(path: Path) -> npt.NDArray[Any]:
