@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 import mri_recon
 
@@ -23,14 +24,18 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def test_imports_run_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert lint_imports(no_cache=True) == EXIT_STATUS_SUCCESS
+def test_imports_run_one_way() -> None:
+    # In a process of its own: it configures logging, and would silence the loggers of other tests.
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_every_public_name_is_there_and_documented(path: Path) -> None:
     """`__all__` names things that exist, once; what it names has a docstring."""
+    if path.stem == "ray_app":
+        pytest.skip("Ray need not be installed, and its import warns: test_ray_app runs it in a process of its own")
     module = import_module(_name(path))
     names = getattr(module, "__all__", [])
     assert len(set(names)) == len(names)
