@@ -26,7 +26,7 @@ from tests.service.attacks.hostile import COMMAND
 LIMITS: dict[str, Any] = {
     "max_decoded_bytes": 1 << 22,
     "parser_processes": 1,
-    "parser_timeout_seconds": 2.0,
+    "parser_timeout_seconds": 4.0,  # a busy machine needs more than the file does
     "parser_memory_bytes": 1 << 28,
     "parser_files": 5,
 }
@@ -195,7 +195,7 @@ def test_memory_is_bounded(order: Callable[..., Problem], pool: ParserPool, serv
 @pytest.mark.parametrize("verb", ["hang", "spin"])
 def test_a_reader_that_does_not_end(order: Callable[..., Problem], serves: None, verb: str) -> None:
     start = time.monotonic()
-    assert "upload.npy was not read within 2 s" in order(verb).detail
+    assert "upload.npy was not read within 4 s" in order(verb).detail
     assert time.monotonic() - start < 20
 
 
@@ -221,7 +221,7 @@ def test_answers_that_are_none(
     order: Callable[..., Problem], caplog: pytest.LogCaptureFixture, serves: None, words: tuple[str, ...]
 ) -> None:
     detail = order(*words).detail
-    assert "the reader failed on it" in detail or "not read within 2 s" in detail
+    assert "the reader failed on it" in detail or "not read within 4 s" in detail
     assert "DO " not in caplog.text
 
 
