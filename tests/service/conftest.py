@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import socket
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from fastapi import FastAPI
 
 from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
+from mri_recon.service import logs
 from mri_recon.service.app import create_app
 from mri_recon.service.sandbox import ParserPool
 from mri_recon.service.settings import Settings
@@ -70,6 +72,16 @@ class ServiceClient(httpx.Client):
     """A client that knows the application it talks to."""
 
     app: FastAPI
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own() -> Iterator[None]:
+    """A test that starts the verb sends the log of the whole process to a stream that is closed after it."""
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, logs.JsonFormatter | logs.TextFormatter):
+            root.removeHandler(handler)
 
 
 @contextmanager
