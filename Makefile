@@ -20,7 +20,7 @@ demo: $(READY)
 		--methods zero-filled,cs-wavelet,unet,unrolled --json demo/compare.json --figure demo/compare.png
 	@echo
 	@echo "The picture is demo/compare.png, the numbers are in demo/compare.json (simulated sample, one mask: a demo, not a result)."
-	@echo "To serve reconstructions over HTTP:  $(BIN)/mri-recon serve   then open http://127.0.0.1:8000/docs"
+	@echo "To serve reconstructions over HTTP:  $(BIN)/mri-recon serve   then open http://127.0.0.1:8000"
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
