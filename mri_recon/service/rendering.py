@@ -91,7 +91,6 @@ class Rendered:
 
     content: bytes
     media_type: str
-    filename: str
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -175,7 +174,7 @@ def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Ren
         headers["X-Mask-Receipt"] = _mask_header(bundle)
         headers["X-Reconstruction-Info"] = _info_header(bundle.metadata["info"])
         headers["X-Provenance"] = _provenance_header(bundle.metadata["provenance"])
-    return Rendered(content, media_type, f"{bundle.kind}.{suffix}", headers)
+    return Rendered(content, media_type, headers)
 
 
 def answer(bundle: Bundle) -> ComparisonAnswer:
@@ -250,9 +249,13 @@ def _provenance_header(provenance: Mapping[str, Any]) -> str:
 
 
 def _info_header(info: Mapping[str, Any]) -> str:
-    """What the method tells of itself as JSON on one line; lists a slice are left to the HDF5."""
+    """What the method tells of itself as JSON on one line; lists are left to the HDF5, but for what it warns of."""
     return json.dumps(
-        {name: value for name, value in info.items() if name == "notes" or not isinstance(value, dict | list)}
+        {
+            name: value
+            for name, value in info.items()
+            if name in ("notes", "warnings") or not isinstance(value, dict | list)
+        }
     )
 
 

@@ -74,6 +74,22 @@ def test_a_network_gives_the_python_calls_array(
     assert not np.allclose(np.abs(got), zero_filled)
 
 
+def test_what_a_network_warns_of_comes_with_every_image(
+    tiny_model: str, serve: Any, post: Post, kspace: Callable[..., Any]
+) -> None:
+    from mri_recon.service.settings import Settings
+
+    with serve(Settings()) as client:
+        answers = [
+            post(client, kspace(1, 1, 33, 64), accept=accept, method="unet", acceleration=13, num_low_frequencies=3)
+            for accept in ("image/png", "application/x-npy", "application/x-hdf5")
+        ]
+    for answer in answers:
+        assert answer.status_code == 200
+        (warning, *_) = json.loads(answer.headers["x-reconstruction-info"])["warnings"]
+        assert "outside the training" in warning
+
+
 @pytest.mark.parametrize("method", ["zero-filled", "cs-wavelet"])
 def test_another_input_gives_another_output(
     client: httpx.Client, post: Post, kspace: Callable[..., Any], method: str
