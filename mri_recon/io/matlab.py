@@ -25,7 +25,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io.axes import MATLAB_ORDER, arrange, parse_axes
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
 from mri_recon.io.scan import RawScan
-from mri_recon.io.variables import MASK_NAME, pick_variable
+from mri_recon.io.variables import MASK_NAME, with_own_mask
 
 __all__ = ["mat_arrays", "read_mat"]
 
@@ -69,8 +69,7 @@ def read_mat(
             raise FormatError(
                 f"expected numbers in {show(variable)} of {path.name}, got {other[variable]}: save an array"
             )
-        name = pick_variable(names, variable, where=path.name)
-        return [name, MASK_NAME] if MASK_NAME in names and name != MASK_NAME else [name]
+        return with_own_mask(names, variable, where=path.name)
 
     arrays = mat_arrays(path, choose, max_bytes=max_bytes)
     name, array = next(iter(arrays.items()))

@@ -18,7 +18,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io.axes import C_ORDER, arrange, parse_axes
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
 from mri_recon.io.scan import RawScan
-from mri_recon.io.variables import MASK_NAME, pick_variable
+from mri_recon.io.variables import MASK_NAME, with_own_mask
 
 __all__ = ["npy_array", "npz_arrays", "read_npy", "read_npz"]
 
@@ -63,8 +63,7 @@ def read_npz(
     """What a `.npz` file holds; an array named `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
 
     def choose(names: Sequence[str]) -> list[str]:
-        name = pick_variable(names, variable, where=path.name)
-        return [name, MASK_NAME] if MASK_NAME in names and name != MASK_NAME else [name]
+        return with_own_mask(names, variable, where=path.name)
 
     arrays = npz_arrays(path, choose, max_bytes=max_bytes)
     name, array = next(iter(arrays.items()))

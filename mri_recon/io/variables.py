@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mri_recon.errors import FormatError
 from mri_recon.io.limits import show
 
-__all__ = ["MASK_NAME", "USUAL_NAMES", "pick_variable"]
+__all__ = ["MASK_NAME", "USUAL_NAMES", "pick_variable", "with_own_mask"]
 
 USUAL_NAMES = ("kspace", "ksp", "data")
 """Names that are taken for the k-space without asking, the first one found."""
@@ -37,3 +37,13 @@ def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> 
     if not candidates:
         raise FormatError(f"expected an array of k-space in {where}, found: {listed or 'none'}")
     raise FormatError(f"expected one array in {where}, found several: {listed}: name the k-space with variable")
+
+
+def with_own_mask(names: Sequence[str], variable: str | None, *, where: str) -> list[str]:
+    """The name that `pick_variable` takes, and behind it that of the scan's own mask where there is one.
+
+    Raises:
+        FormatError: as `pick_variable`.
+    """
+    name = pick_variable(names, variable, where=where)
+    return [name, MASK_NAME] if MASK_NAME in names and name != MASK_NAME else [name]

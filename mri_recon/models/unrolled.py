@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mri_recon._items import quotient
 from mri_recon.models.measurement import Measurement
 from mri_recon.models.unet import Unet, UnetConfig
+from mri_recon.solvers import conjugate_gradient
 
 __all__ = ["Unrolled", "UnrolledConfig"]
 
@@ -178,21 +178,7 @@ class _Inverse(torch.autograd.Function):
 
 
 def _conjugate_gradients(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
-    """From 0, each item with its own coefficients; an item whose residual has vanished stays where it is."""
-
-    def inner(x: Tensor, y: Tensor) -> Tensor:
-        return (x.real * y.real + x.imag * y.imag).sum(dim=(-2, -1), keepdim=True)
-
-    x, residual = torch.zeros_like(b), b
-    direction, size = residual, inner(b, b)
-    for _ in range(iterations):
-        applied = measurement.normal(direction) + mu * direction
-        length = quotient(size, inner(direction, applied))
-        x = x + length * direction
-        residual = residual - length * applied
-        before, size = size, inner(residual, residual)
-        direction = residual + quotient(size, before) * direction
-    return x
+    return conjugate_gradient(lambda x: measurement.normal(x) + mu * x, b, tol=0, max_iters=iterations).x
 
 
 def _channels(image: Tensor) -> Tensor:

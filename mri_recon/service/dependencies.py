@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -17,45 +17,19 @@ from mri_recon.service.uploads import UploadGate
 __all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ParserDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
 
 
-def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+def _part(name: str) -> Any:
+    """A part of the application's state, which `app.create_app` and its lifespan put there."""
+
+    def find(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(find)
 
 
-def _engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
-
-
-def _readiness(request: Request) -> Readiness:
-    readiness: Readiness = request.app.state.readiness
-    return readiness
-
-
-def _gate(request: Request) -> UploadGate:
-    gate: UploadGate = request.app.state.gate
-    return gate
-
-
-def _metrics(request: Request) -> Metrics:
-    metrics: Metrics = request.app.state.metrics
-    return metrics
-
-
-def _estimates(request: Request) -> Estimates:
-    estimates: Estimates = request.app.state.estimates
-    return estimates
-
-
-def _parser(request: Request) -> Parser:
-    parser: Parser = request.app.state.parser
-    return parser
-
-
-SettingsDep = Annotated[Settings, Depends(_settings)]
-EngineDep = Annotated[Engine, Depends(_engine)]
-ReadinessDep = Annotated[Readiness, Depends(_readiness)]
-UploadGateDep = Annotated[UploadGate, Depends(_gate)]
-MetricsDep = Annotated[Metrics, Depends(_metrics)]
-EstimatesDep = Annotated[Estimates, Depends(_estimates)]
-ParserDep = Annotated[Parser, Depends(_parser)]
+SettingsDep = Annotated[Settings, _part("settings")]
+EngineDep = Annotated[Engine, _part("engine")]
+ReadinessDep = Annotated[Readiness, _part("readiness")]
+UploadGateDep = Annotated[UploadGate, _part("gate")]
+MetricsDep = Annotated[Metrics, _part("metrics")]
+EstimatesDep = Annotated[Estimates, _part("estimates")]
+ParserDep = Annotated[Parser, _part("parser")]

@@ -18,10 +18,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from mri_recon.compare import jsonable
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
 from mri_recon.service.control import Control
@@ -598,7 +599,7 @@ class Engine:
 
     def _report(self, job: Job, progress: Progress) -> None:
         try:
-            self.store.progress(job.id, self._owner.id, _progress(progress))
+            self.store.progress(job.id, self._owner.id, jsonable(asdict(progress)))
         except Exception:  # the work is worth more than the news of it
             log.exception("the progress of job %s cannot be recorded", job.id)
         self._tell(job.id)
@@ -751,18 +752,3 @@ def _four_fifths_of_memory() -> int:
     with suppress(OSError, ValueError):
         size = min(size, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     return size * 4 // 5
-
-
-def _progress(progress: Progress) -> dict[str, Any]:
-    return {
-        "method": progress.method,
-        "stage": progress.stage,
-        "iteration": progress.iteration,
-        "total": progress.total,
-        "objective": _finite(progress.objective),
-        "relative_gap": _finite(progress.relative_gap),
-    }
-
-
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from mri_recon.errors import ConfigError
+from mri_recon.service.ownership import unusable_folder
 from mri_recon.service.problems import Problem
 
 __all__ = ["JobFiles", "storage_full"]
@@ -30,10 +30,7 @@ class JobFiles:
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"expected a data folder that can be written to, got {root} ({error.strerror}): check its rights and "
-                "free space, or choose another by MRI_RECON_DATA_DIR"
-            ) from error
+            raise unusable_folder(root, error) from error
 
     def folder(self, job_id: str) -> Path:
         """Where a job's files are."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mri_recon.errors import ConfigError
 
-__all__ = ["Ownership"]
+__all__ = ["Ownership", "unusable_folder"]
 
 
 class Ownership:
@@ -35,10 +35,7 @@ class Ownership:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             waiting.rename(folder / self.id)
         except OSError as error:
-            raise ConfigError(
-                f"expected a data folder that can be written to, got {folder} ({error.strerror}): check its rights and "
-                "free space, or choose another by MRI_RECON_DATA_DIR"
-            ) from error
+            raise unusable_folder(folder, error) from error
 
     def alive(self, owner: str) -> bool:
         """Whether the process of an owner lives."""
@@ -64,3 +61,11 @@ class Ownership:
         """This owner is gone."""
         self.bury(self.id)
         os.close(self._descriptor)
+
+
+def unusable_folder(folder: Path, error: OSError) -> ConfigError:
+    """What a folder below the data folder that cannot be used means for the operator."""
+    return ConfigError(
+        f"expected a data folder that can be written to, got {folder} ({error.strerror}): check its rights and "
+        "free space, or choose another by MRI_RECON_DATA_DIR"
+    )

@@ -36,7 +36,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
         Problem: whatever is wrong with it.
     """
     arrived = time.time()
-    media_type = choose(request.headers.get("accept"), _acceptable(kind))
+    media_type = choose(request.headers.get("accept"), OFFERS[kind])
     preferences = read_preferences(request.headers.get("prefer"))
     key = _key(request)
     durable = preferences.durable or key is not None
@@ -44,10 +44,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
     upload = await gate.receive(request)
     place = None
     try:
-        sources = {
-            name: {"name": path.name, "sha256": upload.sha256[name], "bytes": path.stat().st_size}
-            for name, path in upload.files.items()
-        }
+        sources = upload.sources
         fingerprint = _fingerprint(kind, upload.fields, sources)
         if key is not None:
             earlier = await asyncio.to_thread(engine.store.by_key, client_of(request), key)
@@ -113,10 +110,6 @@ async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
         raise Problem(
             "result-expired", "expected a result that is still kept, got one that has expired: send it again"
         ) from error
-
-
-def _acceptable(kind: Kind) -> list[str]:
-    return list(OFFERS[kind])
 
 
 def _key(request: Request) -> str | None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -68,14 +67,13 @@ class Upload:
         """Delete the files; again is no error."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    @contextmanager
-    def removed_on_error(self) -> Iterator[None]:
-        """Delete the files if the block fails, else leave them to whoever takes them over."""
-        try:
-            yield
-        except BaseException:
-            self.remove()
-            raise
+    @property
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """What is known of each file by the name of its field: `name`, of the server's making, `sha256`, `bytes`."""
+        return {
+            name: {"name": path.name, "sha256": self.sha256[name], "bytes": path.stat().st_size}
+            for name, path in self.files.items()
+        }
 
     def set_field(self, name: str, value: str) -> None:
         """Note a field.

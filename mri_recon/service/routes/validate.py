@@ -52,13 +52,18 @@ async def validate(
             upload.fields,
             max_iters=settings.max_iters,
         )
-        sources = {
-            name: {"sha256": upload.sha256[name], "bytes": path.stat().st_size} for name, path in upload.files.items()
-        }
         place = engine.place()  # a dry run holds memory too
         try:
             return await run_in_threadpool(
-                _examine, task, upload.files, sources, parser, engine, estimates, settings, request.state.request_id
+                _examine,
+                task,
+                upload.files,
+                upload.sources,
+                parser,
+                engine,
+                estimates,
+                settings,
+                request.state.request_id,
             )
         finally:
             place.release()
@@ -115,7 +120,7 @@ def _examine(
             "accepted": problem is None,
             "problem": problem.document(request_id) if problem else None,
             "answered": answered,
-            "files": {name: dict(one) for name, one in sources.items()},
+            "files": {name: {key: one[key] for key in ("sha256", "bytes")} for name, one in sources.items()},
             "scan": _summary(scan, estimates.decoded_bytes(shape)),
             "mask": jsonable(prepared.mask.receipt()) if prepared else None,
             "methods": costs,
