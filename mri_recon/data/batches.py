@@ -89,7 +89,7 @@ class BatchSimulator:
 
     Raises:
         ConfigError: the files of a user, which are k-space already, another target than the truth, a fixed number of
-            problems, or changed content, which is made on the host.
+            problems, a tight field of view, or changed content, which is made on the host.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class BatchSimulator:
         known: tuple[tuple[str, Any, Any], ...] = (
             ("target", "truth", data.target),
             ("problems", 0, data.problems),
+            ("simulation.tight", 0.0, data.simulation.tight),
             *((f"simulation.content.{key}", 0.0, value) for key, value in data.simulation.content),
         )
         for key, only, value in known:

@@ -14,7 +14,7 @@ from mri_recon.center import center_window
 from mri_recon.coils import combine, rss
 from mri_recon.data.content import ContentConfig, vary_content
 from mri_recon.data.images import ImageSlice
-from mri_recon.data.simulate import coil_maps, complex_noise, fourier_crop, smooth_phase
+from mri_recon.data.simulate import coil_maps, complex_noise, fold_columns, fourier_crop, smooth_phase
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import network_measurement
@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 BoolArray = npt.NDArray[np.bool_]
+
+_OBJECT = 0.1  # of bright tissue: what is brighter belongs to the object
 
 
 class SamplingConfig(BaseModel):
@@ -60,6 +62,10 @@ class SimulationConfig(BaseModel):
     multi_coil: float = Field(default=0.35, ge=0, le=1, description="probability of more than one coil")
     num_coils: tuple[int, int] = Field(default=(2, 32), description="log-uniform range of coils then")
     wrap: float = Field(default=0.15, ge=0, le=1, description="probability of an object that crosses the phase edge")
+    tight: float = Field(
+        default=0.0, ge=0, le=1, description="probability, for one coil, of a field of view narrower than the object"
+    )
+    tight_width: tuple[float, float] = Field(default=(0.75, 1.0), description="its share of the object's width")
     snr: tuple[float, float] = Field(default=(8.0, 400.0), description="log-uniform range of bright signal to sigma")
     content: ContentConfig = ContentConfig()
 
@@ -138,10 +144,26 @@ def simulate_kspace(
     image = torch.polar(magnitude, phase)
     if num_coils is None:
         num_coils = draw_num_coils(rng, config)
+    # What folds over has other coil sensitivities than what it lies on: no single set of maps would describe it.
+    if config.tight and num_coils == 1 and rng.random() < config.tight:
+        image = _narrow(image, rng, config)
+        shape = (shape[0], int(image.shape[1]))
     maps = torch.from_numpy(coil_maps(num_coils, shape, rng))
     sigma = float(np.exp(-rng.uniform(*np.log(config.snr))))
     coil_images = maps * image + complex_noise((num_coils, *shape), rng, sigma=sigma)
     return Simulated(fft2c(coil_images), maps, image)
+
+
+def _narrow(image: Tensor, rng: np.random.Generator, config: SimulationConfig) -> Tensor:
+    """A field of view along the phase axis no wider than the object, roughly about its middle."""
+    columns = torch.nonzero(image.abs().amax(dim=0) > _OBJECT).flatten()
+    if not len(columns):
+        return image
+    first, last = int(columns[0]), int(columns[-1])
+    extent = last + 1 - first
+    width = min(int(image.shape[1]), max(config.min_size, round(extent * float(rng.uniform(*config.tight_width)))))
+    start = round(first + (extent - width) / 2 + 0.1 * extent * float(rng.uniform(-1, 1)))
+    return fold_columns(image, start, width)
 
 
 def raw_example(

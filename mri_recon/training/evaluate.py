@@ -29,6 +29,7 @@ __all__ = [
     "Source",
     "evaluate_scans",
     "labels_of",
+    "of_person",
     "raw_sources",
     "results_document",
 ]
@@ -188,6 +189,19 @@ def raw_sources(split: str) -> list[Source]:
         )
         for file in found
     ]
+
+
+def of_person(sources: Sequence[Source], person: str) -> list[Source]:
+    """The scans of one person.
+
+    Raises:
+        DataError: there is none; whose scans there are is said.
+    """
+    found = [source for source in sources if source.person == person]
+    if not found:
+        persons = ", ".join(dict.fromkeys(source.person for source in sources))
+        raise DataError(f"expected one of the persons {persons} of this split, got {person!r}: choose one of them")
+    return found
 
 
 def labels_of(files: Sequence[registry.RegisteredFile]) -> dict[str, str]:

@@ -20,6 +20,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="validation for every choice; test for numbers that are reported")],
     acceleration: Annotated[str, typer.Option(help="Accelerations of the tables, separated by commas")] = "4,8",
     curve: Annotated[str, typer.Option(help="Further accelerations, for the plot, e.g. 2,4,6,8,10,12")] = "",
+    person: Annotated[
+        str, typer.Option(help="One person alone, e.g. one of train whom the weights were made without (data.hold_out)")
+    ] = "",
     methods: Annotated[
         str, typer.Option(help="Names, separated by commas, simplest first")
     ] = "zero-filled,cg-sense,cs-wavelet,unet,unrolled",
@@ -60,14 +63,14 @@ def evaluate(
     from mri_recon._files import write_atomically
     from mri_recon.cli import check_folder, method_list, options_by_method
     from mri_recon.compare import check_methods, write_json
-    from mri_recon.training.evaluate import Masks, evaluate_scans, raw_sources, results_document
+    from mri_recon.training.evaluate import Masks, evaluate_scans, of_person, raw_sources, results_document
     from mri_recon.training.failures import draw_cases, worst_cases
     from mri_recon.training.partial import Partial
     from mri_recon.training.plots import require_matplotlib, save_plots
     from mri_recon.training.report import Page, markdown_page
     from mri_recon.training.run_log import code_state, command_text, commit
     from mri_recon.training.simulated import simulated_sources
-    from mri_recon.training.trial import try_methods
+    from mri_recon.training.trial import check_unseen, try_methods
 
     for target in (json, markdown, log):
         if target is not None:
@@ -86,12 +89,17 @@ def evaluate(
         count: simulated_sources(split, num_coils=count, num_slices=coil_slices)
         for count in sorted(_integers(coils, "--coils") if coils else [])
     }
+    if person:
+        sources = of_person(sources, person)
+        simulated = {count: of_person(found, person) for count, found in simulated.items()}
+    check_unseen(names, {source.person for found in (sources, *simulated.values()) for source in found}, options)
     tried = try_methods(names, options=options, num_coils=(1, 2) if simulated else (1,), device=device)
     command, state = command_text(sys.argv[1:]), commit()
     done = Partial(
         None if json is None else json.with_name(f"{json.name}.partial"),
         {
             "split": split,
+            "person": person,
             "code": code_state(),
             "methods": names,
             "options": options,

@@ -1,25 +1,55 @@
-"""Every method once on a small phantom, so that what must fail fails before an hour of work and not after it."""
+"""What must fail fails before an hour of work and not after it: weights that know a person, a method that breaks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from mri_recon.checkpoint import load_named, shipped_models
 from mri_recon.compare import check_methods
 from mri_recon.data.simulate import coil_maps, complex_noise, smooth_phase
-from mri_recon.errors import MethodError, MriReconError
+from mri_recon.errors import ConfigError, MethodError, MriReconError
 from mri_recon.fourier import fft2c
 from mri_recon.masks import random_mask, undersample
 from mri_recon.methods import reconstruct
 
-__all__ = ["try_methods"]
+__all__ = ["check_unseen", "try_methods"]
 
 _SIZE = (96, 80)
 _ACCELERATION = 4
 _SIGMA = 0.01
+
+
+def check_unseen(
+    methods: Sequence[str], persons: Collection[str], options: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """That no network was trained on a person whom it is to be measured on, by what its model card says.
+
+    Args:
+        methods: names of methods.
+        persons: whose scans they are.
+        options: method to its options; `model` tells the weights.
+
+    Raises:
+        ConfigError: one was.
+        CheckpointError: unknown or damaged weights.
+    """
+    for method in methods:
+        model = (options or {}).get(method, {}).get("model", method)
+        if model == method and method not in shipped_models():
+            continue  # no network
+        card = load_named(str(model)).card
+        seen = {person for rows in card.data if rows.get("split") == "train" for person in rows.get("persons", ())}
+        known = sorted(seen.intersection(persons))
+        if known:
+            raise ConfigError(
+                f"{method}: expected weights that were not trained on the persons they are measured on, got "
+                f"{card.name}, which knows {', '.join(known)}: take weights trained with data.hold_out and --person, "
+                "or another split"
+            )
 
 
 def try_methods(

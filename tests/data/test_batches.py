@@ -314,9 +314,12 @@ def test_targets_of_several_coils_have_no_noise(num_coils: int) -> None:
     assert (target * scale - other).norm() > 0.03 * other.norm()
 
 
-def test_changed_content_is_left_to_the_loader() -> None:
-    data = _data(simulation={"content": {"shapes": 0.5}})
-    with pytest.raises(ConfigError, match=r"device knows data\.simulation\.content\.shapes=0\.0 only, got 0\.5"):
+@pytest.mark.parametrize(
+    ("simulation", "key"), [({"content": {"shapes": 0.5}}, "content.shapes"), ({"tight": 0.5}, "tight")]
+)
+def test_what_is_simulated_by_the_loader_alone(simulation: dict[str, object], key: str) -> None:
+    data = _data(simulation=simulation)
+    with pytest.raises(ConfigError, match=rf"device knows data\.simulation\.{key}=0\.0 only, got 0\.5"):
         BatchSimulator(RegistrySlices((), ()), data, BatchConfig(where="device"), seed=0, device=CPU)
 
 

@@ -142,6 +142,23 @@ def test_masks_cover_the_range_and_stay_on_the_support() -> None:
     assert len({mask.num_low_frequencies for mask in masks}) > 3
 
 
+def test_a_tight_field_of_view_is_no_wider_than_the_object() -> None:
+    plain = _whole(1, resolution=(1, 1), air=0, wrap=0, snr=(1e6, 1e6))
+    lit = torch.nonzero(plain.image.abs().amax(dim=0) > 0.1).flatten()
+    extent = int(lit[-1] - lit[0]) + 1
+    tight = _whole(1, resolution=(1, 1), air=0, wrap=0, snr=(1e6, 1e6), tight=1, tight_width=(0.8, 0.8))
+    assert extent < plain.image.shape[1]
+    assert tight.image.shape == (plain.image.shape[0], max(32, round(0.8 * extent)))
+    assert tight.kspace.shape == tight.sens_maps.shape == (1, *tight.image.shape)
+    # Nothing is cut off: what lies outside is inside now.
+    torch.testing.assert_close(tight.image.sum(), plain.image.sum(), rtol=1e-3, atol=1e-2)
+
+
+def test_several_coils_keep_their_field_of_view() -> None:
+    for one, other in zip(_simulated(3, tight=1), _simulated(3), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_simulation_depends_on_its_generator_alone() -> None:
     assert torch.equal(_simulated(3, seed=4)[0], _simulated(3, seed=4)[0])
     assert _simulated(3, seed=4)[0].shape != _simulated(3, seed=5)[0].shape or not torch.equal(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mri_recon.data.simulate import coil_maps, complex_noise, fourier_crop, smooth_phase
+from mri_recon.data.simulate import coil_maps, complex_noise, fold_columns, fourier_crop, smooth_phase
 from mri_recon.errors import ShapeError
 from mri_recon.fourier import fft2c
 
@@ -40,6 +40,27 @@ def test_fourier_crop_samples_a_band_limited_image() -> None:
 def test_fourier_crop_does_not_enlarge() -> None:
     with pytest.raises(ShapeError, match=r"expected a size between \(1, 1\) and \(8, 6\), got \(9, 6\)"):
         fourier_crop(torch.zeros(8, 6), (9, 6))
+
+
+@settings(max_examples=30, deadline=None)
+@given(w=st.integers(1, 40), width=st.integers(1, 50), start=st.integers(-60, 60))
+def test_folding_is_a_sum_over_the_periods_of_the_field_of_view(w: int, width: int, start: int) -> None:
+    image = torch.randn(2, 3, w, generator=torch.Generator().manual_seed(w), dtype=torch.complex128)
+    expected = torch.zeros(2, 3, width, dtype=torch.complex128)
+    for column in range(w):
+        expected[..., (column - start) % width] += image[..., column]
+    torch.testing.assert_close(fold_columns(image, start, width), expected)
+
+
+def test_half_the_field_of_view_keeps_every_second_line_of_kspace() -> None:
+    image = torch.randn(5, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    folded = torch.fft.fft(fold_columns(image, 0, 12), dim=-1)
+    torch.testing.assert_close(folded, torch.fft.fft(image, dim=-1)[:, ::2])
+
+
+def test_a_field_of_view_has_columns() -> None:
+    with pytest.raises(ShapeError, match="expected a width of at least 1 column, got 0"):
+        fold_columns(torch.zeros(4, 6), 0, 0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

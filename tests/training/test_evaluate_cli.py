@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from mri_recon.cli import build_app
+from mri_recon.training.evaluate import Source
 from tests.evaluations import small_evaluation, small_sources
 
 
@@ -132,6 +134,30 @@ def test_mistakes_are_one_line_and_come_before_any_work(arguments: list[str], me
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not log.exists(), "a run that did not start is not a run"
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_one_person_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["--split", "validation", "--methods", "zero-filled", "--acceleration", "4", "--seeds", "0"]
+    assert run(*arguments, "--coils", "2", "--coil-seeds", "1", "--person", "anna", "--json", out).exit_code == 0
+    document = json.loads(out.read_text())
+    assert set(document["persons"].values()) == {"anna"}
+    assert set(document["simulated"][0]["persons"].values()) == {"anna"}
+    result = run(*arguments, "--person", "eve")
+    assert result.exit_code == 2
+    assert "expected one of the persons anna, ben, carl of this split, got 'eve'" in result.stderr
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_networks_are_not_measured_on_whom_they_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sources(split: str) -> list[Source]:
+        return [replace(source, person="ulf-patient-6a") for source in small_sources()]
+
+    monkeypatch.setattr("mri_recon.training.evaluate.raw_sources", sources)
+    result = run("--split", "train", "--methods", "zero-filled,unet", "--log", tmp_path / "log")
+    assert result.exit_code == 2
+    assert "unet, which knows ulf-patient-6a" in result.stderr
 
 
 def test_an_unknown_split_and_missing_data_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mri_recon.errors import CheckpointError, MethodError
-from mri_recon.training.trial import try_methods
+from mri_recon.errors import CheckpointError, ConfigError, MethodError
+from mri_recon.training.trial import check_unseen, try_methods
 
 
 def test_every_method_tells_of_itself() -> None:
@@ -38,3 +38,12 @@ def test_a_method_that_breaks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mri_recon.training.trial.reconstruct", broken)
     with pytest.raises(MethodError, match="method 'cg-sense' fails on a small phantom .ZeroDivisionError: division by"):
         try_methods(["cg-sense"])
+
+
+def test_weights_that_know_a_person_are_not_measured_on_that_person() -> None:
+    check_unseen(["zero-filled", "unet", "unrolled"], {"ulf-patient-6b", "head-sagittal"})
+    check_unseen(["zero-filled", "cs-wavelet"], {"ulf-patient-6a"})
+    with pytest.raises(ConfigError, match="unet: expected weights .* got unet, which knows ms-patient-01, ulf-pat"):
+        check_unseen(["cs-wavelet", "unet"], {"ulf-patient-6a", "ms-patient-01", "head-sagittal"})
+    with pytest.raises(ConfigError, match="unrolled: expected weights .* got unet, which knows ulf-patient-6a"):
+        check_unseen(["unrolled"], {"ulf-patient-6a"}, {"unrolled": {"model": "unet"}})
