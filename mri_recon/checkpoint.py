@@ -23,11 +23,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from mri_recon._files import write_atomically
+from mri_recon.envelope import Envelope
 from mri_recon.errors import CheckpointError
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
 
 __all__ = [
-    "Envelope",
     "LoadedModel",
     "ModelCard",
     "build_network",
@@ -38,47 +38,6 @@ __all__ = [
 ]
 
 RESEARCH_ONLY = "Research only: not a medical device, not for diagnosis or treatment."
-
-
-class Envelope(BaseModel):
-    """The range of inputs that the network saw in training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    acceleration: tuple[float, float]
-    num_coils: tuple[int, int]
-    anatomy: str
-    sampling: str = "columns: dense centre, the rest at random"
-    snr: tuple[float, float] | None = Field(
-        default=None, description="bright signal over sqrt(E|n|^2) of one sample, as `departures` is told it"
-    )
-
-    def departures(
-        self, *, acceleration: float, num_coils: int, columns: bool = True, snr: float | None = None
-    ) -> list[str]:
-        """What of this input the network has not seen in training, one sentence each; empty when all is inside.
-
-        The realised acceleration may differ from the requested one by rounding, hence a margin of five per cent. The
-        noise level is an estimate: it must be off by half before it is said to be outside. Anatomy is not looked at.
-
-        Args:
-            acceleration: realised.
-            num_coils: after compression.
-            columns: whether whole columns were sampled.
-            snr: of the input; None: not known.
-        """
-        notes = []
-        low, high = self.acceleration
-        if not low / 1.05 <= acceleration <= high * 1.05:
-            notes.append(f"acceleration {acceleration:.2f} is outside the training range {low:g} to {high:g}")
-        few, many = self.num_coils
-        if not few <= num_coils <= many:
-            notes.append(f"{num_coils} coils are outside the training range {few} to {many}")
-        if not columns and self.sampling.startswith("columns"):
-            notes.append(f"a two-dimensional sampling pattern is outside the training ({self.sampling})")
-        if snr is not None and self.snr is not None and snr < self.snr[0] / 1.5:
-            notes.append(f"signal-to-noise ratio {snr:.1f} is outside the training range {self.snr[0]:g} and more")
-        return notes
 
 
 class ModelCard(BaseModel):

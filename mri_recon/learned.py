@@ -18,7 +18,7 @@ from mri_recon.checkpoint import LoadedModel, load_named
 from mri_recon.coils import rss
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.espirit import espirit_maps
-from mri_recon.masks import ColumnMask, Mask
+from mri_recon.masks import Mask
 from mri_recon.models import Measurement, Unrolled, concatenate, measure
 from mri_recon.noise import estimate_sigma
 from mri_recon.phase import smooth_phase_map
@@ -397,10 +397,7 @@ def _info(loaded: LoadedModel, kspace: Tensor, mask: Mask, image: Tensor, data_c
         "scale": f"{SCALE_PERCENTILE:g}th percentile of the zero-filled magnitude of each slice",
         "data_consistency": data_consistency,
         "warnings": loaded.card.envelope.departures(
-            acceleration=mask.realised_acceleration,
-            num_coils=kspace.shape[1],
-            columns=isinstance(mask, ColumnMask),
-            snr=_lowest_snr(kspace, mask, image),
+            mask, num_coils=kspace.shape[1], snr=_lowest_snr(kspace, mask, image)
         ),
     }
 

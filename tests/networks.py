@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
+from mri_recon.checkpoint import ModelCard, save_checkpoint
+from mri_recon.envelope import Envelope
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
 
 

@@ -8,7 +8,6 @@ import torch
 
 from mri_recon import checkpoint
 from mri_recon.checkpoint import (
-    Envelope,
     ModelCard,
     build_network,
     load_checkpoint,
@@ -16,6 +15,7 @@ from mri_recon.checkpoint import (
     save_checkpoint,
     shipped_models,
 )
+from mri_recon.envelope import Envelope
 from mri_recon.errors import CheckpointError
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig, measure
 from tests.helpers import complex_randn
@@ -133,38 +133,6 @@ def test_path_of_weights_is_a_model_and_new_weights_are_seen(tmp_path: Path) -> 
     first = load_named(str(path)).sha256
     save_checkpoint(path, Unet(CONFIG), _card())
     assert load_named(str(path)).sha256 != first
-
-
-def test_envelope_says_what_was_not_seen_in_training() -> None:
-    envelope = _card().envelope
-    assert envelope.departures(acceleration=4.03, num_coils=8) == []
-    assert envelope.departures(acceleration=10.2, num_coils=1) == []
-    notes = envelope.departures(acceleration=16.0, num_coils=32)
-    assert notes == [
-        "acceleration 16.00 is outside the training range 2 to 10",
-        "32 coils are outside the training range 1 to 16",
-    ]
-
-
-def test_envelope_says_that_rows_were_coupled() -> None:
-    envelope = _card().envelope
-    assert envelope.departures(acceleration=4.0, num_coils=8, columns=True) == []
-    (note,) = envelope.departures(acceleration=4.0, num_coils=8, columns=False)
-    assert note == f"a two-dimensional sampling pattern is outside the training ({envelope.sampling})"
-    any_pattern = envelope.model_copy(update={"sampling": "any pattern"})
-    assert any_pattern.departures(acceleration=4.0, num_coils=8, columns=False) == []
-
-
-def test_envelope_says_that_there_is_more_noise() -> None:
-    envelope = _card().envelope
-    assert envelope.departures(acceleration=4.0, num_coils=8, snr=0.1) == []  # a card that does not say
-    noisy = envelope.model_copy(update={"snr": (9.0, 400.0)})
-    assert noisy.departures(acceleration=4.0, num_coils=8, snr=None) == []  # not known
-    assert noisy.departures(acceleration=4.0, num_coils=8, snr=6.1) == []
-    assert noisy.departures(acceleration=4.0, num_coils=8, snr=1e9) == []  # less noise is no departure
-    assert noisy.departures(acceleration=4.0, num_coils=8, snr=5.9) == [
-        "signal-to-noise ratio 5.9 is outside the training range 9 and more"
-    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mri_recon.checkpoint import Envelope
+from mri_recon.envelope import Envelope
 from mri_recon.errors import CheckpointError, MaskError, MethodError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon import learned, methods
-from mri_recon.checkpoint import Envelope
+from mri_recon.envelope import Envelope
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.fourier import fft2c
 from mri_recon.learned import network_measurement, wrap_margin

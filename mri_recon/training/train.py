@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -30,20 +29,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mri_recon._files import write_atomically
-from mri_recon.checkpoint import Envelope, ModelCard, build_network, load_named, save_checkpoint
-from mri_recon.data import registry
+from mri_recon.checkpoint import build_network, load_named, save_checkpoint
 from mri_recon.data.batches import Batch, BatchSimulator
 from mri_recon.data.dataset import (
     ExampleStream,
-    FolderSlices,
     Slices,
     read_slices,
     validation_examples,
 )
 from mri_recon.data.examples import Example
 from mri_recon.errors import ConfigError
-from mri_recon.io.fastmri import FastMRIFile
 from mri_recon.models import Unet
+from mri_recon.training.card import envelope_of, model_card
 from mri_recon.training.config import TrainConfig, load_config, parse_config
 from mri_recon.training.meter import Meter
 from mri_recon.training.objective import Shared, batch_loss, score
@@ -58,11 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["run", "train", "validate"]
 
 _SCORES = ("psnr", "ssim")
-
-_DESCRIPTIONS = {
-    "unet": "GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
-    "unrolled": "Unrolled network: steps of data consistency around GroupNorm U-Net refinements.",
-}
 
 
 def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | None = None) -> Path:
@@ -128,7 +120,7 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
     training, validation = read_slices(config.data)
     examples = validation_examples(validation, config.data, seed=config.run.seed)
     batches = _batches(training, config, fabric, first)
-    envelope = _envelope(config, training)
+    envelope = envelope_of(config, training)
     if config.run.compile:
         _compile(network)
     # What averages gradients over the processes and sets the precision; `network` holds the weights as before.
@@ -170,7 +162,7 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
                 history.append(record)
                 report.validation(step, record)
                 if fabric.is_global_zero and scores["psnr"] >= max(entry["psnr"] for entry in history):
-                    card = _card(config, training, envelope, history)
+                    card = model_card(config, training, envelope, history)
                     save_checkpoint(folder / f"{config.run.name}.safetensors", average, card)
                 meter.pause()
             if saves and fabric.is_global_zero:
@@ -294,52 +286,3 @@ def _first_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor]
 def _described(network: Any) -> dict[str, Any]:
     """What a network computes: dropout may be another in training."""
     return dict(network.config.model_dump(exclude={"drop_prob"}))
-
-
-def _card(config: TrainConfig, training: Slices, envelope: Envelope, history: list[dict[str, float]]) -> ModelCard:
-    if isinstance(training, FolderSlices):
-        sources: list[dict[str, Any]] = [{"name": config.data.root, "kind": "user"}]
-    else:
-        sources = registry.training_sources(hold_out=config.data.hold_out)
-    return ModelCard(
-        name=config.run.name,
-        architecture=config.model.architecture,
-        config=config.model.model_dump(exclude={"architecture"}),
-        description=_DESCRIPTIONS[config.model.architecture],
-        envelope=envelope,
-        data=sources,
-        training={
-            "configuration": config.model_dump(mode="json"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-        },
-        loss_curve=history,
-        results={
-            "chosen_by": "mean validation PSNR over kinds of examples",
-            **history[-1],
-        },
-    )
-
-
-def _envelope(config: TrainConfig, training: Slices) -> Envelope:
-    """What the network sees in this run.
-
-    The simulation's SNR is bright signal to the standard deviation of each part of the noise, the envelope's to
-    sqrt(E|n|^2), which is sqrt(2) of that.
-    """
-    acceleration = config.data.sampling.acceleration
-    if isinstance(training, FolderSlices):
-        coils = []
-        for path in {path for path, _ in training.slices}:
-            with FastMRIFile(path) as file:
-                coils.append(file.num_coils)
-        return Envelope(acceleration=acceleration, num_coils=(min(coils), max(coils)), anatomy="as in the user's files")
-    simulation = config.data.simulation
-    low, high = (snr / 2**0.5 for snr in simulation.snr)
-    return Envelope(
-        acceleration=acceleration,
-        num_coils=(1, simulation.num_coils[1] if simulation.multi_coil else 1),
-        anatomy="head",
-        snr=(low, high),
-    )

@@ -21,7 +21,8 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from mri_recon.checkpoint import Envelope, ModelCard, save_checkpoint
+from mri_recon.checkpoint import ModelCard, save_checkpoint
+from mri_recon.envelope import Envelope
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
 from mri_recon.service import logs
 from mri_recon.service.app import create_app

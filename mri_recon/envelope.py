@@ -1,0 +1,82 @@
+"""The range of inputs that a network saw in training, and what of an input lies outside."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mri_recon.column_arrangement import column_arrangement
+from mri_recon.masks import ColumnMask, Mask
+
+__all__ = ["ANY_SAMPLING", "RANDOM_COLUMNS", "Envelope"]
+
+RANDOM_COLUMNS = "columns: dense centre, the rest at random"
+ANY_SAMPLING = "as in the user's files"
+
+
+class Envelope(BaseModel):
+    """The range of inputs that the network saw in training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    acceleration: tuple[float, float]
+    num_coils: tuple[int, int]
+    anatomy: str
+    sampling: str = RANDOM_COLUMNS
+    center_fraction: tuple[float, float] | None = Field(
+        default=None, description="fully sampled columns at the centre over all columns of the support"
+    )
+    snr: tuple[float, float] | None = Field(
+        default=None, description="bright signal over sqrt(E|n|^2) of one sample, as `departures` is told it"
+    )
+
+    def departures(self, mask: Mask, *, num_coils: int, snr: float | None = None) -> list[str]:
+        """What of this input the network has not seen in training, one sentence each; empty when all is inside.
+
+        The realised acceleration may differ from the requested one by rounding, hence a margin of five per cent, and
+        the centre has whole columns. The noise level is an estimate: it must be off by half before it is said to be
+        outside. How columns lie is told by `column_arrangement`, where there are enough of them. A wider centre, less
+        noise and the anatomy are not looked at.
+
+        Args:
+            mask: of the samples.
+            num_coils: after compression.
+            snr: of the input; None: not known.
+        """
+        notes = []
+        low, high = self.acceleration
+        acceleration = mask.realised_acceleration
+        if not low / 1.05 <= acceleration <= high * 1.05:
+            notes.append(f"acceleration {acceleration:.2f} is outside the training range {low:g} to {high:g}")
+        few, many = self.num_coils
+        if not few <= num_coils <= many:
+            notes.append(f"{num_coils} coils are outside the training range {few} to {many}")
+        if self.sampling.startswith("columns"):
+            notes += self._sampling_departures(mask)
+        if snr is not None and self.snr is not None and snr < self.snr[0] / 1.5:
+            notes.append(f"signal-to-noise ratio {snr:.1f} is outside the training range {self.snr[0]:g} and more")
+        return notes
+
+    def _sampling_departures(self, mask: Mask) -> list[str]:
+        if not isinstance(mask, ColumnMask):
+            return [f"a two-dimensional sampling pattern is outside the training ({self.sampling})"]
+        notes = []
+        arrangement = column_arrangement(mask)
+        if arrangement != "random":
+            notes.append(f"columns {_WORDS[arrangement]} are outside the training ({self.sampling})")
+        if self.center_fraction is not None:
+            narrowest = self.center_fraction[0]
+            if mask.num_low_frequencies + 0.5 < narrowest * mask.support_width:
+                fraction = mask.num_low_frequencies / mask.support_width
+                notes.append(
+                    f"a dense centre of {100 * fraction:.1f} % of the columns is narrower than in the training "
+                    f"({100 * narrowest:g} % and more)"
+                )
+        return notes
+
+
+_WORDS = {
+    "equally spaced": "at equal distances",
+    "on one side": "more on one side of the centre than on the other",
+    "denser near the centre": "that thin out from the centre",
+    "denser far from the centre": "that thin out towards the centre",
+}

@@ -1,0 +1,98 @@
+"""The model card of a training run: what the network learned from, and the range of what it saw."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from mri_recon.checkpoint import ModelCard
+from mri_recon.data import registry
+from mri_recon.data.dataset import FolderSlices, Slices
+from mri_recon.envelope import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
+from mri_recon.io.fastmri import FastMRIFile
+from mri_recon.masks import Mask, default_center_fraction, mask_from_file
+from mri_recon.training.config import TrainConfig
+
+__all__ = ["envelope_of", "model_card"]
+
+_DESCRIPTIONS = {
+    "unet": "GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
+    "unrolled": "Unrolled network: steps of data consistency around GroupNorm U-Net refinements.",
+}
+
+
+def model_card(config: TrainConfig, training: Slices, envelope: Envelope, history: list[dict[str, float]]) -> ModelCard:
+    """The card of a run's weights as they stand after the validations of `history`."""
+    if isinstance(training, FolderSlices):
+        sources: list[dict[str, Any]] = [{"name": config.data.root, "kind": "user"}]
+    else:
+        sources = registry.training_sources(hold_out=config.data.hold_out)
+    return ModelCard(
+        name=config.run.name,
+        architecture=config.model.architecture,
+        config=config.model.model_dump(exclude={"architecture"}),
+        description=_DESCRIPTIONS[config.model.architecture],
+        envelope=envelope,
+        data=sources,
+        training={
+            "configuration": config.model_dump(mode="json"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+        loss_curve=history,
+        results={
+            "chosen_by": "mean validation PSNR over kinds of examples",
+            **history[-1],
+        },
+    )
+
+
+def envelope_of(config: TrainConfig, training: Slices) -> Envelope:
+    """What the network sees in this run.
+
+    The simulation's SNR is bright signal to the standard deviation of each part of the noise, the envelope's to
+    sqrt(E|n|^2), which is sqrt(2) of that.
+    """
+    sampling = config.data.sampling
+    # The default fractions are drawn beside those of the configuration.
+    defaults = [default_center_fraction(acceleration) for acceleration in sampling.acceleration]
+    low, high = sampling.center_fraction
+    center_fraction = (min(low, *defaults), max(high, *defaults))
+    if isinstance(training, FolderSlices):
+        return _envelope_of_files(training, sampling.acceleration, center_fraction)
+    simulation = config.data.simulation
+    low, high = (snr / 2**0.5 for snr in simulation.snr)
+    return Envelope(
+        acceleration=sampling.acceleration,
+        num_coils=(1, simulation.num_coils[1] if simulation.multi_coil else 1),
+        anatomy="head",
+        center_fraction=center_fraction,
+        snr=(low, high),
+    )
+
+
+def _envelope_of_files(
+    training: FolderSlices, acceleration: tuple[float, float], center_fraction: tuple[float, float]
+) -> Envelope:
+    """Undersampled files have their own masks, and those of `[data.sampling]` are drawn for the others only."""
+    coils, own, drawn = [], list[Mask](), False
+    for path in dict.fromkeys(path for path, _ in training.slices):
+        with FastMRIFile(path) as file:
+            coils.append(file.num_coils)
+            stored = file.read_mask()
+        mask = None if stored is None else mask_from_file(stored, path.name)
+        if mask is None or mask.realised_acceleration == 1:
+            drawn = True
+        else:
+            own.append(mask)
+    rates = [mask.realised_acceleration for mask in own] + (list(acceleration) if drawn else [])
+    return Envelope(
+        acceleration=(min(rates), max(rates)),
+        num_coils=(min(coils), max(coils)),
+        anatomy=ANY_SAMPLING,
+        sampling=ANY_SAMPLING if own else RANDOM_COLUMNS,
+        center_fraction=None if own else center_fraction,
+    )
