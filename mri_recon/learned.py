@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mri_recon._items import quotient
 from mri_recon.checkpoint import LoadedModel, load_named
@@ -19,7 +18,7 @@ from mri_recon.coils import rss
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.espirit import espirit_maps
 from mri_recon.masks import Mask
-from mri_recon.models import Measurement, Unrolled, concatenate, measure
+from mri_recon.models import Measurement, Unrolled, concatenate, measure, run_continued
 from mri_recon.noise import estimate_sigma
 from mri_recon.phase import smooth_phase_map
 from mri_recon.progress import OnProgress, Progress
@@ -94,7 +93,7 @@ def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -
         image: Tensor = network(measurement, margin)
         return image
     zero_filled = measurement.adjoint()
-    out = _run_wrapped(network, torch.view_as_real(zero_filled).movedim(-1, 1), margin)
+    out = run_continued(network, torch.view_as_real(zero_filled).movedim(-1, 1), margin)
     answer = torch.complex(out[:, 0], out[:, 1])
     return answer - (measurement.normal(answer) - zero_filled)
 
@@ -131,12 +130,6 @@ def wrap_margin(image: Tensor) -> int:
     edges = torch.cat([magnitude[..., :_EDGE_COLUMNS], magnitude[..., -_EDGE_COLUMNS:]], dim=-1)
     crossing = bool(edges.mean() > _EDGE_SHARE * magnitude.mean())
     return min(_WRAP_COLUMNS, int(image.shape[-1])) if crossing else 0
-
-
-def _run_wrapped(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
-    wide = functional.pad(channels, (margin, margin, 0, 0), mode="circular") if margin else channels
-    out: Tensor = network(wide)
-    return out[..., margin : margin + channels.shape[-1]]
 
 
 def apply_network(

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn import functional
 
+from mri_recon.models.continuation import run_continued
 from mri_recon.models.measurement import Measurement
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.solvers import conjugate_gradient
@@ -123,7 +123,7 @@ class Unrolled(nn.Module):
             gradient = measurement.normal(x) - zero_filled
             x = x - self._step(number, measurement, gradient)
             channels = torch.cat([_channels(x), memory, _channels(gradient)], dim=1)
-            out = _wrapped(refinement, channels, margin)
+            out = run_continued(refinement, channels, margin)
             x, memory = torch.complex(out[:, 0], out[:, 1]), out[:, 2:]
         return x - self._step(len(self.refinements), measurement, measurement.normal(x) - zero_filled)
 
@@ -187,12 +187,3 @@ def _channels(image: Tensor) -> Tensor:
 
 def _norm(maps: Tensor) -> Tensor:
     return (maps.real.square() + maps.imag.square()).sum(dim=1, keepdim=True).add(1e-12).sqrt()
-
-
-def _wrapped(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
-    if not margin:
-        out: Tensor = network(channels)
-        return out
-    width = channels.shape[-1]
-    wide: Tensor = network(functional.pad(channels, (margin, margin, 0, 0), mode="circular"))
-    return wide[..., margin : margin + width]
