@@ -15,64 +15,70 @@ import numpy.typing as npt
 from mri_recon.errors import MaskError
 from mri_recon.masks import ColumnMask, center_block
 
-__all__ = ["column_arrangement"]
+__all__ = ["center_columns", "column_arrangement"]
 
 _FEWEST_LINES = 8
 """With fewer lines outside the centre any arrangement may be chance."""
 
-_CHANCE = 1e-3
-"""How often a mask that is random is called something else, at most."""
+_MANY_GAPS = 16
+"""From here on one odd gap does not make equal distances unequal: a scan may miss a line."""
+
+_FAR = 3.5
+"""Standard deviations from what random columns would have: about one random mask in 2000 is as far."""
+
+
+def center_columns(mask: ColumnMask) -> slice:
+    """The columns of the dense centre; empty where there is none."""
+    try:
+        return center_block(mask)[1]
+    except MaskError:
+        return slice(mask.width // 2, mask.width // 2)
 
 
 def column_arrangement(mask: ColumnMask) -> str:
     """What the columns outside the dense centre are, in words; "random" also where nothing else can be told.
 
-    - "equally spaced": neighbours on either side of the centre lie equally far apart, up to one column.
-    - "on one side": the number of lines n_l left of the centre is further from its expectation m p, p the share of
-      columns there, than Hoeffding's inequality allows: |n_l - m p| > sqrt(m ln(2 / a) / 2), a = 1e-3.
-    - "denser near the centre" or "denser far from the centre": the distances from the centre, as shares of the way to
-      the edge, are further from uniform than the Dvoretzky-Kiefer-Wolfowitz inequality allows,
-      sup |F_m - F| > sqrt(ln(2 / a) / (2 m)). Where some columns could not have been sampled, the edge is unknown, and
-      the largest distance on either side stands for it.
+    - "equally spaced": neighbours on either side of the centre lie equally far apart, at least two columns and up to
+      one more or less; of 16 distances and more one may be another.
+    - "on one side": of m lines, n lie left of the centre, further from m p than 3.5 standard deviations
+      sqrt(m p (1 - p) (1 - f)), p the share of the columns there and f that of the columns that are sampled. Not
+      looked at where some columns could not have been sampled: it is not known which.
+    - "denser near the centre" or "denser far from the centre": the distances from the centre, all but the largest on
+      either side and as shares of that one, have a mean further from 1/2 than 3.5 standard deviations
+      sqrt((1 - f) / (12 m)). Random columns are uniform below the largest distance, wherever the edge is.
 
-    Both bounds hold for drawing with replacement; without it (a share f of the columns) the deviations are smaller by
-    sqrt(1 - f), and so are the bounds used here.
+    Both deviations are those of drawing without replacement.
 
     Args:
         mask: whole columns.
-
-    Sources: Hoeffding, J Am Stat Assoc 1963; Massart, Ann Probab 1990 (the constant of the second inequality).
     """
     lines = np.flatnonzero(mask.lines)
-    try:
-        centre = center_block(mask)[1]
-    except MaskError:  # no centre at all
-        centre = slice(mask.width // 2, mask.width // 2)
+    centre = center_columns(mask)
     left = np.sort(centre.start - lines[lines < centre.start])
     right = np.sort(lines[lines >= centre.stop] - centre.stop + 1)
     count = left.size + right.size
     if count < _FEWEST_LINES:
         return "random"
-    gaps = np.concatenate([np.diff(left), np.diff(right)])
-    if gaps.max() > 1 and gaps.max() - gaps.min() <= 1:
+    if _equal(np.concatenate([np.diff(left), np.diff(right)])):
         return "equally spaced"
-    columns = mask.width - (centre.stop - centre.start)
-    shrink = math.sqrt(max(0.0, 1 - count / columns))
-    if abs(left.size - count * centre.start / columns) > shrink * math.sqrt(count * math.log(2 / _CHANCE) / 2):
-        return "on one side"
+    width = centre.stop - centre.start
+    left_over = max(0.0, 1 - count / (mask.support_width - width))  # 1 - f
     if mask.support_width == mask.width:
-        sides = (left - 0.5) / max(1, centre.start), (right - 0.5) / max(1, mask.width - centre.stop)
-    else:
-        sides = _shares(left), _shares(right)
-    distances = np.sort(np.concatenate(sides))
-    if distances.size:
-        ranks = np.arange(1, distances.size + 1) / distances.size
-        above, below = (ranks - distances).max(), (distances - ranks + 1 / distances.size).max()
-        # Distances are whole columns, which alone moves the shares by as much as the second term.
-        bound = shrink * math.sqrt(math.log(2 / _CHANCE) / (2 * distances.size)) + 2 / columns
-        if max(above, below) > bound:
-            return "denser near the centre" if above > below else "denser far from the centre"
+        share = centre.start / (mask.width - width)
+        if abs(left.size - count * share) > _FAR * math.sqrt(count * share * (1 - share) * left_over):
+            return "on one side"
+    shares = np.concatenate([_shares(left), _shares(right)])
+    deviation = float(shares.mean()) - 0.5
+    # A share has the width of a column, by which alone a mean may be off.
+    if abs(deviation) > _FAR * math.sqrt(left_over / (12 * shares.size)) + 1 / mask.support_width:
+        return "denser near the centre" if deviation < 0 else "denser far from the centre"
     return "random"
+
+
+def _equal(gaps: npt.NDArray[np.intp]) -> bool:
+    gaps = np.sort(gaps)
+    kept = [gaps] if gaps.size < _MANY_GAPS else [gaps, gaps[1:], gaps[:-1]]
+    return any(some[0] > 1 and some[-1] - some[0] <= 1 for some in kept)
 
 
 def _shares(distances: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mri_recon.column_arrangement import column_arrangement
-from mri_recon.masks import ColumnMask, Mask
+from mri_recon.column_arrangement import center_columns, column_arrangement
+from mri_recon.masks import ColumnMask, Mask, column_mask_from_lines
 
 __all__ = ["ANY_SAMPLING", "RANDOM_COLUMNS", "Envelope"]
 
@@ -58,18 +58,23 @@ class Envelope(BaseModel):
 
     def _sampling_departures(self, mask: Mask) -> list[str]:
         if not isinstance(mask, ColumnMask):
-            return [f"a two-dimensional sampling pattern is outside the training ({self.sampling})"]
+            if not (mask.pattern == mask.pattern[:1]).all():
+                return [f"a two-dimensional sampling pattern is outside the training ({self.sampling})"]
+            mask = column_mask_from_lines(mask.pattern[0])
         notes = []
         arrangement = column_arrangement(mask)
         if arrangement != "random":
             notes.append(f"columns {_WORDS[arrangement]} are outside the training ({self.sampling})")
+        centre = center_columns(mask)
+        width = centre.stop - centre.start
+        if width == mask.num_lines < mask.support_width:
+            notes.append(f"a dense centre and nothing outside it is outside the training ({self.sampling})")
         if self.center_fraction is not None:
             narrowest = self.center_fraction[0]
-            if mask.num_low_frequencies + 0.5 < narrowest * mask.support_width:
-                fraction = mask.num_low_frequencies / mask.support_width
+            if width + 0.5 < narrowest * mask.support_width:
                 notes.append(
-                    f"a dense centre of {100 * fraction:.1f} % of the columns is narrower than in the training "
-                    f"({100 * narrowest:g} % and more)"
+                    f"a dense centre of {100 * width / mask.support_width:.1f} % of the columns is narrower than in "
+                    f"the training ({100 * narrowest:g} % and more)"
                 )
         return notes
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import MaskError
@@ -64,7 +66,7 @@ def choose_mask(
             found = mask_from_file(mask_array, Path(mask_file).name)
         else:
             found = sampled_pattern(scan) if str(mask_file) == FROM_ZEROS else load_mask(mask_file)
-        return as_mask(found, tuple(scan.kspace.shape))
+        return _counted_on(scan.support, as_mask(found, tuple(scan.kspace.shape)))
     if acceleration is not None:
         if not scan.fully_sampled:
             raise MaskError(
@@ -87,6 +89,13 @@ def choose_mask(
             "give --acceleration 4, or --mask FILE (acceleration=4 or a mask from Python)"
         )
     raise MaskError(f"expected a mask, got an undersampled scan that has none of its own: {_NEEDS_MASK}")
+
+
+def _counted_on(support: npt.NDArray[np.bool_], mask: Mask) -> Mask:
+    """A mask of columns, its acceleration that of the columns which could have been sampled."""
+    if isinstance(mask, ColumnMask) and not mask.lines[~support].any():
+        return replace(mask, support_width=int(np.count_nonzero(support)))
+    return mask
 
 
 _NEEDS_MASK = (

@@ -5,7 +5,7 @@ import pytest
 
 from mri_recon.checkpoint import load_named, shipped_models
 from mri_recon.envelope import Envelope
-from mri_recon.masks import ColumnMask, PatternMask, equispaced_mask, random_mask
+from mri_recon.masks import ColumnMask, PatternMask, column_mask_from_lines, equispaced_mask, random_mask
 
 ENVELOPE = Envelope(acceleration=(2, 10), num_coils=(1, 16), anatomy="head")
 MASK = random_mask(127, 4, seed=1)
@@ -28,6 +28,10 @@ def test_rows_that_are_coupled() -> None:
     pattern = PatternMask(np.random.default_rng(0).random((24, 40)) < 0.3)
     (note,) = ENVELOPE.departures(pattern, num_coils=8)
     assert note == f"a two-dimensional sampling pattern is outside the training ({ENVELOPE.sampling})"
+    rows = PatternMask(np.tile(random_mask(64, 4, seed=1).lines, (24, 1)))
+    assert ENVELOPE.departures(rows, num_coils=8) == []  # whole columns, whatever they are called
+    (note,) = ENVELOPE.departures(PatternMask(np.tile(equispaced_mask(64, 4).lines, (24, 1))), num_coils=8)
+    assert "at equal distances" in note
     any_pattern = ENVELOPE.model_copy(update={"sampling": "any pattern"})
     assert any_pattern.departures(pattern, num_coils=8) == []
 
@@ -62,6 +66,23 @@ def test_a_narrow_centre() -> None:
     ]
     # A few columns are not cut into fractions: 0.03 * 40 is 1.2.
     assert known.departures(random_mask(40, 4, num_low_frequencies=1, seed=1), num_coils=1) == []
+
+
+def test_the_centre_of_a_mask_without_a_receipt_is_found() -> None:
+    known = ENVELOPE.model_copy(update={"center_fraction": (0.03, 0.1)})
+    assert known.departures(ColumnMask(MASK.lines), num_coils=1) == []
+    bare = np.arange(126) % 3 == 1
+    bare[63] = False
+    assert any("0.0 % of the columns" in note for note in known.departures(ColumnMask(bare), num_coils=1))
+
+
+def test_a_centre_and_nothing_else() -> None:
+    lines = np.zeros(256, dtype=bool)
+    lines[96:160] = True
+    (note,) = ENVELOPE.departures(column_mask_from_lines(lines), num_coils=1)
+    assert note == f"a dense centre and nothing outside it is outside the training ({ENVELOPE.sampling})"
+    wide = Envelope(acceleration=(1, 10), num_coils=(1, 1), anatomy="head")
+    assert wide.departures(column_mask_from_lines(np.ones(31, dtype=bool)), num_coils=1) == []
 
 
 @pytest.mark.parametrize("name", sorted(shipped_models()))

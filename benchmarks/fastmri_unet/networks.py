@@ -96,6 +96,10 @@ CONTENDERS: dict[str, Contender] = {
     "unet-patch2-deep": Contender(
         "ours on 2x2 patches: 32 channels, 4 poolings, group norm", _ours(patch=2, chans=32, num_pool_layers=4)
     ),
+    "unet-patch2-deep-instance": Contender(
+        "the same with instance norm",
+        _ours(patch=2, chans=32, num_pool_layers=4, normalization="instance"),
+    ),
     "unet-patch2-small": Contender(
         "ours on 2x2 patches: 32 channels, 3 poolings, group norm", _ours(patch=2, chans=32, num_pool_layers=3)
     ),

@@ -42,7 +42,7 @@ class Budget:
     rows: int = 64
     warmup: int = 50
     validation_slices: int = 12
-    learning_rates: tuple[float, ...] = (1e-3, 2e-3)
+    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def data(self) -> DataConfig:

@@ -68,7 +68,7 @@ class DataConfig(BaseModel):
     )
     hold_out: str = Field(
         default="",
-        description="a training person of the registry to leave out and to validate on alone: leave-one-person-out",
+        description="a training person of the registry to leave out, to be measured afterwards: leave-one-person-out",
     )
     raw_probability: float = Field(default=0.25, ge=0, le=1, description="share of raw examples from the registry")
     volume_probability: float = Field(default=0.4, ge=0, le=1, description="share of the isotropic volume among images")
@@ -233,22 +233,23 @@ class ExampleStream(Dataset[list[Example]]):
 def read_slices(config: DataConfig) -> tuple[Slices, Slices]:
     """Slices of the training and of the validation persons: of `config.root`, or of the registry where that is empty.
 
-    With `config.hold_out`, that person is left out of training and is the whole validation: what the network does to a
-    person of the same sets whom it has not seen.
+    With `config.hold_out`, that training person is left out: nothing of the run, the choice of its weights included,
+    has seen the person, on whom it can be measured afterwards.
 
     Raises:
         ConfigError: a person to hold out that is no training person of the registry, or files of a user.
         DataError, FormatError: as `split_folder`, `FolderSlices.index` and `RegistrySlices.read`.
     """
     if config.hold_out:
-        return _hold_out(config)
+        return RegistrySlices.of(_without(config)), RegistrySlices.read("validation")
     if config.root:
         training, validation = split_folder(config)
         return FolderSlices.index(training), FolderSlices.index(validation)
     return RegistrySlices.read("train"), RegistrySlices.read("validation")
 
 
-def _hold_out(config: DataConfig) -> tuple[RegistrySlices, RegistrySlices]:
+def _without(config: DataConfig) -> list[RegisteredFile]:
+    """The registered training files but those of the person who is held out."""
     if config.root:
         raise ConfigError(
             "data.hold_out: expected the sets of the registry, got a folder in data.root: name the person's files in "
@@ -261,8 +262,7 @@ def _hold_out(config: DataConfig) -> tuple[RegistrySlices, RegistrySlices]:
             f"data.hold_out: expected one of the training persons {', '.join(persons)}, got {config.hold_out!r}: "
             "choose one of them"
         )
-    mine = [file for file in files if file.person == config.hold_out]
-    return RegistrySlices.of(file for file in files if file not in mine), RegistrySlices.of(mine)
+    return [file for file in files if file.person != config.hold_out]
 
 
 def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> list[tuple[str, Example]]:
@@ -382,7 +382,7 @@ def _validation_slice(
     image = slices.images[rng.integers(len(slices.images))]
     num_coils = 1 if number % 4 == 1 else 8
     # Anatomy as it is: what is made up in training is not what anybody will reconstruct.
-    simulation = config.simulation.model_copy(update={"content": ContentConfig()})
+    simulation = config.simulation.model_copy(update={"content": ContentConfig(), "tight": 0.0})
     simulated = simulate_kspace(image, rng, simulation, num_coils=num_coils)
     kind = "simulated-1coil" if num_coils == 1 else "simulated-8coil"
     support = np.ones(simulated.kspace.shape[-1], dtype=np.bool_)

@@ -63,7 +63,7 @@ class SimulationConfig(BaseModel):
     num_coils: tuple[int, int] = Field(default=(2, 32), description="log-uniform range of coils then")
     wrap: float = Field(default=0.15, ge=0, le=1, description="probability of an object that crosses the phase edge")
     tight: float = Field(
-        default=0.0, ge=0, le=1, description="probability, for one coil, of a field of view narrower than the object"
+        default=0.0, ge=0, le=1, description="probability, for one coil, of a field of view narrower than a wide object"
     )
     tight_width: tuple[float, float] = Field(default=(0.75, 1.0), description="its share of the object's width")
     snr: tuple[float, float] = Field(default=(8.0, 400.0), description="log-uniform range of bright signal to sigma")
@@ -155,7 +155,7 @@ def simulate_kspace(
 
 
 def _narrow(image: Tensor, rng: np.random.Generator, config: SimulationConfig) -> Tensor:
-    """A field of view along the phase axis no wider than the object, roughly about its middle."""
+    """A field of view along the phase axis narrower than the object, roughly about its middle; `min_size` at least."""
     columns = torch.nonzero(image.abs().amax(dim=0) > _OBJECT).flatten()
     if not len(columns):
         return image

@@ -179,7 +179,7 @@ def files(
 def training_sources(splits: Iterable[str] = ("train", "validation"), *, hold_out: str = "") -> list[dict[str, Any]]:
     """What a model card says of the data behind its weights: a row a set and split.
 
-    A training person `hold_out` is the whole validation, and nothing else is.
+    A training person `hold_out` is left out.
 
     Raises:
         DataError: an unknown split.
@@ -187,10 +187,6 @@ def training_sources(splits: Iterable[str] = ("train", "validation"), *, hold_ou
     chosen = [check_split(split) for split in splits]
 
     def persons(data_set: DataSet, split: Split) -> list[str]:
-        if not hold_out:
-            return data_set.persons(split)
-        if split == "validation":
-            return [person for person in data_set.persons("train") if person == hold_out]
         return [person for person in data_set.persons(split) if person != hold_out]
 
     return [

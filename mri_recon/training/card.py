@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from mri_recon.checkpoint import ModelCard
+from mri_recon.checkpoint import ModelCard, load_named
 from mri_recon.data import registry
 from mri_recon.data.dataset import FolderSlices, Slices
 from mri_recon.envelope import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
-from mri_recon.io.fastmri import FastMRIFile
-from mri_recon.masks import Mask, default_center_fraction, mask_from_file
+from mri_recon.io import load
+from mri_recon.masks import Mask, default_center_fraction
 from mri_recon.training.config import TrainConfig
 
 __all__ = ["envelope_of", "model_card"]
@@ -29,6 +29,8 @@ def model_card(config: TrainConfig, training: Slices, envelope: Envelope, histor
         sources: list[dict[str, Any]] = [{"name": config.data.root, "kind": "user"}]
     else:
         sources = registry.training_sources(hold_out=config.data.hold_out)
+    if config.run.weights:
+        sources = _merged(sources, load_named(config.run.weights).card.data)
     return ModelCard(
         name=config.run.name,
         architecture=config.model.architecture,
@@ -77,22 +79,28 @@ def envelope_of(config: TrainConfig, training: Slices) -> Envelope:
 def _envelope_of_files(
     training: FolderSlices, acceleration: tuple[float, float], center_fraction: tuple[float, float]
 ) -> Envelope:
-    """Undersampled files have their own masks, and those of `[data.sampling]` are drawn for the others only."""
+    """Undersampled files have their own masks, and those of `[data.sampling]` are drawn for the others only.
+
+    A slice of every file is read: what is undersampled is judged as in training.
+    """
     coils, own, drawn = [], list[Mask](), False
     for path in dict.fromkeys(path for path, _ in training.slices):
-        with FastMRIFile(path) as file:
-            coils.append(file.num_coils)
-            stored = file.read_mask()
-        mask = None if stored is None else mask_from_file(stored, path.name)
-        if mask is None or mask.realised_acceleration == 1:
+        scan = load(path, slices=slice(0, 1))
+        coils.append(scan.num_coils)
+        if scan.fully_sampled:
             drawn = True
-        else:
-            own.append(mask)
+        elif scan.mask is not None:
+            own.append(scan.mask)
     rates = [mask.realised_acceleration for mask in own] + (list(acceleration) if drawn else [])
     return Envelope(
-        acceleration=(min(rates), max(rates)),
+        acceleration=(min(rates), max(rates)) if rates else acceleration,
         num_coils=(min(coils), max(coils)),
-        anatomy=ANY_SAMPLING,
+        anatomy="as in the user's files",
         sampling=ANY_SAMPLING if own else RANDOM_COLUMNS,
         center_fraction=None if own else center_fraction,
     )
+
+
+def _merged(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a run and those of the weights that it started from, which learned from them too."""
+    return rows + [row for row in earlier if row.get("split") != "validation" and row not in rows]

@@ -191,16 +191,21 @@ def raw_sources(split: str) -> list[Source]:
     ]
 
 
-def of_person(sources: Sequence[Source], person: str) -> list[Source]:
+def of_person(sources: Sequence[Source], person: str, what: str) -> list[Source]:
     """The scans of one person.
 
+    Args:
+        sources: of a split.
+        person: whose.
+        what: they are, for the message.
+
     Raises:
-        DataError: there is none; whose scans there are is said.
+        DataError: there is none; whose there are is said.
     """
     found = [source for source in sources if source.person == person]
     if not found:
         persons = ", ".join(dict.fromkeys(source.person for source in sources))
-        raise DataError(f"expected one of the persons {persons} of this split, got {person!r}: choose one of them")
+        raise DataError(f"expected {what} of {person!r} in this split, got those of {persons}: choose one of them")
     return found
 
 

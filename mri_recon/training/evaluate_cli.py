@@ -90,8 +90,8 @@ def evaluate(
         for count in sorted(_integers(coils, "--coils") if coils else [])
     }
     if person:
-        sources = of_person(sources, person)
-        simulated = {count: of_person(found, person) for count, found in simulated.items()}
+        sources = of_person(sources, person, "raw scans")
+        simulated = {count: of_person(found, person, "magnitude images") for count, found in simulated.items()}
     check_unseen(names, {source.person for found in (sources, *simulated.values()) for source in found}, options)
     tried = try_methods(names, options=options, num_coils=(1, 2) if simulated else (1,), device=device)
     command, state = command_text(sys.argv[1:]), commit()

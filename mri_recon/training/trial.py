@@ -38,10 +38,9 @@ def check_unseen(
         CheckpointError: unknown or damaged weights.
     """
     for method in methods:
-        model = (options or {}).get(method, {}).get("model", method)
-        if model == method and method not in shipped_models():
-            continue  # no network
-        card = load_named(str(model)).card
+        if method not in shipped_models():
+            continue  # no network, or one of another package, whose cards are its own
+        card = load_named(str((options or {}).get(method, {}).get("model", method))).card
         seen = {person for rows in card.data if rows.get("split") == "train" for person in rows.get("persons", ())}
         known = sorted(seen.intersection(persons))
         if known:

@@ -5,10 +5,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mri_recon.checkpoint import ModelCard, save_checkpoint
 from mri_recon.data.dataset import FolderSlices, RegistrySlices
-from mri_recon.envelope import ANY_SAMPLING, RANDOM_COLUMNS
+from mri_recon.envelope import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
 from mri_recon.masks import equispaced_mask
-from mri_recon.training.card import envelope_of
+from mri_recon.models import Unet, UnetConfig
+from mri_recon.training.card import envelope_of, model_card
 from mri_recon.training.config import parse_config
 from tests.fastmri_files import write_fastmri
 
@@ -16,7 +18,9 @@ from tests.fastmri_files import write_fastmri
 def _undersampled(path: Path, acceleration: float) -> Path:
     write_fastmri(path, shape=(1, 2, 40, 64))
     with h5py.File(path, "a") as file:
-        file["mask"] = equispaced_mask(64, acceleration).lines.astype(np.float32)
+        lines = equispaced_mask(64, acceleration).lines
+        file["kspace"][...] = file["kspace"][...] * lines
+        file["mask"] = lines.astype(np.float32)
     return path
 
 
@@ -43,6 +47,62 @@ def test_of_full_files(tmp_path: Path) -> None:
     assert envelope.num_coils == (3, 5)
     assert envelope.sampling == RANDOM_COLUMNS
     assert envelope.center_fraction == (0.03, 0.1)
+
+
+def test_what_is_undersampled_is_judged_as_in_training(tmp_path: Path) -> None:
+    """Columns beside the padding could not have been sampled, and a full file may have a mask."""
+    files = []
+    for name, acceleration in (("under", 4), ("full", 1)):
+        path = write_fastmri(tmp_path / f"{name}.h5", shape=(1, 2, 40, 64))
+        inside = np.isin(np.arange(64), np.arange(8, 56))
+        lines = inside & (np.arange(64) % acceleration == 0)
+        lines |= inside & (abs(np.arange(64) - 32) < 3)
+        with h5py.File(path, "a") as file:
+            file["kspace"][...] = file["kspace"][...] * (lines if name == "under" else inside)
+            file["mask"] = lines.astype(np.float32)
+            file.attrs["padding_left"], file.attrs["padding_right"] = 8, 56
+        files.append(path)
+    slices = FolderSlices.index(files[:1])
+    mask = slices.read(0).mask
+    assert mask is not None
+    config = parse_config({"data": {"target": "ssdu", "sampling": {"acceleration": [2, 6]}}})
+    envelope = envelope_of(config, slices)
+    assert envelope.acceleration == (mask.realised_acceleration, mask.realised_acceleration)
+    assert mask.support_width == 48
+    assert envelope.departures(mask, num_coils=2) == []
+    full = envelope_of(config, FolderSlices.index(files[1:]))
+    assert full.acceleration == (2, 6)
+    assert full.sampling == RANDOM_COLUMNS
+
+
+def test_weights_remember_whom_earlier_ones_learned_from(tmp_path: Path) -> None:
+    first = {"name": "brain-3T", "split": "train", "persons": ["ulf-patient-6a"]}
+    seen = {"name": "brain-3T", "split": "validation", "persons": ["ulf-patient-6b"]}
+    path = tmp_path / "first.safetensors"
+    envelope = Envelope(acceleration=(2, 4), num_coils=(1, 2), anatomy="head")
+    card = ModelCard(
+        name="first",
+        architecture="unet",
+        config=UnetConfig(chans=4, num_pool_layers=2).model_dump(),
+        description="a test",
+        envelope=envelope,
+        data=[first, seen],
+        training={},
+        loss_curve=[],
+    )
+    save_checkpoint(path, Unet(UnetConfig(chans=4, num_pool_layers=2)), card)
+    config = parse_config({"run": {"weights": str(path)}, "data": {"hold_out": "ulf-patient-6a"}})
+    rows = model_card(config, RegistrySlices((), ()), envelope, [{"step": 1.0}]).data
+    assert first in rows
+    assert seen not in rows
+    assert {"ulf-patient-6a", "ulf-volunteer"} <= {person for row in rows for person in row["persons"]}
+    mine = model_card(
+        parse_config({"run": {"weights": str(path)}, "data": {"root": "mine"}}),
+        FolderSlices(()),
+        envelope,
+        [{"step": 1.0}],
+    )
+    assert mine.data == [{"name": "mine", "kind": "user"}, first]
 
 
 def test_undersampled_files_have_their_own_masks(tmp_path: Path) -> None:

@@ -146,7 +146,9 @@ def test_one_person_alone(tmp_path: Path) -> None:
     assert set(document["simulated"][0]["persons"].values()) == {"anna"}
     result = run(*arguments, "--person", "eve")
     assert result.exit_code == 2
-    assert "expected one of the persons anna, ben, carl of this split, got 'eve'" in result.stderr
+    assert (
+        "expected raw scans of 'eve' in this split, got those of anna, ben, carl: choose one of them" in result.stderr
+    )
 
 
 @pytest.mark.usefixtures("small_registry")

@@ -43,6 +43,7 @@ def test_a_method_that_breaks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_that_know_a_person_are_not_measured_on_that_person() -> None:
     check_unseen(["zero-filled", "unet", "unrolled"], {"ulf-patient-6b", "head-sagittal"})
     check_unseen(["zero-filled", "cs-wavelet"], {"ulf-patient-6a"})
+    check_unseen(["network-of-others"], {"ulf-patient-6a"}, {"network-of-others": {"model": "large"}})
     with pytest.raises(ConfigError, match="unet: expected weights .* got unet, which knows ms-patient-01, ulf-pat"):
         check_unseen(["cs-wavelet", "unet"], {"ulf-patient-6a", "ms-patient-01", "head-sagittal"})
     with pytest.raises(ConfigError, match="unrolled: expected weights .* got unet, which knows ulf-patient-6a"):
