@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mri_recon._items import quotient
 from mri_recon.checkpoint import LoadedModel, load_named
 from mri_recon.coils import rss
+from mri_recon.data_consistency import exact_data_consistency, weighted_data_consistency
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.espirit import espirit_maps
 from mri_recon.masks import Mask
@@ -22,13 +23,11 @@ from mri_recon.models import Measurement, Unrolled, concatenate, measure, run_co
 from mri_recon.noise import estimate_sigma
 from mri_recon.phase import smooth_phase_map
 from mri_recon.progress import OnProgress, Progress
-from mri_recon.solvers import conjugate_gradient
 
 __all__ = [
     "SCALE_PERCENTILE",
     "apply_network",
     "apply_network_to_batch",
-    "exact_data_consistency",
     "image_scale",
     "network_measurement",
     "run_network",
@@ -51,7 +50,7 @@ _SLICES_AT_ONCE = 8
 
 _PIXELS_AT_ONCE = 1 << 16
 """The same in pixels, on a processor: more are no faster than one slice after the other, and leave its caches."""
-_DATA_CONSISTENCY = ("learned", "exact")
+_DATA_CONSISTENCY = ("weighted", "learned", "exact")
 
 
 def network_measurement(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -> tuple[Measurement, Tensor]:
@@ -208,7 +207,7 @@ def unet(
     sens_maps: Tensor | None = None,
     device: torch.device,
     model: str = "unet",
-    data_consistency: str = "learned",
+    data_consistency: str = "weighted",
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with a U-Net: u = s (z/s + N(z/s)), x = p (u - A^H (A u - y)).
@@ -223,8 +222,10 @@ def unet(
             root sum of squares n and the image by n again, 0 where n is below a tenth of its largest value.
         device: where to run.
         model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
-        data_consistency: "learned", as the network was trained, or "exact": the nearest image whose samples are the
-            measured ones, for scans with little noise (`exact_data_consistency`).
+        data_consistency: what follows the network. "weighted": several coils are brought closer to their samples the
+            less noise there is (`weighted_data_consistency`), one coil is left as it is; "learned": nothing, as the
+            network was trained; "exact": the nearest image whose samples are the measured ones
+            (`exact_data_consistency`).
         on_progress: told of every slice, see `mri_recon.progress`.
 
     Returns:
@@ -245,7 +246,7 @@ def unet_batch(
     *,
     device: torch.device,
     model: str = "unet",
-    data_consistency: str = "learned",
+    data_consistency: str = "weighted",
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Tensor, dict[str, Any]]]:
     """`unet` of several problems of one size in one run of the network, see `apply_network_to_batch`.
@@ -271,7 +272,7 @@ def unrolled(
     sens_maps: Tensor | None = None,
     device: torch.device,
     model: str = "unrolled",
-    data_consistency: str = "learned",
+    data_consistency: str = "weighted",
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with an unrolled network, x = p s U(y / s): steps of data consistency around learned refinements.
@@ -287,29 +288,11 @@ def unrolled_batch(
     *,
     device: torch.device,
     model: str = "unrolled",
-    data_consistency: str = "learned",
+    data_consistency: str = "weighted",
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Tensor, dict[str, Any]]]:
     """`unrolled` of several problems of one size in one run; arguments, result and errors are those of `unet_batch`."""
     return _run_batch("unrolled", problems, device, model, data_consistency, on_progress)
-
-
-def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
-    """The image nearest to `image` whose samples are the measured ones: x = u + A^+ (y - A u).
-
-    One step for one coil with |S| = 1, where A^H A is a projection; else conjugate gradients on
-    A^H A d = A^H (y - A u), stopped at a relative residual of 1e-3 or after 30 iterations: components that the coils
-    hardly see are left as the network had them rather than filled with amplified noise.
-    """
-    scale = image_scale(measurement.adjoint())
-    return _exact(measurement.scaled(scale), image / scale) * scale
-
-
-def _exact(measurement: Measurement, image: Tensor) -> Tensor:
-    residual = measurement.adjoint() - measurement.normal(image)
-    if measurement.maps.shape[1] == 1 and bool(((measurement.maps.abs() - 1).abs() < 1e-3).all()):
-        return image + residual
-    return image + conjugate_gradient(measurement.normal, residual, tol=1e-3, max_iters=30).x
 
 
 def _run_method(
@@ -331,9 +314,7 @@ def _run_method(
         measurement, phase = network_measurement(kspace.to(device), mask, maps)
         on_slice = None if on_progress is None else _slice_counter(on_progress, architecture, kspace.shape[0])
         image = apply_network(loaded.network, measurement, on_slice=on_slice)
-        if data_consistency == "exact":
-            image = exact_data_consistency(measurement, image)
-        image = image * phase
+        image = _consistent(data_consistency, measurement, image, kspace, mask) * phase
         if weight is not None:
             image = quotient(image, weight)
     seconds = time.perf_counter() - start
@@ -357,14 +338,37 @@ def _run_batch(
         num_slices = sum(kspace.shape[0] for kspace, _ in problems)
         on_slice = None if on_progress is None else _slice_counter(on_progress, architecture, num_slices)
         images = apply_network_to_batch(loaded.network, [measurement for measurement, _ in known], on_slice=on_slice)
-        if data_consistency == "exact":
-            images = [exact_data_consistency(y, image) for (y, _), image in zip(known, images, strict=True)]
-        images = [image * phase for (_, phase), image in zip(known, images, strict=True)]
+        images = [
+            _consistent(data_consistency, measurement, image, kspace, mask) * phase
+            for (kspace, mask), (measurement, phase), image in zip(problems, known, images, strict=True)
+        ]
     seconds = time.perf_counter() - start
     return [
         (image, _info(loaded, kspace, mask, image, data_consistency) | {"seconds": seconds})
         for (kspace, mask), image in zip(problems, images, strict=True)
     ]
+
+
+def _consistent(how: str, measurement: Measurement, image: Tensor, kspace: Tensor, mask: Mask) -> Tensor:
+    if how == "learned" or (how == "weighted" and kspace.shape[1] == 1):
+        return image
+    scale = image_scale(measurement.adjoint())
+    scaled = measurement.scaled(scale)
+    if how == "exact":
+        return exact_data_consistency(scaled, image / scale) * scale
+    sigma = torch.tensor(_sigmas(kspace, mask), dtype=scale.dtype, device=scale.device)[:, None, None]
+    return weighted_data_consistency(scaled, image / scale, sigma / scale) * scale
+
+
+def _sigmas(kspace: Tensor, mask: Mask) -> list[float]:
+    """The noise of each slice; 0 where none is found, as in an empty one."""
+    sigmas = []
+    for y in torch.split(kspace, 1):
+        try:
+            sigmas.append(float(estimate_sigma(y, mask).sigma))
+        except FormatError:
+            sigmas.append(0.0)
+    return sigmas
 
 
 def _loaded(architecture: str, model: str, data_consistency: str, device: torch.device) -> LoadedModel:
@@ -415,10 +419,5 @@ def _unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def _lowest_snr(kspace: Tensor, mask: Mask, image: Tensor) -> float | None:
     """The bright signal (`image_scale`) over the noise sqrt(E|n|^2) of one sample, of the slice where it is least."""
-    ratios = []
-    for y, signal in zip(torch.split(kspace, 1), image_scale(image).flatten().tolist(), strict=True):
-        try:
-            ratios.append(signal / float(estimate_sigma(y, mask).sigma))
-        except FormatError:  # no noise at all, an empty slice
-            continue
-    return min(ratios, default=None)
+    signals, sigmas = image_scale(image).flatten().tolist(), _sigmas(kspace, mask)
+    return min((signal / sigma for signal, sigma in zip(signals, sigmas, strict=True) if sigma), default=None)
