@@ -19,6 +19,7 @@ from torch import Tensor
 from mri_recon import learned
 from mri_recon.checkpoint import load_named
 from mri_recon.data.registry import files
+from mri_recon.data.simulate import fold_columns
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import random_mask, undersample
 from mri_recon.metrics import psnr
@@ -32,12 +33,7 @@ def shifted(image: Tensor, share: float) -> Tensor:
 def folded(image: Tensor, share: float) -> Tensor:
     """The image in a field of view that is smaller along the phase axis: what is outside aliases back."""
     width, kept = image.shape[-1], round(share * image.shape[-1])
-    left = (width - kept) // 2
-    out = image[..., left : left + kept].clone()
-    out[..., kept - left :] += image[..., :left]
-    right = image[..., left + kept :]
-    out[..., : right.shape[-1]] += right
-    return out
+    return fold_columns(image, (width - kept) // 2, kept)
 
 
 CASES: dict[str, Callable[[Tensor], Tensor]] = {

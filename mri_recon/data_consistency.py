@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from mri_recon.models import Measurement
@@ -40,8 +39,7 @@ def weighted_data_consistency(
     Source: Bertero and Boccacci, Introduction to Inverse Problems in Imaging, 1998 (regularised solutions as Bayesian
         estimates).
     """
-    mu = (sigma / expected_error).square()
-    return image + _solve(measurement, image, mu)
+    return image + _solve(measurement, image, (sigma / expected_error).square())
 
 
 def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
@@ -57,10 +55,9 @@ def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
     """
     if measurement.maps.shape[1] == 1 and bool(((measurement.maps.abs() - 1).abs() < 1e-3).all()):
         return image + measurement.adjoint() - measurement.normal(image)
-    return image + _solve(measurement, image, torch.zeros(()))
+    return image + _solve(measurement, image, 0.0)
 
 
-def _solve(measurement: Measurement, image: Tensor, mu: Tensor) -> Tensor:
-    weight = mu.to(image.device)
+def _solve(measurement: Measurement, image: Tensor, mu: Tensor | float) -> Tensor:
     residual = measurement.adjoint() - measurement.normal(image)
-    return conjugate_gradient(lambda u: measurement.normal(u) + weight * u, residual, tol=_TOL, max_iters=_MAX_ITERS).x
+    return conjugate_gradient(lambda u: measurement.normal(u) + mu * u, residual, tol=_TOL, max_iters=_MAX_ITERS).x

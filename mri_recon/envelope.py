@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from mri_recon.column_arrangement import center_columns, column_arrangement
-from mri_recon.masks import ColumnMask, Mask, column_mask_from_lines
+from mri_recon.masks import ColumnMask, Mask, as_mask
 
 __all__ = ["ANY_SAMPLING", "RANDOM_COLUMNS", "Envelope"]
 
@@ -58,9 +58,9 @@ class Envelope(BaseModel):
 
     def _sampling_departures(self, mask: Mask) -> list[str]:
         if not isinstance(mask, ColumnMask):
-            if not (mask.pattern == mask.pattern[:1]).all():
-                return [f"a two-dimensional sampling pattern is outside the training ({self.sampling})"]
-            mask = column_mask_from_lines(mask.pattern[0])
+            mask = as_mask(mask.pattern, mask.pattern.shape)  # columns where all rows are alike
+        if not isinstance(mask, ColumnMask):
+            return [f"a two-dimensional sampling pattern is outside the training ({self.sampling})"]
         notes = []
         arrangement = column_arrangement(mask)
         if arrangement != "random":

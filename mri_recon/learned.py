@@ -314,11 +314,12 @@ def _run_method(
         measurement, phase = network_measurement(kspace.to(device), mask, maps)
         on_slice = None if on_progress is None else _slice_counter(on_progress, architecture, kspace.shape[0])
         image = apply_network(loaded.network, measurement, on_slice=on_slice)
-        image = _consistent(data_consistency, measurement, image, kspace, mask) * phase
+        sigmas = _sigmas(kspace, mask)
+        image = _consistent(data_consistency, measurement, image, sigmas) * phase
         if weight is not None:
             image = quotient(image, weight)
     seconds = time.perf_counter() - start
-    return image, _info(loaded, kspace, mask, image, data_consistency) | {"seconds": seconds}
+    return image, _info(loaded, kspace, mask, image, sigmas, data_consistency) | {"seconds": seconds}
 
 
 def _run_batch(
@@ -337,26 +338,27 @@ def _run_batch(
         known = [network_measurement(kspace.to(device), mask) for kspace, mask in problems]
         num_slices = sum(kspace.shape[0] for kspace, _ in problems)
         on_slice = None if on_progress is None else _slice_counter(on_progress, architecture, num_slices)
+        sigmas = [_sigmas(kspace, mask) for kspace, mask in problems]
         images = apply_network_to_batch(loaded.network, [measurement for measurement, _ in known], on_slice=on_slice)
         images = [
-            _consistent(data_consistency, measurement, image, kspace, mask) * phase
-            for (kspace, mask), (measurement, phase), image in zip(problems, known, images, strict=True)
+            _consistent(data_consistency, measurement, image, noise) * phase
+            for (measurement, phase), image, noise in zip(known, images, sigmas, strict=True)
         ]
     seconds = time.perf_counter() - start
     return [
-        (image, _info(loaded, kspace, mask, image, data_consistency) | {"seconds": seconds})
-        for (kspace, mask), image in zip(problems, images, strict=True)
+        (image, _info(loaded, kspace, mask, image, noise, data_consistency) | {"seconds": seconds})
+        for (kspace, mask), image, noise in zip(problems, images, sigmas, strict=True)
     ]
 
 
-def _consistent(how: str, measurement: Measurement, image: Tensor, kspace: Tensor, mask: Mask) -> Tensor:
-    if how == "learned" or (how == "weighted" and kspace.shape[1] == 1):
+def _consistent(how: str, measurement: Measurement, image: Tensor, sigmas: Sequence[float]) -> Tensor:
+    if how == "learned" or (how == "weighted" and measurement.maps.shape[1] == 1):
         return image
     scale = image_scale(measurement.adjoint())
     scaled = measurement.scaled(scale)
     if how == "exact":
         return exact_data_consistency(scaled, image / scale) * scale
-    sigma = torch.tensor(_sigmas(kspace, mask), dtype=scale.dtype, device=scale.device)[:, None, None]
+    sigma = torch.tensor(sigmas, dtype=scale.dtype, device=scale.device)[:, None, None]
     return weighted_data_consistency(scaled, image / scale, sigma / scale) * scale
 
 
@@ -386,16 +388,16 @@ def _loaded(architecture: str, model: str, data_consistency: str, device: torch.
     return loaded
 
 
-def _info(loaded: LoadedModel, kspace: Tensor, mask: Mask, image: Tensor, data_consistency: str) -> dict[str, Any]:
+def _info(
+    loaded: LoadedModel, kspace: Tensor, mask: Mask, image: Tensor, sigmas: Sequence[float], data_consistency: str
+) -> dict[str, Any]:
     return {
         "model": loaded.card.name,
         "model_sha256": loaded.sha256,
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
         "scale": f"{SCALE_PERCENTILE:g}th percentile of the zero-filled magnitude of each slice",
         "data_consistency": data_consistency,
-        "warnings": loaded.card.envelope.departures(
-            mask, num_coils=kspace.shape[1], snr=_lowest_snr(kspace, mask, image)
-        ),
+        "warnings": loaded.card.envelope.departures(mask, num_coils=kspace.shape[1], snr=_lowest_snr(image, sigmas)),
     }
 
 
@@ -417,7 +419,7 @@ def _unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
     return quotient(maps, weight.unsqueeze(1)), weight
 
 
-def _lowest_snr(kspace: Tensor, mask: Mask, image: Tensor) -> float | None:
+def _lowest_snr(image: Tensor, sigmas: Sequence[float]) -> float | None:
     """The bright signal (`image_scale`) over the noise sqrt(E|n|^2) of one sample, of the slice where it is least."""
-    signals, sigmas = image_scale(image).flatten().tolist(), _sigmas(kspace, mask)
+    signals = image_scale(image).flatten().tolist()
     return min((signal / sigma for signal, sigma in zip(signals, sigmas, strict=True) if sigma), default=None)

@@ -15,7 +15,7 @@ from mri_recon.io import load
 from mri_recon.masks import Mask, default_center_fraction
 from mri_recon.training.config import TrainConfig
 
-__all__ = ["envelope_of", "model_card"]
+__all__ = ["envelope_of", "model_card", "sources_of"]
 
 _DESCRIPTIONS = {
     "unet": "GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
@@ -23,14 +23,10 @@ _DESCRIPTIONS = {
 }
 
 
-def model_card(config: TrainConfig, training: Slices, envelope: Envelope, history: list[dict[str, float]]) -> ModelCard:
+def model_card(
+    config: TrainConfig, envelope: Envelope, sources: list[dict[str, Any]], history: list[dict[str, float]]
+) -> ModelCard:
     """The card of a run's weights as they stand after the validations of `history`."""
-    if isinstance(training, FolderSlices):
-        sources: list[dict[str, Any]] = [{"name": config.data.root, "kind": "user"}]
-    else:
-        sources = registry.training_sources(hold_out=config.data.hold_out)
-    if config.run.weights:
-        sources = _merged(sources, load_named(config.run.weights).card.data)
     return ModelCard(
         name=config.run.name,
         architecture=config.model.architecture,
@@ -50,6 +46,20 @@ def model_card(config: TrainConfig, training: Slices, envelope: Envelope, histor
             **history[-1],
         },
     )
+
+
+def sources_of(config: TrainConfig, training: Slices) -> list[dict[str, Any]]:
+    """What a run learns from, and what the weights that it starts from have learned from.
+
+    Raises:
+        CheckpointError: unknown or damaged weights.
+    """
+    if isinstance(training, FolderSlices):
+        sources: list[dict[str, Any]] = [{"name": config.data.root, "kind": "user"}]
+    else:
+        sources = registry.training_sources(hold_out=config.data.hold_out)
+    earlier = load_named(config.run.weights).card.data if config.run.weights else []
+    return sources + [row for row in earlier if row.get("split") != "validation" and row not in sources]
 
 
 def envelope_of(config: TrainConfig, training: Slices) -> Envelope:
@@ -99,8 +109,3 @@ def _envelope_of_files(
         sampling=ANY_SAMPLING if own else RANDOM_COLUMNS,
         center_fraction=None if own else center_fraction,
     )
-
-
-def _merged(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a run and those of the weights that it started from, which learned from them too."""
-    return rows + [row for row in earlier if row.get("split") != "validation" and row not in rows]

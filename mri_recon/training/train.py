@@ -40,7 +40,7 @@ from mri_recon.data.dataset import (
 from mri_recon.data.examples import Example
 from mri_recon.errors import ConfigError
 from mri_recon.models import Unet
-from mri_recon.training.card import envelope_of, model_card
+from mri_recon.training.card import envelope_of, model_card, sources_of
 from mri_recon.training.config import TrainConfig, load_config, parse_config
 from mri_recon.training.meter import Meter
 from mri_recon.training.objective import Shared, batch_loss, score
@@ -120,7 +120,7 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
     training, validation = read_slices(config.data)
     examples = validation_examples(validation, config.data, seed=config.run.seed)
     batches = _batches(training, config, fabric, first)
-    envelope = envelope_of(config, training)
+    envelope, sources = envelope_of(config, training), sources_of(config, training)
     if config.run.compile:
         _compile(network)
     # What averages gradients over the processes and sets the precision; `network` holds the weights as before.
@@ -162,7 +162,7 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
                 history.append(record)
                 report.validation(step, record)
                 if fabric.is_global_zero and scores["psnr"] >= max(entry["psnr"] for entry in history):
-                    card = model_card(config, training, envelope, history)
+                    card = model_card(config, envelope, sources, history)
                     save_checkpoint(folder / f"{config.run.name}.safetensors", average, card)
                 meter.pause()
             if saves and fabric.is_global_zero:

@@ -10,7 +10,7 @@ from mri_recon.data.dataset import FolderSlices, RegistrySlices
 from mri_recon.envelope import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
 from mri_recon.masks import equispaced_mask
 from mri_recon.models import Unet, UnetConfig
-from mri_recon.training.card import envelope_of, model_card
+from mri_recon.training.card import envelope_of, model_card, sources_of
 from mri_recon.training.config import parse_config
 from tests.fastmri_files import write_fastmri
 
@@ -92,17 +92,12 @@ def test_weights_remember_whom_earlier_ones_learned_from(tmp_path: Path) -> None
     )
     save_checkpoint(path, Unet(UnetConfig(chans=4, num_pool_layers=2)), card)
     config = parse_config({"run": {"weights": str(path)}, "data": {"hold_out": "ulf-patient-6a"}})
-    rows = model_card(config, RegistrySlices((), ()), envelope, [{"step": 1.0}]).data
+    rows = model_card(config, envelope, sources_of(config, RegistrySlices((), ())), [{"step": 1.0}]).data
     assert first in rows
     assert seen not in rows
     assert {"ulf-patient-6a", "ulf-volunteer"} <= {person for row in rows for person in row["persons"]}
-    mine = model_card(
-        parse_config({"run": {"weights": str(path)}, "data": {"root": "mine"}}),
-        FolderSlices(()),
-        envelope,
-        [{"step": 1.0}],
-    )
-    assert mine.data == [{"name": "mine", "kind": "user"}, first]
+    mine = parse_config({"run": {"weights": str(path)}, "data": {"root": "mine"}})
+    assert sources_of(mine, FolderSlices(())) == [{"name": "mine", "kind": "user"}, first]
 
 
 def test_undersampled_files_have_their_own_masks(tmp_path: Path) -> None:
