@@ -47,8 +47,9 @@ class ColumnMask:
         lines: bool `(phase,)`, a read-only copy.
         kind: how it came to be: "random", "equispaced", "fastmri-random", "file" or "array".
         acceleration: what was asked for; None where nobody asked (a mask from a file).
-        num_low_frequencies: number of lines of the dense centre.
-        center_start: column of the first centre line; None where the mask has no dense centre.
+        num_low_frequencies: number of lines of the fully sampled centre.
+        center_start: column of the first centre line; None where the mask has no fully sampled centre. The centre is
+            the `num_low_frequencies` sampled lines from there on; a dead column between them does not count.
         seed: of the random numbers; None where there were none.
         support_width: number W of columns that could have been sampled; 0 stands for all of them.
 
@@ -214,11 +215,14 @@ def random_mask(
     seed: int = 0,
     support: npt.ArrayLike | None = None,
 ) -> ColumnMask:
-    """Random columns with exactly round(W / R) lines and a dense centre.
+    """Draw random columns: exactly round(W / R) lines, n of them a fully sampled centre about DC.
 
-    Of the W columns of the support, n = round(W * center_fraction) are the centre, from (W - n + 1) // 2; the other
-    round(W / R) - n are drawn without replacement from the remaining ones by
-    `numpy.random.default_rng(seed).choice`. Columns outside the support are never sampled.
+    Of the W columns of the support, n = round(W * center_fraction) are the centre: n neighbouring columns of the
+    support from (N - n + 1) // 2 on, N = `width`. Where that column was not acquired, the centre starts at the next one
+    that was; where fewer than n acquired columns are left from there, it is the last n. So DC, column N // 2, is in the
+    centre whenever it was acquired and n is at least 1. The other round(W / R) - n lines are drawn without replacement
+    from the remaining columns by `numpy.random.default_rng(seed).choice`. Columns outside the support are never
+    sampled.
 
     Args:
         width: columns of k-space.
@@ -249,7 +253,7 @@ def equispaced_mask(
     seed: int = 0,
     support: npt.ArrayLike | None = None,
 ) -> ColumnMask:
-    """Equally spaced columns around a dense centre, with exactly as many lines as `random_mask`.
+    """Draw equally spaced columns around a fully sampled centre: as many lines, and the centre, of `random_mask`.
 
     Of the M columns outside the centre the m lines are number floor((i + u) M / m), i = 0..m-1, with one offset u in
     [0, 1) from `numpy.random.default_rng(seed)`. The spacing M / m need not be an integer, so neighbouring gaps may
@@ -473,7 +477,7 @@ def _exact_mask(
         )
     if num_low > num_lines:
         raise _too_much_centre(w, num_lines, acceleration, num_low)
-    start = (w - num_low + 1) // 2
+    start = _center_place(columns, width, num_low)
     places = np.arange(w)
     center = places[start : start + num_low]
     rest = np.concatenate([places[:start], places[start + num_low :]])
@@ -490,6 +494,14 @@ def _exact_mask(
         seed=seed,
         support_width=w,
     )
+
+
+def _center_place(columns: npt.NDArray[np.intp], width: int, num_low: int) -> int:
+    """The place in the list of acquired columns where the centre of `num_low` of them starts; see `random_mask`.
+
+    Of the columns from (N - n + 1) // 2 up to DC there are at most n, so DC is among the n that start there.
+    """
+    return min(int(np.searchsorted(columns, (width - num_low + 1) // 2)), columns.size - num_low)
 
 
 def _check_width(width: SupportsIndex) -> int:
@@ -638,10 +650,11 @@ def _run_around(lines: BoolArray, index: int) -> slice:
 def _receipt_run(mask: ColumnMask) -> slice | None:
     if mask.center_start is None or mask.num_low_frequencies == 0:
         return None
-    # The centre counts columns of the support: where a dead column lies inside, take the longest run between the dead.
+    # The centre counts columns of the support: where a dead column lies inside, take the longest run between the dead,
+    # of equally long ones that nearest to N//2.
     center = np.flatnonzero(mask.lines[mask.center_start :])[: mask.num_low_frequencies] + mask.center_start
     runs = np.split(center, np.flatnonzero(np.diff(center) > 1) + 1)
-    longest = max(runs, key=len)
+    longest = max(runs, key=lambda run: (len(run), -int(np.abs(run - mask.width // 2).min(initial=mask.width))))
     return slice(int(longest[0]), int(longest[-1]) + 1) if longest.size else None
 
 

@@ -99,6 +99,74 @@ FASTMRI = [
 ]
 
 
+# (kind, width, acceleration, center_fraction, seed, lines as packed bits in hex) of masks of a full support, written
+# when the centre was still placed by the support alone: a full support keeps the lines it had.
+FULL_SUPPORT = [
+    ("random", 96, 4, None, 0, "54020900022ff10c02a00808"),
+    ("random", 96, 8, None, 3, "010188000003c04000881000"),
+    ("random", 127, 4, None, 1, "1042004c8004401ff88028042a920888"),
+    ("random", 127, 8, 0.04, 2, "0028000420808407c004000028800000"),
+    ("random", 126, 4, 0.08, 4, "008010840302203ff0c5040189122240"),
+    ("random", 45, 3, 0.2, 7, "00003fe50b10"),
+    (
+        "random",
+        368,
+        4,
+        None,
+        0,
+        "ea7004500100420000103202000002070402410105fffffffe0a0300040229084690820191804180000000102682",
+    ),
+    (
+        "random",
+        368,
+        8,
+        None,
+        5,
+        "8101c000000820024000401a400000008040014000407fff00020002010100000000520000800000002010001800",
+    ),
+    ("random", 31, 1, 0.1, 2, "fffffffe"),
+    (
+        "random",
+        320,
+        6,
+        0.031,
+        12345,
+        "000004481200090cd1020408200800401002001ff88020601444041312401200000010a200000800",
+    ),
+    ("equispaced", 96, 4, None, 0, "10420841082ff10420841082"),
+    ("equispaced", 96, 8, None, 3, "800801001003e00200400400"),
+    ("equispaced", 127, 4, None, 1, "208421042104211ff908410841084108"),
+    ("equispaced", 127, 8, 0.04, 2, "2004004008010027c020040080100200"),
+    ("equispaced", 126, 4, 0.08, 4, "082108210841087ff082108210841084"),
+    ("equispaced", 45, 3, 0.2, 7, "10413fe20820"),
+    (
+        "equispaced",
+        368,
+        4,
+        None,
+        0,
+        "1082108210421042104208420841084108410821083fffffff084108210821042104210420842084208410841082",
+    ),
+    (
+        "equispaced",
+        368,
+        8,
+        None,
+        5,
+        "004008010010020020040080080100100200400400807fff20020040040080100100200200400800801001002004",
+    ),
+    ("equispaced", 31, 1, 0.1, 2, "fffffffe"),
+    (
+        "equispaced",
+        320,
+        6,
+        0.031,
+        12345,
+        "408081020408081020408081020408081020405ff820408101020408101020408101020408081020",
+    ),
+]
+
+
 def packed(lines: np.ndarray) -> str:
     return np.packbits(lines).tobytes().hex()
 
@@ -106,7 +174,8 @@ def packed(lines: np.ndarray) -> str:
 def reference_random_mask(columns: np.ndarray, width: int, n: int, total: int, seed: int) -> np.ndarray:
     """The design's sentence, written out."""
     w = len(columns)
-    first = (w - n + 1) // 2
+    wanted = (width - n + 1) // 2
+    first = min(sum(column < wanted for column in columns), w - n)  # the support may end before the centre does
     center = list(range(first, first + n))
     rest = [i for i in range(w) if i not in center]
     lines = np.zeros(width, dtype=bool)
@@ -159,9 +228,89 @@ def test_support_is_all_that_counts(make: Any) -> None:
     assert not mask.lines[~support].any()
     assert mask.realised_acceleration == 4
     n, columns = round(116 * 0.08), np.flatnonzero(support)
-    assert mask.center_start == columns[(116 - n + 1) // 2]
+    assert mask.center_start == (126 - n + 1) // 2
     if make is random_mask:
         np.testing.assert_array_equal(mask.lines, reference_random_mask(columns, 126, n, 29, 3))
+
+
+@pytest.mark.parametrize(("kind", "width", "acceleration", "fraction", "seed", "lines"), FULL_SUPPORT)
+def test_full_support_gives_the_lines_it_gave(
+    kind: str, width: int, acceleration: float, fraction: float | None, seed: int, lines: str
+) -> None:
+    make = {"random": random_mask, "equispaced": equispaced_mask}[kind]
+    for support in (None, np.ones(width, dtype=bool)):
+        mask = make(width, acceleration, center_fraction=fraction, seed=seed, support=support)
+        assert packed(mask.lines) == lines
+
+
+def centre_lines(mask: ColumnMask) -> np.ndarray:
+    """The sampled lines that the receipt calls the centre."""
+    if mask.center_start is None:
+        return np.empty(0, dtype=int)
+    return mask.center_start + np.flatnonzero(mask.lines[mask.center_start :])[: mask.num_low_frequencies]
+
+
+@st.composite
+def supports(draw: Any) -> np.ndarray:
+    """Acquired columns: all, partial Fourier from either side (beyond DC too), with dead columns anywhere."""
+    width = draw(st.integers(4, 160))
+    first = draw(st.integers(0, width - 1))
+    support = np.zeros(width, dtype=bool)
+    support[first : draw(st.integers(first + 1, width))] = True
+    for column in draw(st.lists(st.integers(0, width - 1), max_size=8)):
+        support[column] = False
+    assume(support.any())
+    return support
+
+
+@given(
+    support=supports(),
+    acceleration=st.floats(1, 12),
+    fraction=st.floats(0.01, 0.6),
+    seed=st.integers(0, 2**32),
+    make=st.sampled_from([random_mask, equispaced_mask]),
+)
+@settings(max_examples=300, deadline=None)
+def test_the_centre_is_about_dc_on_any_support(
+    support: np.ndarray, acceleration: float, fraction: float, seed: int, make: Any
+) -> None:
+    width, columns = support.size, np.flatnonzero(support)
+    n, total = round(columns.size * fraction), round(columns.size / acceleration)
+    assume(total >= 1 and n <= total)
+    mask = make(width, acceleration, center_fraction=fraction, seed=seed, support=support)
+    assert mask.num_lines == total
+    assert not mask.lines[~support].any()
+    centre = centre_lines(mask)
+    assert len(centre) == mask.num_low_frequencies == n
+    if n == 0:
+        return
+    # Neighbours in the support, with DC among them whenever it was acquired.
+    first = int(np.searchsorted(columns, centre[0]))
+    np.testing.assert_array_equal(centre, columns[first : first + n])
+    if support[width // 2]:
+        assert width // 2 in centre
+        block = center_block(mask)[1]
+        assert mask.lines[block].all()
+    # Moved only as far as the support demands: in place where it can be, at the end next to DC where it cannot.
+    wanted = (width - n + 1) // 2
+    if support[wanted : wanted + n].all() and wanted + n <= width:
+        assert centre[0] == wanted
+    if columns[0] > width // 2:
+        np.testing.assert_array_equal(centre, columns[:n])
+    if columns[-1] < width // 2:
+        np.testing.assert_array_equal(centre, columns[-n:])
+
+
+@given(width=st.integers(2, 200), fraction=st.floats(0.01, 0.5), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_partial_fourier_keeps_the_centre_of_the_full_matrix(width: int, fraction: float, seed: int) -> None:
+    # As many centre lines on 11/16 of the columns as on all of them lie on the same columns.
+    n = max(1, round(width * fraction / 4))
+    support = np.zeros(width, dtype=bool)
+    support[5 * width // 16 :] = True
+    assume((width - n + 1) // 2 >= 5 * width // 16)
+    full, partial = (random_mask(width, 1.5, num_low_frequencies=n, seed=seed, support=one) for one in (None, support))
+    np.testing.assert_array_equal(centre_lines(full), centre_lines(partial))
 
 
 def test_pinned_random_mask() -> None:
@@ -482,6 +631,18 @@ def test_a_dead_column_inside_the_centre() -> None:
     assert mask.lines[columns].all()
     assert columns == slice(16, 20)
     assert 20 - mask.center_start == 4  # four of the eight lines on each side
+
+
+def test_of_equal_runs_between_dead_columns_the_one_with_dc_counts() -> None:
+    support = np.ones(40, dtype=bool)
+    support[[18, 21]] = False
+    mask = random_mask(40, 4, num_low_frequencies=6, seed=0, support=support)
+    assert centre_lines(mask).tolist() == [17, 19, 20, 22, 23, 24]
+    assert center_block(mask)[1] == slice(22, 25)
+    support[24] = False
+    mask = random_mask(40, 4, num_low_frequencies=5, seed=0, support=support)
+    assert centre_lines(mask).tolist() == [19, 20, 22, 23, 25]
+    assert center_block(mask)[1] == slice(19, 21)
 
 
 @pytest.mark.parametrize(("h", "w"), [(9, 8), (8, 11), (15, 15)])

@@ -114,11 +114,13 @@ export function placement(bitmap, { zoom, centre }, width, height) {
 /** Neighbouring sampled columns as one piece: {from, length, centre}. */
 export function runs(result) {
   const columns = result.mask.data, { center_start: start, num_low_frequencies: count } = result.receipt;
-  const inCentre = (column) => start !== null && start !== undefined && column >= start && column < start + count;
+  // The centre is so many sampled columns from its first one on: a dead column inside it does not count.
   const pieces = [];
+  let left = start === null || start === undefined ? 0 : count;
   for (let column = 0; column < columns.length; column += 1) {
     if (!columns[column]) continue;
-    const last = pieces.at(-1), centre = inCentre(column);
+    const last = pieces.at(-1), centre = left > 0 && column >= start;
+    if (centre) left -= 1;
     if (last && last.from + last.length === column && last.centre === centre) last.length += 1;
     else pieces.push({ from: column, length: 1, centre });
   }
