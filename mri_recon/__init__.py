@@ -7,35 +7,44 @@
     result = mr.reconstruct(mr.undersample(scan.kspace, mask), mask, method="cs-wavelet")
     print(mr.evaluate(result.image, scan.target))
 
+A name is imported with its first use, so that `import mri_recon` loads neither torch nor NumPy (PEP 562).
+
 Research only: not a medical device, not for diagnosis or treatment.
 """
 
-from mri_recon.coils import rss, sens_maps_from_center
-from mri_recon.compare import Comparison, compare
-from mri_recon.errors import (
-    Cancelled,
-    CheckpointError,
-    ConfigError,
-    DataError,
-    FormatError,
-    MaskError,
-    MethodError,
-    MriReconError,
-    ShapeError,
-)
-from mri_recon.fourier import fft2c, ifft2c
-from mri_recon.io import Scan, load, load_mask, save
-from mri_recon.masks import (
-    ColumnMask,
-    PatternMask,
-    equispaced_mask,
-    fastmri_random_mask,
-    random_mask,
-    undersample,
-)
-from mri_recon.methods import Reconstruction, method_names, reconstruct
-from mri_recon.metrics import Metrics, evaluate
-from mri_recon.progress import OnProgress, Progress
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mri_recon.coils import rss, sens_maps_from_center
+    from mri_recon.errors import (
+        Cancelled,
+        CheckpointError,
+        ConfigError,
+        DataError,
+        FormatError,
+        MaskError,
+        MethodError,
+        MriReconError,
+        ShapeError,
+    )
+    from mri_recon.fourier import fft2c, ifft2c
+    from mri_recon.io import Scan, load, load_mask
+    from mri_recon.io.save import save
+    from mri_recon.masks import (
+        ColumnMask,
+        PatternMask,
+        equispaced_mask,
+        fastmri_random_mask,
+        random_mask,
+        undersample,
+    )
+    from mri_recon.methods import Reconstruction, method_names, reconstruct
+    from mri_recon.metrics import Metrics, evaluate
+    from mri_recon.progress import OnProgress, Progress
+    from mri_recon.results.comparison import Comparison, compare
 
 __all__ = [
     "Cancelled",
@@ -71,3 +80,58 @@ __all__ = [
     "sens_maps_from_center",
     "undersample",
 ]
+
+_HOMES = {
+    "Cancelled": "mri_recon.errors",
+    "CheckpointError": "mri_recon.errors",
+    "ColumnMask": "mri_recon.masks",
+    "Comparison": "mri_recon.results.comparison",
+    "ConfigError": "mri_recon.errors",
+    "DataError": "mri_recon.errors",
+    "FormatError": "mri_recon.errors",
+    "MaskError": "mri_recon.errors",
+    "MethodError": "mri_recon.errors",
+    "Metrics": "mri_recon.metrics",
+    "MriReconError": "mri_recon.errors",
+    "OnProgress": "mri_recon.progress",
+    "PatternMask": "mri_recon.masks",
+    "Progress": "mri_recon.progress",
+    "Reconstruction": "mri_recon.methods",
+    "Scan": "mri_recon.io",
+    "ShapeError": "mri_recon.errors",
+    "compare": "mri_recon.results.comparison",
+    "equispaced_mask": "mri_recon.masks",
+    "evaluate": "mri_recon.metrics",
+    "fastmri_random_mask": "mri_recon.masks",
+    "fft2c": "mri_recon.fourier",
+    "ifft2c": "mri_recon.fourier",
+    "load": "mri_recon.io",
+    "load_mask": "mri_recon.io",
+    "method_names": "mri_recon.methods",
+    "random_mask": "mri_recon.masks",
+    "reconstruct": "mri_recon.methods",
+    "rss": "mri_recon.coils",
+    "save": "mri_recon.io.save",
+    "sens_maps_from_center": "mri_recon.coils",
+    "undersample": "mri_recon.masks",
+}
+"""The module that each public name comes from."""
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value  # from now on the name is found without this function
+        return value
+    if not name.startswith("_"):
+        module = f"{__name__}.{name}"
+        try:
+            return import_module(module)  # mri_recon.masks, say, without an import of its own
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

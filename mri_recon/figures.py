@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from mri_recon._files import write_atomically
 from mri_recon.checkpoint import RESEARCH_ONLY
-from mri_recon.compare import Comparison, mask_caption
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.masks import PatternMask
+from mri_recon.results.comparison import Comparison, mask_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["OnIteration", "OnProgress", "Progress", "ScanProgress"]
 
@@ -44,7 +44,7 @@ class Progress:
 OnProgress: TypeAlias = Callable[[Progress], None]
 """What a caller gives: called with every `Progress`; raises to stop."""
 
-OnIteration: TypeAlias = Callable[[int, Tensor | None, Tensor | None], None]
+OnIteration: TypeAlias = "Callable[[int, Tensor | None, Tensor | None], None]"
 """What a solver takes: its iteration, from 1, then objective and relative gap, float64 `(batch,)`, where just known."""
 
 
@@ -89,6 +89,8 @@ class ScanProgress:
         self._tell()
 
     def _take(self, objective: Tensor | None, relative_gap: Tensor | None) -> None:
+        import torch  # here, so that naming `Progress` does not import it
+
         if objective is not None:
             self._objective = _finite(float(torch.cat([*self._objectives, objective]).sum()))
         if relative_gap is not None:

@@ -29,11 +29,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from mri_recon.checkpoint import RESEARCH_ONLY, shipped_models
-from mri_recon.compare import jsonable
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
 from mri_recon.io import load, load_noise, load_result
 from mri_recon.masks import ColumnMask, Mask, PatternMask, undersample
 from mri_recon.methods import Reconstruction, method_options, reconstruct, resolve_device
+from mri_recon.results.comparison import jsonable
 
 __all__ = [
     "TOLERANCE",

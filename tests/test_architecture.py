@@ -55,8 +55,12 @@ def test_the_library_has_one_front_door() -> None:
     promised = {"load", "save", "random_mask", "undersample", "reconstruct", "evaluate", "Scan", "Reconstruction"}
     assert promised <= set(mri_recon.__all__)
     assert len(mri_recon.__all__) <= 40
+    assert set(mri_recon.__all__) <= set(dir(mri_recon))
     for name in mri_recon.__all__:
         assert hasattr(mri_recon, name)
+    assert callable(mri_recon.compare), "no module may have the name of a public function"
+    with pytest.raises(AttributeError, match="module 'mri_recon' has no attribute 'reconstrukt'"):
+        _ = mri_recon.reconstrukt  # type: ignore[attr-defined]
 
 
 def test_the_version_is_written_once() -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 import mri_recon as mr
 from mri_recon.cli import COMMAND_GROUP, build_app, options_by_method, parse_option
+from mri_recon.cli.plug_ins import help_of
 from mri_recon.errors import ConfigError, MethodError
 from mri_recon.fourier import fft2c
 
@@ -32,6 +34,14 @@ def fails(*arguments: object) -> str:
     assert line.startswith("mri-recon: error: ")
     assert result.stdout == ""
     return line
+
+
+def fails_last(*arguments: object) -> str:
+    """As `fails`, where warnings may stand before the line."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.splitlines()[-1].startswith("mri-recon: error: ")
+    return result.stderr.splitlines()[-1]
 
 
 def _kspace(*shape: int) -> np.ndarray[Any, Any]:
@@ -315,7 +325,7 @@ PLUG_IN = """
 import typer
 from mri_recon.errors import DataError
 
-app = typer.Typer()
+app = typer.Typer(help="Greet people.")
 
 @app.command()
 def hello(name: str) -> None:
@@ -326,6 +336,7 @@ def bye() -> None:
     typer.echo("bye")
 
 def fail() -> None:
+    \"\"\"Fail in a known way.\"\"\"
     raise DataError("expected more,\\n got less: do something")
 
 def full() -> None:
@@ -352,22 +363,87 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("plug_in")
-def test_verbs_of_another_package(capsys: pytest.CaptureFixture[str], scan_file: Path) -> None:
+def test_verbs_of_another_package(scan_file: Path) -> None:
     assert run("greet", "hello", "you").stdout == "hello you\n"
     result = run("fail")
     assert result.exit_code == 2
-    assert result.stderr == "mri-recon: error: expected more, got less: do something\n"
+    assert result.stderr.splitlines()[-1] == "mri-recon: error: expected more, got less: do something"
     result = run("full")
     assert result.exit_code == 2
-    assert result.stderr == "mri-recon: error: No space left on device: out.h5\n"
-    capsys.readouterr()
-    build_app()
-    warnings = capsys.readouterr().err
-    assert "warning: verb 'broken' of broken_verbs:x is left out" in warnings
-    assert "(RuntimeError: out of order)" in warnings
-    assert "warning: verb 'info' of fake_verbs:fail is ignored: the name is taken" in warnings
-    assert "warning: verb 'seven'" in warnings
+    assert result.stderr.splitlines()[-1] == "mri-recon: error: No space left on device: out.h5"
+    assert "warning: verb 'info' of fake_verbs:fail is ignored: the name is taken" in run("greet", "bye").stderr
     assert "readout x 34 phase" in " ".join(run("info", scan_file).stdout.split())
+
+
+@pytest.mark.usefixtures("plug_in")
+def test_a_verb_that_cannot_be_loaded_stops_no_other() -> None:
+    """It is imported when it is asked for: then it says what is wrong, in one line."""
+    assert "verb 'broken' of broken_verbs:x cannot be loaded (RuntimeError: out of order)" in fails_last("broken")
+    assert "verb 'seven' of fake_verbs:number: expected a function or a typer.Typer, got int" in fails_last("seven")
+    assert "No such command 'gret'. Did you mean 'greet'?" in " ".join(run("gret").stderr.split())
+
+
+@pytest.mark.usefixtures("plug_in")
+def test_help_lists_the_verbs_of_other_packages_without_importing_them() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert re.search(r"greet +Greet people\.", result.stdout), result.stdout
+    assert re.search(r"fail +Fail in a known way\.", result.stdout)
+    assert "broken" in result.stdout
+    assert "fake_verbs" not in sys.modules
+    assert "broken_verbs" not in sys.modules
+    assert "hello" in run("greet", "--help").stdout
+
+
+def test_help_of_a_verb_is_read_from_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a package that fails on import; nothing where there is nothing to read."""
+    package = tmp_path / "fake_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError")
+    (package / "verbs.py").write_text('def f():\n    """Do f.\n\n    More.\n    """\n\nx = g(help="Do x.")\ny = 3\n')
+    (package / "wrong.py").write_text("def f(:\n")
+    (package / "bytes.py").write_bytes(b"\xff\xfe\x00")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def line(value: str) -> str:
+        return help_of(EntryPoint("name", value, COMMAND_GROUP)).split("\n")[0]
+
+    assert line("fake_package.verbs:f") == "Do f."
+    assert line("fake_package.verbs:x") == "Do x."
+    for nothing in ("verbs:y", "verbs:z", "wrong:f", "bytes:f", "absent:f"):
+        assert line(f"fake_package.{nothing}") == ""
+    assert line("absent_package.verbs:f") == ""
+    assert line("math:sqrt") == ""
+    assert line("mri_recon.training.cli:train").startswith("Train a network")
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"mri-recon {version('mri-recon')}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion(shell: str, plug_in: None) -> None:
+    """The names of verbs, those of plug-ins too, which are not imported for it, and the options of a verb."""
+
+    def complete(words: str, incomplete: str) -> str:
+        line = f"mri-recon {words}{incomplete}"
+        environment = {
+            "_MRI_RECON_COMPLETE": f"complete_{shell}",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split(" ")) - 1),
+            "_TYPER_COMPLETE_ARGS": line,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }
+        return CliRunner().invoke(build_app(), [], env=environment, prog_name="mri-recon").stdout
+
+    assert "reconstruct" in complete("", "rec")
+    assert "greet" in complete("", "gr")
+    assert "broken_verbs" not in sys.modules
+    assert "fake_verbs" not in sys.modules
+    assert "--acceleration" in complete("compare ", "--acc")
+    assert complete("broken ", "--x").strip() == ""
 
 
 def test_a_real_process(scan_file: Path, tmp_path: Path) -> None:
@@ -393,9 +469,39 @@ def test_a_real_process(scan_file: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(file["reconstruction"][()], expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_importing_is_light() -> None:
-    """The library loads neither the picture room, nor the service's framework, nor the command line."""
-    heavy = "matplotlib fastapi uvicorn typer rich pooch nibabel pydantic safetensors"
-    program = f"import sys, mri_recon; print([name for name in {heavy.split()} if name in sys.modules])"
+def modules_after(statement: str) -> set[str]:
+    """Modules that are loaded after a statement in a fresh process."""
+    program = f"import sys; {statement}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return set(done.stdout.split("\n")[-2].split())
+
+
+def test_importing_is_light() -> None:
+    """The library's names load neither the picture room, the service's framework nor the command line."""
+    loaded = modules_after("import mri_recon; [getattr(mri_recon, name) for name in mri_recon.__all__]")
+    assert "torch" in loaded
+    assert not loaded & {
+        *["matplotlib", "fastapi", "uvicorn", "typer", "rich", "pooch", "nibabel", "pydantic", "safetensors"]
+    }
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import mri_recon",
+        "import mri_recon; mri_recon.Progress, mri_recon.MriReconError, dir(mri_recon)",
+        "import mri_recon.cli; mri_recon.cli.main",
+        "import mri_recon.cli; mri_recon.cli.build_app()",
+        "import mri_recon.cli; mri_recon.cli.build_app()(['--help'], standalone_mode=False)",
+        "import mri_recon.cli; mri_recon.cli.build_app()(['data', '--help'], standalone_mode=False)",
+        "import mri_recon.cli; mri_recon.cli.build_app()(['train', '--help'], standalone_mode=False)",
+        "import mri_recon.cli; mri_recon.cli.build_app()(['evaluate', '--help'], standalone_mode=False)",
+        "import mri_recon.cli; mri_recon.cli.build_app()(['key', 'add', '--help'], standalone_mode=False)",
+        "import mri_recon.cli; mri_recon.cli.build_app()(['--version'], standalone_mode=False)",
+    ],
+)
+def test_the_command_starts_without_torch(statement: str) -> None:
+    """What takes seconds to import waits until a verb needs it: `--help` answers at once."""
+    loaded = modules_after(statement)
+    assert "mri_recon" in loaded
+    assert not loaded & {"torch", "numpy", "scipy", "h5py", "numba", "fastapi", "matplotlib"}

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from mri_recon import compare as comparing
 from mri_recon.center import center_crop
-from mri_recon.compare import (
+from mri_recon.errors import FormatError, MaskError, MethodError
+from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.io import Scan
+from mri_recon.masks import PatternMask, equispaced_mask, random_mask, undersample
+from mri_recon.methods import reconstruct
+from mri_recon.metrics import evaluate
+from mri_recon.results import comparison as comparing
+from mri_recon.results.comparison import (
     CONVENTION,
     Comparison,
     compare,
@@ -23,12 +29,6 @@ from mri_recon.compare import (
     results_document,
     write_json,
 )
-from mri_recon.errors import FormatError, MaskError, MethodError
-from mri_recon.fourier import fft2c, ifft2c
-from mri_recon.io import Scan
-from mri_recon.masks import PatternMask, equispaced_mask, random_mask, undersample
-from mri_recon.methods import reconstruct
-from mri_recon.metrics import evaluate
 from mri_recon.sampling import choose_mask
 from mri_recon.summary import estimate_noise, summarize
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mri_recon.admm import admm
-from mri_recon.compare import compare
 from mri_recon.cycle_spinning import cycle_spinning
 from mri_recon.data_term import DataTerm
 from mri_recon.errors import Cancelled, MriReconError
@@ -18,6 +17,7 @@ from mri_recon.io.scan import make_scan
 from mri_recon.masks import ColumnMask, random_mask, undersample
 from mri_recon.methods import get_method, method_options, reconstruct
 from mri_recon.progress import Progress, ScanProgress
+from mri_recon.results.comparison import compare
 from mri_recon.solvers import conjugate_gradient, fista
 from mri_recon.total_variation import PeriodicGradient
 from mri_recon.wavelets import WaveletTransform

@@ -5,12 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-
-from mri_recon.data.registry import load_registry
-from mri_recon.data.sample import sample_path
-from mri_recon.data.splits import SPLITS
 
 __all__ = ["app"]
 
@@ -20,6 +14,12 @@ app = typer.Typer(help="The open data sets that this project trains and tests on
 @app.command("list")
 def list_sets() -> None:
     """List the registered sets: kind, files, persons by split, licence, source."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mri_recon.data.registry import load_registry
+    from mri_recon.data.splits import SPLITS
+
     table = Table(title="Registered open data sets")
     for column in ("name", "kind", "files", *SPLITS, "licence", "source"):
         table.add_column(column, justify="right" if column in ("files", *SPLITS) else "left", overflow="fold")
@@ -41,6 +41,10 @@ def fetch(
 
     Files come from the folder that MRI_RECON_DATA names, else from the download cache, else from their public source.
     """
+    from rich.console import Console
+
+    from mri_recon.data.registry import load_registry
+
     data_set = load_registry().get(name)
     console = Console(stderr=True)
     console.print(f"{data_set.title}. Licence {data_set.licence}. Cite: {data_set.citation}", highlight=False)
@@ -51,4 +55,6 @@ def fetch(
 @app.command()
 def sample() -> None:
     """Print the path of the embedded sample scan (simulated, not for clinical use)."""
+    from mri_recon.data.sample import sample_path
+
     typer.echo(str(sample_path()))

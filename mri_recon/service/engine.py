@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mri_recon.compare import jsonable
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
+from mri_recon.results.comparison import jsonable
 from mri_recon.service.control import Control
 from mri_recon.service.estimates import Estimates
 from mri_recon.service.job_files import JobFiles

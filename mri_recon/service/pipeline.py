@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mri_recon.compare import Comparison, compare
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io import Scan
 from mri_recon.masks import Mask, undersample
 from mri_recon.methods import Reconstruction, can_batch, reconstruct, reconstruct_batch
 from mri_recon.progress import OnProgress
+from mri_recon.results.comparison import Comparison, compare
 from mri_recon.sampling import choose_mask
 from mri_recon.service.fields import compare_fields, reconstruction_fields
 from mri_recon.service.jobs import Kind
@@ -181,7 +181,7 @@ def batch_key(prepared: Prepared) -> str | None:
 
 
 def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None = None) -> Outcome:
-    """The same as `undersample` and `reconstruct`, or `mri_recon.compare.compare`, in Python.
+    """The same as `undersample` and `reconstruct`, or `mri_recon.compare`, in Python.
 
     Raises:
         Problem: whatever the library refuses.

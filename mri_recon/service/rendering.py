@@ -23,11 +23,11 @@ import torch
 from mri_recon.center import center_crop
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.coils import rss
-from mri_recon.compare import Comparison, jsonable
 from mri_recon.io import save
 from mri_recon.masks import ColumnMask, undersample
 from mri_recon.methods import Reconstruction
 from mri_recon.provenance import InputFile, Provenance, describe
+from mri_recon.results.comparison import Comparison, jsonable
 from mri_recon.service.jobs import Kind
 from mri_recon.service.pipeline import Outcome
 from mri_recon.service.png import gray_png

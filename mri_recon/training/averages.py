@@ -15,7 +15,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from mri_recon.compare import METRICS
+from mri_recon.results.comparison import METRICS
 
 __all__ = [
     "CLASSICAL",

@@ -62,7 +62,7 @@ def evaluate(
     """
     from mri_recon._files import write_atomically
     from mri_recon.cli import check_folder, method_list, options_by_method
-    from mri_recon.compare import check_methods, write_json
+    from mri_recon.results.comparison import check_methods, write_json
     from mri_recon.training.evaluate import Masks, evaluate_scans, of_person, raw_sources, results_document
     from mri_recon.training.failures import draw_cases, worst_cases
     from mri_recon.training.partial import Partial

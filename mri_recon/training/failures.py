@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from mri_recon.compare import Comparison, compare
 from mri_recon.figures import comparison_figure
+from mri_recon.results.comparison import Comparison, compare
 from mri_recon.training.averages import CLASSICAL, best_classical
 from mri_recon.training.evaluate import Evaluation, Masks, Source
 from mri_recon.training.report import Picture

@@ -26,9 +26,9 @@ import torch
 from torch import nn
 
 from mri_recon._files import write_atomically
-from mri_recon.compare import jsonable
 from mri_recon.data.batches import Batch
 from mri_recon.models import Unet
+from mri_recon.results.comparison import jsonable
 from mri_recon.training.objective import batch_loss
 from mri_recon.training.optimizers import (
     OptimizerConfig,

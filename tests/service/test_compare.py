@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import mri_recon as mr
-from mri_recon.compare import compare
 from mri_recon.metrics import CONVENTION
+from mri_recon.results.comparison import compare
 from mri_recon.service.settings import Settings
 
 Post = Callable[..., httpx.Response]

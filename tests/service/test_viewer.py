@@ -20,8 +20,8 @@ from PIL import Image
 
 import mri_recon as mr
 from mri_recon.checkpoint import RESEARCH_ONLY
-from mri_recon.compare import Comparison, compare
 from mri_recon.figures import draw_comparison
+from mri_recon.results.comparison import Comparison, compare
 from mri_recon.service.settings import Settings
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no browser tests")

@@ -1,0 +1,48 @@
+"""The command `mri-recon`: argument parsing only. What each verb does is a Python call.
+
+Verbs of other rooms and of other packages join by the entry-point group `mri_recon.commands`: a `typer.Typer`
+application with verbs of its own, or a function that becomes one verb. Nothing here imports torch or a plug-in before a
+verb needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mri_recon.cli.main import main
+
+if TYPE_CHECKING:
+    from mri_recon.cli.app import CommandGroup, build_app
+    from mri_recon.cli.options import check_folder, method_list, options_by_method, parse_option
+    from mri_recon.cli.plug_ins import COMMAND_GROUP
+    from mri_recon.cli.tables import print_results
+
+__all__ = [
+    "COMMAND_GROUP",
+    "CommandGroup",
+    "build_app",
+    "check_folder",
+    "main",
+    "method_list",
+    "options_by_method",
+    "parse_option",
+    "print_results",
+]
+
+_HOMES = {
+    "COMMAND_GROUP": "plug_ins",
+    "CommandGroup": "app",
+    "build_app": "app",
+    "check_folder": "options",
+    "method_list": "options",
+    "options_by_method": "options",
+    "parse_option": "options",
+    "print_results": "tables",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,86 @@
+"""The command `mri-recon` put together: its own verbs, those of plug-ins, and how every verb ends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mri_recon.cli import verbs
+from mri_recon.cli.messages import PROGRAM, warn
+from mri_recon.cli.plug_ins import load_verb, plug_ins, verb_stub
+from mri_recon.errors import MriReconError
+
+__all__ = ["PROGRAM", "CommandGroup", "build_app"]
+
+
+class CommandGroup(TyperGroup):
+    """Verbs whose expected errors end in one line and exit status 2, wherever the verb comes from.
+
+    A plug-in's verb is imported when it is run. Until then a stub stands for it, whose help line is read from the
+    plug-in's source.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._plug_ins, self._ignored = plug_ins(taken=self.commands)
+        for entry in self._plug_ins.values():
+            self.add_command(verb_stub(entry, help_line=False))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb of that name; for one of a plug-in its stub, with the help line."""
+        if cmd_name in self._plug_ins:
+            return verb_stub(self._plug_ins[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb that `args` name, loaded, with its name and its own arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in self._plug_ins:
+            command = load_verb(self._plug_ins[name])
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; an `MriReconError` becomes one line on stderr."""
+        for message in self._ignored:
+            warn(message)
+        try:
+            return super().invoke(ctx)
+        except MriReconError as error:
+            message = " ".join(str(error).split())
+        except OSError as error:  # a full disk, a folder that may not be read
+            message = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        typer.echo(f"{PROGRAM}: error: {message}", err=True)
+        raise typer.Exit(2)
+
+
+def build_app() -> typer.Typer:
+    """The command with its own verbs and those of the entry-point group."""
+    app = typer.Typer(
+        name=PROGRAM,
+        cls=CommandGroup,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="Accelerated MRI reconstruction: undersampled k-space in, images out. Research only, not for diagnosis.",
+    )
+    app.callback()(_start)
+    for verb in (verbs.info, verbs.reconstruct, verbs.compare, verbs.replay):
+        app.command(verb.__name__)(verb)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
+
+
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,163 @@
+"""Arguments that several verbs share: how each is declared, and how its text becomes a value."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mri_recon.errors import ConfigError, MethodError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mri_recon.io import Scan
+    from mri_recon.provenance import InputFile
+
+__all__ = [
+    "AccelerationOption",
+    "AxesOption",
+    "CenterOption",
+    "DeviceOption",
+    "FileArgument",
+    "KindOption",
+    "LowOption",
+    "MaskOption",
+    "PrewhitenOption",
+    "SeedOption",
+    "VariableOption",
+    "VirtualCoilsOption",
+    "check_folder",
+    "method_list",
+    "noise_record",
+    "noise_source",
+    "one_slice",
+    "options_by_method",
+    "parse_option",
+]
+
+FileArgument = Annotated[Path, typer.Argument(help="k-space: fastMRI .h5, .npy, .npz or MATLAB .mat", metavar="FILE")]
+AxesOption = Annotated[
+    str | None,
+    typer.Option(help="What the file's axes are, e.g. 'coil readout phase'; needed where the default is wrong"),
+]
+VariableOption = Annotated[str | None, typer.Option(help="Which array of a .npz or .mat file")]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        help="Mask file (.npy, .npz, .mat, fastMRI .h5), or from-zeros: what is zero was not sampled",
+        metavar="FILE",
+    ),
+]
+AccelerationOption = Annotated[float | None, typer.Option(help="Draw a mask with this many times fewer columns")]
+CenterOption = Annotated[
+    float | None, typer.Option(help="Fraction of columns kept at the centre; by default 0.08 below 6x, else 0.04")
+]
+LowOption = Annotated[int | None, typer.Option(help="The same as a number of columns")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the drawn mask")]
+KindOption = Annotated[str, typer.Option(help="Kind of the drawn mask: random or equispaced")]
+PrewhitenOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whiten the noise of the coils: a file of noise samples (coil, sample), or edge for the edge of k-space",
+        metavar="FILE",
+    ),
+]
+VirtualCoilsOption = Annotated[int | None, typer.Option(help="Compress the coils to this many")]
+DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")]
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """`key=value` to the key and the Python value: a number, True, False or None where it reads as one, else text.
+
+    Raises:
+        ConfigError: no `=`, or no key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"expected an option as KEY=VALUE, got {text!r}: write e.g. reg_weight=0.01")
+    try:
+        return key.strip().replace("-", "_"), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return key.strip().replace("-", "_"), value.strip()
+
+
+def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`METHOD.KEY=VALUE` texts to the options of each method.
+
+    Raises:
+        ConfigError: not of that form.
+        MethodError: a method that is not among `methods`.
+    """
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        method, dot, rest = text.partition(".")
+        if not dot or "=" in method:
+            raise ConfigError(
+                f"expected an option as METHOD.KEY=VALUE, got {text!r}: write e.g. cs-wavelet.reg_weight=0.01"
+            )
+        if method not in methods:
+            raise MethodError(
+                f"expected an option of one of {', '.join(methods)}, got one of {method!r}: add it to --methods"
+            )
+        key, value = parse_option(rest)
+        options.setdefault(method, {})[key] = value
+    return options
+
+
+def method_list(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def check_folder(path: Path) -> None:
+    """Refuse an output whose folder does not exist, before the work and not after it.
+
+    Raises:
+        ConfigError: no such folder, or the path is one.
+    """
+    if path.is_dir():
+        raise ConfigError(f"expected a file to write, got the folder {path}: add a file name")
+    if not path.parent.is_dir():
+        raise ConfigError(f"expected to write into a folder that exists, got {path.parent}: create it first")
+
+
+def noise_source(text: str | None) -> Tensor | str | None:
+    """What `reconstruct` takes for `prewhiten`: the word "edge" as it is, the samples of a file.
+
+    Raises:
+        FormatError: no such file, or no noise samples in it.
+    """
+    from mri_recon.io import load_noise
+    from mri_recon.preparation import EDGE
+
+    return text if text is None or text == EDGE else load_noise(text)
+
+
+def noise_record(text: str | None) -> InputFile | str | None:
+    """What a provenance says of `prewhiten`: the word "edge" as it is, the record of a file.
+
+    Raises:
+        FormatError: no such file.
+    """
+    from mri_recon.preparation import EDGE
+    from mri_recon.provenance import input_file
+
+    return text if text is None or text == EDGE else input_file(text)
+
+
+def one_slice(scan: Scan, index: int) -> Scan:
+    """A scan of one slice of another.
+
+    Raises:
+        ShapeError: no such slice.
+    """
+    if not 0 <= index < scan.num_slices:
+        raise ShapeError(f"expected a slice between 0 and {scan.num_slices - 1}, got {index}: choose one of these")
+    target = None if scan.target is None else scan.target[index : index + 1]
+    return replace(scan, kspace=scan.kspace[index : index + 1], target=target)

@@ -1,0 +1,43 @@
+"""Tables on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["number", "print_results"]
+
+_FORMATS = {"nmse": ".4f", "psnr": ".2f", "ssim": ".4f"}
+
+
+def print_results(rows: Sequence[dict[str, Any]], *, title: str, notes: Sequence[str], with_file: bool = False) -> None:
+    """Rows of a comparison as a table, with the convention and other notes under it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file has no width; a narrow default would break the lines
+    console.print(title, style="bold", highlight=False, soft_wrap=True)
+    table = Table()
+    for name in ["file", "R", "seed"] if with_file else []:
+        table.add_column(name, overflow="fold")
+    table.add_column("method", no_wrap=True)
+    second = any("foreground" in row for row in rows)
+    headings = ["NMSE", "PSNR / dB", "SSIM", *(["NMSE fg", "PSNR fg", "SSIM fg"] if second else []), "seconds"]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        where = [str(row["file"]), number(row["acceleration"], "g"), str(row["seed"])] if with_file else []
+        measured = [number(row[name], form) for name, form in _FORMATS.items()]
+        if second:
+            measured += [number(row["foreground"][name], form) for name, form in _FORMATS.items()]
+        table.add_row(*where, str(row["method"]), *measured, number(row["seconds"], ".2f"))
+    console.print(table)
+    for note in notes:
+        console.print(note, style="dim", highlight=False, soft_wrap=True)
+
+
+def number(value: float | None, form: str) -> str:
+    """A number for a table; a dash where there is none."""
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,1 @@
+"""Results of reconstructions: comparisons of methods on one scan."""
