@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from mri_recon.cli import verbs
+from mri_recon.cli.endings import end
 from mri_recon.cli.messages import PROGRAM, warn
 from mri_recon.cli.plug_ins import load_verb, plug_ins, verb_stub
-from mri_recon.errors import MriReconError
 
 __all__ = ["PROGRAM", "CommandGroup", "build_app"]
 
@@ -42,17 +42,30 @@ class CommandGroup(TyperGroup):
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; an `MriReconError` becomes one line on stderr."""
+        """Run the verb; whatever it raises becomes one line on stderr and an exit status."""
         for message in self._ignored:
             warn(message)
         try:
             return super().invoke(ctx)
-        except MriReconError as error:
-            message = " ".join(str(error).split())
-        except OSError as error:  # a full disk, a folder that may not be read
-            message = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        typer.echo(f"{PROGRAM}: error: {message}", err=True)
-        raise typer.Exit(2)
+        except (Exception, KeyboardInterrupt) as error:
+            _end(error)
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the command; what fails before a verb runs, a help text on a full disk, ends as a verb does."""
+        try:
+            return super().main(*args, **settings)
+        except SystemExit as ending:
+            if isinstance(ending.__context__, BrokenPipeError):  # which Rich and Typer turn into status 1
+                end(ending.__context__)
+            raise
+        except Exception as error:
+            _end(error)
+
+
+def _end(error: BaseException) -> NoReturn:
+    if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):  # the parser's own: usage, exits
+        raise error
+    end(error)
 
 
 def build_app() -> typer.Typer:

@@ -1,12 +1,60 @@
-"""The entry point of the console script. It imports the command itself only when it is called."""
+"""The entry point of the console script: the process around the command, its streams, signals and exit status.
+
+It imports the command only when it is called, so that an interrupt has a handler before the imports that take long.
+"""
 
 from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from typing import NoReturn
+
+from mri_recon.cli.messages import PROGRAM, say, warn
+from mri_recon.cli.streams import close_streams, prepare_streams
 
 __all__ = ["main"]
 
 
-def main() -> None:
-    """Run the command with the arguments of this process."""
-    from mri_recon.cli.app import PROGRAM, build_app
+def main() -> NoReturn:
+    """Run the command with the arguments of this process and end the process.
 
-    build_app()(prog_name=PROGRAM)
+    The exit status is 0 for work that is done, 1 where `replay` finds a difference, 2 for what cannot be done, 130
+    after an interrupt, 141 where the reader of standard output went away.
+    """
+    status = 0
+    try:
+        prepare_streams()
+        warnings.showwarning = _show_warning
+        from mri_recon.cli.app import build_app
+
+        build_app()(prog_name=PROGRAM)
+    except KeyboardInterrupt:
+        say("interrupted")
+        status = 130
+    except SystemExit as ending:
+        status = _number(ending.code)
+        if status == 130 and not getattr(ending, "told", False):  # while the arguments were read
+            say("interrupted")
+    # A second interrupt ends a process that does not come to its end.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(close_streams(status))
+
+
+def _number(code: object) -> int:
+    return 0 if code is None else code if isinstance(code, int) else 1
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    """One line for a Python warning, of whichever library, in place of two that name a source file."""
+    warn(str(message))
+    if os.environ.get("MRI_RECON_DEBUG"):
+        warn(f"the above is a {category.__name__} from {filename}:{lineno}")

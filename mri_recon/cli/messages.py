@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import typer
+import contextlib
+import sys
 
-__all__ = ["PROGRAM", "warn"]
+__all__ = ["PROGRAM", "say", "warn"]
 
 PROGRAM = "mri-recon"
 
 
+def say(message: str) -> None:
+    """Print one line on stderr; nothing where stderr cannot be written to."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
 def warn(message: str) -> None:
     """Print a warning as one line on stderr."""
-    typer.echo(f"{PROGRAM}: warning: {' '.join(message.split())}", err=True)
+    say(f"warning: {message}")

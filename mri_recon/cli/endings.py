@@ -1,0 +1,64 @@
+"""How a verb that does not come to its end is told of: one line on stderr, and the exit status."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import NoReturn
+
+from mri_recon.cli.messages import say
+from mri_recon.cli.streams import BROKEN_PIPE
+from mri_recon.errors import MriReconError
+
+__all__ = ["Told", "end"]
+
+DEBUG = "MRI_RECON_DEBUG"
+"""Environment variable: with any value, an error is printed with its traceback."""
+
+
+class Told(SystemExit):
+    """The end of the process, of which stderr has its line already."""
+
+    told = True
+
+
+def end(error: BaseException) -> NoReturn:
+    """End the process for an error of a verb.
+
+    Raises:
+        Told: always. Status 2: it cannot be done, by an `MriReconError`, the disk, the memory or a fault of the
+            program; 130: interrupted; 141: nobody reads standard output.
+    """
+    if isinstance(error, BrokenPipeError):
+        raise Told(BROKEN_PIPE) from None
+    if isinstance(error, KeyboardInterrupt):
+        say(f"interrupted{f': {error}' if str(error) else ''}")
+        raise Told(130) from None
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    say(f"error: {_reason(error)}")
+    raise Told(2) from None
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MriReconError):
+        return str(error)
+    if _out_of_memory(error):
+        return (
+            "expected enough memory for this reconstruction, the machine has not: take fewer slices (--slice), "
+            "compress the coils (--num-virtual-coils), or another method"
+        )
+    if isinstance(error, OSError):  # a full disk, a folder that may not be read
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected {said[:500]}: a fault of the program, please report it with what {DEBUG}=1 prints"
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether it is one of the errors in which Python, NumPy, torch and CUDA say that memory is not enough."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text))
+    )

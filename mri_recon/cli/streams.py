@@ -1,0 +1,73 @@
+"""The standard streams of the process: any of them may be closed, a full disk, a broken pipe or an ASCII terminal."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+
+from mri_recon.cli.messages import say
+
+__all__ = ["BROKEN_PIPE", "close_streams", "prepare_streams"]
+
+BROKEN_PIPE = 141
+"""Exit status where nobody reads standard output any more: 128 + SIGPIPE, as a shell has it."""
+
+_ERRORS = "mri_recon.display"
+
+
+def prepare_streams() -> None:
+    """Open what is closed as the null device, and let a stream print any character.
+
+    A closed standard stream would give its number to the next file that is opened, and what is printed would go there.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the smallest free number, this one
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    codecs.register_error(_ERRORS, _displayable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
+
+
+def close_streams(status: int) -> int:
+    """Write out what is buffered, and give the exit status: that of the work, unless what it printed was lost."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = status or BROKEN_PIPE
+        _discard(1)
+    except (OSError, ValueError) as error:
+        say(f"error: cannot write to standard output ({getattr(error, 'strerror', None) or error})")
+        status = status or 2
+        _discard(1)
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _discard(2)
+    return status
+
+
+def _discard(number: int) -> None:
+    """Send what is still in the buffer of a stream to the null device, so that the interpreter's own flush succeeds."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)
+
+
+def _displayable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A file name's bytes that are no text as they are, any other character that the stream lacks as an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    part = error.object[error.start : error.end]
+    try:
+        return part.encode("ascii", "surrogateescape"), error.end
+    except UnicodeEncodeError:
+        return part.encode("ascii", "backslashreplace"), error.end
