@@ -603,9 +603,16 @@ def _to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
 
 
 def _as_bool(array: npt.NDArray[Any]) -> BoolArray:
+    if array.dtype.kind == "c" and not array.imag.any():
+        array = array.real  # k-space and mask come out of some programs in one type
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        numbers = array.dtype.kind in "iuf" and array.size > 0
+        got = (
+            f"other values up to {float(array.max()):g} ({array.dtype})" if numbers else f"other values ({array.dtype})"
+        )
         raise MaskError(
-            f"expected a mask of booleans, or of 0 and 1, got other values ({array.dtype}): threshold it first"
+            f"expected a mask of booleans, or of 0 and 1, got {got}: "
+            "threshold it first (mask > 0 where what was sampled is marked by another number)"
         )
     return array.astype(np.bool_)
 

@@ -63,10 +63,20 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
     ]
     if scan.meta.get("note"):
         lines.append(("note", str(scan.meta["note"])))
+    if scan.meta.get("empty_slices"):
+        lines.append(("empty slices", _listed(scan.meta["empty_slices"], num_slices)))
+    if scan.meta.get("slices") is not None:
+        read = _listed(scan.meta["slices"], int(scan.meta["num_slices_in_file"]))
+        lines.insert(2, ("slices read", f"{read}; support, sampling, noise and reference are of these alone"))
     acquisition = scan.meta.get("acquisition")
     if acquisition:
         lines.insert(1, ("acquisition", str(acquisition)))
     return lines
+
+
+def _listed(numbers: list[int], count: int) -> str:
+    shown = ", ".join(map(str, numbers[:12])) + (", ..." if len(numbers) > 12 else "")
+    return f"{len(numbers)} of {count}: {shown}"
 
 
 def _axes(scan: Scan) -> str:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.io.pairs import copy_as_complex, join_axis, pair_fields
 
-__all__ = ["C_ORDER", "MATLAB_ORDER", "ORDER", "arrange", "parse_axes"]
+__all__ = ["COMPLEX", "C_ORDER", "MATLAB_ORDER", "ORDER", "Layout", "find_layout", "parse_axes"]
 
 ORDER = ("slice", "coil", "readout", "phase")
 """The order of every scan's k-space."""
+
+COMPLEX = "complex"
+"""Name of an axis of length 2 that holds real and imaginary part."""
 
 C_ORDER = {2: "readout phase", 3: "slice readout phase", 4: "slice coil readout phase"}
 """What arrays of NumPy and fastMRI files are taken for, by their number of axes."""
@@ -22,7 +27,101 @@ MATLAB_ORDER = {2: "readout phase", 3: "readout phase slice", 4: "readout phase 
 """What arrays of MATLAB files are taken for."""
 
 
-def parse_axes(axes: str | None, shape: Sequence[int], defaults: dict[int, str], *, where: str) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Layout:
+    """What the axes of a stored array are.
+
+    Attributes:
+        names: one name an axis, out of `ORDER` and `COMPLEX`.
+        assumed: nobody said so: the names are the usual ones for this number of axes.
+        notes: what else was assumed, in words.
+    """
+
+    names: tuple[str, ...]
+    assumed: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def slice_axis(self) -> int | None:
+        """Axis of the slices; None where the array is a single one."""
+        return self.names.index("slice") if "slice" in self.names else None
+
+    def length(self, name: str, shape: Sequence[int]) -> int:
+        """Length of a named axis of an array of this shape; 1 where it has no such axis."""
+        return int(shape[self.names.index(name)]) if name in self.names else 1
+
+    def arrange(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The array as complex `(slice, coil, readout, phase)`; axes it lacks have length 1. A view where possible."""
+        names = [name for name in self.names if name != COMPLEX]
+        if COMPLEX in self.names:
+            array = join_axis(array, self.names.index(COMPLEX))
+        elif pair_fields(array.dtype):
+            joined = np.empty(array.shape, dtype=np.complex64)
+            copy_as_complex(joined, array)
+            array = joined
+        moved = np.transpose(array, [names.index(name) for name in ORDER if name in names])
+        for position, name in enumerate(ORDER):
+            if name not in names:
+                moved = np.expand_dims(moved, position)
+        return moved
+
+    def meta(self) -> dict[str, Any]:
+        """What a scan says of its axes: `axes`, `axes_assumed`, and a `reader_notes` where more was assumed."""
+        said: dict[str, Any] = {"axes": " ".join(self.names), "axes_assumed": self.assumed}
+        return said | ({"reader_notes": list(self.notes)} if self.notes else {})
+
+
+def find_layout(
+    shape: Sequence[int], dtype: np.dtype[Any], axes: str | None, defaults: dict[int, str], *, where: str
+) -> Layout:
+    """The layout of an array of k-space, from its shape and type alone.
+
+    Real numbers are k-space where an axis of 2 is known to hold real and imaginary part: it is named `complex` in
+    `axes`, or the array has five axes, of which either the first or the last has length 2 and which nothing else
+    explains.
+
+    Args:
+        shape: of the array as stored.
+        dtype: of its elements.
+        axes: names separated by spaces or commas, e.g. "coil readout phase"; None takes the default for the rank.
+        defaults: number of axes to names.
+        where: the array and its file, for the message.
+
+    Raises:
+        FormatError: as `parse_axes`; real numbers otherwise.
+    """
+    if dtype.kind == "c" or pair_fields(dtype):
+        return Layout(parse_axes(axes, shape, defaults, where=where), axes is None)
+    if axes is not None and COMPLEX in _words(axes) and dtype.kind in "if":
+        names = parse_axes(axes, shape, defaults, where=where, others=(COMPLEX,))
+        length = int(shape[names.index(COMPLEX)])
+        if length != 2:
+            raise FormatError(
+                f"expected an axis of 2 for real and imaginary part, the axis {COMPLEX!r} of {where} has {length}: "
+                f"check the order of the axes {axes[:80]!r} against the shape {tuple(shape)}"
+            )
+        return Layout(names, False)
+    paired = [end for end in (0, -1) if len(shape) == 5 and int(shape[end]) == 2 and dtype.kind in "if"]
+    if axes is None and len(paired) == 1:
+        four = tuple(defaults[4].split())
+        names = (*four, COMPLEX) if paired[0] else (COMPLEX, *four)
+        which = "last" if paired[0] else "first"
+        return Layout(names, True, (f"the {which} axis, of length 2, was taken for real and imaginary part",))
+    pairs = " ".join([*defaults.get(len(shape) - 1, "slice readout phase").split(), COMPLEX])
+    cure = (
+        f"an axis of 2 is not joined as real and imaginary part unless it is named, e.g. axes='{pairs}'"
+        if 2 in shape and dtype.kind in "if"
+        else "magnitudes, images and masks are no k-space"
+    )
+    raise FormatError(
+        f"expected complex k-space in {where}, got {dtype} of shape {tuple(shape)}: save the complex array (or name "
+        f"another one with variable); {cure}"
+    )
+
+
+def parse_axes(
+    axes: str | None, shape: Sequence[int], defaults: dict[int, str], *, where: str, others: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Names of the axes of an array.
 
     Args:
@@ -30,6 +129,7 @@ def parse_axes(axes: str | None, shape: Sequence[int], defaults: dict[int, str],
         shape: of the array.
         defaults: number of axes to names.
         where: the array and its file, for the message.
+        others: names beyond `ORDER` that may stand in `axes`.
 
     Raises:
         FormatError: unknown or repeated names, readout or phase missing, or another number of names than axes.
@@ -40,8 +140,14 @@ def parse_axes(axes: str | None, shape: Sequence[int], defaults: dict[int, str],
             raise FormatError(
                 f"expected k-space of 2 to 4 axes, {where} has shape {tuple(shape)}: store one contrast, one average"
             )
-    names = tuple(axes.replace(",", " ").lower().split())
-    if set(names) - set(ORDER) or len(set(names)) < len(names) or not {"readout", "phase"} <= set(names):
+    names = _words(axes)
+    allowed = {*ORDER, *others}
+    if COMPLEX in names and COMPLEX not in allowed:
+        raise FormatError(
+            f"expected real numbers where an axis is named {COMPLEX!r}, {where} has complex ones or none of that kind: "
+            f"leave {COMPLEX!r} out of the axes {axes[:80]!r}"
+        )
+    if set(names) - allowed or len(set(names)) < len(names) or not {"readout", "phase"} <= set(names):
         raise FormatError(
             f"expected axes out of {', '.join(ORDER)}, each once, readout and phase among them, got {axes[:80]!r}: "
             "write e.g. 'coil readout phase'"
@@ -54,10 +160,5 @@ def parse_axes(axes: str | None, shape: Sequence[int], defaults: dict[int, str],
     return names
 
 
-def arrange(array: npt.NDArray[Any], names: Sequence[str]) -> npt.NDArray[Any]:
-    """An array with named axes as `(slice, coil, readout, phase)`; axes it lacks have length 1. A view."""
-    moved = np.transpose(array, [names.index(name) for name in ORDER if name in names])
-    for position, name in enumerate(ORDER):
-        if name not in names:
-            moved = np.expand_dims(moved, position)
-    return moved
+def _words(axes: str) -> tuple[str, ...]:
+    return tuple(axes.replace(",", " ").lower().split())

@@ -5,7 +5,9 @@ Knoll et al., fastMRI: a publicly available raw k-space and DICOM dataset of kne
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,11 +16,20 @@ import h5py
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import C_ORDER, arrange, parse_axes
-from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array, read_attribute, read_text
-from mri_recon.io.ismrmrd import Header, parse_header
+from mri_recon.io.axes import C_ORDER, find_layout
+from mri_recon.io.hdf5 import (
+    check_elements,
+    get_dataset,
+    hdf5_errors,
+    open_hdf5,
+    read_array,
+    read_attribute,
+    read_text,
+)
+from mri_recon.io.ismrmrd import Header, parse_header, refuse_declarations
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, show
 from mri_recon.io.scan import RawScan
+from mri_recon.io.slices import Slices, chosen_slices
 
 __all__ = ["FastMRIFile", "read_fastmri"]
 
@@ -31,8 +42,11 @@ class FastMRIFile:
 
     Attributes:
         shape: of the k-space as stored: `(slice, coil, readout, phase)`, or `(slice, readout, phase)` for one coil.
-        header: of the scanner; empty where the file has none.
+        header: of the scanner; empty where the file has none, or one that cannot be read.
         attributes: `acquisition`, `patient_id`, `max`, `norm` and the like, as far as the file has them.
+        layout: of the k-space; assumed where nothing but the name `kspace` speaks for fastMRI's layout.
+        padding: first acquired column and the one after the last: by the attributes, as in fastMRI, else by the header.
+        notes: what of header and attributes could not be read and was left out, one sentence each.
 
     Opening takes little time however large the file is: only `scan=True` reads it once for damage, see `open_hdf5`.
 
@@ -50,11 +64,14 @@ class FastMRIFile:
             self._kspace = self._find_kspace()
             with hdf5_errors(self.path):
                 self.shape = tuple(int(n) for n in self._kspace.shape or ())
-            self.axes = parse_axes(axes, self.shape, C_ORDER, where=self._where())
-            self.header = self._read_header()
-            self.attributes = {
-                name: value for name in _ATTRIBUTES if (value := read_attribute(self._file, name)) is not None
-            }
+                kind = self._kspace.dtype
+            self.notes: list[str] = []
+            self.layout = find_layout(self.shape, kind, axes, C_ORDER, where=self._where())
+            self.header, has_header = self._read_header()
+            self.attributes = self._read_attributes()
+            if has_header or "acquisition" in self.attributes or any(name in self._file for name in _REFERENCES):
+                self.layout = replace(self.layout, assumed=False)  # the file is fastMRI's, whose axes are known
+            self.padding = self._read_padding()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> FastMRIFile:
@@ -72,40 +89,58 @@ class FastMRIFile:
     @property
     def num_slices(self) -> int:
         """Number of slices."""
-        return self.shape[self.axes.index("slice")] if "slice" in self.axes else 1
+        return self.layout.length("slice", self.shape)
 
     @property
     def num_coils(self) -> int:
         """Number of coils."""
-        return self.shape[self.axes.index("coil")] if "coil" in self.axes else 1
+        return self.layout.length("coil", self.shape)
 
     @property
     def patient_id(self) -> str:
         """The person's pseudonym as the file gives it; empty where it gives none."""
         return str(self.attributes.get("patient_id", ""))
 
-    def read_kspace(self, slices: slice = slice(None), *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any]:
-        """k-space complex64 `(slice, coil, readout, phase)`.
+    def read_kspace(self, slices: Slices | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any]:
+        """k-space complex64 `(slice, coil, readout, phase)`, of the slices alone that are asked for.
 
         Raises:
-            FormatError: too large, or damaged.
+            FormatError: too large, damaged, or slices that are not there.
         """
-        selection: tuple[slice, ...] = ()
-        if "slice" in self.axes:
-            axis = self.axes.index("slice")
-            selection = (*(slice(None),) * axis, slices)
-        return arrange(read_array(self._kspace, max_bytes=max_bytes, selection=selection), self.axes)
+        indices = chosen_slices(slices, self.num_slices, where=self.path.name)
+        axis = self.layout.slice_axis
+        if axis is None:
+            return self.layout.arrange(read_array(self._kspace, max_bytes=max_bytes))
+        return self.layout.arrange(read_array(self._kspace, max_bytes=max_bytes, indices=indices, axis=axis))
+
+    def is_empty(self, index: int) -> bool:
+        """Whether a slice holds zeros only; looks at its middle first and at no more than it must.
+
+        Raises:
+            FormatError: damaged, or no such slice.
+        """
+        axis = self.layout.slice_axis
+        with hdf5_errors(self.path):
+            middle: list[Any] = [n // 2 for n in self.shape]
+            middle[self.layout.names.index("phase")] = slice(None)
+            if axis is not None:
+                middle[axis] = index
+            line = self._kspace[tuple(middle)]
+            if line.dtype.names is None and bool((line != 0).any()):
+                return False
+        return not bool(self.read_kspace(index).any())
 
     def read_target(
-        self, slices: slice = slice(None), *, max_bytes: int = DEFAULT_MAX_BYTES
+        self, slices: Slices | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES
     ) -> tuple[npt.NDArray[Any], str] | None:
         """The file's own reconstruction `(slice, h, w)` and its name; None where it has none.
 
         Several coils: `reconstruction_rss` comes first; a single coil: `reconstruction_esc`, its emulated image.
 
         Raises:
-            FormatError: not a stack of images, too large, or damaged.
+            FormatError: not a stack of images, too large, damaged, or slices that are not there.
         """
+        indices = chosen_slices(slices, self.num_slices, where=self.path.name)
         for name in _REFERENCES if self.num_coils > 1 else reversed(_REFERENCES):
             dataset = get_dataset(self._file, name)
             if dataset is not None:
@@ -116,7 +151,7 @@ class FastMRIFile:
                         f"expected real images ({self.num_slices}, h, w) as {name} of {self.path.name}, "
                         f"got shape {shape}: they belong to another scan"
                     )
-                return read_array(dataset, max_bytes=max_bytes, selection=(slices,)), name
+                return read_array(dataset, max_bytes=max_bytes, indices=indices), name
         return None
 
     def read_mask(self, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any] | None:
@@ -128,14 +163,6 @@ class FastMRIFile:
         dataset = get_dataset(self._file, "mask")
         return None if dataset is None else read_array(dataset, max_bytes=max_bytes)
 
-    @property
-    def padding(self) -> tuple[int, int] | None:
-        """First acquired column and the one after the last: by the attributes, as in fastMRI, else by the header."""
-        left, right = (read_attribute(self._file, name) for name in ("padding_left", "padding_right"))
-        if left is None or right is None:
-            return self.header.padding
-        return _integer(left, self.path), _integer(right, self.path)
-
     def _where(self) -> str:
         return f"{show(self._variable)} of {self.path.name}"
 
@@ -145,18 +172,50 @@ class FastMRIFile:
             with hdf5_errors(self.path):
                 names = sorted(self._file)
             raise FormatError(_no_kspace(self.path, self._variable, names))
-        with hdf5_errors(self.path):
-            kind = dataset.dtype
-        if kind.kind != "c":
-            raise FormatError(
-                f"expected complex k-space as {self._where()}, got {kind} of shape {dataset.shape}: "
-                "store complex64 (a last axis of real and imaginary part is not joined: that would be a guess)"
-            )
+        check_elements(dataset)
         return dataset
 
-    def _read_header(self) -> Header:
-        dataset = get_dataset(self._file, "ismrmrd_header")
-        return Header() if dataset is None else parse_header(read_text(dataset), where=self.path.name)
+    def _read_header(self) -> tuple[Header, bool]:
+        """The header, and whether there is one; one that cannot be read is left out, and a note says so."""
+        text = ""
+        try:
+            dataset = get_dataset(self._file, "ismrmrd_header")
+            if dataset is None:
+                return Header(), False
+            text = read_text(dataset)
+            return parse_header(text, where=self.path.name), True
+        except FormatError as error:
+            refuse_declarations(text, where=self.path.name)
+            self.notes.append(f"the header cannot be read and is left out ({error})")
+            return Header(), True
+
+    def _read_attributes(self) -> dict[str, Any]:
+        found = {}
+        for name in _ATTRIBUTES:
+            value = self._attribute(name)
+            if value is not None:
+                found[name] = value
+        return found
+
+    def _attribute(self, name: str) -> str | float | int | bool | None:
+        try:
+            return read_attribute(self._file, name)
+        except FormatError as error:
+            self.notes.append(f"an attribute cannot be read and is left out ({error})")
+            return None
+
+    def _read_padding(self) -> tuple[int, int] | None:
+        left, right = (self._attribute(name) for name in ("padding_left", "padding_right"))
+        if left is None or right is None:
+            return self.header.padding
+        whole = [_whole_number(value) for value in (left, right)]
+        if whole[0] is None or whole[1] is None:
+            self.notes.append(
+                "the attributes padding_left and padding_right are left out (expected whole numbers, got "
+                f"{show(left)} and {show(right)})"
+            )
+            return self.header.padding
+        return whole[0], whole[1]
 
 
 def read_fastmri(
@@ -164,11 +223,12 @@ def read_fastmri(
     *,
     axes: str | None = None,
     variable: str | None = None,
-    slices: slice = slice(None),
+    slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
     """What a fastMRI file holds; see `mri_recon.io.load`."""
-    with FastMRIFile(path, variable=variable, axes=axes, scan=slices == slice(None)) as file:
+    with FastMRIFile(path, variable=variable, axes=axes, scan=slices is None) as file:
+        indices = chosen_slices(slices, file.num_slices, where=path.name)
         target, target_name = file.read_target(slices, max_bytes=max_bytes) or (None, "none")
         header = file.header
         return RawScan(
@@ -182,8 +242,9 @@ def read_fastmri(
             meta={
                 "format": "fastMRI HDF5",
                 "file": path.name,
-                "axes": " ".join(file.axes),
-                "axes_assumed": False,
+                **file.layout.meta(),
+                **({"reader_notes": notes} if (notes := [*file.layout.notes, *file.notes]) else {}),
+                **({} if indices is None else {"slices": indices, "num_slices_in_file": file.num_slices}),
                 **file.attributes,
                 **({"encoded_size": list(header.encoded_size)} if header.encoded_size else {}),
                 **({"header_recon_size": list(header.recon_size)} if header.recon_size else {}),
@@ -203,9 +264,6 @@ def _no_kspace(path: Path, variable: str, names: list[str]) -> str:
     )
 
 
-def _integer(value: Any, path: Path) -> int:
-    if not isinstance(value, int | float) or not float(value).is_integer():
-        raise FormatError(
-            f"expected whole numbers for padding_left and padding_right in {path.name}, got {show(value)}"
-        )
-    return int(value)
+def _whole_number(value: Any) -> int | None:
+    is_whole = isinstance(value, int | float) and math.isfinite(value) and float(value).is_integer()
+    return int(value) if is_whole else None

@@ -8,7 +8,7 @@ interfaces that describe a link without following it, and a file with anything b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.io.access import cannot_open_hdf5, check_regular
 from mri_recon.io.heaps import check_heaps
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+from mri_recon.io.pairs import copy_as_complex, pair_fields
 
-__all__ = ["MAX_OBJECTS", "get_dataset", "hdf5_errors", "open_hdf5", "read_array", "read_attribute", "read_text"]
+__all__ = [
+    "MAX_OBJECTS",
+    "check_elements",
+    "get_dataset",
+    "hdf5_errors",
+    "open_hdf5",
+    "read_array",
+    "read_attribute",
+    "read_text",
+]
 
 MAX_OBJECTS = 4096
 """Objects and links that a file may hold; fastMRI's hold five."""
@@ -45,7 +56,7 @@ _NATIVE_COMPLEX = getattr(h5py.h5t, "COMPLEX", None)  # a type of its own since 
 
 
 @contextmanager
-def open_hdf5(path: str | Path, *, scan: bool = True) -> Iterator[h5py.File]:
+def open_hdf5(path: str | Path, *, scan: bool = True, foreign: bool = False) -> Iterator[h5py.File]:
     """An HDF5 file, open for reading, after the whole of it was checked to hold plain arrays and groups only.
 
     Refused: links (soft, external, user-defined), external storage, virtual datasets, filters other than gzip, lzf,
@@ -56,20 +67,27 @@ def open_hdf5(path: str | Path, *, scan: bool = True) -> Iterator[h5py.File]:
         path: the file.
         scan: also read the whole file once for damage that makes the HDF5 library hang (`check_heaps`). False for many
             large files of one's own, of which little is read.
+        foreign: leave alone what has other elements (text, references, records), as MATLAB's files do, in place of
+            refusing the file; `read_array` reads none of it.
 
     Raises:
-        FormatError: no such file, not HDF5, damaged, or any of the above.
+        FormatError: no such file, not HDF5, in use by another program, damaged, or any of the above.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FormatError(f"expected an HDF5 file, found nothing at {path}: check the path")
+    check_regular(path, "an HDF5 file")
     with hdf5_errors(path):
         if scan:
             check_heaps(path)
-        file = h5py.File(path, "r")
+        try:
+            file = h5py.File(path, "r")
+        except OSError as error:
+            told = cannot_open_hdf5(path, error)
+            if told is None:
+                raise
+            raise told from error
     try:
         with hdf5_errors(path):
-            _check_tree(file, path)
+            _check_tree(file, path, foreign=foreign)
         yield file
     finally:
         file.close()
@@ -113,14 +131,20 @@ def get_dataset(file: h5py.Group, name: str) -> h5py.Dataset | None:
 
 
 def read_array(
-    dataset: h5py.Dataset, *, max_bytes: int = DEFAULT_MAX_BYTES, selection: tuple[slice, ...] = ()
+    dataset: h5py.Dataset,
+    *,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    indices: Sequence[int] | None = None,
+    axis: int = 0,
 ) -> npt.NDArray[Any]:
     """A numeric dataset or a part of it, its size checked before memory is taken. Complex data arrives as complex64.
 
     Args:
         dataset: from a file that `open_hdf5` opened.
         max_bytes: limit for the selected part.
-        selection: slices for the leading axes.
+        indices: which entries along `axis` to read, in this order; None for all. No other is unpacked but those that
+            share a chunk with them.
+        axis: what `indices` count along.
 
     Raises:
         FormatError: too large, not numeric, or damaged.
@@ -128,11 +152,13 @@ def read_array(
     path = Path(dataset.file.filename)
     where = f"{show(dataset.name)} of {path.name}"
     with hdf5_errors(path):
-        if dataset.dtype.kind not in "biufc":
-            raise FormatError(f"expected numbers in {where}, got {dataset.dtype}: this is not a k-space file")
-        itemsize = dataset.dtype.itemsize
-        part = [*(len(range(*s.indices(n))) for s, n in zip(selection, dataset.shape, strict=False))]
-        shape = (*part, *dataset.shape[len(part) :])
+        check_elements(dataset)
+        kind = dataset.dtype
+        is_complex = kind.kind == "c" or pair_fields(kind) is not None
+        itemsize = kind.itemsize
+        shape = [int(n) for n in dataset.shape]
+        if indices is not None:
+            shape[axis] = len(indices)
         check_declared(shape, itemsize, where=where, max_bytes=max_bytes)
         whole = math.prod(dataset.shape) * itemsize
         stored = dataset.id.get_storage_size()
@@ -147,17 +173,38 @@ def read_array(
         chunk = math.prod(dataset.chunks or (0,)) * itemsize
         if chunk > max(_MIN_CHUNK_LIMIT, max_bytes):
             raise FormatError(f"expected chunks of at most {max_bytes} bytes in {where}, got {chunk}: raise max_bytes")
-        wanted = np.dtype(np.complex64) if dataset.dtype.kind == "c" else dataset.dtype.newbyteorder("=")
-        out = np.empty(shape, dtype=wanted)
+        out = np.empty(shape, dtype=np.complex64 if is_complex else kind.newbyteorder("="))
         if out.size == 0:
             return out
         if not dataset.shape:
-            return np.asarray(dataset[()], dtype=wanted)
-        for target, source in _blocks(dataset, selection[0] if selection else slice(None), max_bytes):
+            blocks: Iterator[tuple[Any, Any, Any]] = iter([((), (), ())])
+        else:
+            blocks = _blocks(dataset, range(dataset.shape[axis]) if indices is None else indices, axis, max_bytes)
+        for target, source, rows in blocks:
             # Converted block by block: complex128 never stands whole beside its complex64 copy.
-            with np.errstate(over="ignore"):  # what does not fit becomes inf, which the scan refuses with a reason
-                out[target] = dataset[(source, *selection[1:])]
+            block = np.asarray(dataset[source])[rows]
+            if is_complex:
+                copy_as_complex(out[target], block)
+            else:
+                out[target] = block
         return out
+
+
+def check_elements(dataset: h5py.Dataset) -> None:
+    """Refuse a dataset whose elements are no numbers, nor records of a real and an imaginary part.
+
+    Raises:
+        FormatError: text, references, other records or objects.
+    """
+    path = Path(dataset.file.filename)
+    with hdf5_errors(path):
+        sound = _is_plain(dataset.id.get_type())
+        kind = dataset.dtype if sound else None
+    if kind is None or (kind.kind not in "biufc" and pair_fields(kind) is None):
+        got = "records, references or objects" if kind is None else str(kind)
+        raise FormatError(
+            f"expected numbers in {show(dataset.name)} of {path.name}, got {got}: this is not a k-space file"
+        )
 
 
 def read_text(dataset: h5py.Dataset) -> str:
@@ -221,27 +268,32 @@ def _most_stored(dataset: h5py.Dataset) -> int:
     return count * (math.prod(chunks) * itemsize * 2 + _SLACK)
 
 
-def _blocks(dataset: h5py.Dataset, first: slice, max_bytes: int) -> Iterator[tuple[Any, Any]]:
-    """(where to put, what to read) along the first axis, in steps of whole chunks; no chunk is unpacked twice."""
-    start, stop, step = first.indices(dataset.shape[0])
-    if step != 1:
-        raise FormatError(f"expected slices in steps of 1, got {first}: select from the scan instead")
-    length = max(1, dataset.chunks[0] if dataset.chunks else 1)
-    row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+def _blocks(
+    dataset: h5py.Dataset, indices: Sequence[int], axis: int, max_bytes: int
+) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]]:
+    """(where to put, what to read, what to take of it) along an axis; no chunk is unpacked twice for neighbours."""
+    length = max(1, dataset.chunks[axis] if dataset.chunks else 1)
+    row = math.prod(dataset.shape) // dataset.shape[axis] * dataset.dtype.itemsize
     if length * row > max_bytes:
         length = 1
-    position = start
-    while position < stop:
-        # Up to the next border of a chunk, and on from there chunk by chunk.
-        end = min(stop, (position // length + 1) * length)
-        yield slice(position - start, end - start), slice(position, end)
-        position = end
+    before = (slice(None),) * axis
+    start = 0
+    while start < len(indices):
+        stop = start + 1
+        while stop < len(indices) and indices[stop] // length == indices[start] // length:
+            stop += 1
+        part = np.asarray(indices[start:stop])
+        first, last = int(part.min()), int(part.max())
+        together = last - first + 1 == len(part) and bool((np.diff(part) == 1).all())
+        rows = slice(None) if together else part - first
+        yield (*before, slice(start, stop)), (*before, slice(first, last + 1)), (*before, rows)
+        start = stop
 
 
 # ---------------------------------------------------------------------------------------------- the walk
 
 
-def _check_tree(file: h5py.File, path: Path) -> None:
+def _check_tree(file: h5py.File, path: Path, *, foreign: bool) -> None:
     pending: list[Any] = [file.id]
     seen: set[int] = set()
     links = 0
@@ -262,7 +314,7 @@ def _check_tree(file: h5py.File, path: Path) -> None:
                 continue  # hard links may form rings
             seen.add(address)
             if isinstance(item, h5py.h5d.DatasetID):
-                _check_dataset(item, name, path)
+                _check_dataset(item, name, path, foreign=foreign)
             elif isinstance(item, h5py.h5g.GroupID):
                 pending.append(item)
 
@@ -274,7 +326,7 @@ def _check_link(group: Any, name: bytes, path: Path) -> None:
         )
 
 
-def _check_dataset(dataset: Any, name: bytes, path: Path) -> None:
+def _check_dataset(dataset: Any, name: bytes, path: Path, *, foreign: bool) -> None:
     where = f"{show(name)} of {path.name}"
     plist = dataset.get_create_plist()
     if plist.get_layout() == h5py.h5d.VIRTUAL:
@@ -291,7 +343,7 @@ def _check_dataset(dataset: Any, name: bytes, path: Path) -> None:
     if len(set(codes)) < len(codes):  # gzip in gzip unpacks to a million times its size
         raise FormatError(f"expected each filter once, {where} has one twice: store it again with h5repack -f GZIP=4")
     kind = dataset.get_type()
-    if not _is_plain(kind):
+    if not foreign and not _is_plain(kind):
         raise FormatError(
             f"expected arrays of numbers or text, {where} has records, references or objects: "
             "convert it first (raw ISMRMRD files: sort the readouts into k-space, in fastMRI's layout)"
@@ -308,5 +360,9 @@ def _is_plain(kind: Any) -> bool:
     code = kind.get_class()
     if code in _PLAIN_CLASSES or (_NATIVE_COMPLEX is not None and code == _NATIVE_COMPLEX):
         return True
-    # Complex numbers are records of two equal floats; h5py reads those named r and i as complex.
-    return code == h5py.h5t.COMPOUND and bool(kind.dtype.kind == "c")
+    # Complex numbers are records of two equal numbers; h5py reads floats named r and i as complex.
+    if code != h5py.h5t.COMPOUND or kind.get_nmembers() != 2:
+        return False
+    if {kind.get_member_class(index) for index in range(2)} - {h5py.h5t.INTEGER, h5py.h5t.FLOAT}:
+        return False
+    return bool(kind.dtype.kind == "c") or pair_fields(kind.dtype) is not None

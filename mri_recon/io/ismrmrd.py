@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mri_recon.errors import FormatError
 
-__all__ = ["Header", "parse_header"]
+__all__ = ["Header", "parse_header", "refuse_declarations"]
 
 # Entities are declared in a document type; without one there is nothing to expand and nothing to fetch.
 _DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
@@ -51,8 +51,7 @@ def parse_header(text: str, *, where: str) -> Header:
     """
     if len(text) > _MAX_SIZE:
         raise FormatError(f"expected an ISMRMRD header of at most {_MAX_SIZE} characters in {where}, got {len(text)}")
-    if _DECLARATION.search(text):
-        raise FormatError(f"expected an ISMRMRD header without DOCTYPE and ENTITY in {where}, got one: remove them")
+    refuse_declarations(text, where=where)
     try:
         # Text, not bytes: an encoding that the XML names cannot hide anything from the check above.
         root = ElementTree.fromstring(text)
@@ -68,6 +67,16 @@ def parse_header(text: str, *, where: str) -> Header:
         limit_center=_number(root, f"{limits}/{{*}}center", where, least=0),
         limit_maximum=_number(root, f"{limits}/{{*}}maximum", where, least=0),
     )
+
+
+def refuse_declarations(text: str, *, where: str) -> None:
+    """Refuse a header that declares a document type or entities: that is an attack, and no accident.
+
+    Raises:
+        FormatError: it does.
+    """
+    if _DECLARATION.search(text):
+        raise FormatError(f"expected an ISMRMRD header without DOCTYPE and ENTITY in {where}, got one: remove them")
 
 
 def _size(root: ElementTree.Element, path: str, where: str) -> tuple[int, int] | None:

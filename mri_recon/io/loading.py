@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
 from mri_recon.errors import FormatError
+from mri_recon.io.access import cannot_read, check_regular
 from mri_recon.io.fastmri import read_fastmri
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.matlab import read_mat
+from mri_recon.io.matlab_hdf5 import read_mat_hdf5
 from mri_recon.io.numpy_arrays import read_npy, read_npz
 from mri_recon.io.scan import RawScan, Scan
+from mri_recon.io.slices import Slices
 
 __all__ = ["FORMATS", "load", "load_noise", "read"]
 
-FORMATS = "fastMRI HDF5 (.h5), NumPy (.npy, .npz) and MATLAB v5 (.mat)"
+FORMATS = "fastMRI HDF5 (.h5), NumPy (.npy, .npz) and MATLAB (.mat)"
 """What `load` reads, in words."""
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+
+_READERS: dict[str, Callable[..., RawScan]] = {
+    "hdf5": read_fastmri,
+    "npy": read_npy,
+    "npz": read_npz,
+    "mat": read_mat,
+    "mat-hdf5": read_mat_hdf5,
+}
+"""A reader a format; all take `axes`, `variable`, `slices` (`mri_recon.io.slices.Slices` or None) and `max_bytes`."""
 
 
 def load(
@@ -26,18 +39,21 @@ def load(
     *,
     axes: str | None = None,
     variable: str | None = None,
-    slices: slice | None = None,
+    slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Scan:
-    """Read k-space from a fastMRI HDF5, `.npy`, `.npz` or MATLAB v5 file.
+    """Read k-space from a fastMRI HDF5, `.npy`, `.npz` or MATLAB (v5, v7, v7.3) file.
 
     Args:
         path: the file; its content decides the format.
         axes: what the array's axes are, e.g. "coil readout phase". By default NumPy and HDF5 arrays are
             "readout phase", "slice readout phase" or "slice coil readout phase" by their rank, MATLAB's
-            "readout phase", "readout phase slice" or "readout phase coil slice"; `meta["axes_assumed"]` says so.
+            "readout phase", "readout phase slice" or "readout phase coil slice"; `meta["axes_assumed"]` says so. An
+            axis of 2 that holds real and imaginary part is named "complex".
         variable: name of the array; needed where several could be meant.
-        slices: read these slices only, in steps of 1; from HDF5 the others are not even unpacked.
+        slices: read these slices only: a number (-1 is the last), a `slice` with any step, or a list of numbers in any
+            order; the axis stays. What the data show (support, dead columns, whether it is fully sampled) is then found
+            in these slices alone.
         max_bytes: largest array to take, checked against what the file declares before any memory is.
 
     Returns:
@@ -45,7 +61,7 @@ def load(
 
     Raises:
         FormatError: no such file, an unknown format, damaged, unsafe (links, pickles, sizes), or not k-space
-            (real, empty, all zero, not finite).
+            (real, empty, all zero, not finite), or slices that are not there.
     """
     return read(path, axes=axes, variable=variable, slices=slices, max_bytes=max_bytes).scan()
 
@@ -55,7 +71,7 @@ def read(
     *,
     axes: str | None = None,
     variable: str | None = None,
-    slices: slice | None = None,
+    slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
     """What `load` reads, before the numbers are looked at: for a process that only opens files.
@@ -63,22 +79,18 @@ def read(
     Args and Raises: as `load`, except for what only the numbers show.
     """
     path = Path(path)
-    options = {"axes": axes, "variable": variable}
     kind = _kind(path)
     try:
-        if kind == "hdf5":
-            return read_fastmri(path, **options, slices=slices or slice(None), max_bytes=max_bytes)
-        reader = {"npy": read_npy, "npz": read_npz, "mat": read_mat}[kind]
-        return reader(path, **options, slices=slices or slice(None), max_bytes=max_bytes)
+        return _READERS[kind](path, axes=axes, variable=variable, slices=slices, max_bytes=max_bytes)
     except OSError as error:
-        raise FormatError(f"cannot read {path.name} ({error.strerror}): check the file and its permissions") from error
+        raise cannot_read(path, error) from error
 
 
 def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tensor:
     """Read noise samples, complex64 `(coil, sample)`, from a file of their own.
 
     Args:
-        path: `.npy`, or `.npz`, MATLAB v5 or HDF5 with an array `noise`.
+        path: `.npy`, or `.npz`, MATLAB or HDF5 with an array `noise`.
         max_bytes: as in `load`.
 
     Raises:
@@ -91,18 +103,14 @@ def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tenso
 
 
 def _kind(path: Path) -> str:
-    if not path.is_file():
-        raise FormatError(f"expected a k-space file, found nothing at {path}: check the path")
+    check_regular(path, "a k-space file")
     try:
         with path.open("rb") as stream:
             head = stream.read(520)
     except OSError as error:
-        raise FormatError(f"cannot read {path.name} ({error.strerror}): check the file and its permissions") from error
+        raise cannot_read(path, error) from error
     if head.startswith(b"MATLAB 7.3"):
-        raise FormatError(
-            f"expected a MATLAB v5 file, {path.name} is v7.3 (HDF5 of MATLAB's own kind): "
-            "save it in MATLAB with save(..., '-v7') or write fastMRI HDF5"
-        )
+        return "mat-hdf5"
     if head.startswith(_HDF5) or head[512:520] == _HDF5:
         return "hdf5"
     if head.startswith(b"\x93NUMPY"):

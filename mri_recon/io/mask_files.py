@@ -13,6 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.io.access import cannot_read, check_regular
 from mri_recon.masks import Mask, mask_from_file
 
 __all__ = ["load_mask", "read_mask_array"]
@@ -22,7 +23,7 @@ _MAX_BYTES = 1 << 29
 
 
 def load_mask(path: str | Path) -> Mask:
-    """The mask stored in a file: `.npy`, `.npz`, MATLAB v5 `.mat`, or the dataset `mask` of a fastMRI `.h5`.
+    """The mask stored in a file: `.npy`, `.npz`, MATLAB `.mat`, or the dataset `mask` of a fastMRI `.h5`.
 
     Axes of length 1 are dropped. One axis is phase, two are (readout, phase); a 2-D mask that is constant along readout
     is a `ColumnMask`. Among several arrays the one named `mask` is taken. Pickles are never loaded.
@@ -47,9 +48,11 @@ def read_mask_array(path: Path) -> npt.NDArray[Any]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise FormatError(f"expected a mask file ending in {', '.join(readers)}, got {path.name}: convert it first")
-    if not path.is_file():
-        raise FormatError(f"expected a mask file, found nothing at {path}: check the path")
-    return reader(path)
+    check_regular(path, "a mask file")
+    try:
+        return reader(path)
+    except OSError as error:
+        raise cannot_read(path, error) from error
 
 
 def _pick(names: Sequence[str], path: Path) -> str:
@@ -79,8 +82,10 @@ def _read_npz(path: Path) -> npt.NDArray[Any]:
 
 def _read_mat(path: Path) -> npt.NDArray[Any]:
     from mri_recon.io.matlab import mat_arrays
+    from mri_recon.io.matlab_hdf5 import is_mat_hdf5, mat_hdf5_arrays
 
-    (array,) = mat_arrays(path, lambda names, _: [_pick(names, path)], max_bytes=_MAX_BYTES).values()
+    read = mat_hdf5_arrays if is_mat_hdf5(path) else mat_arrays
+    (array,) = read(path, lambda names, _: [_pick(names, path)], max_bytes=_MAX_BYTES).values()
     return array
 
 

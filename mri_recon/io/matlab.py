@@ -13,7 +13,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import MATLAB_ORDER, arrange, parse_axes
+from mri_recon.io.axes import MATLAB_ORDER, find_layout
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
 from mri_recon.io.scan import RawScan
+from mri_recon.io.slices import Slices, chosen_slices
 from mri_recon.io.variables import MASK_NAME, with_own_mask
 
-__all__ = ["mat_arrays", "read_mat"]
+__all__ = ["mat_arrays", "read_mat", "refuse_other"]
 
 _HEADER_SIZE = 128
 _MATRIX, _COMPRESSED = 14, 15  # types of an element at the top level
@@ -59,40 +60,41 @@ def read_mat(
     *,
     axes: str | None = None,
     variable: str | None = None,
-    slices: slice = slice(None),
+    slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """What a MATLAB v5 file holds; an array `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
+    """Read a MATLAB v5 file; an array `mask` beside the k-space is the scan's own. See `mri_recon.io.load`.
+
+    The real and the imaginary parts of an array lie apart, and are packed as a whole: it is read whole, of which
+    `slices` are kept.
+    """
 
     def choose(names: Sequence[str], other: dict[str, str]) -> list[str]:
-        if variable in other:
-            raise FormatError(
-                f"expected numbers in {show(variable)} of {path.name}, got {other[variable]}: save an array"
-            )
+        refuse_other(variable, other, path)
         return with_own_mask(names, variable, where=path.name)
 
     arrays = mat_arrays(path, choose, max_bytes=max_bytes)
     name, array = next(iter(arrays.items()))
     mask = arrays.get(MASK_NAME) if name != MASK_NAME else None
-    where = f"{show(name)} of {path.name}"
-    if array.dtype.kind != "c":
-        raise FormatError(
-            f"expected complex k-space in {where}, got {array.dtype} of shape {array.shape}: save the complex array "
-            "(or name another one with variable)"
-        )
-    names = parse_axes(axes, array.shape, MATLAB_ORDER, where=where)
-    return RawScan(
-        arrange(array, names)[slices],
-        name=path.name,
-        mask=mask,
-        meta={
-            "format": "MATLAB v5",
-            "file": path.name,
-            "variable": name,
-            "axes": " ".join(names),
-            "axes_assumed": axes is None,
-        },
-    )
+    layout = find_layout(array.shape, array.dtype, axes, MATLAB_ORDER, where=f"{show(name)} of {path.name}")
+    count = layout.length("slice", array.shape)
+    indices = chosen_slices(slices, count, where=path.name)
+    kspace = layout.arrange(array)
+    meta: dict[str, Any] = {"format": "MATLAB v5", "file": path.name, "variable": name, **layout.meta()}
+    if indices is not None:
+        kspace = kspace[indices]
+        meta |= {"slices": indices, "num_slices_in_file": count}
+    return RawScan(kspace, name=path.name, mask=mask, meta=meta)
+
+
+def refuse_other(variable: str | None, other: Mapping[str, str], path: Path) -> None:
+    """Refuse a variable that is there but holds no numbers.
+
+    Raises:
+        FormatError: `variable` is among `other`, which says what it is.
+    """
+    if variable is not None and variable in other:
+        raise FormatError(f"expected numbers in {show(variable)} of {path.name}, got {other[variable]}: save an array")
 
 
 def mat_arrays(

@@ -7,18 +7,22 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import C_ORDER, arrange, parse_axes
+from mri_recon.io.axes import C_ORDER, Layout, find_layout
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+from mri_recon.io.pairs import pair_fields
 from mri_recon.io.scan import RawScan
-from mri_recon.io.variables import MASK_NAME, with_own_mask
+from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.variables import with_own_mask
 
 __all__ = ["npy_array", "npz_arrays", "read_npy", "read_npz"]
 
@@ -40,16 +44,20 @@ def read_npy(
     *,
     axes: str | None = None,
     variable: str | None = None,
-    slices: slice = slice(None),
+    slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """What a `.npy` file holds; see `mri_recon.io.load`."""
+    """Read a `.npy` file, of some `slices` nothing but those; see `mri_recon.io.load`."""
     if variable is not None:
         raise FormatError(
             f"expected no variable for {path.name}, got {variable!r}: a .npy file holds one array, leave it out"
         )
-    array = npy_array(path, max_bytes=max_bytes)
-    return _scan(array, path, axes=axes, slices=slices, where=path.name, format="NumPy .npy")
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        declared = _declared(stream, where=path.name, size=size, max_bytes=max_bytes)
+        chosen = _choose(declared, axes, slices, path, path.name)
+        array = _selected(stream, declared, chosen, where=path.name, max_bytes=max_bytes, mapped=path)
+    return _scan(array, path, chosen, format="NumPy .npy")
 
 
 def read_npz(
@@ -57,19 +65,19 @@ def read_npz(
     *,
     axes: str | None = None,
     variable: str | None = None,
-    slices: slice = slice(None),
+    slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """What a `.npz` file holds; an array named `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
-
-    def choose(names: Sequence[str]) -> list[str]:
-        return with_own_mask(names, variable, where=path.name)
-
-    arrays = npz_arrays(path, choose, max_bytes=max_bytes)
-    name, array = next(iter(arrays.items()))
-    mask = arrays.get(MASK_NAME) if name != MASK_NAME else None
-    where = f"{show(name)} of {path.name}"
-    return _scan(array, path, axes=axes, slices=slices, where=where, format="NumPy .npz", variable=name, mask=mask)
+    """Read a `.npz` file; an array named `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
+    with _archive(path) as (archive, members):
+        name, *own = with_own_mask(sorted(members), variable, where=path.name)
+        where = f"{show(name)} of {path.name}"
+        with _member(archive, members[name], path) as (stream, size, inside):
+            declared = _declared(stream, where=inside, size=size, max_bytes=max_bytes)
+            chosen = _choose(declared, axes, slices, path, where)
+            array = _selected(stream, declared, chosen, where=inside, max_bytes=max_bytes)
+        masks = [_read_member(archive, members[other], path, max_bytes) for other in own]
+    return _scan(array, path, chosen, format="NumPy .npz", variable=name, mask=masks[0] if masks else None)
 
 
 def npy_array(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any]:
@@ -79,7 +87,8 @@ def npy_array(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[
         FormatError: damaged, too large, or not of numbers.
     """
     with path.open("rb") as stream:
-        return _read_array(stream, where=path.name, size=os.fstat(stream.fileno()).st_size, max_bytes=max_bytes)
+        declared = _declared(stream, where=path.name, size=os.fstat(stream.fileno()).st_size, max_bytes=max_bytes)
+        return _whole(stream, declared, where=path.name, max_bytes=max_bytes)
 
 
 def npz_arrays(
@@ -95,14 +104,45 @@ def npz_arrays(
     Raises:
         FormatError: damaged, entries that share a name or bytes of the file, too large, or not of numbers.
     """
+    with _archive(path) as (archive, members):
+        return {name: _read_member(archive, members[name], path, max_bytes) for name in choose(sorted(members))}
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What the header of an array says, and where its content begins."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The layout of an array, and the slices to take of it; None for all."""
+
+    layout: Layout
+    count: int
+    indices: list[int] | None
+
+
+def _choose(declared: _Declared, axes: str | None, slices: Slices | None, path: Path, where: str) -> _Chosen:
+    layout = find_layout(declared.shape, declared.dtype, axes, C_ORDER, where=where)
+    count = layout.length("slice", declared.shape)
+    return _Chosen(layout, count, chosen_slices(slices, count, where=path.name))
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An open archive and its arrays by name; what zipfile raises about damage becomes a `FormatError`."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             if len(members) > _MAX_MEMBERS:
                 raise FormatError(f"expected at most {_MAX_MEMBERS} arrays in {path.name}, got {len(members)}")
             _check_disjoint(members, path)
-            found = {m.filename.removesuffix(".npy"): m for m in members if m.filename.endswith(".npy")}
-            return {name: _read_member(archive, found[name], path, max_bytes) for name in choose(sorted(found))}
+            yield archive, {m.filename.removesuffix(".npy"): m for m in members if m.filename.endswith(".npy")}
     except _ZIP_DAMAGE as error:
         raise FormatError(
             f"expected a NumPy archive, got {path.name}, which is damaged, encrypted or cut short"
@@ -112,29 +152,18 @@ def npz_arrays(
 def _scan(
     array: npt.NDArray[Any],
     path: Path,
+    chosen: _Chosen,
     *,
-    axes: str | None,
-    slices: slice,
-    where: str,
     format: str,
     variable: str | None = None,
     mask: npt.NDArray[Any] | None = None,
 ) -> RawScan:
-    if array.dtype.kind != "c":
-        raise FormatError(
-            f"expected complex k-space in {where}, got {array.dtype} of shape {array.shape}: save complex64 "
-            "(a last axis of real and imaginary part is not joined: that would be a guess)"
-        )
-    names = parse_axes(axes, array.shape, C_ORDER, where=where)
-    meta: dict[str, Any] = {
-        "format": format,
-        "file": path.name,
-        "axes": " ".join(names),
-        "axes_assumed": axes is None,
-    }
+    meta: dict[str, Any] = {"format": format, "file": path.name, **chosen.layout.meta()}
     if variable is not None:
         meta["variable"] = variable
-    return RawScan(arrange(array, names)[slices], name=path.name, mask=mask, meta=meta)
+    if chosen.indices is not None:
+        meta |= {"slices": chosen.indices, "num_slices_in_file": chosen.count}
+    return RawScan(chosen.layout.arrange(array), name=path.name, mask=mask, meta=meta)
 
 
 def _check_disjoint(members: Sequence[zipfile.ZipInfo], path: Path) -> None:
@@ -148,7 +177,9 @@ def _check_disjoint(members: Sequence[zipfile.ZipInfo], path: Path) -> None:
         end = member.header_offset + member.compress_size
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, max_bytes: int) -> npt.NDArray[Any]:
+@contextmanager
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[tuple[IO[bytes], int, str]]:
+    """The open content of an archive's array, its size and its name for messages."""
     where = f"{show(member.filename)} of {path.name}"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise FormatError(
@@ -156,11 +187,17 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, 
         )
     check_compression(member.file_size, member.compress_size, where=where)
     with archive.open(member) as stream:
-        return _read_array(stream, where=where, size=member.file_size, max_bytes=max_bytes)
+        yield stream, member.file_size, where
 
 
-def _read_array(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> npt.NDArray[Any]:
-    """One array in NumPy's format out of a stream that holds `size` bytes."""
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, max_bytes: int) -> npt.NDArray[Any]:
+    with _member(archive, member, path) as (stream, size, where):
+        declared = _declared(stream, where=where, size=size, max_bytes=max_bytes)
+        return _whole(stream, declared, where=where, max_bytes=max_bytes)
+
+
+def _declared(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> _Declared:
+    """Read the header of an array in NumPy's format, out of a stream that holds `size` bytes; believe no size in it."""
     try:
         version = np.lib.format.read_magic(stream)
         if version not in ((1, 0), (2, 0), (3, 0)):
@@ -183,21 +220,68 @@ def _read_array(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> 
         raise FormatError(
             f"expected numbers in {where}, got pickled objects, which are never loaded: save a plain array"
         )
-    if dtype.kind not in "biufc":
+    if dtype.kind not in "biufc" and pair_fields(dtype) is None:
         raise FormatError(
             f"expected numbers in {where}, got elements of another kind ({dtype.kind}): save a plain array"
         )
     if any(n < 0 for n in shape):
         raise FormatError(f"expected a shape, {where} declares {shape}: it is damaged")
-    check_declared(shape, dtype.itemsize, where=where, max_bytes=max_bytes)
-    count = math.prod(shape)
-    if count * dtype.itemsize > size:
-        raise FormatError(
-            f"expected {count * dtype.itemsize} bytes for shape {shape} in {where}, it holds {size}: it is cut short"
-        )
-    flat = np.empty(count, dtype=dtype)
+    offset = len(np.lib.format.MAGIC_PREFIX) + 2 + len(length) + count
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > size:
+        # Far too large a shape is told by its size, whatever the file holds.
+        check_declared(shape, dtype.itemsize, where=where, max_bytes=max_bytes)
+        raise FormatError(f"expected {needed} bytes for shape {shape} in {where}, it holds {size}: it is cut short")
+    return _Declared(tuple(shape), fortran, dtype, offset)
+
+
+def _selected(
+    stream: IO[bytes], declared: _Declared, chosen: _Chosen, *, where: str, max_bytes: int, mapped: Path | None = None
+) -> npt.NDArray[Any]:
+    """The array, or of it the chosen slices; only these are read where they lie one after the other.
+
+    Args:
+        stream: behind the header of the array.
+        declared: what the header says.
+        chosen: which slices to take.
+        where: the array and its file, for messages.
+        max_bytes: limit for what is read.
+        mapped: the `.npy` file, of which slices that do not lie one after the other are read through a memory map.
+    """
+    indices, axis, shape = chosen.indices, chosen.layout.slice_axis, declared.shape
+    if indices is None:
+        return _whole(stream, declared, where=where, max_bytes=max_bytes)
+    if axis is None:
+        array = _whole(stream, declared, where=where, max_bytes=max_bytes)
+        if len(indices) > 1:
+            raise FormatError(f"expected one slice of {where}, which has no others, got {indices}: leave slices out")
+        return array
+    wanted = (*shape[:axis], len(indices), *shape[axis + 1 :])
+    if axis == (len(shape) - 1 if declared.fortran else 0):
+        check_declared(wanted, declared.dtype.itemsize, where=where, max_bytes=max_bytes)
+        row = math.prod(shape) // shape[axis]
+        rows = np.empty((len(indices), row), dtype=declared.dtype)
+        for place in sorted(range(len(indices)), key=indices.__getitem__):  # forwards: packed data have no way back
+            stream.seek(declared.offset + indices[place] * row * declared.dtype.itemsize)
+            _fill(stream, rows[place], where)
+        if declared.fortran:
+            return rows.T.reshape(wanted, order="F")
+        return rows.reshape(wanted)
+    if mapped is not None:
+        check_declared(wanted, declared.dtype.itemsize, where=where, max_bytes=max_bytes)
+        if mapped.stat().st_size < declared.offset + math.prod(shape) * declared.dtype.itemsize:
+            raise FormatError(f"expected an array of shape {shape} in {where}, the file is shorter: it is cut short")
+        order: Literal["C", "F"] = "F" if declared.fortran else "C"
+        content = np.memmap(mapped, declared.dtype, mode="r", offset=declared.offset, shape=shape, order=order)
+        return np.take(content, indices, axis=axis)
+    return np.take(_whole(stream, declared, where=where, max_bytes=max_bytes), indices, axis=axis)
+
+
+def _whole(stream: IO[bytes], declared: _Declared, *, where: str, max_bytes: int) -> npt.NDArray[Any]:
+    check_declared(declared.shape, declared.dtype.itemsize, where=where, max_bytes=max_bytes)
+    flat = np.empty(math.prod(declared.shape), dtype=declared.dtype)
     _fill(stream, flat, where)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return flat.reshape(declared.shape, order="F" if declared.fortran else "C")
 
 
 def _fill(stream: IO[bytes], flat: npt.NDArray[Any], where: str) -> None:

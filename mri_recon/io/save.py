@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import FormatError, ShapeError
+from mri_recon.io.access import check_regular
 from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.scan import Scan
@@ -166,8 +167,7 @@ def load_result(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> tupl
         FormatError: not such a file, unsafe or damaged.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FormatError(f"expected a saved reconstruction, found nothing at {path}: check the path")
+    check_regular(path, "a saved reconstruction")
     with open_hdf5(path) as file, hdf5_errors(path):
         dataset = get_dataset(file, "reconstruction_complex")
         image = load_image(path, max_bytes=max_bytes) if dataset is None else read_array(dataset, max_bytes=max_bytes)

@@ -33,7 +33,8 @@ class Scan:
         mask: the file's own mask; None where it has none. Never guessed, see `sampled_pattern`.
         support: bool `(phase,)`, the columns that the scanner acquired, or would have acquired without a mask.
         recon_size: height and width of the image that the header asks for; k-space's own size where it does not.
-        meta: format, file, axes (and whether they were assumed), header fields, attributes, notes.
+        meta: format, file, axes (and whether they were assumed), header fields, attributes, `note`, `warnings`,
+            `empty_slices`, and where some slices were chosen `slices` and `num_slices_in_file`.
     """
 
     kspace: Tensor
@@ -63,6 +64,11 @@ class Scan:
     def fully_sampled(self) -> bool:
         """Whether every column of the support holds data: by `meta["fully_sampled"]`, else whether there is no mask."""
         return bool(self.meta.get("fully_sampled", self.mask is None))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before a picture of this scan is believed, one sentence each: assumed axes, empty slices."""
+        return tuple(self.meta.get("warnings", ()))
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ def make_scan(
     Args:
         kspace: complex `(slice, coil, readout, phase)`.
         name: of the file, for messages.
-        meta: becomes the scan's `meta`, with what is found here added.
+        meta: becomes the scan's `meta`, with what is found here added; `reader_notes` come first in its `note`.
         mask: the file's own, `(phase,)` or `(readout, phase)`, axes of 1 allowed.
         padding: first acquired column and the one after the last, if the file says.
         recon_size: as the header gives it; cut to k-space's size.
@@ -124,7 +130,7 @@ def make_scan(
     Raises:
         FormatError: empty, all-zero or non-finite k-space, or a mask, padding or reconstruction that does not fit.
     """
-    tensor = _checked(kspace, name)
+    tensor = _checked(kspace, name, meta.get("slices"))
     readout, phase = int(tensor.shape[-2]), int(tensor.shape[-1])
     inside, padding_note = _padded_columns(padding, tensor)
     sampling = inspect_sampling(tensor, inside)
@@ -138,12 +144,16 @@ def make_scan(
         reference, target_source = _rss_of_full(tensor, size or (readout, phase)), "rss of the full k-space"
     if size is None:
         size = (readout, phase) if reference is None else (int(reference.shape[-2]), int(reference.shape[-1]))
-    notes = "; ".join(part for part in (padding_note, note) if part)
+    notes = "; ".join(part for part in (*meta.get("reader_notes", ()), padding_note, note) if part)
+    empty = _empty_slices(tensor)
     found = {
         "fully_sampled": fully_sampled,
         "padding": list(padding) if padding is not None and not padding_note else None,
         "columns_with_data": int(sampling.columns.sum()),
+        "empty_slices": empty,
+        "warnings": _warnings(meta, empty, int(tensor.shape[0])),
     }
+    meta = {key: value for key, value in meta.items() if key != "reader_notes"}
     return Scan(
         kspace=tensor,
         target=reference,
@@ -172,11 +182,13 @@ def sampled_pattern(scan: Scan) -> Mask:
     return PatternMask(points, source="from-zeros")
 
 
-def _checked(kspace: npt.NDArray[Any], name: str) -> Tensor:
+def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> Tensor:
     if 0 in kspace.shape:
         raise FormatError(f"expected k-space with samples, {name} has an empty array of shape {kspace.shape}")
     with np.errstate(over="ignore"):
-        tensor = torch.from_numpy(np.ascontiguousarray(kspace, dtype=np.complex64))
+        # A copy of what may not be written to, as a file that is mapped into memory.
+        plain = np.require(kspace, dtype=np.complex64, requirements=["C", "W"])
+        tensor = torch.from_numpy(plain)
     for part in tensor:  # slice by slice: no second copy of the whole in memory
         if not bool(torch.isfinite(torch.view_as_real(part)).all()):
             raise FormatError(
@@ -184,8 +196,28 @@ def _checked(kspace: npt.NDArray[Any], name: str) -> Tensor:
                 "holds: find out where they come from before anything is reconstructed"
             )
     if not bool(tensor.any()):
-        raise FormatError(f"expected k-space with signal, {name} has zeros only: check how it was exported")
+        where = "" if chosen is None else f" in the slices {str(chosen)[:80]}"
+        cure = "check how it was exported" if chosen is None else "choose others, or check how it was exported"
+        raise FormatError(f"expected k-space with signal, {name} has zeros only{where}: {cure}")
     return tensor
+
+
+def _empty_slices(kspace: Tensor) -> list[int]:
+    return [number for number, part in enumerate(kspace) if not bool(part.any())]
+
+
+def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[str]:
+    told = []
+    if meta.get("axes_assumed"):
+        told.append(f"The axes are assumed to be {meta['axes']}: the file does not say; give axes to say otherwise.")
+    if empty:
+        listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+        which, their = ("slice", "Its image is") if len(empty) == 1 else ("slices", "Their images are")
+        told.append(
+            f"{len(empty)} of {num_slices} slices {'is' if len(empty) == 1 else 'are'} empty, with zeros only: {which} "
+            f"{listed}. {their} zero too, and counts in SSIM as equal to a reference of zeros."
+        )
+    return told
 
 
 def _padded_columns(padding: tuple[int, int] | None, kspace: Tensor) -> tuple[BoolArray, str]:
@@ -204,13 +236,18 @@ def _padded_columns(padding: tuple[int, int] | None, kspace: Tensor) -> tuple[Bo
 
 def _own_mask(mask: npt.NDArray[Any], plane: tuple[int, int], inside: BoolArray, name: str) -> Mask:
     squeezed = mask.reshape([n for n in mask.shape if n != 1] or [1])
+    if squeezed.dtype.kind == "c" and not squeezed.imag.any():
+        squeezed = squeezed.real
     if squeezed.shape not in ((plane[1],), plane) or squeezed.dtype.kind not in "biuf":
         raise FormatError(
             f"expected a mask ({plane[1]},) or {plane} beside the k-space of {name}, "
             f"got {mask.dtype} of shape {mask.shape}: it belongs to another scan"
         )
     if not np.isin(squeezed, (0, 1)).all():
-        raise FormatError(f"expected a mask of 0 and 1 in {name}, got other values: threshold it first")
+        raise FormatError(
+            f"expected a mask of 0 and 1 in {name}, got other values, up to {float(squeezed.max()):g}: "
+            "threshold it first (mask > 0 where what was sampled is marked by another number)"
+        )
     chosen = squeezed.astype(np.bool_) & inside
     if not chosen.any():
         raise FormatError(f"expected a mask that samples some of the acquired columns of {name}, got none")

@@ -8,7 +8,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -91,16 +90,6 @@ def test_real_arrays_are_not_taken(tmp_path: Path) -> None:
     with pytest.raises(
         FormatError, match=r"expected complex k-space in 'image' of a.mat, got float64 of shape \(7, 5\)"
     ):
-        load(tmp_path / "a.mat")
-
-
-def test_version_7_3_says_what_to_do(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
-        file["kspace"] = np.ones((7, 5))
-    raw = bytearray((tmp_path / "a.mat").read_bytes())
-    raw[:128] = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
-    (tmp_path / "a.mat").write_bytes(raw)
-    with pytest.raises(FormatError, match=r"a.mat is v7.3 .* save it in MATLAB with save\(..., '-v7'\)"):
         load(tmp_path / "a.mat")
 
 

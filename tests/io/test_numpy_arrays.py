@@ -128,10 +128,18 @@ def test_which_array_of_an_archive(noise: Any, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- content
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.bool_])
-def test_real_arrays_are_not_taken(tmp_path: Path, dtype: Any) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "why"),
+    [
+        (np.float32, "is not joined as real and imaginary part unless it is named, e.g. axes='readout phase complex'"),
+        (np.int16, "is not joined"),
+        (np.bool_, "images and masks are no k-space"),
+        (np.uint8, "images and masks are no k-space"),
+    ],
+)
+def test_real_arrays_are_not_taken(tmp_path: Path, dtype: Any, why: str) -> None:
     np.save(tmp_path / "a.npy", np.ones((7, 5, 2), dtype))
-    with pytest.raises(FormatError, match="expected complex k-space in a.npy, got .* of shape .*is not joined"):
+    with pytest.raises(FormatError, match=f"expected complex k-space in a.npy, got .* of shape .*{why}"):
         load(tmp_path / "a.npy")
 
 

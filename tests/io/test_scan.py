@@ -110,11 +110,11 @@ def test_a_hand_made_scan_is_fully_sampled_unless_it_has_a_mask() -> None:
 def test_unknown_files(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="expected a k-space file, found nothing at"):
         load(tmp_path / "no.h5")
-    with pytest.raises(FormatError, match="expected a k-space file, found nothing at"):
+    with pytest.raises(FormatError, match=r"expected a k-space file, .* is a folder: name a file in it"):
         load(tmp_path)
     for content, what in {b"": "an empty file", b"x" * 600: "another", b"\0" * 128 + b"DICM": "a DICOM image"}.items():
         (tmp_path / "a.h5").write_bytes(content)
-        with pytest.raises(FormatError, match=f"expected fastMRI HDF5 .* and MATLAB v5 .*, a.h5 is {what}"):
+        with pytest.raises(FormatError, match=f"expected fastMRI HDF5 .* and MATLAB .*, a.h5 is {what}"):
             load(tmp_path / "a.h5")
 
 

@@ -1,0 +1,89 @@
+"""Says why a file cannot be opened or read, one sentence a reason, each with what to do."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from pathlib import Path
+
+from mri_recon.errors import FormatError
+
+__all__ = ["cannot_open_hdf5", "cannot_read", "check_regular"]
+
+_UNLOCK = "where nobody writes it, set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+
+
+def check_regular(path: Path, what: str) -> None:
+    """Refuse a path that is no regular file, before anything opens it: opening a pipe would wait for ever.
+
+    Args:
+        path: the file; links are followed.
+        what: what is expected there, with its article, e.g. "a k-space file".
+
+    Raises:
+        FormatError: nothing there, a link to nothing, a folder, a pipe or device, or a folder that may not be entered.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise FormatError(
+                f"expected {what}, {path} is a link to a file that does not exist: repair the link"
+            ) from error
+        raise FormatError(f"expected {what}, found nothing at {path}: check the path") from error
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except ValueError as error:  # a NUL in the name
+        raise FormatError(f"expected {what}, got a name that no file can have: check the path") from error
+    if stat.S_ISDIR(mode):
+        raise FormatError(f"expected {what}, {path} is a folder: name a file in it")
+    if not stat.S_ISREG(mode):
+        raise FormatError(
+            f"expected {what}, {path} is a pipe, socket or device: write its content to a file on disk first"
+        )
+
+
+def cannot_read(path: Path, error: OSError) -> FormatError:
+    """The sentence about a file that the operating system does not give out."""
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            reason, cure = "permission denied", "ask its owner for the right to read it, or copy it to a place of yours"
+        case errno.ENOENT:
+            reason, cure = "it was there and is gone", "check whether another program moves or replaces it"
+        case errno.ENOTDIR:
+            reason, cure = "a part of its path is a file, not a folder", "check the path"
+        case errno.ELOOP:
+            reason, cure = "its links lead in a circle", "repair the links"
+        case errno.ENAMETOOLONG:
+            reason, cure = "its name is longer than the file system allows", "check the path"
+        case errno.EISDIR:
+            reason, cure = "it is a folder", "name a file in it"
+        case errno.EIO | errno.ESTALE | errno.ENXIO:
+            reason, cure = "the disk or the network share failed", "check the drive, and copy the file elsewhere"
+        case errno.EMFILE | errno.ENFILE:
+            reason, cure = "too many files are open", "close some, or raise the limit (ulimit -n)"
+        case _:
+            reason, cure = error.strerror or "no reason given", "check the file and its permissions"
+    return FormatError(f"cannot read {path.name or path} ({reason}): {cure}")
+
+
+def cannot_open_hdf5(path: Path, error: OSError) -> FormatError | None:
+    """The sentence about an HDF5 file that cannot be opened although it may be sound; None where it is damaged.
+
+    The HDF5 library locks a file that it writes, and marks it as open until it is closed in order.
+    """
+    told = str(error)
+    if "unable to lock file" in told:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return FormatError(
+                f"{path.name} is in use: another program has it open for writing. Close it there, or wait until it is "
+                f"done; {_UNLOCK}"
+            )
+        return FormatError(f"cannot lock {path.name}: its file system has no locks. {_UNLOCK[:1].upper()}{_UNLOCK[1:]}")
+    if "already open for write" in told:
+        return FormatError(
+            f"{path.name} is in use, or was not closed by the program that wrote it: close it there, or wait until it "
+            f"is done; where that program is gone, h5clear -s {path.name} makes the file readable"
+        )
+    known = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+    return cannot_read(path, error) if error.errno in known else None
