@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         MaskError,
         MethodError,
         MriReconError,
+        OutputError,
         ShapeError,
     )
     from mri_recon.fourier import fft2c, ifft2c
@@ -59,6 +60,7 @@ __all__ = [
     "Metrics",
     "MriReconError",
     "OnProgress",
+    "OutputError",
     "PatternMask",
     "Progress",
     "Reconstruction",
@@ -94,6 +96,7 @@ _HOMES = {
     "Metrics": "mri_recon.metrics",
     "MriReconError": "mri_recon.errors",
     "OnProgress": "mri_recon.progress",
+    "OutputError": "mri_recon.errors",
     "PatternMask": "mri_recon.masks",
     "Progress": "mri_recon.progress",
     "Reconstruction": "mri_recon.methods",

@@ -1,33 +1,124 @@
-"""Writing a result so that it is there in full or not at all."""
+"""Writing a result so that it is there in full or not at all, and replaces nothing but an ordinary file."""
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import secrets
+import stat
 from pathlib import Path
+from typing import TypeAlias
 
-from mri_recon.errors import FormatError
+from mri_recon._text import printable
+from mri_recon.errors import OutputError
 
-__all__ = ["write_atomically"]
+__all__ = ["Content", "check_target", "create_beside", "is_full", "unwritable", "write_atomically"]
+
+Content: TypeAlias = bytes | bytearray | memoryview
+"""What a file is made of."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_LONGEST_PREFIX = 100  # bytes; with the random part far below the 255 that a file system allows
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
+def write_atomically(path: str | Path, content: Content, *, mode: int = 0o666) -> None:
     """Write a file beside its final name, then move it there: no reader, and no crash, sees half of it.
 
+    A symbolic link stays, and the file that it names is written. A file that is replaced keeps its permissions, and
+    its owner where this process may give files away; a new one gets `mode` less the umask. On any failure, Ctrl-C
+    included, the old file is as it was and nothing is left behind.
+
     Raises:
-        FormatError: the folder does not exist or cannot be written to.
+        OutputError: a full disk, a folder that does not exist or cannot be written to, or a path that is a directory, a
+            pipe, a socket or a device.
     """
-    path = Path(path)
     temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        kept = check_target(path)
+        target = Path(os.path.realpath(path))
+        descriptor, temporary = create_beside(target, mode if kept is None else 0o600)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
+            if kept is not None:
+                _keep_access(file.fileno(), kept)
             os.fsync(file.fileno())  # else a power cut after the move leaves an empty file
-        temporary.chmod(0o644)  # a temporary file is private; a result is not
-        temporary.replace(path)
-    except OSError as error:
+        temporary.replace(target)
+        temporary = None
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+    finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise FormatError(f"cannot write {path} ({error.strerror}): choose a folder that exists") from error
+
+
+def check_target(path: str | Path) -> os.stat_result | None:
+    """The status of the ordinary file that would be replaced, links followed; None where there is none.
+
+    Raises:
+        OutputError: a directory, a pipe, a socket or a device.
+        OSError: a path that cannot be looked at: too long, a loop of links, a folder that may not be entered.
+    """
+    try:
+        found = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISREG(found.st_mode):
+        return found
+    what = next((name for test, name in _KINDS if test(found.st_mode)), "no ordinary file")
+    reason = "Is a directory" if what == "a directory" else f"it is {what}"
+    raise OutputError(f"cannot write {printable(path)} ({reason}): choose the name of a new or an ordinary file")
+
+
+def create_beside(target: Path, mode: int = 0o600) -> tuple[int, Path]:
+    """A new hidden file in the folder of `target`, open for writing, and its path; the umask applies.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    prefix = os.fsdecode(os.fsencode(target.name)[:_LONGEST_PREFIX])
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        path = target.with_name(f".{prefix}.{secrets.token_hex(6)}")
+        try:
+            return os.open(path, flags, mode), path
+        except FileExistsError:
+            continue
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room: a full disk, a used-up quota, a limit on the size of files."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or (isinstance(error, OutputError) and error.full)
+
+
+def unwritable(path: str | Path, error: OSError | ValueError) -> OutputError:
+    """The error that says why a file cannot be written, and what to do."""
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    if is_full(error):
+        cure = "free some space, or write to another disk; nothing was replaced"
+    elif isinstance(error, FileNotFoundError | NotADirectoryError):
+        cure = "choose a folder that exists"
+    else:
+        cure = "choose a folder that exists and can be written to"
+    return OutputError(f"cannot write {printable(path)} ({reason}): {cure}", full=is_full(error))
+
+
+def _keep_access(descriptor: int, kept: os.stat_result) -> None:
+    """Give a new file the permissions, and where that is allowed the owner, of the one that it replaces."""
+    mode = kept.st_mode & 0o777
+    if hasattr(os, "fchown"):
+        made = os.fstat(descriptor)
+        if (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
+            try:
+                os.fchown(descriptor, kept.st_uid, kept.st_gid)
+            except OSError:  # not this process' to give away: another group gets no more than anybody
+                if made.st_gid != kept.st_gid:
+                    mode &= ~0o070 | (mode & 0o007) << 3
+    os.fchmod(descriptor, mode)

@@ -5,6 +5,7 @@ MriReconError            everything this project raises on purpose
 ├── ShapeError           an array has the wrong rank, size or dtype
 ├── MaskError            a sampling mask cannot be built, or does not fit the data
 ├── FormatError          a file is not what it should be, or is unsafe to open
+├── OutputError          a file cannot be written: a full disk, a folder, a device, an input that it would replace
 ├── DataError            the data registry cannot provide a set, or its content is wrong
 ├── CheckpointError      weights or their model card are missing, damaged or do not fit
 ├── ConfigError          a configuration has an unknown key or an impossible value
@@ -26,6 +27,7 @@ __all__ = [
     "MaskError",
     "MethodError",
     "MriReconError",
+    "OutputError",
     "ShapeError",
 ]
 
@@ -44,6 +46,18 @@ class MaskError(MriReconError):
 
 class FormatError(MriReconError):
     """A file is not in a known format, is damaged, or is unsafe to open."""
+
+
+class OutputError(MriReconError):
+    """A file cannot be written where it was asked for; what stood there is as it was.
+
+    Attributes:
+        full: whether there is no room: a full disk, a used-up quota, a limit on the size of files.
+    """
+
+    def __init__(self, message: str = "", *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
 
 
 class DataError(MriReconError):

@@ -141,7 +141,7 @@ def comparison_figure(
     Raises:
         ShapeError: no such slice.
         MethodError: Matplotlib is not installed.
-        FormatError: `path` cannot be written.
+        OutputError: `path` cannot be written.
     """
     content = _png(draw_comparison(comparison, slice_index=slice_index))
     if isinstance(path, str | Path):

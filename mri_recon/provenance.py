@@ -28,6 +28,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from mri_recon._text import storable
 from mri_recon.checkpoint import RESEARCH_ONLY, shipped_models
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
 from mri_recon.io import load, load_noise, load_result
@@ -150,14 +151,19 @@ class Replay:
 def input_file(
     path: str | Path, *, axes: str | None = None, variable: str | None = None, slices: tuple[int, int] | None = None
 ) -> InputFile:
-    """The record of a file that was read with these arguments.
+    """The record of a file that was read with these arguments; bytes of its name that are not UTF-8 are escaped.
 
     Raises:
         FormatError: it cannot be read.
     """
     path = Path(path)
     return InputFile(
-        name=path.name, bytes=_size(path), sha256=_sha256_of(path), axes=axes, variable=variable, slices=slices
+        name=storable(path.name),
+        bytes=_size(path),
+        sha256=_sha256_of(path),
+        axes=axes,
+        variable=variable,
+        slices=slices,
     )
 
 

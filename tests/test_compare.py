@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mri_recon.center import center_crop
-from mri_recon.errors import FormatError, MaskError, MethodError
+from mri_recon.errors import MaskError, MethodError, OutputError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.io import Scan
 from mri_recon.masks import PatternMask, equispaced_mask, random_mask, undersample
@@ -232,7 +232,7 @@ def test_mistakes_are_found_before_the_first_reconstruction(
 
 
 def test_writing_to_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="choose a folder that exists"):
+    with pytest.raises(OutputError, match="choose a folder that exists"):
         write_json(tmp_path / "absent" / "out.json", {})
 
 

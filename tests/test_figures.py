@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mri_recon.errors import FormatError, MethodError, ShapeError
+from mri_recon.errors import MethodError, OutputError, ShapeError
 from mri_recon.figures import MAX_BYTES, RESEARCH_ONLY, _round_up, comparison_figure, draw_comparison
 from mri_recon.fourier import fft2c
 from mri_recon.io import Scan
@@ -148,7 +148,7 @@ def test_no_such_slice(index: int) -> None:
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="choose a folder that exists"):
+    with pytest.raises(OutputError, match="choose a folder that exists"):
         comparison_figure(_comparison(1, 1, 17, 22), tmp_path / "absent" / "out.png")
 
 

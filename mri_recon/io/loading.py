@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -63,7 +64,8 @@ def load(
         FormatError: no such file, an unknown format, damaged, unsafe (links, pickles, sizes), or not k-space
             (real, empty, all zero, not finite), or slices that are not there.
     """
-    return read(path, axes=axes, variable=variable, slices=slices, max_bytes=max_bytes).scan()
+    scan = read(path, axes=axes, variable=variable, slices=slices, max_bytes=max_bytes).scan()
+    return replace(scan, source=Path(path).absolute())
 
 
 def read(

@@ -1,12 +1,10 @@
-"""Writing fastMRI-style HDF5: whole or not at all."""
+"""Writing reconstructions and scans, whole or not at all, and reading results back."""
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +15,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mri_recon.errors import FormatError, ShapeError
+from mri_recon._files import check_target, unwritable, write_atomically
+from mri_recon._outputs import check_suffix
+from mri_recon._text import printable, storable
+from mri_recon.errors import FormatError, OutputError, ShapeError
 from mri_recon.io.access import check_regular
 from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
+from mri_recon.io.result import NOTICE, Encoded, SavedResult, Writer
 from mri_recon.io.scan import Scan
+from mri_recon.io.write_hdf5 import HDF5, hdf5_content, scan_header, write_dataset
+from mri_recon.io.write_matlab import MAT
+from mri_recon.io.write_numpy import NPY, NPZ
+from mri_recon.io.write_png import PNG
 from mri_recon.masks import ColumnMask, Mask
 
 if TYPE_CHECKING:
@@ -29,12 +35,29 @@ if TYPE_CHECKING:
 
     from mri_recon.methods import Reconstruction
 
-__all__ = ["NOTICE", "load_image", "load_result", "save", "save_scan"]
+__all__ = [
+    "NOTICE",
+    "RESULT_SUFFIXES",
+    "SCAN_SUFFIXES",
+    "WRITERS",
+    "check_size",
+    "encode_result",
+    "load_image",
+    "load_result",
+    "save",
+    "save_scan",
+]
 
-NOTICE = "Research only: not a medical device, not for diagnosis or treatment."
-"""What every file that is written says of itself."""
+WRITERS: tuple[Writer, ...] = (HDF5, NPY, NPZ, MAT, PNG)
+"""Every format of a reconstruction."""
 
+RESULT_SUFFIXES = tuple(suffix for writer in WRITERS for suffix in writer.suffixes)
+"""Suffixes that `save` knows: the suffix is the format."""
 
+SCAN_SUFFIXES = HDF5.suffixes
+"""Suffixes that `save_scan` knows."""
+
+_COMPLEX64 = 8  # bytes
 _MAX_PROVENANCE = 16 << 20
 """Most characters of a provenance that are read: a large 2-D pattern takes some hundred thousand."""
 
@@ -46,40 +69,38 @@ def save(
     mask: Mask | None = None,
     *,
     provenance: BaseModel | None = None,
-) -> None:
-    """Write a reconstruction as HDF5, in one step: no reader, and no crash, sees half of it.
+) -> str:
+    """Write a reconstruction in the format of the suffix, in one step: no reader, and no crash, sees half of it.
 
-    Datasets: `reconstruction`, float32 magnitudes `(slice, h, w)`, and `reconstruction_complex`, complex64, where the
-    method yields phase. Attributes: `method`, `info` and `mask` (JSON), `recon_size`, `source_file`, `acquisition`,
-    `patient_id`, `notice`, `software`, and `provenance` (JSON) where given.
+    `.h5` and `.hdf5` hold everything: datasets `reconstruction`, float32 magnitudes `(slice, h, w)`, and
+    `reconstruction_complex`, complex64, where the method yields phase; attributes `method`, `info` and `mask` (JSON),
+    `recon_size`, `source_file`, `acquisition`, `patient_id`, `notice`, `software`, and `provenance` (JSON) where given.
+    `.npy` holds the image, complex64 where the method yields phase, else float32 magnitudes. `.npz` and `.mat` hold
+    `image` (in `.mat` `(h, w, slice)`), `mask` and `metadata` (JSON). `.png` holds 16-bit gray magnitudes, cropped to
+    the scan's reconstruction size, white the largest value, the slices side by side.
 
     Args:
-        path: file to write or replace.
+        path: file to write or replace; a symbolic link stays, and the file that it names is written.
         reconstruction: what `reconstruct` returned.
-        scan: where it came from, for the file's attributes.
+        scan: where it came from, for the file's attributes; its own file is never replaced.
         mask: what it was reconstructed from, for its receipt.
         provenance: a `mri_recon.provenance.Provenance`, with which `mri-recon replay` makes the result again.
 
+    Returns:
+        What the format leaves out, in one sentence; "" where it holds everything.
+
     Raises:
         ShapeError: an image that is not `(slice, h, w)`.
-        FormatError: the folder does not exist or cannot be written to.
+        OutputError: another suffix; a path that cannot be written, is the scan's own file, or is no ordinary file; a
+            full disk; an image that the format cannot hold.
     """
-    image = reconstruction.image.detach().cpu()
-    if image.ndim != 3:
-        raise ShapeError(f"expected an image (slice, h, w) to save, got shape {tuple(image.shape)}")
-    attributes: dict[str, Any] = {"method": reconstruction.method, "info": _json(reconstruction.info)}
-    if mask is not None:
-        attributes["mask"] = _json(mask.receipt())
-    if scan is not None:
-        attributes["recon_size"] = list(scan.recon_size)
-        attributes.update(_from_meta(scan.meta))
-    if provenance is not None:
-        attributes["provenance"] = provenance.model_dump_json()
-    with _replacing(Path(path)) as file:
-        _write(file, "reconstruction", reconstruction.magnitude.detach().cpu().numpy())
-        if image.is_complex():
-            _write(file, "reconstruction_complex", image.to(torch.complex64).numpy())
-        file.attrs.update({**attributes, "notice": NOTICE, "software": _software()})
+    _check_path(path, RESULT_SUFFIXES, None if scan is None else scan.source)
+    try:
+        encoded = encode_result(Path(path).name, reconstruction, scan, mask, provenance=provenance)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    write_atomically(path, encoded.content)
+    return encoded.left_out
 
 
 def save_scan(
@@ -97,7 +118,7 @@ def save_scan(
     """Write k-space in fastMRI's layout, in one step; `load` reads it back.
 
     Args:
-        path: file to write or replace.
+        path: file to write or replace, `.h5` or `.hdf5`.
         kspace: complex `(slice, coil, readout, phase)`, or `(slice, readout, phase)` for a single coil.
         target: reference magnitudes `(slice, h, w)`: `reconstruction_rss`, for one coil `reconstruction_esc`.
         mask: what was sampled, stored as `mask`.
@@ -109,8 +130,9 @@ def save_scan(
 
     Raises:
         ShapeError: k-space that is not complex or of another rank, or a target that does not fit.
-        FormatError: the folder does not exist or cannot be written to.
+        OutputError: another suffix; a path that cannot be written or is no ordinary file; a full disk.
     """
+    _check_path(path, SCAN_SUFFIXES)
     data = _to_numpy(kspace)
     if data.ndim not in (3, 4) or data.dtype.kind != "c":
         raise ShapeError(
@@ -126,17 +148,77 @@ def save_scan(
         raise ShapeError(f"expected a real target ({data.shape[0]}, h, w), got {image.dtype} {image.shape}")
     coils = int(data.shape[1]) if data.ndim == 4 else 1
     extra: dict[str, Any] = {"acquisition": acquisition, "patient_id": patient_id, **(attributes or {})}
-    with _replacing(Path(path)) as file:
-        _write(file, "kspace", data.astype(np.complex64))
-        file.create_dataset(
-            "ismrmrd_header", data=_header((readout, phase), recon_size or (readout, phase), left, right, coils)
-        )
+    if image is not None:
+        image = image.astype(np.float32)
+        extra |= {"max": float(image.max()), "norm": float(np.linalg.norm(image))}
+
+    def fill(file: h5py.File) -> None:
+        write_dataset(file, "kspace", data.astype(np.complex64, copy=False))
+        header = scan_header((readout, phase), recon_size or (readout, phase), left, right, coils)
+        file.create_dataset("ismrmrd_header", data=header)
         if image is not None:
-            _write(file, "reconstruction_rss" if coils > 1 else "reconstruction_esc", image.astype(np.float32))
-            extra |= {"max": float(image.max()), "norm": float(np.linalg.norm(image))}
+            write_dataset(file, "reconstruction_rss" if coils > 1 else "reconstruction_esc", image)
         if mask is not None:
-            file.create_dataset("mask", data=mask.lines if isinstance(mask, ColumnMask) else mask.pattern)
-        file.attrs.update({name: value for name, value in extra.items() if value is not None})
+            file.create_dataset("mask", data=_array_of(mask))
+        file.attrs.update({name: _plain(value) for name, value in extra.items() if value is not None})
+
+    _write_hdf5(path, fill)
+
+
+def encode_result(
+    suffix: str,
+    reconstruction: Reconstruction,
+    scan: Scan | None = None,
+    mask: Mask | None = None,
+    *,
+    provenance: BaseModel | None = None,
+) -> Encoded:
+    """The bytes of the file that `save` writes under a suffix.
+
+    Raises:
+        ShapeError: an image that is not `(slice, h, w)`.
+        OutputError: another suffix, or an image that the format cannot hold.
+    """
+    image = reconstruction.image.detach().cpu().resolve_conj()
+    if image.ndim != 3:
+        raise ShapeError(f"expected an image (slice, h, w) to save, got shape {tuple(image.shape)}")
+    check_size(suffix, tuple(image.shape))
+    metadata: dict[str, Any] = {"method": reconstruction.method, "info": dict(reconstruction.info)}
+    if mask is not None:
+        metadata["mask"] = mask.receipt()
+    if scan is not None:
+        metadata["recon_size"] = list(scan.recon_size)
+        metadata.update(_from_meta(scan.meta))
+    if provenance is not None:
+        metadata["provenance"] = provenance.model_dump(mode="json")
+    return _writer(suffix).encode(
+        SavedResult(
+            image=(image.to(torch.complex64) if image.is_complex() else image.to(torch.float32).abs()).numpy(),
+            magnitude=reconstruction.magnitude.detach().cpu().numpy(),
+            metadata=_plain({**metadata, "notice": NOTICE, "software": _software()}),
+            mask=None if mask is None else _array_of(mask),
+            recon_size=None if scan is None else scan.recon_size,
+        )
+    )
+
+
+def check_size(path: str | Path, shape: Sequence[int]) -> None:
+    """Refuse an image that the format of a file cannot hold, best before it is computed.
+
+    Args:
+        path: of the result.
+        shape: of the image.
+
+    Raises:
+        OutputError: another suffix, or too large an image.
+    """
+    most = _writer(path).max_bytes
+    size = math.prod(int(n) for n in shape) * _COMPLEX64
+    if most is not None and size > most:
+        raise OutputError(
+            f"cannot write {printable(path)}: its format holds at most {most} bytes an array, the image {tuple(shape)} "
+            f"takes {size}: choose {HDF5.suffixes[0]}"
+        )
 
 
 def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[np.float32]:
@@ -181,37 +263,40 @@ def load_result(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> tupl
     return image.astype(np.complex64 if dataset is not None else np.float32, copy=False), text
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file beside `path` that takes its place once it is closed and on the disk."""
-    temporary: Path | None = None
+def _writer(path: str | Path) -> Writer:
+    name = Path(path).name
+    check_suffix(f"x{name}" if name.startswith(".") else name, RESULT_SUFFIXES)
+    return next(writer for writer in WRITERS if name.lower().endswith(writer.suffixes))
+
+
+def _check_path(path: str | Path, suffixes: tuple[str, ...], source: Path | None = None) -> None:
+    """Refuse, before anything is encoded, what `write_atomically` or the format would refuse after it."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-        os.close(handle)
-        temporary = Path(name)
-        with h5py.File(temporary, "w") as file:
-            yield file
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)  # a temporary file is private; a result is not
-        temporary.replace(path)
-        temporary = None
+        found = check_target(path)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+    check_suffix(path, suffixes)
+    if found is not None and source is not None and source.exists() and os.path.samestat(found, source.stat()):
+        raise OutputError(
+            f"expected the name of a new file, got {printable(path)}, which the scan was loaded from: "
+            "choose another name; nothing was written"
+        )
+
+
+def _write_hdf5(path: str | Path, fill: Callable[[h5py.File], None]) -> None:
+    try:
+        content = hdf5_content(fill)
     except OSError as error:
-        reason = error.strerror or "the disk may be full"
-        raise FormatError(f"cannot write {path} ({reason}): choose a file in a folder that exists") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+    write_atomically(path, content)
 
 
-def _write(file: h5py.File, name: str, data: npt.NDArray[Any]) -> None:
-    """One chunk a slice, so that slices are read alone; checksums, so that damage is found."""
-    chunks = (1, *data.shape[1:]) if data.size else None
-    file.create_dataset(name, data=data, chunks=chunks, fletcher32=chunks is not None)
+def _array_of(mask: Mask) -> npt.NDArray[np.bool_]:
+    return mask.lines if isinstance(mask, ColumnMask) else mask.pattern
 
 
 def _to_numpy(array: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+    return array.detach().cpu().resolve_conj().numpy() if isinstance(array, Tensor) else np.asarray(array)
 
 
 def _from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,21 +304,17 @@ def _from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {new: meta[old] for old, new in names.items() if isinstance(meta.get(old), str | int | float | bool)}
 
 
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(content), allow_nan=False)
-
-
 def _plain(value: Any) -> Any:
     """What JSON can hold: arrays become lists, numbers that are not finite become null, the rest its text."""
     if isinstance(value, Tensor | np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {storable(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    return value if value is None or isinstance(value, bool | int) else storable(str(value))
 
 
 def _software() -> str:
@@ -241,22 +322,3 @@ def _software() -> str:
         return f"mri-recon {version('mri-recon')}"
     except PackageNotFoundError:  # run from a copy that was not installed
         return "mri-recon"
-
-
-def _header(size: tuple[int, int], recon: tuple[int, int], left: int, right: int, coils: int) -> str:
-    """A minimal ISMRMRD header: sizes (x readout, y phase), and limits that make `Header.padding` (left, right)."""
-    center, maximum = size[1] // 2 - left, right - left - 1
-
-    def space(name: str, x: int, y: int) -> str:
-        field = "<fieldOfView_mm><x>1</x><y>1</y><z>1</z></fieldOfView_mm>"  # not known here; the schema wants it
-        return f"<{name}><matrixSize><x>{x}</x><y>{y}</y><z>1</z></matrixSize>{field}</{name}>"
-
-    limits = f"<minimum>0</minimum><maximum>{maximum}</maximum><center>{center}</center>"
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">'
-        f"<acquisitionSystemInformation><receiverChannels>{coils}</receiverChannels></acquisitionSystemInformation>"
-        "<experimentalConditions><H1resonanceFrequency_Hz>0</H1resonanceFrequency_Hz></experimentalConditions>"
-        f"<encoding>{space('encodedSpace', *size)}{space('reconSpace', *recon)}"
-        f"<encodingLimits><kspace_encoding_step_1>{limits}</kspace_encoding_step_1></encodingLimits>"
-        f"<trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"
-    )

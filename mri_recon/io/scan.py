@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Scan:
         recon_size: height and width of the image that the header asks for; k-space's own size where it does not.
         meta: format, file, axes (and whether they were assumed), header fields, attributes, `note`, `warnings`,
             `empty_slices`, and where some slices were chosen `slices` and `num_slices_in_file`.
+        source: the file on this machine that it was loaded from, which `save` never replaces; None where there is none.
     """
 
     kspace: Tensor
@@ -44,6 +46,7 @@ class Scan:
     support: BoolArray
     recon_size: tuple[int, int]
     meta: dict[str, Any] = field(default_factory=dict)
+    source: Path | None = field(default=None, repr=False, compare=False)
 
     @property
     def num_slices(self) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mri_recon._files import write_atomically
+from mri_recon._text import storable
 from mri_recon.center import center_crop
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
@@ -240,7 +241,7 @@ def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
     """Write a JSON file beside its final name, then move it there, so that no reader sees half of it.
 
     Raises:
-        FormatError: the folder does not exist or cannot be written to.
+        OutputError: it cannot be written.
     """
     text = json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
@@ -249,12 +250,14 @@ def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
 def jsonable(value: Any) -> Any:
     """Plain JSON types of tensors, arrays, paths and tuples; a number that JSON cannot say (infinite) becomes null."""
     match value:
-        case bool() | None | str() | int():
+        case bool() | None | int():
             return value
+        case str():
+            return storable(value)
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
-            return {str(key): jsonable(item) for key, item in value.items()}
+            return {storable(str(key)): jsonable(item) for key, item in value.items()}
         case Tensor():
             return jsonable(value.tolist())
         case np.ndarray() | np.generic():
@@ -262,7 +265,7 @@ def jsonable(value: Any) -> Any:
         case list() | tuple() | set() | frozenset():
             return [jsonable(item) for item in value]
         case _:
-            return str(value)
+            return storable(str(value))
 
 
 def _row(result: Reconstruction, target: Tensor | None, *, foreground: bool) -> dict[str, Any]:

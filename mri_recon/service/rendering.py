@@ -10,7 +10,6 @@ import base64
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from mri_recon.center import center_crop
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.coils import rss
-from mri_recon.io import save
+from mri_recon.io import encode_result
 from mri_recon.masks import ColumnMask, undersample
 from mri_recon.methods import Reconstruction
 from mri_recon.provenance import InputFile, Provenance, describe
@@ -151,11 +150,9 @@ def read_bundle(kind: Kind, path: Path) -> Bundle:
 def hdf5_of(outcome: Outcome, bundle: Bundle) -> bytes:
     """The file that `mri_recon.save` writes for a reconstruction, with the provenance of its bundle."""
     assert isinstance(outcome.result, Reconstruction)
-    with tempfile.TemporaryDirectory(prefix="mri-recon-") as folder:
-        path = Path(folder) / "reconstruction.h5"
-        provenance = Provenance.model_validate(bundle.metadata["provenance"])
-        save(path, outcome.result, outcome.prepared.scan, outcome.prepared.mask, provenance=provenance)
-        return path.read_bytes()
+    provenance = Provenance.model_validate(bundle.metadata["provenance"])
+    prepared = outcome.prepared
+    return bytes(encode_result(".h5", outcome.result, prepared.scan, prepared.mask, provenance=provenance).content)
 
 
 def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Rendered:

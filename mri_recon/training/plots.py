@@ -124,7 +124,7 @@ def save_plot(figure: Figure, path: str | Path) -> None:
     """Write a PNG of at most `MAX_BYTES`: at fewer dots an inch where it would be larger.
 
     Raises:
-        FormatError: `path` cannot be written.
+        OutputError: `path` cannot be written.
     """
     content = b""
     for share in (1.0, 0.75, 0.5):

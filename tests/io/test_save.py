@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mri_recon.errors import FormatError, ShapeError
+from mri_recon.errors import FormatError, OutputError, ShapeError
 from mri_recon.io import NOTICE, load, load_image, save, save_scan
 from mri_recon.io.ismrmrd import parse_header
 from mri_recon.masks import ColumnMask, PatternMask, random_mask
@@ -155,16 +155,16 @@ def test_a_failure_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(h5py.Group, "create_dataset", fail)
-    with pytest.raises(FormatError, match="cannot write .*a.h5 .No space left on device"):
+    with pytest.raises(OutputError, match="cannot write .*a.h5 .No space left on device"):
         save(path, Reconstruction(2 * image, "unet"))
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["a.h5"]
 
 
 def test_folders_that_cannot_be_written_to(image: torch.Tensor, tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="cannot write .*: choose a file in a folder that exists"):
+    with pytest.raises(OutputError, match="cannot write .*: choose a folder that exists"):
         save(tmp_path / "no" / "a.h5", Reconstruction(image, "unet"))
-    with pytest.raises(FormatError, match="cannot write .*Is a directory"):
+    with pytest.raises(OutputError, match="cannot write .*Is a directory"):
         save(tmp_path, Reconstruction(image, "unet"))
     assert not list(tmp_path.parent.glob(f".{tmp_path.name}*"))
 

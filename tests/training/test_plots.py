@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mri_recon.errors import FormatError, MethodError
+from mri_recon.errors import MethodError, OutputError
 from mri_recon.training.averages import scan_summaries
 from mri_recon.training.plots import (
     MAX_BYTES,
@@ -89,7 +89,7 @@ def test_a_large_picture_gets_fewer_dots(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="choose a folder that exists"):
+    with pytest.raises(OutputError, match="choose a folder that exists"):
         save_plot(Figure(), tmp_path / "absent" / "p.png")
 
 

@@ -1,0 +1,68 @@
+"""Writing HDF5: reconstructions, and scans in fastMRI's layout.
+
+The file is built in memory and written as one block. The HDF5 library aborts the process at exit when a disk fills up
+while it writes, so it never writes to a disk itself. A file takes its own size in memory while it is made.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy.typing as npt
+
+from mri_recon._files import Content
+from mri_recon.io.result import Encoded, SavedResult, Writer
+
+__all__ = ["HDF5", "hdf5_content", "scan_header", "write_dataset"]
+
+
+def hdf5_content(fill: Callable[[h5py.File], None]) -> Content:
+    """The bytes of the HDF5 file that `fill` fills."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        fill(file)
+    return buffer.getbuffer()
+
+
+def write_dataset(file: h5py.File, name: str, data: npt.NDArray[Any]) -> None:
+    """One chunk a slice, so that slices are read alone; checksums, so that damage is found."""
+    chunks = (1, *data.shape[1:]) if data.size else None
+    file.create_dataset(name, data=data, chunks=chunks, fletcher32=chunks is not None)
+
+
+def scan_header(size: tuple[int, int], recon: tuple[int, int], left: int, right: int, coils: int) -> str:
+    """A minimal ISMRMRD header: sizes (x readout, y phase), and limits that make `Header.padding` (left, right)."""
+    center, maximum = size[1] // 2 - left, right - left - 1
+
+    def space(name: str, x: int, y: int) -> str:
+        field = "<fieldOfView_mm><x>1</x><y>1</y><z>1</z></fieldOfView_mm>"  # not known here; the schema wants it
+        return f"<{name}><matrixSize><x>{x}</x><y>{y}</y><z>1</z></matrixSize>{field}</{name}>"
+
+    limits = f"<minimum>0</minimum><maximum>{maximum}</maximum><center>{center}</center>"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">'
+        f"<acquisitionSystemInformation><receiverChannels>{coils}</receiverChannels></acquisitionSystemInformation>"
+        "<experimentalConditions><H1resonanceFrequency_Hz>0</H1resonanceFrequency_Hz></experimentalConditions>"
+        f"<encoding>{space('encodedSpace', *size)}{space('reconSpace', *recon)}"
+        f"<encodingLimits><kspace_encoding_step_1>{limits}</kspace_encoding_step_1></encodingLimits>"
+        f"<trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"
+    )
+
+
+def _encode(result: SavedResult) -> Encoded:
+    def fill(file: h5py.File) -> None:
+        write_dataset(file, "reconstruction", result.magnitude)
+        if result.image.dtype.kind == "c":
+            write_dataset(file, "reconstruction_complex", result.image)
+        for name, value in result.metadata.items():
+            file.attrs[name] = json.dumps(value, allow_nan=False) if isinstance(value, dict) else value
+
+    return Encoded(hdf5_content(fill))
+
+
+HDF5 = Writer((".h5", ".hdf5"), _encode)
+"""Holds everything; the one that `mri-recon replay` reads."""

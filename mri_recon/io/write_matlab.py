@@ -1,0 +1,29 @@
+"""Writing reconstructions for MATLAB, in version 5 of its format."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from mri_recon.io.result import Encoded, SavedResult, Writer
+
+__all__ = ["MAT"]
+
+
+def _encode(result: SavedResult) -> Encoded:
+    from scipy.io import savemat
+
+    content: dict[str, Any] = {"image": np.moveaxis(result.image, 0, -1)}
+    if result.mask is not None:
+        content["mask"] = result.mask.astype(np.uint8)
+    content["metadata"] = json.dumps(result.metadata, allow_nan=False)
+    buffer: Any = io.BytesIO()  # the types of SciPy know names of files only
+    savemat(buffer, content, format="5", oned_as="row")
+    return Encoded(buffer.getbuffer(), "mri-recon replay reads .h5 only")
+
+
+MAT = Writer((".mat",), _encode, max_bytes=2**31 - 1)
+"""`image` `(h, w, slice)` as MATLAB orders it, `mask` uint8, and `metadata` for `jsondecode`."""

@@ -1,0 +1,38 @@
+"""Writing reconstructions for NumPy: the image alone (`.npy`), or with mask and metadata (`.npz`)."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+
+from mri_recon.io.result import Encoded, SavedResult, Writer
+
+__all__ = ["NPY", "NPZ"]
+
+_REPLAY = "mri-recon replay reads .h5 only"
+
+
+def _encode_npy(result: SavedResult) -> Encoded:
+    buffer = io.BytesIO()
+    np.save(buffer, result.image, allow_pickle=False)
+    kind = "complex64 image (np.abs gives magnitudes)" if result.image.dtype.kind == "c" else "float32 magnitudes"
+    return Encoded(
+        buffer.getbuffer(), f".npy holds the {kind} alone, no mask and no provenance: .npz and .h5 hold them"
+    )
+
+
+def _encode_npz(result: SavedResult) -> Encoded:
+    buffer = io.BytesIO()
+    arrays = {"image": result.image} | ({} if result.mask is None else {"mask": result.mask.astype(np.uint8)})
+    text = json.dumps(result.metadata, allow_nan=False).encode()
+    np.savez(buffer, allow_pickle=False, **arrays, metadata=np.frombuffer(text, np.uint8))
+    return Encoded(buffer.getbuffer(), _REPLAY)
+
+
+NPY = Writer((".npy",), _encode_npy)
+"""The image `(slice, h, w)`: complex64, or float32 magnitudes where the method yields no phase."""
+
+NPZ = Writer((".npz",), _encode_npz)
+"""`image` as in `.npy`, `mask` uint8, and `metadata`, JSON in UTF-8 as uint8: the layout of the service's npz."""
