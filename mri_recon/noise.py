@@ -29,6 +29,7 @@ __all__ = [
     "estimate_sigma",
     "noise_covariance",
     "noise_samples_from_edge",
+    "outer_half_sigma",
     "sigma_of_samples",
     "whiten",
 ]
@@ -216,6 +217,48 @@ def estimate_sigma(kspace: Tensor, mask: Mask | Tensor) -> NoiseLevel:
             "pass the sigma of the noise, e.g. what a simulation would have added"
         )
     return NoiseLevel(sigma, source)
+
+
+def outer_half_sigma(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
+    """Estimate the noise of each slice from the lower quartile of the power far from the centre of k-space.
+
+        sigma^2 = mean_c q_c / ln(4/3),   q_c the lower quartile of |y_c|^2
+
+    over the sampled positions that are not nearer to DC than the median one (columns by their distance along the phase
+    axis, patterns by (ky, kx)). |n|^2 of Gaussian noise is exponential, its lower quartile sigma^2 ln(4/3). The
+    quartile ignores signal in up to half of these samples, where the median of `estimate_sigma` would count it as
+    noise: the weight of data consistency must not be too large on a scan with little noise. Never fails: 0 where
+    nothing was sampled or no noise is there.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero where not sampled.
+        mask: its sampling mask.
+
+    Returns:
+        `sqrt(E|n|^2)` of one sample, the mean over the coils, real `(slice, 1, 1)`.
+    """
+    sampled = as_mask(mask, kspace.shape).tensor(kspace.device)
+    columns = sampled.ndim == 1
+    axes = (-1,) if columns else (-2, -1)
+    grids = [torch.arange(kspace.shape[axis], device=kspace.device) - kspace.shape[axis] // 2 for axis in axes]
+    if columns:
+        distance = grids[0].abs().double()
+    else:
+        sizes = [max(1, kspace.shape[axis] // 2) for axis in axes]
+        distance = (grids[0][:, None] / sizes[0]).square() + (grids[1] / sizes[1]).square()
+    outer = sampled & (distance >= distance[sampled].median())
+    levels = []
+    for one in kspace:
+        power = torch.view_as_real(one[..., outer]).square().sum(dim=-1).flatten(1)
+        acquired = power.amax(dim=0) > (_ACQUIRED**2) * power.amax()
+        power = power[:, acquired]
+        count = power.shape[1]
+        if count == 0:
+            levels.append(torch.zeros((), dtype=kspace.real.dtype, device=kspace.device))
+            continue
+        quartile = power.kthvalue(max(1, (count + 3) // 4), dim=1).values
+        levels.append((quartile.mean() / math.log(4 / 3)).sqrt())
+    return torch.stack(levels)[:, None, None]
 
 
 def sigma_of_samples(samples: Tensor) -> float:

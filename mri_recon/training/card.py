@@ -20,6 +20,7 @@ __all__ = ["envelope_of", "model_card", "sources_of"]
 _DESCRIPTIONS = {
     "unet": "GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
     "unrolled": "Unrolled network: steps of data consistency around GroupNorm U-Net refinements.",
+    "cascade": "Data consistency that follows the noise of the scan, around GroupNorm U-Net refinements.",
 }
 
 
