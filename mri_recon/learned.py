@@ -21,7 +21,7 @@ from mri_recon.espirit import espirit_maps
 from mri_recon.map_extension import extend_maps
 from mri_recon.masks import Mask
 from mri_recon.models import Cascade, Measurement, Unrolled, concatenate, measure, run_continued
-from mri_recon.noise import estimate_sigma, outer_half_sigma
+from mri_recon.noise import estimate_sigma, sigma_from_below
 from mri_recon.phase import smooth_phase_map
 from mri_recon.progress import OnProgress, Progress
 
@@ -68,8 +68,7 @@ def network_measurement(
         mask: the sampling mask.
         sens_maps: coil sensitivities like `kspace`; absent: one coil S = 1, several by ESPIRiT without a crop, so that
             sum |S|^2 = 1 at every pixel.
-        sigma: noise sqrt(E|n|^2) of one sample; absent: read from the samples far from DC
-            (`noise.outer_half_sigma`).
+        sigma: noise sqrt(E|n|^2) of one sample; absent: `noise.sigma_from_below`.
 
     Returns:
         the measurement with maps S p and its noise level, and p, complex `(slice, h, w)`.
@@ -80,7 +79,7 @@ def network_measurement(
     maps = espirit_maps(kspace, mask, crop=0.0, soft_crop=False).maps[:, 0] if sens_maps is None else sens_maps
     phase = smooth_phase_map(kspace, mask, maps)
     if sigma is None:
-        level = outer_half_sigma(kspace, mask)
+        level = sigma_from_below(kspace, mask)
     else:
         level = torch.full((kspace.shape[0], 1, 1), sigma, dtype=kspace.real.dtype, device=kspace.device)
     return measure(kspace, mask.tensor(kspace.device), maps * phase.unsqueeze(1), level), phase
@@ -90,9 +89,8 @@ def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -
     """The image that a network makes of a scaled measurement, `(batch, h, w)`; differentiable.
 
     A cascade and an unrolled network have their own data consistency. A U-Net gets the zero-filled image z = A^H y,
-    and what it answers
-    is made consistent with the samples by one step: u = z + N(z), x = u - A^H (A u - y). For one coil this puts every
-    sampled line back exactly as it was measured.
+    and what it answers is made consistent with the samples by one step: u = z + N(z), x = u - A^H (A u - y). For one
+    coil this puts every sampled line back exactly as it was measured.
 
     Args:
         network: `Cascade`, `Unrolled`, or `(batch, 2, h, w)` to `(batch, 2, h, w)`.

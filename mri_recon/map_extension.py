@@ -35,7 +35,7 @@ def extend_maps(maps: Tensor, known: Tensor) -> Tensor:
     for _ in range(_SMOOTHING):
         around = functional.avg_pool2d(functional.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         filled = torch.where(inside > 0, planes, around)
-    parts = filled.unflatten(1, (maps.shape[1], 2)).movedim(2, -1).contiguous()
+    parts = filled.reshape(maps.shape[0], maps.shape[1], 2, *maps.shape[-2:]).movedim(2, -1).contiguous()
     return _normalised(torch.view_as_complex(parts))
 
 

@@ -29,8 +29,8 @@ __all__ = [
     "estimate_sigma",
     "noise_covariance",
     "noise_samples_from_edge",
-    "outer_half_sigma",
-    "sigma_of_samples",
+    "sigma_from_below",
+        "sigma_of_samples",
     "whiten",
 ]
 
@@ -219,16 +219,16 @@ def estimate_sigma(kspace: Tensor, mask: Mask | Tensor) -> NoiseLevel:
     return NoiseLevel(sigma, source)
 
 
-def outer_half_sigma(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
+def sigma_from_below(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     """Estimate the noise of each slice from the lower quartile of the power far from the centre of k-space.
 
         sigma^2 = mean_c q_c / ln(4/3),   q_c the lower quartile of |y_c|^2
 
-    over the sampled positions that are not nearer to DC than the median one (columns by their distance along the phase
-    axis, patterns by (ky, kx)). |n|^2 of Gaussian noise is exponential, its lower quartile sigma^2 ln(4/3). The
-    quartile ignores signal in up to half of these samples, where the median of `estimate_sigma` would count it as
-    noise: the weight of data consistency must not be too large on a scan with little noise. Never fails: 0 where
-    nothing was sampled or no noise is there.
+    |n|^2 of Gaussian noise is exponential, its lower quartile sigma^2 ln(4/3). The smaller of two estimates is taken:
+    from the outermost `OUTER_FRACTION` of the sampled positions, ranked as in `noise_samples_from_edge`, and from their
+    outer half. A quartile ignores signal in many of the samples, which the median of `estimate_sigma` counts as noise:
+    the weight of a network's data consistency must not be too large on a scan with little noise. It never fails: 0
+    where nothing was sampled or no noise is there.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero where not sampled.
@@ -236,29 +236,22 @@ def outer_half_sigma(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
 
     Returns:
         `sqrt(E|n|^2)` of one sample, the mean over the coils, real `(slice, 1, 1)`.
+
+    Raises:
+        ShapeError: `kspace` is not complex `(slice, coil, readout, phase)`.
+        MaskError: the mask does not fit.
     """
-    sampled = as_mask(mask, kspace.shape).tensor(kspace.device)
-    columns = sampled.ndim == 1
-    axes = (-1,) if columns else (-2, -1)
-    grids = [torch.arange(kspace.shape[axis], device=kspace.device) - kspace.shape[axis] // 2 for axis in axes]
-    if columns:
-        distance = grids[0].abs().double()
-    else:
-        sizes = [max(1, kspace.shape[axis] // 2) for axis in axes]
-        distance = (grids[0][:, None] / sizes[0]).square() + (grids[1] / sizes[1]).square()
-    outer = sampled & (distance >= distance[sampled].median())
-    levels = []
-    for one in kspace:
-        power = torch.view_as_real(one[..., outer]).square().sum(dim=-1).flatten(1)
-        acquired = power.amax(dim=0) > (_ACQUIRED**2) * power.amax()
-        power = power[:, acquired]
-        count = power.shape[1]
-        if count == 0:
-            levels.append(torch.zeros((), dtype=kspace.real.dtype, device=kspace.device))
-            continue
-        quartile = power.kthvalue(max(1, (count + 3) // 4), dim=1).values
-        levels.append((quartile.mean() / math.log(4 / 3)).sqrt())
-    return torch.stack(levels)[:, None, None]
+    lowest = torch.full((kspace.shape[0],), torch.inf, dtype=kspace.real.dtype, device=kspace.device)
+    for fraction in (OUTER_FRACTION, 0.5):
+        if not bool((kspace != 0).any()):
+            break
+        rows, columns = _outermost(kspace, mask, fraction)
+        if fraction == OUTER_FRACTION and rows.numel() < _MIN_SAMPLES:
+            continue  # the quartile of a handful says little
+        power = torch.view_as_real(kspace[..., rows, columns]).square().sum(dim=-1)
+        quartile = power.kthvalue(max(1, (power.shape[-1] + 3) // 4), dim=-1).values
+        lowest = torch.minimum(lowest, (quartile.mean(dim=1) / math.log(4 / 3)).sqrt())
+    return torch.where(torch.isfinite(lowest), lowest, torch.zeros_like(lowest))[:, None, None]
 
 
 def sigma_of_samples(samples: Tensor) -> float:
@@ -270,7 +263,7 @@ def _medians(samples: Tensor) -> Tensor:
     return samples.abs().median(dim=1).values.double() / math.sqrt(math.log(2))
 
 
-def _outermost(kspace: Tensor, mask: Mask | Tensor) -> tuple[Tensor, Tensor]:
+def _outermost(kspace: Tensor, mask: Mask | Tensor, fraction: float = OUTER_FRACTION) -> tuple[Tensor, Tensor]:
     """Rows and columns of the outermost acquired positions."""
     if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
         raise ShapeError(
@@ -287,7 +280,7 @@ def _outermost(kspace: Tensor, mask: Mask | Tensor) -> tuple[Tensor, Tensor]:
     centre = torch.tensor([kspace.shape[-2] // 2, kspace.shape[-1] // 2], device=kspace.device)
     offset = (positions - centre).double()
     distance = (offset / offset.abs().amax(dim=0).clamp_min(1)).square().sum(dim=1)
-    count = max(1, round(OUTER_FRACTION * distance.numel()))
+    count = max(1, round(fraction * distance.numel()))
     chosen = positions[distance.topk(count).indices]
     return chosen[:, 0], chosen[:, 1]
 

@@ -33,7 +33,7 @@ from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import image_scale
 from mri_recon.masks import ColumnMask, center_block
 from mri_recon.models import Measurement, measure
-from mri_recon.noise import outer_half_sigma
+from mri_recon.noise import sigma_from_below
 
 __all__ = ["Batch", "BatchConfig", "BatchSimulator", "maps_from_centers", "smooth_phases"]
 
@@ -233,7 +233,7 @@ class BatchSimulator:
         if kspace.shape[1] > 1:
             magnitude = _norm(coil_images) if true_maps is None else combine(coil_images, true_maps).abs()
             target = torch.polar(magnitude, target.angle())
-        levels = [outer_half_sigma(masked[i : i + 1], mask) for i, mask in enumerate(masks)]
+        levels = [sigma_from_below(masked[i : i + 1], mask) for i, mask in enumerate(masks)]
         measurement = measure(masked, lines, maps, torch.cat(levels))
         scale = image_scale(measurement.adjoint())
         return _band(measurement.scaled(scale), target / scale, rows, rngs)
