@@ -111,6 +111,7 @@ class BatchSimulator:
             ("target", "truth", data.target),
             ("problems", 0, data.problems),
             ("simulation.tight", 0.0, data.simulation.tight),
+            ("worlds", None, data.worlds),
             *((f"simulation.content.{key}", 0.0, value) for key, value in data.simulation.content),
         )
         for key, only, value in known:
