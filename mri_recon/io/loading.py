@@ -10,17 +10,23 @@ from torch import Tensor
 
 from mri_recon.errors import FormatError
 from mri_recon.io.access import cannot_read, check_regular
+from mri_recon.io.agilent import is_fid, read_fid
 from mri_recon.io.fastmri import read_fastmri
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.matlab import read_mat
 from mri_recon.io.matlab_hdf5 import read_mat_hdf5
 from mri_recon.io.numpy_arrays import read_npy, read_npz
+from mri_recon.io.pfile import is_pfile, read_pfile
 from mri_recon.io.scan import RawScan, Scan
 from mri_recon.io.slices import Slices
+from mri_recon.io.twix import is_twix, read_twix
 
 __all__ = ["FORMATS", "load", "load_noise", "read"]
 
-FORMATS = "fastMRI HDF5 (.h5), NumPy (.npy, .npz) and MATLAB (.mat)"
+FORMATS = (
+    "fastMRI HDF5 (.h5), NumPy (.npy, .npz), MATLAB (.mat), Siemens raw data (.dat), GE P-files (.7) and Agilent fid "
+    "with procpar"
+)
 """What `load` reads, in words."""
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -31,6 +37,9 @@ _READERS: dict[str, Callable[..., RawScan]] = {
     "npz": read_npz,
     "mat": read_mat,
     "mat-hdf5": read_mat_hdf5,
+    "twix": read_twix,
+    "pfile": read_pfile,
+    "fid": read_fid,
 }
 """A reader a format; all take `axes`, `variable`, `slices` (`mri_recon.io.slices.Slices` or None) and `max_bytes`."""
 
@@ -43,7 +52,7 @@ def load(
     slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Scan:
-    """Read k-space from a fastMRI HDF5, `.npy`, `.npz` or MATLAB (v5, v7, v7.3) file.
+    """Read k-space from a file of fastMRI (HDF5), NumPy, MATLAB (v5, v7, v7.3), Siemens, GE or Agilent.
 
     Args:
         path: the file; its content decides the format.
@@ -51,7 +60,8 @@ def load(
             "readout phase", "slice readout phase" or "slice coil readout phase" by their rank, MATLAB's
             "readout phase", "readout phase slice" or "readout phase coil slice"; `meta["axes_assumed"]` says so. An
             axis of 2 that holds real and imaginary part is named "complex".
-        variable: name of the array; needed where several could be meant.
+        variable: name of the array; needed where several could be meant. Of a scanner's file with several k-spaces
+            which one, e.g. "echo=1, repetition=0", see `mri_recon.io.twix` and `mri_recon.io.agilent`.
         slices: read these slices only: a number (-1 is the last), a `slice` with any step, or a list of numbers in any
             order; the axis stays. What the data show (support, dead columns, whether it is fully sampled) is then found
             in these slices alone.
@@ -121,6 +131,13 @@ def _kind(path: Path) -> str:
         return "npz"
     if head.startswith(b"MATLAB 5.0"):
         return "mat"
+    # Formats without a magic number come last: what their first bytes say of the rest has to fit.
+    if is_pfile(head):
+        return "pfile"
+    if is_fid(head, path.stat().st_size):
+        return "fid"
+    if is_twix(head):
+        return "twix"
     what = (
         "an empty file"
         if not head
