@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mri_recon._files import write_atomically
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.errors import MethodError, ShapeError
+from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
 from mri_recon.masks import PatternMask
 from mri_recon.results.comparison import Comparison, mask_caption
 
@@ -141,6 +142,7 @@ def comparison_figure(
     Raises:
         ShapeError: no such slice.
         MethodError: Matplotlib is not installed.
+        DataError: the scan is one of which no picture may be drawn.
         OutputError: `path` cannot be written.
     """
     content = _png(draw_comparison(comparison, slice_index=slice_index))
@@ -152,6 +154,7 @@ def comparison_figure(
 
 def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -> Figure:
     """The picture as a Matplotlib figure; see `comparison_figure`."""
+    require_pictures_allowed({NO_PICTURES: comparison.no_pictures, "file": comparison.file}, what="a comparison of it")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

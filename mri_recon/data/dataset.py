@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -30,13 +30,10 @@ from mri_recon.data.examples import (
     raw_example,
     simulate_kspace,
 )
-from mri_recon.data.images import ImageSlice, load_slices
-from mri_recon.data.raw_slice import RawSlice
+from mri_recon.data.images import ImageSlice, is_isotropic, load_slices
 from mri_recon.data.registry import RegisteredFile
 from mri_recon.data.registry import files as registered_files
 from mri_recon.data.targets import CsConfig, Problem, SsduConfig, Target, cs_example, make_example
-from mri_recon.data.validation import validation_worlds
-from mri_recon.data.worlds import Worlds, WorldsConfig
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.io import Scan, load
 from mri_recon.io.fastmri import FastMRIFile
@@ -47,7 +44,6 @@ __all__ = [
     "DataConfig",
     "ExampleStream",
     "FolderSlices",
-    "RawSlice",
     "RegistrySlices",
     "read_slices",
     "split_folder",
@@ -89,18 +85,14 @@ class DataConfig(BaseModel):
     workers: int = Field(default=1, ge=0, description="processes that prepare examples")
     sampling: SamplingConfig = SamplingConfig()
     simulation: SimulationConfig = SimulationConfig()
-    worlds: WorldsConfig | None = Field(
-        default=None, description="examples of many worlds in place of [data.simulation]; not for the files of `root`"
-    )
 
-    @model_validator(mode="after")
-    def _truth_of_worlds(self) -> DataConfig:
-        if self.worlds is not None and not self.root and (self.target != "truth" or self.problems):
-            raise ValueError(
-                f"data.worlds: expected data.target=truth and data.problems=0, got {self.target} and {self.problems}: "
-                "leave out [data.worlds] for them"
-            )
-        return self
+
+@dataclass(frozen=True)
+class RawSlice:
+    """One slice of full k-space `(coil, readout, phase)` and its acquired columns."""
+
+    kspace: Tensor
+    support: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -112,9 +104,9 @@ class RegistrySlices:
 
     @cached_property
     def pools(self) -> tuple[list[ImageSlice], list[ImageSlice]]:
-        """Slices of the isotropic volume, and the others: every example asks for them."""
-        isotropic = [image for image in self.images if "studyforrest" in image.source]
-        return isotropic, [image for image in self.images if "studyforrest" not in image.source]
+        """Slices of the isotropic volumes, and the others: every example asks for them."""
+        isotropic = [image for image in self.images if is_isotropic(image.source)]
+        return isotropic, [image for image in self.images if not is_isotropic(image.source)]
 
     @classmethod
     def read(cls, split: str) -> RegistrySlices:
@@ -136,6 +128,8 @@ class RegistrySlices:
         for file in files:
             if file.kind == "image":
                 images.append((file.name, file.path()))
+                continue
+            if file.kind == "phantom":  # coil sensitivities come from these, examples do not
                 continue
             scan = file.load()
             if scan.fully_sampled:
@@ -219,9 +213,6 @@ class ExampleStream(Dataset[list[Example]]):
     def __init__(self, slices: Slices, config: DataConfig, *, seed: int, batch_size: int, steps: int) -> None:
         self.slices, self.config = slices, config
         self.seed, self.batch_size, self.steps = seed, batch_size, steps
-        self._worlds = None
-        if config.worlds is not None and isinstance(slices, RegistrySlices):
-            self._worlds = Worlds.of(slices.raw, slices.images, config.worlds)
 
     def __len__(self) -> int:
         return self.steps
@@ -233,8 +224,6 @@ class ExampleStream(Dataset[list[Example]]):
 
     def _one(self, rng: np.random.Generator, rows: int) -> Example:
         config = self.config
-        if self._worlds is not None:
-            return self._worlds.example(rng, rows)
         # A fixed set of problems has its own seeds; what a step does with one (split, band) is new each time.
         source = rng
         if config.problems:
@@ -268,7 +257,7 @@ def _without(config: DataConfig) -> list[RegisteredFile]:
             "data.hold_out: expected the sets of the registry, got a folder in data.root: name the person's files in "
             "data.split_file"
         )
-    files = registered_files(split="train")
+    files = [file for file in registered_files(split="train") if file.kind != "phantom"]
     persons = list(dict.fromkeys(file.person for file in files))
     if config.hold_out not in persons:
         raise ConfigError(
@@ -283,14 +272,11 @@ def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> lis
 
     Half raw, half simulated where both are at hand. They have their truth whatever `config.target` is. An undersampled
     file has none: there the network sees what "ssdu" would show it, the reference is compressed sensing of all lines,
-    of more than the network is given; its example is named "undersampled". With `config.worlds`, those of
-    `validation.validation_worlds`.
+    of more than the network is given; its example is named "undersampled".
 
     Raises:
         DataError: an undersampled file without a mask, or with data.target = "truth".
     """
-    if config.worlds is not None and isinstance(slices, RegistrySlices):
-        return validation_worlds(slices.raw, slices.images, seed=seed)
     rng = np.random.default_rng([seed, 2**32 - 1])
     examples = []
     for number in range(config.validation_slices):

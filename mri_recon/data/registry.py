@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -32,11 +32,14 @@ __all__ = [
     "load_registry",
     "parse_registry",
     "training_sources",
+    "volumes",
 ]
 
-Kind = Literal["raw", "image"]
-"""raw: k-space from a scanner. image: magnitude images, from which k-space can only be simulated."""
+Kind = Literal["raw", "image", "phantom"]
+"""raw: k-space of a person or an animal. image: magnitude images, from which k-space can only be simulated. phantom:
+k-space of a phantom, for coil sensitivities and readers: never trained on or evaluated as a person."""
 
+_ARRAYS = (".mat", ".npy", ".npz")  # formats that do not say what their axes are
 _RAW_URL = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 
 
@@ -61,30 +64,44 @@ class RegisteredFile:
     """Meaning of the array's axes, for example `readout phase slice`; raw sets only."""
     fully_sampled: bool = True
     """False: prospectively undersampled, without a truth."""
+    series: bool = False
+    """Whether the files of the set are the slices of one volume."""
+    no_pictures: bool = False
+    """Whether nothing that shows the person may be drawn, also not of k-space simulated from it."""
+    companions: tuple[RegisteredFile, ...] = ()
+    """Files that a reader needs beside this one."""
 
     def path(self) -> Path:
         """Where the file is on this machine: fetched where it has to be, its SHA-256 verified once a process.
 
+        Its companions are fetched and verified with it.
+
         Raises:
             DataError: not to be had, or not the registered content.
         """
+        for companion in self.companions:
+            companion.path()
         return locate(self.name, self.sha256, url=self.url, manual=self.manual)
 
     def load(self) -> Scan:
         """The file as a scan; its `meta["registry"]` says which file, person and split it is.
 
+        `meta["no_pictures"]` is True where no picture of it may be drawn.
+
         Raises:
             DataError: as `path`, or a set of magnitude images, which hold no k-space.
             FormatError: a file that the readers refuse.
         """
-        if self.kind != "raw":
+        if self.kind == "image":
             raise DataError(f"{self.name}: magnitude images hold no k-space: simulate it, see mri_recon.data.simulate")
         from mri_recon.io import load  # here: listing sets needs no reader
+        from mri_recon.io.pictures import NO_PICTURES
 
         scan = load(self.path(), axes=self.axes, variable=self.variable)
-        return replace(
-            scan, meta={**scan.meta, "registry": {"file": self.name, "person": self.person, "split": self.split}}
-        )
+        about: dict[str, Any] = {"registry": {"file": self.name, "person": self.person, "split": self.split}}
+        if self.no_pictures:
+            about[NO_PICTURES] = True
+        return replace(scan, meta={**scan.meta, **about})
 
 
 @dataclass(frozen=True)
@@ -135,7 +152,7 @@ class Registry:
 
         Args:
             split: `train`, `validation`, `test` or `sample`.
-            kind: `raw` or `image`.
+            kind: `raw`, `image` or `phantom`.
             name: name of a set.
             fully_sampled: True leaves out scans without a truth.
 
@@ -144,8 +161,8 @@ class Registry:
         """
         if split is not None:
             check_split(split)
-        if kind not in (None, "raw", "image"):
-            raise DataError(f"unknown kind {kind!r}: expected raw or image")
+        if kind not in (None, *get_args(Kind)):
+            raise DataError(f"unknown kind {kind!r}: expected one of {', '.join(get_args(Kind))}")
         sets = self.sets if name is None else (self.get(name),)
         return [
             file
@@ -176,10 +193,18 @@ def files(
     return load_registry().files(split=split, kind=kind, name=name, fully_sampled=fully_sampled)
 
 
+def volumes(found: Iterable[RegisteredFile]) -> list[tuple[RegisteredFile, ...]]:
+    """Group files by volume: the files of a series together, every other file by itself; in the order they came."""
+    groups: dict[str, list[RegisteredFile]] = {}
+    for file in found:
+        groups.setdefault(f"series {file.set_name}" if file.series else file.name, []).append(file)
+    return [tuple(group) for group in groups.values()]
+
+
 def training_sources(splits: Iterable[str] = ("train", "validation"), *, hold_out: str = "") -> list[dict[str, Any]]:
     """What a model card says of the data behind its weights: a row a set and split.
 
-    A training person `hold_out` is left out.
+    A training person `hold_out` is left out, and so are phantoms, which show nobody.
 
     Raises:
         DataError: an unknown split.
@@ -201,7 +226,7 @@ def training_sources(splits: Iterable[str] = ("train", "validation"), *, hold_ou
         }
         for data_set in load_registry().sets
         for split in chosen
-        if persons(data_set, split)
+        if data_set.kind != "phantom" and persons(data_set, split)
     ]
 
 
@@ -229,20 +254,24 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _FileEntry(_Strict):
+class _Content(_Strict):
     path: _Text
-    person: _Text
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    contrast: str = ""
-    variable: str | None = None
     source_path: str | None = None
 
     @model_validator(mode="after")
-    def _stays_inside(self) -> _FileEntry:
+    def _stays_inside(self) -> _Content:
         parts = PurePosixPath(self.path).parts
         if self.path.startswith("/") or ".." in parts or "\\" in self.path:
             raise ValueError(f"path {self.path!r} leaves its folder")
         return self
+
+
+class _FileEntry(_Content):
+    person: _Text
+    contrast: str = ""
+    variable: str | None = None
+    companions: tuple[_Content, ...] = ()
 
 
 class _SetEntry(_Strict):
@@ -255,6 +284,8 @@ class _SetEntry(_Strict):
     notes: str = ""
     axes: str | None = None
     fully_sampled: bool = True
+    series: bool = False
+    no_pictures: bool = False
     repository: str | None = None
     commit: str | None = None
     manual: str = ""
@@ -264,9 +295,11 @@ class _SetEntry(_Strict):
     def _complete(self) -> _SetEntry:
         if (self.repository is None) != (self.commit is None):
             raise ValueError(f"set {self.name}: repository and commit belong together")
-        if self.kind == "raw" and not self.axes:
+        if self.kind != "image" and not self.axes and any(file.path.endswith(_ARRAYS) for file in self.files):
             raise ValueError(f"set {self.name}: raw k-space needs its axes")
-        for file in self.files:
+        if self.series and len({file.person for file in self.files}) > 1:
+            raise ValueError(f"set {self.name}: a series is one volume of one person")
+        for file in (*self.files, *(one for main in self.files for one in main.companions)):
             if file.source_path is not None and self.repository is None:
                 raise ValueError(f"set {self.name}: {file.path} has a source_path, but the set no repository")
             if file.source_path is None and not self.manual:
@@ -297,27 +330,31 @@ def _once(what: str, names: list[str]) -> None:
 
 
 def _build(entry: _SetEntry, persons: dict[str, Split]) -> DataSet:
-    found = []
-    for file in entry.files:
+    def build(content: _Content, file: _FileEntry) -> RegisteredFile:
         url = None
-        if file.source_path is not None:
-            url = _RAW_URL.format(repository=entry.repository, commit=entry.commit, path=quote(file.source_path))
-        found.append(
-            RegisteredFile(
-                name=f"{entry.folder}/{file.path}",
-                set_name=entry.name,
-                kind=entry.kind,
-                person=file.person,
-                split=persons[file.person],
-                sha256=file.sha256,
-                url=url,
-                manual=entry.manual,
-                contrast=file.contrast,
-                variable=file.variable,
-                axes=entry.axes,
-                fully_sampled=entry.fully_sampled,
-            )
+        if content.source_path is not None:
+            url = _RAW_URL.format(repository=entry.repository, commit=entry.commit, path=quote(content.source_path))
+        return RegisteredFile(
+            name=f"{entry.folder}/{content.path}",
+            set_name=entry.name,
+            kind=entry.kind,
+            person=file.person,
+            split=persons[file.person],
+            sha256=content.sha256,
+            url=url,
+            manual=entry.manual,
+            contrast=file.contrast,
+            variable=file.variable,
+            axes=entry.axes,
+            fully_sampled=entry.fully_sampled,
+            series=entry.series,
+            no_pictures=entry.no_pictures,
         )
+
+    found = [
+        replace(build(file, file), companions=tuple(build(one, file) for one in file.companions))
+        for file in entry.files
+    ]
     source = f"https://github.com/{entry.repository} at {entry.commit}" if entry.repository else entry.manual
     return DataSet(
         name=entry.name,

@@ -19,6 +19,7 @@ from mri_recon._text import storable
 from mri_recon.center import center_crop
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
+from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.masks import Mask, as_mask, undersample
 from mri_recon.methods import Reconstruction, check_options, reconstruct
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
@@ -58,6 +59,7 @@ class Comparison:
         recon_size: height and width that the header asks for.
         reconstructions: method to its result, at full size.
         simulated: the k-space was made from images; every number from it says so.
+        no_pictures: no picture of it may be drawn, see `mri_recon.io.pictures`.
     """
 
     file: str
@@ -69,6 +71,7 @@ class Comparison:
     recon_size: tuple[int, int]
     reconstructions: dict[str, Reconstruction] = field(default_factory=dict)
     simulated: bool = False
+    no_pictures: bool = False
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -167,6 +170,7 @@ def compare(
         recon_size=scan.recon_size,
         reconstructions=reconstructions,
         simulated=simulated,
+        no_pictures=bool(scan.meta.get(NO_PICTURES, False)),
     )
 
 

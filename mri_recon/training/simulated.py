@@ -24,6 +24,7 @@ from mri_recon.data.simulate import coil_maps, complex_noise, smooth_phase
 from mri_recon.errors import DataError
 from mri_recon.fourier import fft2c
 from mri_recon.io import Scan
+from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.training.evaluate import Source, labels_of
 
 __all__ = ["NUM_SLICES", "SNR", "TARGET_SOURCE", "simulated_scan", "simulated_sources"]
@@ -56,21 +57,29 @@ def simulated_sources(split: str, *, num_coils: int, num_slices: int = NUM_SLICE
         raise DataError(f"expected magnitude images in the split {split!r}, got none: leave --coils out")
     for file in found:
         file.path()  # fails here, not after an hour
-    labels = labels_of(found)
+    volumes = registry.volumes(found)
+    labels = labels_of([files[0] for files in volumes])
     return [
         Source(
-            f"simulated {num_coils} coils: {file.name}",
-            file.person,
-            partial(simulated_scan, file, num_coils=num_coils, num_slices=num_slices),
-            label=f"simulated from {labels[file.name]}",
+            f"simulated {num_coils} coils: {files[0].name}",
+            files[0].person,
+            partial(simulated_scan, *files, num_coils=num_coils, num_slices=num_slices),
+            label=f"simulated from {labels[files[0].name]}",
         )
-        for file in found
+        for files in volumes
     ]
 
 
-def simulated_scan(file: registry.RegisteredFile, *, num_coils: int, num_slices: int = NUM_SLICES) -> Scan:
-    """Multi-coil k-space of the middle slices of a magnitude file; its reference is the image without noise."""
-    slices = load_slices([(file.name, file.path())])
+def simulated_scan(*files: registry.RegisteredFile, num_coils: int, num_slices: int = NUM_SLICES) -> Scan:
+    """Simulate multi-coil k-space of the middle slices of a volume; its reference is the image without noise.
+
+    Args:
+        *files: a magnitude file, or all files of a series (`registry.volumes`).
+        num_coils: at least 1.
+        num_slices: middle slices of the volume.
+    """
+    file = files[0]
+    slices = load_slices([(one.name, one.path()) for one in files])
     # Slices of one scan have one size; a volume that is cut along three axes gives several, and the commonest is kept.
     size, _ = Counter(one.magnitude.shape for one in slices).most_common(1)[0]
     planes = [one.magnitude.astype(np.float32) for one in slices if one.magnitude.shape == size]
@@ -93,5 +102,11 @@ def simulated_scan(file: registry.RegisteredFile, *, num_coils: int, num_slices:
         mask=None,
         support=np.ones(shape[1], dtype=bool),
         recon_size=shape,
-        meta={"format": "simulated", "file": file.name, "simulated": True, "num_coils": num_coils},
+        meta={
+            "format": "simulated",
+            "file": file.name,
+            "simulated": True,
+            "num_coils": num_coils,
+            **({NO_PICTURES: True} if file.no_pictures else {}),
+        },
     )

@@ -45,7 +45,7 @@ def test_a_minimal_registry() -> None:
     ("old", "new", "message"),
     [
         ('kind = "raw"', 'kind = "raw"\nlicense = "x"', "set.0.license: Extra inputs are not permitted"),
-        ('kind = "raw"', 'kind = "film"', "set.0.kind: Input should be 'raw' or 'image'"),
+        ('kind = "raw"', 'kind = "film"', "set.0.kind: Input should be 'raw', 'image' or 'phantom'"),
         ('axes = "readout phase"', "", "raw k-space needs its axes"),
         ('commit = "abc"', "", "repository and commit belong together"),
         ('repository = "owner/repository"\ncommit = "abc"', "", "has a source_path, but the set no repository"),
@@ -93,8 +93,8 @@ def test_patients_keep_their_split_across_scanners() -> None:
 
 def test_the_test_scans_are_the_agreed_ones() -> None:
     names = [file.name.split("/")[1] for file in registry.files(split="test", kind="raw", fully_sampled=True)]
-    assert sorted(set(names)) == ["brain-0.055T", "head-sagittal-t1"]
-    assert len(names) == 4
+    assert sorted(set(names)) == ["brain-0.055T", "brain-16ch", "head-sagittal-t1", "rodent-head-9.4T"]
+    assert len(names) == 7
     (poisson,) = registry.files(split="test", kind="raw", fully_sampled=False)
     assert poisson.set_name == "brain-8ch-undersampled"
 
@@ -127,7 +127,7 @@ def test_unknown_names_are_errors() -> None:
         registry.files(split="dev")
     with pytest.raises(DataError, match="unknown data set 'knee': expected one of brain-0.055T, head-sagittal-t1"):
         registry.files(name="knee")
-    with pytest.raises(DataError, match="unknown kind 'film': expected raw or image"):
+    with pytest.raises(DataError, match="unknown kind 'film': expected one of raw, image, phantom"):
         registry.files(kind="film")  # type: ignore[arg-type]
 
 
