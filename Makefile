@@ -3,6 +3,7 @@
 #   make demo   compare the methods on the embedded sample: a table, demo/compare.json and demo/compare.png
 #   make test   lint, types, import rules and all tests
 #   make lint   the first three of them
+#   make pytest the last of them
 #   make ray    add Ray Serve, for the service on several machines, and so its test
 #   make lock   resolve the dependencies of pyproject.toml again
 
@@ -11,10 +12,13 @@ BIN := .venv/bin
 # `make demo` installs what the demo needs, a part of what `make test` installs.
 DEMO_READY := .venv/.ready-demo
 READY := .venv/.ready
+# Where PyTorch's threads wait for each other by spinning, as they do by default, a machine that is busy with something else is
+# thirty times as slow.
+export OMP_WAIT_POLICY ?= PASSIVE
 # Processes that run tests side by side. `make test WORKERS=0` runs them in one.
 WORKERS ?= auto
 
-.PHONY: demo test lint ray lock clean
+.PHONY: demo test pytest lint ray lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -26,7 +30,9 @@ demo: $(DEMO_READY)
 	@echo "The picture is demo/compare.png, the numbers are in demo/compare.json (simulated sample, one mask: a demo, not a result)."
 	@echo "To serve reconstructions over HTTP:  $(BIN)/mri-recon serve   then open http://127.0.0.1:8000"
 
-test: lint
+test: lint pytest
+
+pytest: $(READY)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(READY)

@@ -20,6 +20,7 @@ from mri_recon.cli import COMMAND_GROUP, build_app, options_by_method, parse_opt
 from mri_recon.cli.plug_ins import help_of
 from mri_recon.errors import ConfigError, MethodError
 from mri_recon.fourier import fft2c
+from tests.support.patience import PATIENCE
 
 
 def run(*arguments: object) -> Result:
@@ -453,7 +454,7 @@ def test_a_real_process(scan_file: Path, tmp_path: Path) -> None:
 
     def start(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [str(program), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False)
 
     wrong = start("info", tmp_path / "absent.npy")
     assert wrong.returncode == 2

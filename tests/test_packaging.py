@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.no_network import sitecustomize as no_network
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.slow
@@ -93,18 +96,18 @@ def served(installed: Path, elsewhere: Path) -> Iterator[str]:
             yield _address(server, log)
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=PATIENCE)
 
 
 def test_the_server_runs_from_anywhere(served: str) -> None:
-    with urllib.request.urlopen(f"{served}/health/live", timeout=30) as answer:
+    with urllib.request.urlopen(f"{served}/health/live", timeout=PATIENCE) as answer:
         assert answer.status == 200
-    with urllib.request.urlopen(f"{served}/v1/models", timeout=30) as answer:
+    with urllib.request.urlopen(f"{served}/v1/models", timeout=PATIENCE) as answer:
         assert b"unet" in answer.read()
 
 
 def _address(server: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
         found = re.search(r"serves on (http://127\.0\.0\.1:\d+)", log.read_text())
         if found:
@@ -115,12 +118,13 @@ def _address(server: subprocess.Popen[bytes], log: Path) -> str:
 
 def _run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=240, env=_environment(), check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, env=_environment(), check=False
     )
     assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def _environment() -> dict[str, str]:
-    """This environment without what would lead Python to this source tree."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COVERAGE", "PYTEST"))}
+    """This environment without what would lead Python to this source tree, and without a network."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COVERAGE", "PYTEST"))}
+    return {**kept, "PYTHONPATH": str(Path(no_network.__file__).parent)}

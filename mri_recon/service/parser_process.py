@@ -44,7 +44,7 @@ def main() -> None:
     template, pid = os.getpid(), 0
 
     def end_worker(*_: object) -> None:
-        if pid:  # not waited for yet, so the number is still its own
+        if pid:  # not reaped yet, so the number is still its own
             os.kill(pid, signal.SIGKILL)
 
     signal.signal(END_WORKER, end_worker)
@@ -56,8 +56,10 @@ def main() -> None:
             with suppress(BaseException):  # nobody reads this process's standard error
                 status = _work(config, template)
             os._exit(status)
-        _, status = os.waitpid(pid, 0)
-        pid = 0
+        # Not reaped before `pid` is 0: a signal that comes in between would go to a number that is nobody's.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        worker, pid = pid, 0
+        _, status = os.waitpid(worker, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _PARENT_IS_GONE:
             return
         _send(config.events, {"ended": os.waitstatus_to_exitcode(status)})

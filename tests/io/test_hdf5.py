@@ -17,6 +17,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io import load, load_mask
 from mri_recon.io.hdf5 import MAX_OBJECTS, get_dataset, open_hdf5, read_array, read_attribute, read_text
 from mri_recon.io.heaps import check_heaps
+from tests.support.patience import PATIENCE
 
 CANARY = 8765.4321
 SECRET = "canary-of-another-file"
@@ -313,7 +314,7 @@ def test_flipped_bits_are_an_error_or_harmless(tmp_path: Path, libver: str) -> N
     In a process of its own, for a hang in C cannot be interrupted. A flip in a value without a checksum is not seen.
     """
     command = [sys.executable, "-c", FUZZ, str(tmp_path / "a.h5"), libver]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
 
 

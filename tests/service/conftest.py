@@ -28,6 +28,7 @@ from mri_recon.service import logs
 from mri_recon.service.app import create_app
 from mri_recon.service.sandbox import ParserPool
 from mri_recon.service.settings import Settings
+from tests.support.patience import PATIENCE
 
 ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]
 
@@ -104,7 +105,7 @@ def _serve(settings: Settings) -> Iterator[ServiceClient]:
             assert thread.is_alive()
             time.sleep(0.005)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with ServiceClient(base_url=address, timeout=60, trust_env=False) as client:
+        with ServiceClient(base_url=address, timeout=PATIENCE, trust_env=False) as client:
             client.app = app
             yield client
     finally:

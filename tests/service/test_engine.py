@@ -18,6 +18,7 @@ import mri_recon.methods as methods
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
 from mri_recon.service.settings import Settings
+from tests.support.patience import PATIENCE
 
 Post = Callable[..., httpx.Response]
 
@@ -31,7 +32,7 @@ class Slow:
 
     def __call__(self, kspace: torch.Tensor, mask: Any, *, sens_maps: Any) -> Any:
         self.begun.release()
-        assert self.end.wait(60)
+        assert self.end.wait(PATIENCE)
         return kspace[:, 0], {}
 
 
@@ -54,7 +55,7 @@ def test_health_answers_while_a_reconstruction_runs(
 ) -> None:
     with serve(Settings(worker_threads=1)) as client:
         running = background.submit(post, client, kspace(1, 1, 25, 36), method="slow", acceleration=3)
-        assert slow.begun.acquire(timeout=30)
+        assert slow.begun.acquire(timeout=PATIENCE)
         for _ in range(5):
             assert client.get("/health/live").json() == {"status": "live"}
             assert client.get("/v1/models").status_code == 200
@@ -75,7 +76,7 @@ def test_a_full_queue_refuses_at_once(
     with serve(Settings(worker_threads=1, queue_size=1, upload_dir=tmp_path)) as client:
         fields = {"method": "slow", "acceleration": 3}
         accepted = [background.submit(post, client, kspace(1, 1, 25, 36), **fields) for _ in range(2)]
-        assert slow.begun.acquire(timeout=30)
+        assert slow.begun.acquire(timeout=PATIENCE)
         _until(lambda: client.app.state.engine.held == 2)
         for to in ("/v1/reconstructions", "/v1/compare"):
             answer = post(client, kspace(1, 1, 25, 36), to=to, accept=None, **fields)
@@ -116,7 +117,7 @@ def test_work_that_never_started_is_forgotten(
     with serve(Settings(worker_threads=1, queue_size=1)) as client:
         fields = {"method": "slow", "acceleration": 3}
         running = background.submit(post, client, kspace(1, 1, 25, 36), **fields)
-        assert slow.begun.acquire(timeout=30)
+        assert slow.begun.acquire(timeout=PATIENCE)
         problem(post(client, kspace(1, 1, 25, 36), deadline_seconds=0.3, **fields), 503, "timed-out")
         assert client.app.state.engine.held == 1
         slow.end.set()
@@ -150,9 +151,9 @@ def test_work_ends_with_its_connection(
         address = (client.base_url.host, client.base_url.port)
         with socket.create_connection(address, timeout=10) as connection:
             connection.sendall(request.encode() + body)
-            assert begun.wait(30)
+            assert begun.wait(PATIENCE)
             assert not stopped.wait(0.2)
-        assert stopped.wait(30)
+        assert stopped.wait(PATIENCE)
         _until(lambda: client.app.state.engine.held == 0)
 
 
@@ -175,13 +176,13 @@ def test_uploads_are_bounded_too(
         def body() -> Iterator[bytes]:
             yield b"\x93NUMPY"
             begun.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE)
             yield b"rest"
 
         headers = {"Content-Type": "application/x-npy"}
         open_one = background.submit(client.post, "/v1/reconstructions", content=body(), headers=headers)
-        assert begun.wait(30)
-        deadline = time.monotonic() + 30
+        assert begun.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
         answer = post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3)
         while answer.status_code == 200 and time.monotonic() < deadline:  # the first may not have arrived yet
             answer = post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3)
@@ -190,7 +191,7 @@ def test_uploads_are_bounded_too(
         problem(open_one.result(), 422, "invalid-request")
 
 
-def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def _until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mri_recon.service import isolation
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the restrictions are Linux's")
 
@@ -35,7 +36,7 @@ def run(code: str, *, user: int | None = None, ends: int = 0) -> str:
     )
     if user is not None:
         head += f"os.setgid({user}); os.setuid({user})\n"
-    done = subprocess.run([sys.executable, "-P", "-c", head + code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-P", "-c", head + code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == ends, done.stderr
     return done.stdout.strip()
 

@@ -21,6 +21,7 @@ import mri_recon.methods as methods
 from mri_recon.progress import OnProgress, Progress
 from mri_recon.provenance import Provenance
 from mri_recon.service.settings import Settings
+from tests.support.patience import PATIENCE
 
 Post = Callable[..., httpx.Response]
 ASYNC = {"Prefer": "respond-async"}
@@ -40,7 +41,7 @@ class Steps:
         assert on_progress is not None
         self.begun.set()
         for step in range(1, 101):
-            assert self.go.acquire(timeout=60)
+            assert self.go.acquire(timeout=PATIENCE)
             on_progress(Progress("steps", "iterate", step, 100, objective=1.0 / step, relative_gap=float("inf")))
             self.done = step
         return kspace[:, 0], {}
@@ -73,7 +74,7 @@ def send(npy: Callable[[Any], bytes], kspace: Callable[..., Any]) -> Callable[..
     return post
 
 
-def _until(client: httpx.Client, job: str, status: str, seconds: float = 60) -> dict[str, Any]:
+def _until(client: httpx.Client, job: str, status: str, seconds: float = PATIENCE) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while (document := client.get(job).json())["status"] != status:
         assert time.monotonic() < deadline, document
@@ -176,7 +177,7 @@ def test_every_result_carries_its_provenance(
 def test_events_and_their_resumption(serve: Any, send: Post, steps: Steps) -> None:
     with serve(Settings()) as client:
         here = send(client, method="steps").headers["location"]
-        assert steps.begun.wait(60)
+        assert steps.begun.wait(PATIENCE)
         steps.go.release(1)
         with client.stream("GET", f"{here}/events") as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
@@ -217,7 +218,7 @@ def test_cancel_stops_between_iterations(
     with serve(Settings(data_dir=tmp_path)) as client:
         here = send(client, method="steps").headers["location"]
         waiting = send(client, method="zero-filled").headers["location"]
-        assert steps.begun.wait(60)
+        assert steps.begun.wait(PATIENCE)
         problem(client.get(f"{here}/result"), 409, "job-not-finished")
         assert client.get(waiting).json()["position"] == 1
         # One that waits is cancelled at once, the running one before its next iteration.
@@ -285,7 +286,7 @@ def test_idempotency(serve: Any, send: Post, steps: Steps, problem: Callable[...
         assert "new key" in problem(other, 422, "idempotency-mismatch")["detail"]
         jobs = {send(client, {**ASYNC, "Idempotency-Key": "b"}, method="steps").json()["id"] for _ in range(3)}
         assert len(jobs) == 1
-        assert steps.begun.wait(60)
+        assert steps.begun.wait(PATIENCE)
         running = send(client, {"Idempotency-Key": "b"}, method="steps")
         assert (running.status_code, {running.json()["id"]}) == (202, jobs)
         steps.go.release(1000)
@@ -321,7 +322,7 @@ def test_what_is_unexpected_fails_the_job(
 def test_deadlines(serve: Any, send: Post, steps: Steps, problem: Callable[..., Any]) -> None:
     with serve(Settings()) as client:
         here = send(client, method="steps", deadline_seconds=0.5).headers["location"]
-        assert steps.begun.wait(60)
+        assert steps.begun.wait(PATIENCE)
         time.sleep(0.6)
         steps.go.release(1)
         document = _until(client, here, "failed")
@@ -338,7 +339,7 @@ def test_results_expire(serve: Any, send: Post, problem: Callable[..., Any], tmp
     with serve(Settings(data_dir=tmp_path, result_ttl_seconds=2.0)) as client:
         here = send(client, {**ASYNC, "Idempotency-Key": "k"}, method="zero-filled").headers["location"]
         _until(client, here, "succeeded")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while client.get(f"{here}/result").status_code == 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -355,7 +356,7 @@ def test_results_expire(serve: Any, send: Post, problem: Callable[..., Any], tmp
 def test_the_queue_of_jobs_is_bounded(serve: Any, send: Post, steps: Steps, problem: Callable[..., Any]) -> None:
     with serve(Settings(max_queued_jobs=1)) as client:
         send(client, method="steps")
-        assert steps.begun.wait(60)
+        assert steps.begun.wait(PATIENCE)
         assert send(client, method="zero-filled").status_code == 202
         full = send(client, method="zero-filled")
         problem(full, 429, "busy")
@@ -387,7 +388,7 @@ def test_a_batch_equals_the_single_answers(
     accept = {"Accept": "application/x-npy"}
     with serve(Settings()) as client, ThreadPoolExecutor() as pool:
         send(client, method="steps")  # holds the only worker until all of them wait
-        assert steps.begun.wait(60)
+        assert steps.begun.wait(PATIENCE)
 
         def one(seed: int) -> httpx.Response:
             answer = send(client, {**headers, **accept}, array=scans[seed], method="unet", seed=seed)

@@ -13,6 +13,7 @@ import pytest
 from mri_recon.checkpoint import load_named
 from mri_recon.service.readiness import Readiness
 from mri_recon.service.settings import Settings
+from tests.support.patience import PATIENCE
 
 Check = Callable[..., dict[str, Any]]
 
@@ -24,7 +25,7 @@ def test_server(client: httpx.Client) -> None:
 
 def test_models(tiny_model: str, serve: Any) -> None:
     with serve(Settings()) as client:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while client.get("/v2/health/ready").status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -14,6 +14,7 @@ import pytest
 from mri_recon.service.app import create_app
 from mri_recon.service.openapi import SAMPLE_FILE
 from mri_recon.service.settings import Settings
+from tests.support.patience import PATIENCE
 
 
 def _documented() -> dict[str, Any]:
@@ -84,7 +85,7 @@ def test_nothing_made_from_the_document_breaks_the_service(serve: Any, tmp_path:
 
     limits = Settings(upload_dir=tmp_path, max_upload_bytes=200_000, max_iters=3, upload_timeout_seconds=5)
     with serve(limits) as client:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while client.get("/health/ready").status_code != 200:  # a 503 of its own until then
             assert time.monotonic() < deadline
             time.sleep(0.1)

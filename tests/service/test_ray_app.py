@@ -17,8 +17,11 @@ from importlib.util import find_spec
 import httpx
 import pytest
 
+from tests.support.patience import PATIENCE
+
 pytestmark = [
     pytest.mark.slow,  # Ray starts a small cluster
+    pytest.mark.ray,
     pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: the extra `ray` has it"),
 ]
 
@@ -64,7 +67,7 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]
             line = process.stdout.readline()
             assert line, (folder / "err").read_text()[-3000:]
             said += line
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False) as client:
             yield client
     finally:
         process.stdin.close()
@@ -97,7 +100,7 @@ def test_two_replicas(replicas: httpx.Client) -> None:
         headers={"Prefer": "respond-async"},
     )
     assert accepted.status_code == 202, accepted.text
-    place, deadline = accepted.headers["location"], time.monotonic() + 100
+    place, deadline = accepted.headers["location"], time.monotonic() + PATIENCE
     while (document := replicas.get(place).json())["status"] not in {"succeeded", "failed"}:
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -25,6 +25,7 @@ from mri_recon.cli import build_app
 from mri_recon.service.auth import add_key
 from mri_recon.service.problems import PROBLEMS
 from mri_recon.service.sandbox import ParserPool
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "service.md"
@@ -46,7 +47,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found.group()
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,8 @@ def folder(
 
 
 def _wait_until_ready(address: str) -> None:
-    deadline = time.monotonic() + 120
-    while httpx.get(f"{address}/health/ready", trust_env=False).status_code != 200:
+    deadline = time.monotonic() + PATIENCE
+    while httpx.get(f"{address}/health/ready", trust_env=False, timeout=PATIENCE).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -91,7 +92,7 @@ def test_the_curl_lines_of_the_docs(address: str, folder: Path, line: str) -> No
         cwd=folder,
         env=environment,
         capture_output=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, (line, done.stdout, done.stderr)
@@ -118,7 +119,7 @@ def test_the_script_of_the_docs(address: str, folder: Path) -> None:
         env={**os.environ, "CURL_HOME": str(folder), "NO_PROXY": "127.0.0.1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
@@ -138,7 +139,7 @@ def test_service_command_line_and_python_agree(address: str, folder: Path) -> No
             f"{address}/v1/reconstructions",
             files={"file": ("scan.h5", file)},
             data={"method": "cs-wavelet", "acceleration": "4"},
-            timeout=120,
+            timeout=PATIENCE,
             trust_env=False,
         )
     assert answer.status_code == 200, answer.text
@@ -199,13 +200,13 @@ def test_a_remote_address_with_keys_and_isolation(tmp_path: Path) -> None:
             pytest.skip(f"uploads cannot be isolated here: {said}")
         assert found, line
         address = f"http://127.0.0.1:{found.group(1)}/v1/sample"
-        refused = httpx.get(address, trust_env=False, timeout=60)
+        refused = httpx.get(address, trust_env=False, timeout=PATIENCE)
         assert refused.status_code == 401
         headers = {"Authorization": f"Bearer {key}", "Host": "any.example.org"}
-        assert httpx.get(address, headers=headers, trust_env=False).status_code == 200
+        assert httpx.get(address, headers=headers, trust_env=False, timeout=PATIENCE).status_code == 200
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
 
 def _table(heading: str) -> list[list[str]]:

@@ -27,6 +27,7 @@ from mri_recon.service.jobs import NewJob
 from mri_recon.service.ownership import Ownership
 from mri_recon.service.settings import Settings
 from mri_recon.service.store import SqliteStore
+from tests.support.patience import PATIENCE
 
 LOST = {"code": "worker-lost", "detail": "died", "extensions": {}}
 
@@ -162,7 +163,7 @@ def test_a_disk_that_refuses(
             patch.setattr(JobFiles, "write", lambda *args: JobFiles.take(args[0], "../file", {}))
             (tmp_path / "file").touch()
             here = client.post("/v1/reconstructions", **request).headers["location"]
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE
             while (document := client.get(here).json())["status"] != "failed":
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
@@ -185,7 +186,7 @@ def test_two_processes_share_a_folder(
             for seed in range(5)
             for client in (one, two)
         ]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         for job in jobs:
             while two.get(job).json()["status"] != "succeeded":
                 assert time.monotonic() < deadline
@@ -208,8 +209,8 @@ class Server:
         line = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line + self.process.communicate()[1]
-        self.client = httpx.Client(base_url=found.group(), timeout=60, trust_env=False)
-        deadline = time.monotonic() + 60
+        self.client = httpx.Client(base_url=found.group(), timeout=PATIENCE, trust_env=False)
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 self.client.get("/health/live")
@@ -221,7 +222,7 @@ class Server:
     def kill(self, number: int) -> None:
         self.client.close()
         self.process.send_signal(number)
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE)
 
 
 @pytest.mark.slow  # starts four servers
@@ -253,7 +254,7 @@ def test_killed_in_the_middle(npy: Callable[[Any], bytes], kspace: Callable[...,
             for scan in scans
         }
         for job, scan in accepted.items():
-            with server.client.stream("GET", f"{job}/events", timeout=120) as stream:
+            with server.client.stream("GET", f"{job}/events", timeout=PATIENCE) as stream:
                 assert "".join(stream.iter_text()).count("event: end") == 1
             document = server.client.get(job).json()
             if document["status"] == "failed":  # it happened to run in each of the kills

@@ -22,6 +22,7 @@ from mri_recon.service.sandbox import ParserPool
 from mri_recon.service.settings import Settings
 from tests.service.attacks.corpus import Canary, noise, sound_files
 from tests.service.attacks.hostile import COMMAND
+from tests.support.patience import PATIENCE
 
 LIMITS: dict[str, Any] = {
     "max_decoded_bytes": 1 << 22,
@@ -228,9 +229,10 @@ def test_answers_that_are_none(
 def test_a_worker_that_is_ended_while_it_waits(pool: ParserPool, tmp_path: Path) -> None:
     np.save(tmp_path / "upload.npy", noise(24, 20))
     pool.load(tmp_path / "upload.npy")
+    assert pool.restrictions  # a worker waits: the one before may have read its last file
     for victim in (*_children(pool.pids[0]), pool.pids[0]):
         os.kill(victim, 9)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while _running(victim) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert pool.load(tmp_path / "upload.npy").scan.num_slices == 1
@@ -280,7 +282,7 @@ def test_the_environment_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     command = ("/bin/sh", "-c", f"env > {tmp_path}/seen; mv {tmp_path}/seen {tmp_path}/environment; sleep 60")
     pool = ParserPool(Settings(upload_dir=tmp_path, **LIMITS), command=command)
     pool.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not (tmp_path / "environment").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     pool.close()

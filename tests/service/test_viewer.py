@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,12 +24,15 @@ from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.figures import draw_comparison
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.service.settings import Settings
+from tests.support.patience import PATIENCE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no browser tests")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.slow,  # a browser, and networks on the whole sample
+    pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: no browser tests"),
+    pytest.mark.skipif(bool(os.environ.get("MRI_RECON_NO_BROWSER")), reason="MRI_RECON_NO_BROWSER is set"),
 ]
 
 SAMPLE = Path(str(files("mri_recon"))) / "data" / "sample" / "colin27_8ch.h5"
@@ -100,7 +104,7 @@ def server(serve: Callable[[Settings], Any], tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright.expect.set_options(timeout=30_000)
+    playwright.expect.set_options(timeout=120_000)
     with playwright.sync_playwright() as engine:
         one = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield one
@@ -115,7 +119,7 @@ def visit(server: httpx.Client, browser: Any) -> Iterator[Visit]:
     comparison = compare(scan, mask, METHODS, options={"cs-wavelet": {"max_iters": MAX_ITERS}})
     context = browser.new_context(viewport=LAPTOP, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(120_000)
     one = Visit(page, str(server.base_url), comparison)
     page.on("console", lambda message: one.console.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: one.console.append(str(error)))
@@ -130,7 +134,7 @@ def visit(server: httpx.Client, browser: Any) -> Iterator[Visit]:
     page.locator("[data-method=cs-wavelet][data-option=max_iters]").fill(str(MAX_ITERS))
     page.evaluate(WATCH)
     page.locator("#run").press("Enter")
-    expect(page.locator("#pane-results table")).to_be_visible(timeout=200_000)
+    expect(page.locator("#pane-results table")).to_be_visible(timeout=1000 * PATIENCE)
     one.progress = page.evaluate("() => window.seen")
     yield one
     context.close()

@@ -31,6 +31,7 @@ from mri_recon.training.objective import batch_loss
 from mri_recon.training.processes import share_of_batch
 from mri_recon.training.train import run, validate
 from tests.fastmri_files import write_fastmri
+from tests.support.patience import PATIENCE
 
 COMMON = [
     "run.name=tiny",
@@ -175,7 +176,7 @@ def test_two_processes_are_as_one(tmp_path: Path, fastmri_folder: Path, model: l
     file.write_text("\n".join(script))
     process = _start(str(file), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     try:
-        assert process.wait(200) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
@@ -204,7 +205,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path, fastmri_folder: Path, mode
     folder = tmp_path / "b" / "runs" / "tiny"
     process = _start(code)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + PATIENCE
         while not (folder / "state.safetensors").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
