@@ -12,9 +12,6 @@ BIN := .venv/bin
 # `make demo` installs what the demo needs, a part of what `make test` installs.
 DEMO_READY := .venv/.ready-demo
 READY := .venv/.ready
-# Where PyTorch's threads wait for each other by spinning, as they do by default, a machine that is busy with something else is
-# thirty times as slow.
-export OMP_WAIT_POLICY ?= PASSIVE
 # Processes that run tests side by side. `make test WORKERS=0` runs them in one.
 WORKERS ?= auto
 

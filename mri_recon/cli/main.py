@@ -24,6 +24,9 @@ def main() -> NoReturn:
     after an interrupt, 141 where the reader of standard output went away.
     """
     status = 0
+    # Read by torch, which is not imported yet. Threads that wait for each other sleep: where they spin, as OpenMP's do
+    # by default, a machine that is busy with something else takes minutes for seconds.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         prepare_streams()
         warnings.showwarning = _show_warning
