@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mri_recon._files import write_atomically
 from mri_recon.envelope import Envelope
 from mri_recon.errors import CheckpointError
-from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
+from mri_recon.models import Cascade, CascadeConfig, Unet, UnetConfig, Unrolled, UnrolledConfig
 
 __all__ = [
     "LoadedModel",
@@ -70,6 +70,7 @@ class LoadedModel:
 _ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "unet": lambda config: Unet(UnetConfig(**config)),
     "unrolled": lambda config: Unrolled(UnrolledConfig(**config)),
+    "cascade": lambda config: Cascade(CascadeConfig(**config)),
 }
 
 

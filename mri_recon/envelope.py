@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mri_recon.column_arrangement import center_columns, column_arrangement
 from mri_recon.masks import ColumnMask, Mask, as_mask
 
-__all__ = ["ANY_SAMPLING", "RANDOM_COLUMNS", "Envelope"]
+__all__ = ["ANY_SAMPLING", "MANY_SAMPLINGS", "RANDOM_COLUMNS", "Envelope"]
 
 RANDOM_COLUMNS = "columns: dense centre, the rest at random"
+MANY_SAMPLINGS = "many kinds: random, equispaced and variable-density columns, partial Fourier, 2-D patterns"
 ANY_SAMPLING = "as in the user's files"
 
 

@@ -18,9 +18,10 @@ from mri_recon.coils import rss
 from mri_recon.data_consistency import exact_data_consistency, weighted_data_consistency
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.espirit import espirit_maps
+from mri_recon.map_extension import extend_maps
 from mri_recon.masks import Mask
-from mri_recon.models import Measurement, Unrolled, concatenate, measure, run_continued
-from mri_recon.noise import estimate_sigma
+from mri_recon.models import Cascade, Measurement, Unrolled, concatenate, measure, run_continued
+from mri_recon.noise import estimate_sigma, sigma_from_below
 from mri_recon.phase import smooth_phase_map
 from mri_recon.progress import OnProgress, Progress
 
@@ -29,6 +30,7 @@ __all__ = [
     "apply_network",
     "apply_network_to_batch",
     "image_scale",
+    "method_of",
     "network_measurement",
     "run_network",
     "unet",
@@ -53,7 +55,9 @@ _PIXELS_AT_ONCE = 1 << 16
 _DATA_CONSISTENCY = ("weighted", "learned", "exact")
 
 
-def network_measurement(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None) -> tuple[Measurement, Tensor]:
+def network_measurement(
+    kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None, *, sigma: float | None = None
+) -> tuple[Measurement, Tensor]:
     """The measurement y = P F S p x, the smooth phase p of the image put into the maps, and p.
 
     An image's smooth phase is an accident of coil and echo; without it nearly all of the signal is in the real channel,
@@ -64,31 +68,36 @@ def network_measurement(kspace: Tensor, mask: Mask, sens_maps: Tensor | None = N
         mask: the sampling mask.
         sens_maps: coil sensitivities like `kspace`; absent: one coil S = 1, several by ESPIRiT without a crop, so that
             sum |S|^2 = 1 at every pixel.
+        sigma: noise sqrt(E|n|^2) of one sample; absent: `noise.sigma_from_below`.
 
     Returns:
-        the measurement with maps S p, and p, complex `(slice, h, w)`.
+        the measurement with maps S p and its noise level, and p, complex `(slice, h, w)`.
 
     Raises:
         MaskError: the mask has no fully sampled centre.
     """
     maps = espirit_maps(kspace, mask, crop=0.0, soft_crop=False).maps[:, 0] if sens_maps is None else sens_maps
     phase = smooth_phase_map(kspace, mask, maps)
-    return measure(kspace, mask.tensor(kspace.device), maps * phase.unsqueeze(1)), phase
+    if sigma is None:
+        level = sigma_from_below(kspace, mask)
+    else:
+        level = torch.full((kspace.shape[0], 1, 1), sigma, dtype=kspace.real.dtype, device=kspace.device)
+    return measure(kspace, mask.tensor(kspace.device), maps * phase.unsqueeze(1), level), phase
 
 
 def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -> Tensor:
     """The image that a network makes of a scaled measurement, `(batch, h, w)`; differentiable.
 
-    An unrolled network has its own data consistency. A U-Net gets the zero-filled image z = A^H y, and what it answers
-    is made consistent with the samples by one step: u = z + N(z), x = u - A^H (A u - y). For one coil this puts every
-    sampled line back exactly as it was measured.
+    A cascade and an unrolled network have their own data consistency. A U-Net gets the zero-filled image z = A^H y,
+    and what it answers is made consistent with the samples by one step: u = z + N(z), x = u - A^H (A u - y). For one
+    coil this puts every sampled line back exactly as it was measured.
 
     Args:
-        network: `Unrolled`, or `(batch, 2, h, w)` to `(batch, 2, h, w)`.
+        network: `Cascade`, `Unrolled`, or `(batch, 2, h, w)` to `(batch, 2, h, w)`.
         measurement: scaled as `image_scale` says.
         margin: columns of periodic continuation, see `wrap_margin`.
     """
-    if isinstance(network, Unrolled):
+    if isinstance(network, Cascade | Unrolled):
         image: Tensor = network(measurement, margin)
         return image
     zero_filled = measurement.adjoint()
@@ -208,6 +217,7 @@ def unet(
     device: torch.device,
     model: str = "unet",
     data_consistency: str = "weighted",
+    sigma: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with a U-Net: u = s (z/s + N(z/s)), x = p (u - A^H (A u - y)).
@@ -219,13 +229,15 @@ def unet(
         kspace: complex64 `(slice, coil, readout, phase)`.
         mask: the sampling mask.
         sens_maps: coil sensitivities like `kspace`; estimated by ESPIRiT when absent. Given ones are divided by their
-            root sum of squares n and the image by n again, 0 where n is below a tenth of its largest value.
+            root sum of squares n and the image by n again, 0 where n is below a tenth of its largest value; for the
+            network they are continued smoothly there (`map_extension.extend_maps`).
         device: where to run.
         model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
         data_consistency: what follows the network. "weighted": several coils are brought closer to their samples the
             less noise there is (`weighted_data_consistency`), one coil is left as it is; "learned": nothing, as the
             network was trained; "exact": the nearest image whose samples are the measured ones
-            (`exact_data_consistency`).
+            (`exact_data_consistency`). A cascade follows the noise by itself: "weighted" is "learned" there.
+        sigma: noise sqrt(E|n|^2) of one sample of the k-space; absent: estimated. Pre-whitening gives its own.
         on_progress: told of every slice, see `mri_recon.progress`.
 
     Returns:
@@ -238,7 +250,7 @@ def unet(
         MaskError: the mask has no fully sampled centre: the phase needs one, and so do maps.
         FormatError: no maps can be found in a slice, for example an empty one of several coils.
     """
-    return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency, on_progress)
+    return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency, sigma, on_progress)
 
 
 def unet_batch(
@@ -273,6 +285,7 @@ def unrolled(
     device: torch.device,
     model: str = "unrolled",
     data_consistency: str = "weighted",
+    sigma: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with an unrolled network, x = p s U(y / s): steps of data consistency around learned refinements.
@@ -280,7 +293,7 @@ def unrolled(
     U is `models.Unrolled`; it sees the samples divided by the scale s of the zero-filled image, and maps that hold the
     image's smooth phase p. Arguments, result and errors are those of `unet`.
     """
-    return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency, on_progress)
+    return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency, sigma, on_progress)
 
 
 def unrolled_batch(
@@ -303,6 +316,7 @@ def _run_method(
     device: torch.device,
     model: str,
     data_consistency: str,
+    sigma: float | None,
     on_progress: OnProgress | None,
 ) -> tuple[Tensor, dict[str, Any]]:
     loaded = _loaded(architecture, model, data_consistency, device)
@@ -311,11 +325,11 @@ def _run_method(
         maps, weight = (None, None) if sens_maps is None else _unit_maps(sens_maps.to(device))
         if on_progress is not None and maps is None and kspace.shape[1] > 1:
             on_progress(Progress(architecture, "maps", 0, None))
-        measurement, phase = network_measurement(kspace.to(device), mask, maps)
+        measurement, phase = network_measurement(kspace.to(device), mask, maps, sigma=sigma)
         on_slice = None if on_progress is None else _slice_counter(on_progress, architecture, kspace.shape[0])
         image = apply_network(loaded.network, measurement, on_slice=on_slice)
-        sigmas = _sigmas(kspace, mask)
-        image = _consistent(data_consistency, measurement, image, sigmas) * phase
+        sigmas = _sigmas(kspace, mask) if sigma is None else [sigma] * kspace.shape[0]
+        image = _consistent(_following(loaded, data_consistency), measurement, image, sigmas) * phase
         if weight is not None:
             image = quotient(image, weight)
     seconds = time.perf_counter() - start
@@ -341,7 +355,7 @@ def _run_batch(
         sigmas = [_sigmas(kspace, mask) for kspace, mask in problems]
         images = apply_network_to_batch(loaded.network, [measurement for measurement, _ in known], on_slice=on_slice)
         images = [
-            _consistent(data_consistency, measurement, image, noise) * phase
+            _consistent(_following(loaded, data_consistency), measurement, image, noise) * phase
             for (measurement, phase), image, noise in zip(known, images, sigmas, strict=True)
         ]
     seconds = time.perf_counter() - start
@@ -349,6 +363,13 @@ def _run_batch(
         (image, _info(loaded, kspace, mask, image, noise, data_consistency) | {"seconds": seconds})
         for (kspace, mask), image, noise in zip(problems, images, sigmas, strict=True)
     ]
+
+
+def _following(loaded: LoadedModel, data_consistency: str) -> str:
+    """What follows the network: a cascade has weighted its samples by their noise already."""
+    if isinstance(loaded.network, Cascade) and data_consistency == "weighted":
+        return "learned"
+    return data_consistency
 
 
 def _consistent(how: str, measurement: Measurement, image: Tensor, sigmas: Sequence[float]) -> Tensor:
@@ -380,12 +401,19 @@ def _loaded(architecture: str, model: str, data_consistency: str, device: torch.
             f"{data_consistency!r}: choose one"
         )
     loaded = load_named(model, device=device)
-    if loaded.card.architecture != architecture:
+    if method_of(loaded.card.architecture, loaded.network) != architecture:
         raise MethodError(
             f"method {architecture}: expected weights of {architecture}, got those of {loaded.card.architecture} in "
-            f"{model!r}: choose another model, or the method {loaded.card.architecture}"
+            f"{model!r}: choose another model, or the method {method_of(loaded.card.architecture, loaded.network)}"
         )
     return loaded
+
+
+def method_of(architecture: str, network: nn.Module) -> str:
+    """Name the method that runs a network: a cascade of one refinement is a U-Net with data consistency."""
+    if isinstance(network, Cascade):
+        return "unet" if network.config.num_cascades == 1 else "unrolled"
+    return architecture
 
 
 def _info(
@@ -410,13 +438,14 @@ def _slice_counter(on_progress: OnProgress, method: str, num_slices: int) -> Cal
 
 
 def _unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """S / n and n, the root sum of squares of the maps; 0 where it is below a tenth of its largest value.
+    """S / n, continued smoothly where n is faint, and n, the root sum of squares; 0 below a tenth of its largest value.
 
-    Networks know maps with sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the image is theirs over n.
+    Networks know maps with sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the image is theirs over n. Maps that are
+    cropped outside the object would have them draw the crop's outline.
     """
     weight = rss(maps)
     weight = torch.where(weight > _FAINT * weight.amax(dim=(-2, -1), keepdim=True), weight, torch.zeros_like(weight))
-    return quotient(maps, weight.unsqueeze(1)), weight
+    return extend_maps(quotient(maps, weight.unsqueeze(1)), weight > 0), weight
 
 
 def _lowest_snr(image: Tensor, sigmas: Sequence[float]) -> float | None:

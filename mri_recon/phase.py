@@ -10,7 +10,7 @@ from mri_recon.errors import ShapeError
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import Mask, center_block
 
-__all__ = ["smooth_phase_map"]
+__all__ = ["smooth_phase_map", "smooth_phase_of_rows"]
 
 # Share of the readout within the window: anatomy is in the rows beyond, not the phase of coil and echo.
 _READOUT_SHARE = 4
@@ -55,6 +55,54 @@ def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | No
                 f"expected sens_maps for {kspace.shape[1]} coils, got none: pass maps, or combine the coils"
             )
         sens_maps = torch.ones_like(kspace[0])
+    rows, columns, block = _windowed_center(kspace, mask)
+    low = torch.zeros_like(kspace)
+    low[..., rows, columns] = block
+    return _direction(combine(ifft2c(low), sens_maps))
+
+
+def smooth_phase_of_rows(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor, rows: Tensor) -> Tensor:
+    """Compute some rows of `smooth_phase_map` of one slice, from the samples of its windowed centre alone.
+
+    Args:
+        kspace: y, complex `(coil, readout, phase)`; only its dense centre is read.
+        mask: the sampling mask of that k-space.
+        sens_maps: S at those rows, complex `(coil, row, phase)`.
+        rows: int64 `(row,)`.
+
+    Returns:
+        p, complex `(row, phase)`.
+
+    Raises:
+        ShapeError: maps that do not fit the coils, the rows and the columns.
+        MaskError: the mask has no fully sampled centre.
+    """
+    num_coils, h, w = kspace.shape
+    if tuple(sens_maps.shape) != (num_coils, rows.numel(), w):
+        raise ShapeError(
+            f"expected sens_maps {(num_coils, rows.numel(), w)} at those rows, got {tuple(sens_maps.shape)}: "
+            "pass the rows of the maps, coil axis first"
+        )
+    center_rows, center_columns, block = _windowed_center(kspace[None], mask)
+    used = block[0].abs().amax(dim=(0, 2)) > 0
+    frequencies = torch.arange(center_rows.start, center_rows.stop, device=kspace.device)[used]
+    readout = _inverse_dft(rows, frequencies, h, kspace)
+    columns = torch.arange(center_columns.start, center_columns.stop, device=kspace.device)
+    phase = _inverse_dft(torch.arange(w, device=kspace.device), columns, w, kspace)
+    images = readout @ (block[0][:, used] @ phase.T)
+    return _direction((sens_maps.conj() * images).sum(dim=0))
+
+
+def _inverse_dft(pixels: Tensor, frequencies: Tensor, size: int, like: Tensor) -> Tensor:
+    """The centred, orthonormal inverse transform as a matrix `(pixel, frequency)`."""
+    # The product taken modulo the size first: the angle of a large number would lose digits.
+    turns = torch.outer(pixels - size // 2, frequencies - size // 2) % size
+    angle = 2 * torch.pi / size * turns.double()
+    return torch.polar(torch.full_like(angle, size**-0.5), angle).to(like.dtype)
+
+
+def _windowed_center(kspace: Tensor, mask: Mask | Tensor) -> tuple[slice, slice, Tensor]:
+    """Rows and columns of the dense centre, and its samples times the window H, scaled to a largest value of 1."""
     rows, columns = center_block(mask)
     rows, columns = (slice(*block.indices(n)) for block, n in zip((rows, columns), kspace.shape[-2:], strict=True))
     block = kspace[..., rows, columns]
@@ -64,9 +112,10 @@ def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | No
     energy = rss(block).square()
     window_rows = _window(energy.sum(dim=2), max(1, kspace.shape[-2] // _READOUT_SHARE))
     window_columns = _window(energy.sum(dim=1), None)
-    low = torch.zeros_like(kspace)
-    low[..., rows, columns] = block * (window_rows[:, None, :, None] * window_columns[:, None, None, :])
-    image = combine(ifft2c(low), sens_maps)
+    return rows, columns, block * (window_rows[:, None, :, None] * window_columns[:, None, None, :])
+
+
+def _direction(image: Tensor) -> Tensor:
     magnitude = image.abs()
     found = magnitude > 0
     return torch.where(found, image / torch.where(found, magnitude, torch.ones_like(magnitude)), torch.ones_like(image))

@@ -9,18 +9,23 @@ from torch import nn
 
 from mri_recon.checkpoint import ModelCard, save_checkpoint
 from mri_recon.envelope import Envelope
-from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
+from mri_recon.models import Cascade, CascadeConfig, Unet, UnetConfig, Unrolled, UnrolledConfig
 
 
-def tiny_network(architecture: str, *, seed: int = 0, std: float = 0.1, **config: int) -> Unet | Unrolled:
+def tiny_network(
+    architecture: str, *, seed: int = 0, std: float = 0.1, **config: int | float
+) -> Cascade | Unet | Unrolled:
     """A network of a few hundred weights whose output convolutions, zero at first, are random too."""
     torch.manual_seed(seed)
-    network: Unet | Unrolled
+    network: Cascade | Unet | Unrolled
     if architecture == "unet":
         network = Unet(UnetConfig.model_validate({"chans": 4, "num_pool_layers": 2} | config))
     else:
         tiny = {"chans": 4, "num_pool_layers": 1, "num_cascades": 2, "memory": 2}
-        network = Unrolled(UnrolledConfig.model_validate(tiny | config))
+        if architecture == "cascade":
+            network = Cascade(CascadeConfig.model_validate(tiny | config))
+        else:
+            network = Unrolled(UnrolledConfig.model_validate(tiny | config))
     for module in network.modules():
         if isinstance(module, Unet):
             nn.init.normal_(module.head.weight, std=std)

@@ -17,6 +17,7 @@ from mri_recon.noise import (
     estimate_sigma,
     noise_covariance,
     noise_samples_from_edge,
+    sigma_from_below,
     sigma_of_samples,
     whiten,
 )
@@ -183,3 +184,41 @@ def test_no_noise_is_an_error_that_asks_for_sigma() -> None:
         estimate_sigma(kspace[0], full)
     with pytest.raises(MaskError):
         noise_samples_from_edge(kspace, full[:30])
+
+
+@pytest.mark.parametrize("acceleration", [2, 8])
+@pytest.mark.parametrize(("slices", "coils", "h", "w"), [(2, 5, 31, 160), (1, 1, 150, 97)])
+def test_the_lower_quartile_tells_the_noise_of_each_slice(
+    slices: int, coils: int, h: int, w: int, acceleration: int
+) -> None:
+    scale = torch.linspace(0.5, 2, slices)[:, None, None]
+    noise = complex_randn(slices, coils, h, w, seed=4) * scale.unsqueeze(1)
+    mask = random_mask(w, acceleration, seed=1)
+    found = sigma_from_below(noise * mask.tensor(), mask)
+    torch.testing.assert_close(found, scale.double(), rtol=0.12, atol=0)
+    torch.testing.assert_close(sigma_from_below(1e6 * noise * mask.tensor(), mask), 1e6 * found)
+
+
+def test_signal_far_out_counts_less_than_in_a_median() -> None:
+    """`estimate_sigma` is an upper bound there; the weight of data consistency needs the noise itself."""
+    h, w = 96, 128
+    kspace = fft2c(phantom(h, w)[None, None].to(torch.complex64))
+    kspace = kspace / kspace.abs().median() + 0.05 * complex_randn(1, 1, h, w).to(torch.complex64)
+    mask = random_mask(w, 4, seed=0)
+    masked = kspace * mask.tensor()
+    assert float(sigma_from_below(masked, mask)) < 0.9 * float(estimate_sigma(masked, mask).sigma)
+
+
+def test_the_lower_quartile_of_a_pattern_and_of_columns_without_data() -> None:
+    noise = complex_randn(1, 3, 64, 70, seed=2)
+    pattern = torch.rand(64, 70, generator=torch.Generator().manual_seed(0)) < 0.3
+    torch.testing.assert_close(
+        sigma_from_below(noise * pattern, pattern), torch.ones(1, 1, 1, dtype=torch.float64), rtol=0.1, atol=0
+    )
+    columns = torch.ones(70, dtype=torch.bool)
+    dead = noise.clone()
+    dead[..., 60:] = 0
+    torch.testing.assert_close(
+        sigma_from_below(dead, columns), torch.ones(1, 1, 1, dtype=torch.float64), rtol=0.1, atol=0
+    )
+    assert not sigma_from_below(torch.zeros(2, 1, 8, 9, dtype=torch.complex64), torch.ones(9, dtype=torch.bool)).any()

@@ -14,7 +14,7 @@ resolution, field of view and number of coils are drawn once a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -33,6 +33,7 @@ from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import image_scale
 from mri_recon.masks import ColumnMask, center_block
 from mri_recon.models import Measurement, measure
+from mri_recon.noise import sigma_from_below
 
 __all__ = ["Batch", "BatchConfig", "BatchSimulator", "maps_from_centers", "smooth_phases"]
 
@@ -110,6 +111,7 @@ class BatchSimulator:
             ("target", "truth", data.target),
             ("problems", 0, data.problems),
             ("simulation.tight", 0.0, data.simulation.tight),
+            ("worlds", None, data.worlds),
             *((f"simulation.content.{key}", 0.0, value) for key, value in data.simulation.content),
         )
         for key, only, value in known:
@@ -232,7 +234,8 @@ class BatchSimulator:
         if kspace.shape[1] > 1:
             magnitude = _norm(coil_images) if true_maps is None else combine(coil_images, true_maps).abs()
             target = torch.polar(magnitude, target.angle())
-        measurement = measure(masked, lines, maps)
+        levels = [sigma_from_below(masked[i : i + 1], mask) for i, mask in enumerate(masks)]
+        measurement = measure(masked, lines, maps, torch.cat(levels))
         scale = image_scale(measurement.adjoint())
         return _band(measurement.scaled(scale), target / scale, rows, rngs)
 
@@ -367,7 +370,7 @@ def _band(measurement: Measurement, target: Tensor, rows: int, rngs: Sequence[Rn
         return torch.stack([item[..., s : s + rows, :] for item, s in zip(x, starts, strict=True)])
 
     samples, maps = cut(measurement.samples), cut(measurement.maps)
-    return Batch(Measurement(samples, measurement.mask, maps, measurement.dims), cut(target), (rows, width))
+    return Batch(replace(measurement, samples=samples, maps=maps), cut(target), (rows, width))
 
 
 def _flipped(image: Tensor, rng: Rng) -> Tensor:

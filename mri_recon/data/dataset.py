@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -31,9 +31,12 @@ from mri_recon.data.examples import (
     simulate_kspace,
 )
 from mri_recon.data.images import ImageSlice, is_isotropic, load_slices
+from mri_recon.data.raw_slice import RawSlice
 from mri_recon.data.registry import RegisteredFile
 from mri_recon.data.registry import files as registered_files
 from mri_recon.data.targets import CsConfig, Problem, SsduConfig, Target, cs_example, make_example
+from mri_recon.data.validation import validation_worlds
+from mri_recon.data.worlds import Worlds, WorldsConfig
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.io import Scan, load
 from mri_recon.io.fastmri import FastMRIFile
@@ -44,6 +47,7 @@ __all__ = [
     "DataConfig",
     "ExampleStream",
     "FolderSlices",
+    "RawSlice",
     "RegistrySlices",
     "read_slices",
     "split_folder",
@@ -85,14 +89,18 @@ class DataConfig(BaseModel):
     workers: int = Field(default=1, ge=0, description="processes that prepare examples")
     sampling: SamplingConfig = SamplingConfig()
     simulation: SimulationConfig = SimulationConfig()
+    worlds: WorldsConfig | None = Field(
+        default=None, description="examples of many worlds in place of [data.simulation]; not for the files of `root`"
+    )
 
-
-@dataclass(frozen=True)
-class RawSlice:
-    """One slice of full k-space `(coil, readout, phase)` and its acquired columns."""
-
-    kspace: Tensor
-    support: npt.NDArray[np.bool_]
+    @model_validator(mode="after")
+    def _truth_of_worlds(self) -> DataConfig:
+        if self.worlds is not None and not self.root and (self.target != "truth" or self.problems):
+            raise ValueError(
+                f"data.worlds: expected data.target=truth and data.problems=0, got {self.target} and {self.problems}: "
+                "leave out [data.worlds] for them"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -213,6 +221,9 @@ class ExampleStream(Dataset[list[Example]]):
     def __init__(self, slices: Slices, config: DataConfig, *, seed: int, batch_size: int, steps: int) -> None:
         self.slices, self.config = slices, config
         self.seed, self.batch_size, self.steps = seed, batch_size, steps
+        self._worlds = None
+        if config.worlds is not None and isinstance(slices, RegistrySlices):
+            self._worlds = Worlds.of(slices.raw, slices.images, config.worlds)
 
     def __len__(self) -> int:
         return self.steps
@@ -224,6 +235,8 @@ class ExampleStream(Dataset[list[Example]]):
 
     def _one(self, rng: np.random.Generator, rows: int) -> Example:
         config = self.config
+        if self._worlds is not None:
+            return self._worlds.example(rng, rows)
         # A fixed set of problems has its own seeds; what a step does with one (split, band) is new each time.
         source = rng
         if config.problems:
@@ -272,11 +285,14 @@ def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> lis
 
     Half raw, half simulated where both are at hand. They have their truth whatever `config.target` is. An undersampled
     file has none: there the network sees what "ssdu" would show it, the reference is compressed sensing of all lines,
-    of more than the network is given; its example is named "undersampled".
+    of more than the network is given; its example is named "undersampled". With `config.worlds`, those of
+    `validation.validation_worlds`.
 
     Raises:
         DataError: an undersampled file without a mask, or with data.target = "truth".
     """
+    if config.worlds is not None and isinstance(slices, RegistrySlices):
+        return validation_worlds(slices.raw, slices.images, seed=seed)
     rng = np.random.default_rng([seed, 2**32 - 1])
     examples = []
     for number in range(config.validation_slices):

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from mri_recon.models.cascade import Cascade, CascadeConfig
 from mri_recon.models.continuation import run_continued
 from mri_recon.models.measurement import Measurement, concatenate, measure
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.models.unrolled import Unrolled, UnrolledConfig
 
-__all__ = ["Measurement", "Unet", "UnetConfig", "Unrolled", "UnrolledConfig", "concatenate", "measure", "run_continued"]
+__all__ = [
+    "Cascade",
+    "CascadeConfig",
+    "Measurement",
+    "Unet",
+    "UnetConfig",
+    "Unrolled",
+    "UnrolledConfig",
+    "concatenate",
+    "measure",
+    "run_continued",
+]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from mri_recon.models.cascade import solve_normal
 from mri_recon.models.continuation import run_continued
 from mri_recon.models.measurement import Measurement
 from mri_recon.models.unet import Unet, UnetConfig
-from mri_recon.solvers import conjugate_gradient
 
 __all__ = ["Unrolled", "UnrolledConfig"]
 
@@ -132,7 +131,7 @@ class Unrolled(nn.Module):
         several = measurement.maps.shape[1] > 1
         if several and self.log_mu is not None:
             mu = self.log_mu[number].exp()
-            return _solve(measurement, gradient, mu, self.config.coil_iterations)
+            return solve_normal(measurement, gradient, mu, self.config.coil_iterations)
         lengths = self.coil_step_lengths if several and self.coil_step_lengths is not None else self.step_lengths
         return lengths[number] * gradient
 
@@ -144,41 +143,6 @@ class Unrolled(nn.Module):
         out = self.maps_network(_channels(maps.flatten(0, 1)))
         refined = torch.complex(out[:, 0], out[:, 1]).reshape(maps.shape)
         return refined.mul(norm / _norm(refined).clamp_min(1e-6))
-
-
-def _solve(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
-    """Solve (A^H A + mu) x = b by conjugate gradients, with the derivative of the solution.
-
-    With x fixed, x + (A^H A + mu)^-1 (b - (A^H A + mu) x) has the value x and the derivative of the solution by b, mu
-    and the maps. The inverse goes back to a gradient by conjugate gradients again. Derivatives of the iterations
-    themselves would divide by residuals that vanish.
-    """
-    with torch.no_grad():
-        x = _conjugate_gradients(measurement, b, mu, iterations)
-    if not torch.is_grad_enabled():
-        return x
-    remainder = b - (measurement.normal(x) + mu * x)
-    correction: Tensor = _Inverse.apply(remainder, measurement, mu.detach(), iterations)  # type: ignore[no-untyped-call]
-    return x + correction
-
-
-class _Inverse(torch.autograd.Function):
-    """0 for the small remainder of a solution; back, (A^H A + mu)^-1, which is its own adjoint."""
-
-    @staticmethod
-    def forward(ctx: Any, remainder: Tensor, measurement: Measurement, mu: Tensor, iterations: int) -> Tensor:
-        ctx.problem = measurement, mu, iterations
-        return torch.zeros_like(remainder)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        measurement, mu, iterations = ctx.problem
-        with torch.no_grad():
-            return _conjugate_gradients(measurement, gradients[0], mu, iterations), None, None, None
-
-
-def _conjugate_gradients(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
-    return conjugate_gradient(lambda x: measurement.normal(x) + mu * x, b, tol=0, max_iters=iterations).x
 
 
 def _channels(image: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ import torch
 
 from mri_recon.checkpoint import ModelCard, load_named
 from mri_recon.data import registry
+from mri_recon.data.acquisition import AcquisitionConfig
 from mri_recon.data.dataset import FolderSlices, Slices
-from mri_recon.envelope import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
+from mri_recon.data.worlds import picture_sources
+from mri_recon.envelope import ANY_SAMPLING, MANY_SAMPLINGS, RANDOM_COLUMNS, Envelope
 from mri_recon.io import load
 from mri_recon.masks import Mask, default_center_fraction
 from mri_recon.training.config import TrainConfig
@@ -20,6 +22,7 @@ __all__ = ["envelope_of", "model_card", "sources_of"]
 _DESCRIPTIONS = {
     "unet": "GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
     "unrolled": "Unrolled network: steps of data consistency around GroupNorm U-Net refinements.",
+    "cascade": "Data consistency that follows the noise of the scan, around GroupNorm U-Net refinements.",
 }
 
 
@@ -58,6 +61,8 @@ def sources_of(config: TrainConfig, training: Slices) -> list[dict[str, Any]]:
         sources: list[dict[str, Any]] = [{"name": config.data.root, "kind": "user"}]
     else:
         sources = registry.training_sources(hold_out=config.data.hold_out)
+        if config.data.worlds is not None:
+            sources = sources + picture_sources(config.data.worlds)
     earlier = load_named(config.run.weights).card.data if config.run.weights else []
     return sources + [row for row in earlier if row.get("split") != "validation" and row not in sources]
 
@@ -75,6 +80,8 @@ def envelope_of(config: TrainConfig, training: Slices) -> Envelope:
     center_fraction = (min(low, *defaults), max(high, *defaults))
     if isinstance(training, FolderSlices):
         return _envelope_of_files(training, sampling.acceleration, center_fraction)
+    if config.data.worlds is not None:
+        return _envelope_of_worlds(config.data.worlds.acquisition)
     simulation = config.data.simulation
     low, high = (snr / 2**0.5 for snr in simulation.snr)
     return Envelope(
@@ -83,6 +90,20 @@ def envelope_of(config: TrainConfig, training: Slices) -> Envelope:
         anatomy="head",
         center_fraction=center_fraction,
         snr=(low, high),
+    )
+
+
+def _envelope_of_worlds(acquisition: AcquisitionConfig) -> Envelope:
+    sampling = acquisition.sampling
+    # The default fractions are drawn beside those of the configuration.
+    fractions = [*sampling.center_fraction, *map(default_center_fraction, sampling.acceleration)]
+    return Envelope(
+        acceleration=sampling.acceleration,
+        num_coils=(1, acquisition.array.num_coils[1] if acquisition.array.several else 1),
+        anatomy="heads and whatever a picture may show",
+        sampling=MANY_SAMPLINGS,
+        center_fraction=(min(fractions), max(fractions)),
+        snr=acquisition.snr,
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from mri_recon.data.batches import BatchConfig
 from mri_recon.data.dataset import DataConfig
 from mri_recon.errors import ConfigError
-from mri_recon.models import UnetConfig, UnrolledConfig
+from mri_recon.models import CascadeConfig, UnetConfig, UnrolledConfig
 from mri_recon.training.losses import LossConfig
 from mri_recon.training.optimizers import OptimizerConfig
 from mri_recon.training.toml_config import read_tables, validated
@@ -57,7 +57,13 @@ class UnrolledModel(UnrolledConfig):
     architecture: Literal["unrolled"] = "unrolled"
 
 
-MODELS: dict[str, type[BaseModel]] = {"unet": UnetModel, "unrolled": UnrolledModel}
+class CascadeModel(CascadeConfig):
+    """`architecture = "cascade"`: data consistency that follows the noise; one refinement is a single pass."""
+
+    architecture: Literal["cascade"] = "cascade"
+
+
+MODELS: dict[str, type[BaseModel]] = {"unet": UnetModel, "unrolled": UnrolledModel, "cascade": CascadeModel}
 
 
 def _architecture(value: Any) -> str:
@@ -66,7 +72,10 @@ def _architecture(value: Any) -> str:
 
 
 ModelConfig = Annotated[
-    Annotated[UnetModel, Tag("unet")] | Annotated[UnrolledModel, Tag("unrolled")], Discriminator(_architecture)
+    Annotated[UnetModel, Tag("unet")]
+    | Annotated[UnrolledModel, Tag("unrolled")]
+    | Annotated[CascadeModel, Tag("cascade")],
+    Discriminator(_architecture),
 ]
 
 

@@ -69,4 +69,5 @@ def to_network(measurement: Measurement, network: nn.Module) -> Measurement:
     if weight.dtype != torch.float64:
         return here
     samples, maps = here.samples.to(torch.complex128), here.maps.to(torch.complex128)
-    return replace(here, samples=samples, maps=maps, mask=here.mask.to(torch.float64))
+    sigma = None if here.sigma is None else here.sigma.to(torch.float64)
+    return replace(here, samples=samples, maps=maps, mask=here.mask.to(torch.float64), sigma=sigma)

@@ -1,0 +1,58 @@
+"""Sensitivity maps continued smoothly to where they are not known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["extend_maps"]
+
+_SMOOTHING = 8
+"""Averages over neighbours after the fill, which round off the steps of the coarse levels."""
+
+
+def extend_maps(maps: Tensor, known: Tensor) -> Tensor:
+    """Fill maps where they are not known from the nearest known values, smoothly, and normalise to sum |S|^2 = 1.
+
+    Maps of a user are often cropped outside the object (ESPIRiT, BART). Known values stay, normalised. The others come
+    from averages of the known values over 2, 4, 8, ... pixels, the finest level that has any (Gortler et al., SIGGRAPH
+    1996: pull-push), then a few averages over neighbours.
+
+    Args:
+        maps: complex `(slice, coil, h, w)`.
+        known: bool `(slice, h, w)`, where the maps are to be believed.
+
+    Returns:
+        complex, like `maps`, with sum over the coils of |S|^2 = 1; equal coils where a slice has no known value at all.
+    """
+    unit = _normalised(maps)
+    if bool(known.all()):
+        return unit
+    inside = known.unsqueeze(1).to(maps.real.dtype)
+    planes = torch.view_as_real(unit).movedim(-1, 2).flatten(1, 2) * inside
+    filled = _pull_push(planes, inside)
+    for _ in range(_SMOOTHING):
+        around = functional.avg_pool2d(functional.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        filled = torch.where(inside > 0, planes, around)
+    parts = filled.reshape(maps.shape[0], maps.shape[1], 2, *maps.shape[-2:]).movedim(2, -1).contiguous()
+    return _normalised(torch.view_as_complex(parts))
+
+
+def _pull_push(values: Tensor, weight: Tensor) -> Tensor:
+    """`values` where `weight` is 1; elsewhere the average of the finest level that knows any."""
+    height, width = values.shape[-2:]
+    if height * width == 1 or bool((weight > 0).all()):
+        return values
+    sums = functional.avg_pool2d(values, 2, ceil_mode=True)
+    shares = functional.avg_pool2d(weight, 2, ceil_mode=True)
+    coarse = torch.where(shares > 0, sums / shares.clamp_min(1e-6), torch.zeros_like(sums))
+    coarse = _pull_push(coarse, (shares > 0).to(weight.dtype))
+    fine = functional.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
+    return torch.where(weight > 0, values, fine)
+
+
+def _normalised(maps: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
+    flat = torch.full_like(maps, maps.shape[1] ** -0.5)
+    return torch.where(norm > 0, maps / torch.where(norm > 0, norm, torch.ones_like(norm)), flat)

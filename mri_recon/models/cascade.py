@@ -1,0 +1,227 @@
+"""Data consistency whose weight follows the noise of the scan, around learned refinements."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from mri_recon.errors import ShapeError
+from mri_recon.models.continuation import run_continued
+from mri_recon.models.measurement import Measurement
+from mri_recon.models.unet import Unet, UnetConfig
+from mri_recon.solvers import conjugate_gradient
+
+__all__ = ["Cascade", "CascadeConfig", "StepWeights", "data_step"]
+
+_TYPICAL_SIGMA = 0.03
+_LEAST_SIGMA, _LARGEST_SIGMA = 1e-4, 1.0
+_LEAST_MU = 1e-6
+"""Below it single-precision conjugate gradients gain nothing."""
+
+_TYPICAL_LINES, _TYPICAL_ACCELERATION, _TYPICAL_COILS = 12.0, 4.0, 8.0
+_LOG_TAU = (-6.0, 3.0)
+
+
+class CascadeConfig(BaseModel):
+    """What the network is made of; stored in the model card."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_cascades: int = Field(default=6, ge=1, description="refinements, each followed by a step of data consistency")
+    memory: int = Field(default=4, ge=0, description="real channels that one refinement hands to the next")
+    chans: int = Field(default=32, ge=1, description="feature channels of a refinement's first level")
+    num_pool_layers: int = Field(default=2, ge=1, description="down- and up-sampling steps of a refinement")
+    patch: int = Field(default=2, ge=1, description="pixels of a side that become channels of a refinement")
+    normalization: str = Field(default="group", description="group, batch, layer, instance or none")
+    channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
+    num_groups: int = Field(default=0, ge=0, description="group norm by number of groups; 0: by channels_per_group")
+    start_tau: float = Field(default=0.5, gt=0, description="tau of x_0: expected magnitude of the image, scaled")
+    tau: float = Field(default=0.1, gt=0, description="tau of the other steps at first: error of a refinement, scaled")
+    start_iterations: int = Field(default=10, ge=1, description="conjugate-gradient iterations of x_0, several coils")
+    step_iterations: int = Field(default=6, ge=1, description="those of every other step, which starts at x_k")
+
+
+class Cascade(nn.Module):
+    """Alternate K learned refinements N_k with the most probable image of noisy samples and a refinement.
+
+        u_0     = argmin_u ||A u - y||^2 / sigma^2 + ||u||^2 / tau_0^2                     CG-SENSE
+        x_k     = u_{k-1} + N_k(u_{k-1}, m_{k-1}, u_{k-1} - x_{k-1}, log sigma)
+        u_k     = argmin_u ||A u - y||^2 / (sigma^2 + g_k^2 e^2) + ||u - x_k||^2 / tau_k^2
+
+    sigma is the noise of one sample (`Measurement.sigma`), e^2 the power by which u_0 misses the samples beyond
+    sigma^2, as wrong sensitivity maps make it, tau_k and g_k are learned (`StepWeights`). N_k are U-Nets on real and
+    imaginary part, m_k `memory` real channels that one refinement hands to the next. N_k starts at zero, so an
+    untrained network returns a CG-SENSE image. With one refinement it is a single pass: a U-Net with data consistency.
+
+    For one coil with |S| = 1 the steps have a closed form; for several they are conjugate gradients with the
+    derivative of the solution. As sigma goes to 0 (and e with it) the result agrees with the samples. No weight
+    depends on the size of the matrix, the number of coils or the mask.
+
+    Sources: Aggarwal et al., IEEE TMI 2019 (MoDL); Adler and Oktem, IEEE TMI 2018 (memory); Zhang et al., IEEE TIP
+    2018 (FFDNet: noise level as an input).
+    """
+
+    def __init__(self, config: CascadeConfig) -> None:
+        super().__init__()
+        self.config = config
+        refinement = UnetConfig(
+            in_chans=5 + config.memory,
+            out_chans=2 + config.memory,
+            chans=config.chans,
+            num_pool_layers=config.num_pool_layers,
+            normalization=config.normalization,
+            channels_per_group=config.channels_per_group,
+            num_groups=config.num_groups,
+            patch=config.patch,
+        )
+        self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
+        self.step_weights = StepWeights(config.start_tau, [config.tau] * config.num_cascades)
+
+    def forward(self, measurement: Measurement, margin: int = 0) -> Tensor:
+        """Reconstruct scaled measurements.
+
+        Args:
+            measurement: of images whose bright pixels are about 1 and that are nearly real, with its `sigma` (see
+                `mri_recon.learned`).
+            margin: columns by which a refinement sees the image continued periodically at both ends.
+
+        Returns:
+            complex `(batch, h, w)`.
+
+        Raises:
+            ShapeError: a measurement without sigma.
+        """
+        sigma = _sigma_of(measurement)
+        zero_filled = measurement.adjoint()
+        start = self.step_weights.start(sigma)
+        u = data_step(measurement, torch.zeros_like(zero_filled), start, self.config.start_iterations)
+        weights = self.step_weights(measurement, u)
+        change = zero_filled - u
+        memory = u.real.new_zeros((u.shape[0], self.config.memory, *u.shape[-2:]))
+        level = (sigma.clamp(_LEAST_SIGMA, _LARGEST_SIGMA) / _TYPICAL_SIGMA).log().div(3)
+        level = level.unsqueeze(1).expand(-1, 1, *u.shape[-2:])
+        for refinement, mu in zip(self.refinements, weights, strict=True):
+            channels = torch.cat([_channels(u), memory, _channels(change), level], dim=1)
+            out = run_continued(refinement, channels, margin)
+            x, memory = torch.complex(out[:, 0], out[:, 1]), out[:, 2:]
+            u = data_step(measurement, x, mu, self.config.step_iterations)
+            change = u - x
+        return u
+
+
+class StepWeights(nn.Module):
+    """Weight every step by the noise, mu_k = (sigma^2 + g_k^2 e^2) / tau_k^2, tau_k a power law of what a scan tells.
+
+        tau_k = t_k (sigma / 0.03)^a (L / 12)^b (R / 4)^c (C / 8)^d
+
+    L is the number of lines of the fully sampled centre, R the acceleration, C the number of coils. t_k is one number
+    for one coil, whose reference keeps the noise of its samples, and another for several. t, a, b, c, d and g are
+    learned for each step; the exponents start at 0, g at 1.
+
+    Args:
+        start_tau: tau of the first step, fixed.
+        taus: of the others, at first.
+    """
+
+    def __init__(self, start_tau: float, taus: list[float]) -> None:
+        super().__init__()
+        self.start_tau = start_tau
+        first = torch.tensor(taus).log()
+        one_coil = first.clone()
+        one_coil[-1] = 0.0  # the noise of the samples belongs to the reference
+        self.log_tau = nn.Parameter(torch.stack([one_coil, first]))
+        self.exponents = nn.Parameter(torch.zeros(4, len(taus)))
+        self.log_gain = nn.Parameter(torch.zeros(len(taus)))
+
+    def start(self, sigma: Tensor) -> Tensor:
+        """Return mu of the first step, `(batch, 1, 1)`."""
+        return (sigma / self.start_tau).square().clamp_min(_LEAST_MU)
+
+    def forward(self, measurement: Measurement, start: Tensor) -> list[Tensor]:
+        """Return mu of each later step, real `(batch, 1, 1)`, for the image `start` of the first."""
+        sigma = _sigma_of(measurement)
+        several = measurement.maps.shape[1] > 1
+        excess = (measurement.misfit(start) - sigma.square()).clamp_min(0)
+        told = [
+            (sigma.clamp(_LEAST_SIGMA, _LARGEST_SIGMA) / _TYPICAL_SIGMA).log(),
+            (measurement.center_lines().clamp_min(1) / _TYPICAL_LINES).log().expand_as(sigma),
+            (measurement.acceleration() / _TYPICAL_ACCELERATION).log().expand_as(sigma),
+            torch.full_like(sigma, math.log(measurement.maps.shape[1] / _TYPICAL_COILS) if several else 0.0),
+        ]
+        features = torch.stack(told)
+        weights = []
+        for step in range(self.log_gain.shape[0]):
+            exponents = self.exponents[:, step, None, None, None]
+            log_tau = (self.log_tau[int(several), step] + (exponents * features).sum(dim=0)).clamp(*_LOG_TAU)
+            power = sigma.square() + (2 * self.log_gain[step]).exp() * excess
+            weights.append((power * (-2 * log_tau).exp()).clamp_min(_LEAST_MU))
+        return weights
+
+
+def data_step(measurement: Measurement, x: Tensor, mu: Tensor, iterations: int) -> Tensor:
+    """Solve the problem of data consistency, differentiable.
+
+        u = argmin_u ||A u - y||^2 + mu ||u - x||^2 = x - (A^H A + mu)^-1 A^H (A x - y)
+
+    One coil, whose map has the modulus 1, has a closed form: A^H A is a projection there. Several take conjugate
+    gradients, from x on, with the derivative of the exact solution.
+
+    Args:
+        measurement: scaled.
+        x: complex `(batch, h, w)`.
+        mu: real `(batch, 1, 1)`.
+        iterations: of conjugate gradients.
+    """
+    gradient = measurement.normal(x) - measurement.adjoint()
+    if measurement.maps.shape[1] == 1:
+        return x - gradient / (1 + mu)
+    return x - solve_normal(measurement, gradient, mu, iterations)
+
+
+def solve_normal(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
+    """Solve (A^H A + mu) x = b by conjugate gradients, with the derivative of the solution.
+
+    With x fixed, x + (A^H A + mu)^-1 (b - (A^H A + mu) x) has the value x and the derivative of the solution by b, mu
+    and the maps. The inverse goes back to a gradient by conjugate gradients again. Derivatives of the iterations
+    themselves would divide by residuals that vanish.
+    """
+    with torch.no_grad():
+        x = _conjugate_gradients(measurement, b, mu, iterations)
+    if not torch.is_grad_enabled():
+        return x
+    remainder = b - (measurement.normal(x) + mu * x)
+    correction: Tensor = _Inverse.apply(remainder, measurement, mu.detach(), iterations)  # type: ignore[no-untyped-call]
+    return x + correction
+
+
+class _Inverse(torch.autograd.Function):
+    """0 for the small remainder of a solution; back, (A^H A + mu)^-1, which is its own adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, remainder: Tensor, measurement: Measurement, mu: Tensor, iterations: int) -> Tensor:
+        ctx.problem = measurement, mu, iterations
+        return torch.zeros_like(remainder)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        measurement, mu, iterations = ctx.problem
+        with torch.no_grad():
+            return _conjugate_gradients(measurement, gradients[0], mu, iterations), None, None, None
+
+
+def _conjugate_gradients(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
+    return conjugate_gradient(lambda x: measurement.normal(x) + mu * x, b, tol=0, max_iters=iterations).x
+
+
+def _sigma_of(measurement: Measurement) -> Tensor:
+    if measurement.sigma is None:
+        raise ShapeError("cascade: expected a measurement with its noise level, got none: set Measurement.sigma")
+    return measurement.sigma
+
+
+def _channels(image: Tensor) -> Tensor:
+    return torch.stack([image.real, image.imag], dim=1)

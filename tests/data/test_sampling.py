@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mri_recon.column_arrangement import column_arrangement
+from mri_recon.data.sampling import WideSamplingConfig, draw_columns, draw_pattern, draw_support
+from mri_recon.masks import center_block
+
+CONFIG = WideSamplingConfig(partial=0.5)
+
+
+@settings(deadline=None, max_examples=100)
+@given(width=st.integers(64, 400), seed=st.integers(0, 2**31), least=st.sampled_from([2, 3]))
+def test_columns_lie_on_the_support_with_a_centre(width: int, seed: int, least: int) -> None:
+    rng = np.random.default_rng(seed)
+    support = draw_support(width, rng, CONFIG)
+    assert support[width // 2]
+    assert np.count_nonzero(support) >= 0.62 * width
+    mask = draw_columns(width, rng, CONFIG, support=support, least_center=least)
+    assert not np.any(mask.lines & ~support)
+    assert mask.support_width == np.count_nonzero(support)
+    centre = center_block(mask)[1]
+    assert centre.stop - centre.start >= least
+    assert centre.start <= width // 2 < centre.stop
+    assert mask.num_lines > centre.stop - centre.start
+    assert 1.4 < mask.realised_acceleration < 12.7
+
+
+def test_columns_of_every_arrangement() -> None:
+    rng = np.random.default_rng(0)
+    kinds = {draw_columns(256, rng, CONFIG).kind for _ in range(60)}
+    assert kinds == {"random", "equispaced", "variable-density"}
+    only = WideSamplingConfig(equispaced=1.0, variable_density=0.0, acceleration=(4.0, 4.0), default_center=1.0)
+    assert column_arrangement(draw_columns(256, rng, only)) == "equally spaced"
+
+
+def test_variable_density_is_denser_at_the_centre() -> None:
+    config = WideSamplingConfig(equispaced=0.0, variable_density=1.0, acceleration=(4.0, 4.0), default_center=1.0)
+    near = far = 0
+    for seed in range(20):
+        lines = draw_columns(256, np.random.default_rng(seed), config).lines.copy()
+        lines[110:147] = False  # about the centre
+        near += int(np.count_nonzero(lines[64:192]))
+        far += int(np.count_nonzero(lines)) - int(np.count_nonzero(lines[64:192]))
+    assert near > 1.5 * far
+
+
+@settings(deadline=None, max_examples=30)
+@given(height=st.integers(48, 140), width=st.integers(48, 140), seed=st.integers(0, 2**31))
+def test_patterns_have_their_count_and_a_centre(height: int, width: int, seed: int) -> None:
+    mask = draw_pattern((height, width), np.random.default_rng(seed), WideSamplingConfig())
+    assert 1.45 < mask.realised_acceleration < 12.2
+    rows, columns = center_block(mask)
+    assert rows.stop - rows.start >= 6
+    assert columns.stop - columns.start >= 6
+
+
+def test_some_patterns_keep_their_points_apart() -> None:
+    config = WideSamplingConfig(acceleration=(9.0, 9.0))
+    shares = []
+    for seed in range(20):
+        pattern = draw_pattern((128, 128), np.random.default_rng(seed), config).pattern.copy()
+        pattern[48:80, 48:80] = False
+        pairs = np.count_nonzero(pattern[:, 1:] & pattern[:, :-1])
+        shares.append(pairs / np.count_nonzero(pattern))
+    assert min(shares) < 0.01  # Poisson disc: next to no neighbours
+    assert max(shares) > 0.05  # independent points
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        WideSamplingConfig(pattern=-1)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mri_recon.errors import ShapeError
+from mri_recon.models import Cascade, CascadeConfig, Measurement, measure
+from mri_recon.models.cascade import data_step
+from mri_recon.operators import SenseOperator
+from tests.helpers import column_lines, complex_randn, smooth_maps
+from tests.networks import tiny_network
+
+
+def _problem(
+    shape: tuple[int, ...], *, acceleration: int = 3, sigma: float = 0.05, dtype: torch.dtype = torch.complex128
+) -> tuple[SenseOperator, Measurement, Tensor]:
+    slices, coils, h, w = shape
+    maps = smooth_maps(coils, h, w).expand(shape).to(dtype)
+    mask = torch.from_numpy(column_lines(w, acceleration))
+    operator = SenseOperator(mask, maps)
+    kspace = operator.forward(complex_randn(slices, h, w, dtype=dtype))
+    level = torch.full((slices, 1, 1), sigma, dtype=maps.real.dtype)
+    return operator, measure(kspace, mask, maps, level), kspace
+
+
+def _network(**config: int | float) -> Cascade:
+    network = tiny_network("cascade", **config).double()
+    assert isinstance(network, Cascade)
+    return network
+
+
+def _dense_normal(operator: SenseOperator, shape: tuple[int, ...]) -> Tensor:
+    slices, _, h, w = shape
+    basis = torch.eye(h * w, dtype=torch.complex128).reshape(h * w, 1, h, w).expand(-1, slices, -1, -1)
+    return torch.stack([operator.normal(one) for one in basis], dim=-1).reshape(slices, h * w, h * w)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9, 10), (1, 4, 9, 10), (2, 3, 8, 11)])
+def test_a_data_step_is_the_minimiser(shape: tuple[int, ...]) -> None:
+    """Against a dense solution of (A^H A + mu) u = A^H y + mu x, another mu for every item."""
+    operator, measurement, kspace = _problem(shape)
+    slices, _, h, w = shape
+    x = complex_randn(slices, h, w, seed=5)
+    mu = torch.linspace(0.01, 0.3, slices, dtype=torch.float64)[:, None, None]
+    with torch.no_grad():
+        u = data_step(measurement, x, mu, 80)
+    normal = _dense_normal(operator, shape) + mu * torch.eye(h * w, dtype=torch.float64)
+    right = (operator.adjoint(kspace) + mu * x).reshape(slices, h * w)
+    torch.testing.assert_close(u, torch.linalg.solve(normal, right).reshape(slices, h, w), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("num_coils", [1, 3])
+def test_an_untrained_network_starts_at_cg_sense_and_stays_consistent(num_coils: int) -> None:
+    shape = (1, num_coils, 8, 11)
+    operator, measurement, kspace = _problem(shape, sigma=0.2)
+    network = Cascade(CascadeConfig(chans=4, num_pool_layers=1, num_cascades=1, memory=1, start_iterations=60)).double()
+    first = list[Tensor]()
+    network.refinements[0].register_forward_hook(lambda _, inputs, __: first.append(inputs[0]))
+    with torch.no_grad():
+        network(measurement)
+    mu = (0.2 / network.config.start_tau) ** 2
+    normal = _dense_normal(operator, shape) + mu * torch.eye(88, dtype=torch.float64)
+    expected = torch.linalg.solve(normal, operator.adjoint(kspace).reshape(1, 88)).reshape(1, 8, 11)
+    start = torch.complex(first[0][:, 0], first[0][:, 1])
+    torch.testing.assert_close(start, expected, rtol=1e-8, atol=1e-8)
+    change = torch.complex(first[0][:, 3], first[0][:, 4])
+    torch.testing.assert_close(change, operator.adjoint(kspace) - expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 17, 12), (2, 1, 16, 21), (1, 4, 9, 16)])
+def test_without_noise_the_result_agrees_with_the_samples(shape: tuple[int, ...]) -> None:
+    """Whatever the refinements draw."""
+    operator, measurement, kspace = _problem(shape, sigma=0.0, acceleration=2)
+    network = _network(start_iterations=100, step_iterations=200)
+    with torch.no_grad():
+        image = network(measurement)
+    assert (image - operator.adjoint(kspace)).norm() > 0.01 * image.norm()
+    assert (operator.forward(image) - kspace).norm() < 1e-4 * kspace.norm()
+
+
+def test_more_noise_moves_the_result_less_towards_the_samples() -> None:
+    misfits = []
+    for sigma in (0.001, 0.05, 0.5):
+        operator, measurement, kspace = _problem((1, 3, 12, 15), sigma=sigma)
+        with torch.no_grad():
+            image = _network(step_iterations=60)(measurement)
+        misfits.append(float((operator.forward(image) - kspace).norm()))
+    assert misfits[0] < misfits[1] < misfits[2]
+
+
+def test_wrong_maps_count_as_noise() -> None:
+    """Where the samples are missed by more than their noise, the weight grows by the power of the excess."""
+    _, measurement, _ = _problem((1, 4, 12, 16), sigma=0.01)
+    network = _network()
+    wrong = measurement.with_maps(measurement.maps.roll(5, -1))
+    with torch.no_grad():
+        for one in (measurement, wrong):
+            u = data_step(one, torch.zeros_like(one.adjoint()), torch.full((1, 1, 1), 1e-4).double(), 80)
+            excess = (one.misfit(u) - 1e-4).clamp_min(0)
+            for mu, log_tau in zip(network.step_weights(one, u), network.step_weights.log_tau[1], strict=True):
+                expected = ((1e-4 + excess) / (2 * log_tau).exp()).clamp_min(1e-6)
+                torch.testing.assert_close(mu, expected)
+    assert float(wrong.misfit(u)) > 100 * float(measurement.misfit(u)) or float(excess) > 0.01
+
+
+def test_the_weights_follow_what_the_scan_tells() -> None:
+    """tau = t (sigma / 0.03)^a (L / 12)^b (R / 4)^c (C / 8)^d, one t for one coil."""
+    network = _network(num_cascades=1)
+    weights = network.step_weights
+    nn.init.constant_(weights.log_tau[0], 0.3)
+    exponents = torch.tensor([0.5, -0.25, 0.75, 0.125], dtype=torch.float64)
+    with torch.no_grad():
+        weights.exponents.copy_(exponents[:, None])
+        weights.log_tau[1] = -1.5
+        for coils in (1, 4):
+            _, measurement, _ = _problem((1, coils, 12, 16), sigma=0.2)
+            u = data_step(measurement, torch.zeros_like(measurement.adjoint()), torch.full((1, 1, 1), 0.01).double(), 9)
+            lines = column_lines(16, 3)
+            run = _run(lines.tolist(), 8)
+            told = torch.tensor(
+                [0.2 / 0.03, run / 12, lines.size / lines.sum() / 4, coils / 8 if coils > 1 else 1.0],
+                dtype=torch.float64,
+            )
+            tau = (weights.log_tau[int(coils > 1), 0]).exp() * (told**exponents).prod()
+            excess = (measurement.misfit(u) - 0.04).clamp_min(0)
+            torch.testing.assert_close(weights(measurement, u)[0], (0.04 + excess) / tau**2)
+
+
+def _run(lines: list[bool], centre: int) -> int:
+    start = stop = centre
+    while start > 0 and lines[start - 1]:
+        start -= 1
+    while stop < len(lines) and lines[stop]:
+        stop += 1
+    return stop - start
+
+
+def test_the_noise_level_must_be_known() -> None:
+    _, measurement, _ = _problem((1, 2, 8, 9))
+    with pytest.raises(ShapeError, match=r"expected a measurement with its noise level, got none: set Measurement"):
+        _network()(Measurement(measurement.samples, measurement.mask, measurement.maps, measurement.dims))
+
+
+@pytest.mark.parametrize("num_coils", [1, 2])
+def test_gradients_of_weights_and_samples(num_coils: int) -> None:
+    """Against differences, in double precision."""
+    _, measurement, _ = _problem((1, num_coils, 4, 6))
+    network = _network(chans=2, num_cascades=1, memory=1, patch=1, start_iterations=40, step_iterations=40)
+    names, weights = zip(*network.named_parameters(), strict=True)
+
+    def forward(samples: Tensor, *values: Tensor) -> Tensor:
+        changed = Measurement(samples, measurement.mask, measurement.maps, measurement.dims, measurement.sigma)
+        output: Tensor = torch.func.functional_call(network, dict(zip(names, values, strict=True)), (changed,))
+        return torch.view_as_real(output)
+
+    leaves = [value.detach().clone().requires_grad_() for value in (measurement.samples, *weights)]
+    assert torch.autograd.gradcheck(forward, leaves, eps=1e-7, atol=1e-5, rtol=1e-4, fast_mode=True)
+
+
+def test_every_weight_gets_a_gradient() -> None:
+    network = _network()
+    for num_coils in (1, 6):
+        # One coil has no excess for g to weigh; more coils than R have one with maps that do not fit.
+        _, measurement, _ = _problem((1, num_coils, 12, 10), acceleration=2, sigma=0.01)
+        network(measurement.with_maps(measurement.maps.roll(3, -1))).abs().square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@settings(max_examples=15)
+@given(
+    h=st.integers(1, 33), w=st.integers(5, 33), coils=st.integers(1, 32), acceleration=st.integers(2, 12),
+    margin=st.integers(0, 5), sigma=st.sampled_from([0.0, 1e-6, 0.03, 10.0]),
+)  # fmt: skip
+def test_one_set_of_weights_for_everything(
+    h: int, w: int, coils: int, acceleration: int, margin: int, sigma: float
+) -> None:
+    _, measurement, _ = _problem((1, coils, h, w), acceleration=acceleration, sigma=sigma, dtype=torch.complex64)
+    with torch.no_grad():
+        image = tiny_network("cascade")(measurement, margin)
+    assert image.shape == (1, h, w)
+    assert image.dtype == torch.complex64
+    assert torch.isfinite(image.abs()).all()
+
+
+def test_a_pattern_of_two_dimensions() -> None:
+    mask = torch.rand(12, 15, generator=torch.Generator().manual_seed(0)) < 0.5
+    maps = smooth_maps(1, 12, 15)[None]
+    operator = SenseOperator(mask, maps)
+    kspace = operator.forward(complex_randn(1, 12, 15))
+    with torch.no_grad():
+        image = _network()(measure(kspace, mask, maps, torch.zeros(1, 1, 1, dtype=torch.float64)))
+    torch.testing.assert_close(operator.forward(image), kspace, rtol=1e-3, atol=1e-4)
+
+
+def test_batched_equals_single() -> None:
+    _, measurement, _ = _problem((3, 2, 13, 18))
+    network = _network()
+    with torch.no_grad():
+        single = torch.cat([network(part) for part in measurement.split()])
+        torch.testing.assert_close(network(measurement), single, rtol=1e-9, atol=1e-9)
+
+
+def test_an_empty_slice_stays_empty_and_finite() -> None:
+    _, measurement, _ = _problem((2, 3, 12, 15))
+    samples = measurement.samples.clone()
+    samples[0] = 0
+    network = Cascade(CascadeConfig(chans=4, num_pool_layers=1, num_cascades=2)).double()
+    empty = Measurement(samples, measurement.mask, measurement.maps, measurement.dims, measurement.sigma)
+    image = network(empty)
+    assert not image[0].any()
+    image.abs().square().sum().backward()
+    for parameter in network.parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all()
