@@ -35,6 +35,7 @@ __all__ = [
     "run_network",
     "unet",
     "unet_batch",
+    "unit_maps",
     "unrolled",
     "unrolled_batch",
     "wrap_margin",
@@ -322,7 +323,7 @@ def _run_method(
     loaded = _loaded(architecture, model, data_consistency, device)
     start = time.perf_counter()
     with torch.no_grad():  # not inference mode: the image is the caller's to change
-        maps, weight = (None, None) if sens_maps is None else _unit_maps(sens_maps.to(device))
+        maps, weight = (None, None) if sens_maps is None else unit_maps(sens_maps.to(device))
         if on_progress is not None and maps is None and kspace.shape[1] > 1:
             on_progress(Progress(architecture, "maps", 0, None))
         measurement, phase = network_measurement(kspace.to(device), mask, maps, sigma=sigma)
@@ -437,11 +438,17 @@ def _slice_counter(on_progress: OnProgress, method: str, num_slices: int) -> Cal
     return on_slice
 
 
-def _unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """S / n, continued smoothly where n is faint, and n, the root sum of squares; 0 below a tenth of its largest value.
+def unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalise maps of a user for a network: S / n, continued smoothly where n is faint, and n.
 
-    Networks know maps with sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the image is theirs over n. Maps that are
+    n is the root sum of squares of the maps, 0 below a tenth of its largest value. Networks know maps with sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the image is theirs over n. Maps that are
     cropped outside the object would have them draw the crop's outline.
+
+    Args:
+        maps: complex `(slice, coil, h, w)`.
+
+    Returns:
+        maps of the same shape with sum |S|^2 = 1, and n, real `(slice, h, w)`.
     """
     weight = rss(maps)
     weight = torch.where(weight > _FAINT * weight.amax(dim=(-2, -1), keepdim=True), weight, torch.zeros_like(weight))
