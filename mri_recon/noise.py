@@ -30,7 +30,7 @@ __all__ = [
     "noise_covariance",
     "noise_samples_from_edge",
     "sigma_from_below",
-        "sigma_of_samples",
+    "sigma_of_samples",
     "whiten",
 ]
 

@@ -24,6 +24,7 @@ from mri_recon.fourier import fft1c, fft2c, ifft1c, ifft2c, in_fft_order
 from mri_recon.learned import image_scale, network_measurement
 from mri_recon.masks import ColumnMask, Mask
 from mri_recon.models.measurement import Measurement
+from mri_recon.noise import sigma_from_below
 from mri_recon.phase import smooth_phase_of_rows
 
 __all__ = ["AcquisitionConfig", "Scan", "acquire", "draw_example", "example_of_rows", "example_of_slice", "with_phase"]
@@ -34,6 +35,7 @@ _OBJECT = 0.1  # of bright parts: what is brighter belongs to the object
 _TRIES = 4
 _DARK = 0.4  # of the mean brightness: a band below it holds next to nothing of the object
 _FAINT = 3.0  # bright parts of the image over those of the zero-filled image
+_NOISE_ROWS = 80
 _SCALE_ROWS = 24  # about so many rows of the slice say what its scale is
 
 
@@ -47,7 +49,9 @@ class AcquisitionConfig(BaseModel):
     )
     phase: tuple[float, float] = Field(default=(0.0, 1.5), description="smooth phase, radians")
     strong_phase: float = Field(default=0.1, ge=0, le=1, description="probability of a phase up to three times that")
-    max_shift: float = Field(default=4.0, ge=0, description="largest shift of the k-space centre, samples")
+    max_shift: tuple[float, float] = Field(
+        default=(4.0, 1.5), description="largest shift of the k-space centre along readout and phase, samples"
+    )
     tight: float = Field(
         default=0.15, ge=0, le=1, description="probability, for one coil, of a field of view narrower than the object"
     )
@@ -87,7 +91,7 @@ def with_phase(magnitude: Tensor, rng: Rng, config: AcquisitionConfig) -> Tensor
     if rng.random() < config.strong_phase:
         strength *= float(rng.uniform(1, 3))
     shape = (int(magnitude.shape[0]), int(magnitude.shape[1]))
-    shifts = rng.uniform(-config.max_shift, config.max_shift, size=2) * 2 * np.pi
+    shifts = rng.uniform(-1, 1, size=2) * config.max_shift * 2 * np.pi
     rows, columns = (torch.linspace(0, float(shift), n) for shift, n in zip(shifts, shape, strict=True))
     phase = strength * smooth_modes(shape, rng, modes=4) + rows[:, None] + columns
     return torch.polar(magnitude, phase + float(rng.uniform(-np.pi, np.pi)))
@@ -178,7 +182,7 @@ def example_of_rows(scan: Scan, rng: Rng, config: AcquisitionConfig, rows: int) 
     maps = maps[:, :rows]
     maps = maps * smooth_phase_of_rows(scan.masked, scan.mask, maps, band)
     samples = in_fft_order(hybrid[None, :, :rows], (-1,))
-    measurement = Measurement(samples, torch.fft.ifftshift(line).to(torch.float32), maps[None], (-1,))
+    measurement = Measurement(samples, torch.fft.ifftshift(line).to(torch.float32), maps[None], (-1,), _level(scan))
     target = _target(scan.maps[:, start : start + rows], scan.image[start : start + rows], maps)
     return Example(measurement.scaled(scale), target / scale[0], (rows, int(target.shape[1])))
 
@@ -190,7 +194,8 @@ def example_of_slice(scan: Scan, *, given: Tensor | None = None) -> Example:
         MaskError, FormatError: as `learned.network_measurement`.
     """
     maps = None if given is None else given[None]
-    measurement, _ = network_measurement(scan.masked[None], scan.mask, sens_maps=maps)
+    sigma = float(_level(scan)) if isinstance(scan.mask, ColumnMask) else None
+    measurement, _ = network_measurement(scan.masked[None], scan.mask, sens_maps=maps, sigma=sigma)
     scale = image_scale(measurement.adjoint())
     target = _target(scan.maps, scan.image, measurement.maps[0])
     return Example(measurement.scaled(scale), target / scale[0], (int(target.shape[0]), int(target.shape[1])))
@@ -273,6 +278,13 @@ def _drawn(magnitude: Tensor, rng: Rng, config: AcquisitionConfig, rows: int) ->
     if pattern:
         return example_of_slice(scan)
     return example_of_rows(scan, rng, config, rows)
+
+
+def _level(scan: Scan) -> Tensor:
+    """The noise level as at inference, `(1, 1, 1)`; some of the rows of the readout are enough to read it from."""
+    height = int(scan.masked.shape[-2])
+    gap = max(1, height // _NOISE_ROWS)
+    return sigma_from_below(scan.masked[None, :, height // 2 % gap :: gap], scan.mask)
 
 
 def _num_virtual(num_coils: int, rng: Rng, config: ArrayConfig) -> int | None:

@@ -103,6 +103,9 @@ def test_a_band_is_what_the_whole_slice_would_give(num_coils: int, height: int, 
     )
     maps = (band.measurement.maps[0] - whole.measurement.maps[0][:, rows]).abs().amax(dim=0)
     assert float(maps[bright].max()) < 0.01
+    assert band.measurement.sigma is not None
+    assert whole.measurement.sigma is not None
+    assert float(band.measurement.sigma / scale) == pytest.approx(float(whole.measurement.sigma), rel=0.1)
     difference = (band.target / scale - whole.target[rows]).abs()
     assert float(difference[bright].max()) < 0.01
 
