@@ -21,7 +21,7 @@ from mri_recon.data.scenes import smooth_modes
 from mri_recon.data.simulate import complex_noise, fold_columns
 from mri_recon.espirit import interpolated_espirit_maps
 from mri_recon.fourier import fft1c, fft2c, ifft1c, ifft2c, in_fft_order
-from mri_recon.learned import image_scale, network_measurement
+from mri_recon.learned import image_scale, network_measurement, unit_maps
 from mri_recon.masks import ColumnMask, Mask
 from mri_recon.models.measurement import Measurement
 from mri_recon.noise import sigma_from_below
@@ -193,7 +193,7 @@ def example_of_slice(scan: Scan, *, given: Tensor | None = None) -> Example:
     Raises:
         MaskError, FormatError: as `learned.network_measurement`.
     """
-    maps = None if given is None else given[None]
+    maps = None if given is None else unit_maps(given[None])[0]
     sigma = float(_level(scan)) if isinstance(scan.mask, ColumnMask) else None
     measurement, _ = network_measurement(scan.masked[None], scan.mask, sens_maps=maps, sigma=sigma)
     scale = image_scale(measurement.adjoint())
