@@ -441,8 +441,9 @@ def _slice_counter(on_progress: OnProgress, method: str, num_slices: int) -> Cal
 def unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Normalise maps of a user for a network: S / n, continued smoothly where n is faint, and n.
 
-    n is the root sum of squares of the maps, 0 below a tenth of its largest value. Networks know maps with sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the image is theirs over n. Maps that are
-    cropped outside the object would have them draw the crop's outline.
+    n is the root sum of squares of the maps, 0 below a tenth of its largest value. Networks know maps with
+    sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the image is theirs over n. Maps that are cropped outside the object
+    would have them draw the crop's outline.
 
     Args:
         maps: complex `(slice, coil, h, w)`.
