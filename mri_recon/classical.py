@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_center
 from mri_recon.data_term import SenseDataTerm
+from mri_recon.echo import echo_center
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.espirit import espirit_maps
 from mri_recon.fourier import ifft2c
@@ -231,7 +232,7 @@ def cs_wavelet(
     start = time.perf_counter()
     _checked(kspace)
     size = (kspace.shape[-2], kspace.shape[-1])
-    if phase == "auto" and not _has_center(as_mask(mask, kspace.shape)):
+    if phase == "auto" and not _has_center(kspace, as_mask(mask, kspace.shape)):
         phase = "none"
     chosen, phase = choose_prior(prior, phase=phase, wavelet=wavelet, levels=levels, size=size)
     weight = _checked_weight(reg_weight, prior, kspace.shape[1])
@@ -272,9 +273,9 @@ def cs_wavelet(
     return torch.cat(images), info
 
 
-def _has_center(mask: Mask) -> bool:
+def _has_center(kspace: Tensor, mask: Mask) -> bool:
     try:
-        center_block(mask)
+        center_block(mask, at=echo_center(kspace, mask))
     except MaskError:
         return False
     return True

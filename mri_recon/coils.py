@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mri_recon._pixelwise import orthogonal_iteration, principal_coil, row_chunks, turn_to
+from mri_recon.echo import echo_center
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import center_block
@@ -226,7 +227,9 @@ def sens_maps_from_images(coil_images: Tensor) -> Tensor:
 
 
 def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
-    """Coil images of the fully sampled centre alone, `m_c = F^-1 (H y_c)`, with `H` a Hann window over it.
+    """Compute the coil images of the fully sampled centre alone, `m_c = F^-1 (H y_c)`, `H` a Hann window over it.
+
+    Where the echo is off the centre (`echo.echo_center`), the block is read around the echo.
 
     Args:
         kspace: complex, `(..., coil, readout, phase)`; only its dense centre is read.
@@ -238,34 +241,40 @@ def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     Raises:
         MaskError: the mask has no fully sampled centre.
     """
-    _, columns = center_block(mask)
+    at = echo_center(kspace, mask)
+    _, columns = center_block(mask, at=at)
     num_columns = columns.stop - columns.start
-    rows, columns = calibration_block(mask, kspace.shape, (max(num_columns, _MIN_CALIBRATION_ROWS), num_columns))
+    size = (max(num_columns, _MIN_CALIBRATION_ROWS), num_columns)
+    rows, columns = calibration_block(mask, kspace.shape, size, at=at)
     window = _hann(rows, kspace)[:, None] * _hann(columns, kspace)
     low = torch.zeros_like(kspace)
     low[..., rows, columns] = kspace[..., rows, columns] * window
     return ifft2c(low)
 
 
-def calibration_block(mask: Mask | Tensor, shape: Sequence[int], size: tuple[int, int]) -> tuple[slice, slice]:
-    """The part of the fully sampled centre that calibration reads, as slices `(readout, phase)`.
+def calibration_block(
+    mask: Mask | Tensor, shape: Sequence[int], size: tuple[int, int], *, at: tuple[int, int] | None = None
+) -> tuple[slice, slice]:
+    """Find the part of the fully sampled centre that calibration reads, as slices `(readout, phase)`.
 
     Args:
         mask: the sampling mask.
         shape: of the k-space, `(..., readout, phase)`.
-        size: most samples along readout and phase; around N//2, as far as the centre reaches there.
+        size: most samples along readout and phase; around `at`, as far as the centre reaches there.
+        at: `(row, column)` of an echo off the centre (`echo.echo_center`); None for (N//2, N//2).
 
     Raises:
         MaskError: the mask has no fully sampled centre.
     """
-    rows, columns = center_block(mask)
-    return _narrow(rows, shape[-2], size[0]), _narrow(columns, shape[-1], size[1])
+    rows, columns = center_block(mask, at=at)
+    row, column = (shape[-2] // 2, shape[-1] // 2) if at is None else at
+    return _narrow(rows, shape[-2], size[0], row), _narrow(columns, shape[-1], size[1], column)
 
 
-def _narrow(block: slice, size: int, wanted: int) -> slice:
-    """At most `wanted` samples of the block, as far around the centre of k-space as the block reaches."""
+def _narrow(block: slice, size: int, wanted: int, center: int) -> slice:
+    """At most `wanted` samples of the block, as far around `center` as the block reaches."""
     first, last, _ = block.indices(size)
-    start = max(first, min(size // 2 - wanted // 2, last - wanted))
+    start = max(first, min(center - wanted // 2, last - wanted))
     return slice(start, min(last, start + wanted))
 
 

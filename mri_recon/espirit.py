@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mri_recon._pixelwise import orthogonal_iteration, principal_coil, row_chunks, turn_to
 from mri_recon.coils import calibration_block
+from mri_recon.echo import echo_center
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks import as_mask
 
@@ -92,7 +93,8 @@ def espirit_maps(
         mask: the sampling mask of that k-space.
         num_sets: sets of maps, at most the number of coils.
         kernel_size: most samples of the kernel along each axis.
-        calibration_size: most samples of the calibration block along each axis, around the centre of k-space.
+        calibration_size: most samples of the calibration block along each axis, around the centre of k-space, or
+            around an echo off the centre (`echo.echo_center`).
         threshold: of the null space, relative to the largest: squared singular values of the patches below it count as
             noise, as `bart ecalib -t`.
         crop: in [0, 1), see above, as `bart ecalib -c`.
@@ -124,7 +126,8 @@ def espirit_maps(
     values = kspace.real.new_ones(num_slices, num_sets, h, w)
     if num_coils == 1:
         return EspiritMaps(maps, values, (0, 0), (0, 0))
-    rows, columns = calibration_block(checked_mask, kspace.shape, (calibration_size, calibration_size))
+    at = echo_center(kspace, checked_mask)
+    rows, columns = calibration_block(checked_mask, kspace.shape, (calibration_size, calibration_size), at=at)
     block = kspace[..., rows, columns]
     size = (block.shape[-2], block.shape[-1])
     kernel = _kernel_that_fits(kernel_size, size, (h, w))

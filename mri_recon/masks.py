@@ -403,12 +403,19 @@ def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | 
     return torch.where(keep, full, torch.zeros((), dtype=full.dtype, device=full.device))
 
 
-def center_block(mask: Mask | npt.ArrayLike | Tensor) -> tuple[slice, slice]:
-    """The fully sampled block at the centre of k-space, as slices `(readout, phase)`.
+def center_block(mask: Mask | npt.ArrayLike | Tensor, *, at: tuple[int, int] | None = None) -> tuple[slice, slice]:
+    """Find the fully sampled block at the centre of k-space, as slices `(readout, phase)`.
 
     For columns: all of readout (`slice(None)`), and the centre lines of the receipt where known, else the run of
     sampled lines around N//2. For a pattern: the fully sampled rectangle of the largest area that contains
     (N//2, N//2).
+
+    With `at`, the block around that position where it is one to calibrate with: at least 2 samples along either axis,
+    and half as many columns as the block above.
+
+    Args:
+        mask: whatever `as_mask` takes, `(phase,)` or `(readout, phase)`.
+        at: `(row, column)` of an echo off the centre (`echo.echo_center`); None for the usual one.
 
     Raises:
         MaskError: the centre is not sampled.
@@ -421,8 +428,12 @@ def center_block(mask: Mask | npt.ArrayLike | Tensor) -> tuple[slice, slice]:
             raise MaskError(f"expected a mask (phase,) or (readout, phase), got shape {array.shape}")
         mask = _mask_from_array(array, "array")
     if isinstance(mask, PatternMask):
-        return _center_rectangle(mask.pattern)
+        return _center_rectangle(mask.pattern, at)
     block = _receipt_run(mask) or _run_around(mask.lines, mask.width // 2)
+    if at is not None and not block.start <= at[1] < block.stop:
+        run = _run_around(mask.lines, at[1])
+        if run.stop - run.start >= max(2, (block.stop - block.start) / 2):
+            block = run
     if block.stop <= block.start:
         raise MaskError(
             f"expected a fully sampled centre, got a mask that leaves out column {mask.width // 2} of {mask.width}: "
@@ -665,13 +676,21 @@ def _receipt_run(mask: ColumnMask) -> slice | None:
     return slice(int(longest[0]), int(longest[-1]) + 1) if longest.size else None
 
 
-def _center_rectangle(pattern: BoolArray) -> tuple[slice, slice]:
+def _center_rectangle(pattern: BoolArray, at: tuple[int, int] | None) -> tuple[slice, slice]:
+    if at is not None and pattern[at]:
+        rows, columns = _rectangle_around(pattern, *at)
+        if min(rows.stop - rows.start, columns.stop - columns.start) >= 2:
+            return rows, columns
     row, column = (n // 2 for n in pattern.shape)
     if not pattern[row, column]:
         raise MaskError(
             f"expected a fully sampled centre, got a pattern {pattern.shape} that does not sample ({row}, {column}): "
             "pass sens_maps, or check that the centre of k-space is at N//2"
         )
+    return _rectangle_around(pattern, row, column)
+
+
+def _rectangle_around(pattern: BoolArray, row: int, column: int) -> tuple[slice, slice]:
     runs = [_run_around(line, column) for line in pattern]
     left = np.array([column - run.start for run in runs])
     right = np.array([run.stop - column for run in runs])  # 0 where the row does not sample the centre column

@@ -27,7 +27,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
 
@@ -36,6 +36,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mri_recon.echo import echo_warnings, replace_echo_warnings
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks import ColumnMask, Mask, as_mask
 from mri_recon.preparation import prepare
@@ -53,6 +54,7 @@ __all__ = [
     "reconstruct",
     "reconstruct_batch",
     "resolve_device",
+    "with_scan_warnings",
 ]
 
 ENTRY_POINT_GROUP = "mri_recon.methods"
@@ -79,7 +81,8 @@ class Reconstruction:
         info: what the method tells of itself (iterations, objective, model, ...); `seconds`, the wall time with
             pre-whitening and compression; `preparation`, what these did, where asked for (see `preparation.prepare`);
             `sampled_without_data`, columns (of a column mask) or positions that the mask has and that are zero in every
-            coil and slice: dead ones, or a mask of another scan.
+            coil and slice: dead ones, or a mask of another scan; `warnings`, a list of what looks wrong, where there is
+            something (a network's list is always there).
     """
 
     image: Tensor
@@ -274,6 +277,7 @@ def reconstruct(
     maps = None if sens_maps is None else _checked_maps(sens_maps, y).to(target_device)
     noise = torch.as_tensor(np.ascontiguousarray(prewhiten)) if isinstance(prewhiten, np.ndarray) else prewhiten
     without_data = _sampled_without_data(y, sampling)
+    looks_wrong = echo_warnings(y, sampling)
     start = time.perf_counter()
     if on_progress is not None:
         on_progress(Progress(method, "prepare", 0, None))
@@ -290,11 +294,28 @@ def reconstruct(
     image, info = _checked_result(result, method, num_slices=y.shape[0])
     image = data.finish(image).to(home)  # inside the measured time: a GPU has not finished before its result is here
     info |= {"sampled_without_data": without_data, "seconds": time.perf_counter() - start}
+    if looks_wrong:
+        info["warnings"] = [*info.get("warnings", []), *looks_wrong]
     if told:
         info["sigma_source"] = "pre-whitening"
     if data.info:
         info["preparation"] = data.info
     return Reconstruction(image=image, method=method, info=info)
+
+
+def with_scan_warnings(result: Reconstruction, warnings: Sequence[str]) -> Reconstruction:
+    """Put what looks wrong with the whole scan in place of what looked wrong with the lines that a mask kept of it.
+
+    Args:
+        result: what `reconstruct` returned for `undersample(kspace, mask)`.
+        warnings: `echo.echo_warnings` of all of `kspace`.
+
+    Returns:
+        the same result with these in `info["warnings"]`.
+    """
+    before = result.info.get("warnings", [])
+    after = replace_echo_warnings(before, warnings)
+    return result if after == before else replace(result, info={**result.info, "warnings": after})
 
 
 def can_batch(method: str) -> bool:
@@ -354,6 +375,7 @@ def reconstruct_batch(
         )
     target_device = checked[0][0].device if device is None else resolve_device(device)
     without_data = [_sampled_without_data(y, sampling) for y, sampling in checked]
+    looks_wrong = [echo_warnings(y, sampling) for y, sampling in checked]
     start = time.perf_counter()
     told = {} if on_progress is None else {"on_progress": on_progress}
     if on_progress is not None:
@@ -363,8 +385,17 @@ def reconstruct_batch(
     images = [image.to(y.device) for (image, _), (y, _) in zip(found, checked, strict=True)]
     shared = {"seconds": time.perf_counter() - start, "batch_size": len(checked)}
     return [
-        Reconstruction(image=image, method=method, info={**info, "sampled_without_data": dead, **shared})
-        for image, (_, info), dead in zip(images, found, without_data, strict=True)
+        Reconstruction(
+            image=image,
+            method=method,
+            info={
+                **info,
+                **({"warnings": [*info.get("warnings", []), *wrong]} if wrong else {}),
+                "sampled_without_data": dead,
+                **shared,
+            },
+        )
+        for image, (_, info), dead, wrong in zip(images, found, without_data, looks_wrong, strict=True)
     ]
 
 

@@ -15,6 +15,7 @@ import pywt
 import torch
 from torch import Tensor
 
+from mri_recon.echo import echo_center
 from mri_recon.errors import FormatError, ShapeError
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import as_mask
@@ -159,6 +160,9 @@ def noise_samples_from_edge(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     outermost `OUTER_FRACTION` is taken: the corners of the acquired rectangle, or the rim of an acquired disc. A
     receiver's own noise scan is better where there is one: what signal there is out here counts as noise.
 
+    Where the echo is off the centre (`echo.echo_center`), ky and kx count from the echo, and cyclically: what is half a
+    cycle away lies far from the echo, whether lines were cut off, moved around or left unshifted.
+
     Args:
         kspace: complex `(slice, coil, readout, phase)`.
         mask: its sampling mask; of the positions in it, those without data (dead columns) are left out.
@@ -277,8 +281,12 @@ def _outermost(kspace: Tensor, mask: Mask | Tensor, fraction: float = OUTER_FRAC
         raise FormatError("expected finite k-space, got infinite or not-a-number samples: repair or mask them out")
     if positions.numel() == 0:
         raise FormatError("expected samples on the mask, got only zeros there: the mask belongs to another scan")
-    centre = torch.tensor([kspace.shape[-2] // 2, kspace.shape[-1] // 2], device=kspace.device)
-    offset = (positions - centre).double()
+    size = torch.tensor(kspace.shape[-2:], device=kspace.device)
+    at = echo_center(kspace, mask)
+    offset = (positions - (size // 2 if at is None else torch.tensor(at, device=kspace.device))).abs()
+    if at is not None:
+        offset = torch.minimum(offset, size - offset)
+    offset = offset.double()
     distance = (offset / offset.abs().amax(dim=0).clamp_min(1)).square().sum(dim=1)
     count = max(1, round(fraction * distance.numel()))
     chosen = positions[distance.topk(count).indices]

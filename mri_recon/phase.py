@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mri_recon.coils import combine, rss
+from mri_recon.echo import echo_center
 from mri_recon.errors import ShapeError
 from mri_recon.fourier import ifft2c
 from mri_recon.masks import Mask, center_block
@@ -23,7 +24,8 @@ def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | No
 
     H is a Hann window inside the dense centre of the mask, about the energy peak of that centre and not about N//2:
     an echo is often a few samples off, which is a linear phase of the image, and a window of a few columns about N//2
-    would miss it. Along the readout, the window has about h/4 rows around the row of the largest energy of the slice
+    would miss it. Where the echo lies outside the dense centre (`echo.echo_center`), the sampled block around the echo
+    takes its place. Along the readout, the window has about h/4 rows around the row of the largest energy of the slice
     (summed over coils and centre columns). Along the phase axis it is centred at the column of the largest energy, and
     reaches to the further end of the dense centre.
 
@@ -103,7 +105,7 @@ def _inverse_dft(pixels: Tensor, frequencies: Tensor, size: int, like: Tensor) -
 
 def _windowed_center(kspace: Tensor, mask: Mask | Tensor) -> tuple[slice, slice, Tensor]:
     """Rows and columns of the dense centre, and its samples times the window H, scaled to a largest value of 1."""
-    rows, columns = center_block(mask)
+    rows, columns = center_block(mask, at=echo_center(kspace, mask))
     rows, columns = (slice(*block.indices(n)) for block, n in zip((rows, columns), kspace.shape[-2:], strict=True))
     block = kspace[..., rows, columns]
     # By the largest sample first: squares of 1e-30 are no number in single precision.

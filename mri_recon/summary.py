@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
+from mri_recon.echo import Echo, echo_warnings, find_echo
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan
 from mri_recon.masks import ColumnMask
 from mri_recon.noise import OUTER_FRACTION, noise_samples_from_edge, sigma_of_samples
 
-__all__ = ["NOISE_RULE", "Noise", "estimate_noise", "summarize"]
+__all__ = ["NOISE_RULE", "Noise", "estimate_noise", "scan_warnings", "summarize"]
 
 NOISE_RULE = (
     "sigma = sqrt(E|n|^2) of one complex sample: median of |sample| / sqrt(ln 2) over the outermost "
@@ -47,9 +48,15 @@ def estimate_noise(scan: Scan) -> Noise | None:
     return Noise(sigma=sigma_of_samples(samples), num_samples=samples.numel())
 
 
+def scan_warnings(scan: Scan) -> list[str]:
+    """Say what looks wrong with a scan before anything is reconstructed, and what to do about it."""
+    return echo_warnings(scan.kspace, torch.as_tensor(scan.support))
+
+
 def summarize(scan: Scan) -> list[tuple[str, str]]:
-    """Lines of (what, value) for print: shapes, coils, sampled lines, realised acceleration, noise, reference, axes."""
+    """Lines of (what, value) for print: shapes, coils, sampled lines, echo, noise, reference, axes, warnings."""
     num_slices, num_coils, readout, phase = scan.kspace.shape
+    echo = find_echo(scan.kspace, torch.as_tensor(scan.support))
     lines = [
         ("format", str(scan.meta.get("format", "array"))),
         ("axes", _axes(scan)),
@@ -59,7 +66,9 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
         ("acquired support", f"{int(scan.support.sum())} of {phase} columns{_support_range(scan)}"),
         *_sampling(scan),
         ("reference", scan.target_source + (", SIMULATED k-space" if scan.meta.get("simulated") else "")),
+        ("echo", _echo(echo)),
         ("noise", _noise(scan)),
+        *(("warning", warning) for warning in (echo.warnings() if echo else [])),
     ]
     if scan.meta.get("note"):
         lines.append(("note", str(scan.meta["note"])))
@@ -103,6 +112,13 @@ def _sampling(scan: Scan) -> list[tuple[str, str]]:
     else:
         what = f"{mask.num_samples} of {mask.pattern.size} positions, by the file's own mask"
     return [("sampling", what), ("realised acceleration", f"{mask.realised_acceleration:.2f}")]
+
+
+def _echo(found: Echo | None) -> str:
+    if found is None:
+        return "not found: no position stands out"
+    row, column = (place - size // 2 for place, size in zip(found.position, found.size, strict=True))
+    return f"row {row:+d}, column {column:+d} from N//2"
 
 
 def _noise(scan: Scan) -> str:

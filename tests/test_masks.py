@@ -537,7 +537,7 @@ def test_patterns_and_constant_patterns() -> None:
         (np.full(7, 0.5), "booleans, or of 0 and 1, got other values"),
         (np.full(7, np.nan), "booleans, or of 0 and 1"),
         (np.full(7, 2), "booleans, or of 0 and 1"),
-        (np.ones(7, dtype=complex), "complex128"),
+        (np.full(7, 1j), "complex128"),
         (np.zeros(7), "none sampled"),
         (np.zeros((5, 7)), "none sampled"),
     ],

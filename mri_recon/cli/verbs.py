@@ -83,11 +83,12 @@ def reconstruct(
     """
     from mri_recon.io import load, save
     from mri_recon.masks import undersample
-    from mri_recon.methods import check_options
+    from mri_recon.methods import check_options, with_scan_warnings
     from mri_recon.methods import reconstruct as run
     from mri_recon.provenance import describe, input_file
     from mri_recon.results.comparison import preparation_caption
     from mri_recon.sampling import choose_mask
+    from mri_recon.summary import scan_warnings
 
     check_folder(output)
     options = dict(parse_option(text) for text in option or [])
@@ -114,6 +115,7 @@ def reconstruct(
         device=device,
         **options,
     )
+    result = with_scan_warnings(result, scan_warnings(scan))
     slices = None if slice_index is None else (slice_index, slice_index + 1)
     provenance = describe(
         result,

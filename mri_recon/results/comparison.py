@@ -17,11 +17,12 @@ from torch import Tensor
 from mri_recon._files import write_atomically
 from mri_recon._text import storable
 from mri_recon.center import center_crop
+from mri_recon.echo import echo_warnings
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.masks import Mask, as_mask, undersample
-from mri_recon.methods import Reconstruction, check_options, reconstruct
+from mri_recon.methods import Reconstruction, check_options, reconstruct, with_scan_warnings
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
 from mri_recon.progress import OnProgress
 
@@ -146,6 +147,7 @@ def compare(
         "seed": receipt.get("seed") if seed is None else seed,
     }
     kspace = undersample(scan.kspace, mask)
+    looks_wrong = echo_warnings(scan.kspace, torch.as_tensor(scan.support))
     rows, reconstructions = [], {}
     for name in names:
         result = reconstruct(
@@ -158,6 +160,7 @@ def compare(
             on_progress=on_progress,
             **chosen.get(name, {}),
         )
+        result = with_scan_warnings(result, looks_wrong)
         reconstructions[name] = result
         rows.append({**shared, **_row(result, scan.target, foreground=foreground)})
     return Comparison(

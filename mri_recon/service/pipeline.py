@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io import Scan
 from mri_recon.masks import Mask, undersample
-from mri_recon.methods import Reconstruction, can_batch, reconstruct, reconstruct_batch
+from mri_recon.methods import Reconstruction, can_batch, reconstruct, reconstruct_batch, with_scan_warnings
 from mri_recon.progress import OnProgress
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.sampling import choose_mask
@@ -19,6 +19,7 @@ from mri_recon.service.fields import compare_fields, reconstruction_fields
 from mri_recon.service.jobs import Kind
 from mri_recon.service.problems import Problem, problem_of
 from mri_recon.service.schemas import ScanFields
+from mri_recon.summary import scan_warnings
 
 __all__ = [
     "Outcome",
@@ -197,6 +198,7 @@ def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None =
         result = reconstruct(
             kspace, mask, method=method, device=device, on_progress=on_progress, **task.options[method]
         )
+        result = with_scan_warnings(result, scan_warnings(scan))
     except Cancelled:
         raise
     except MriReconError as error:
@@ -214,7 +216,12 @@ def perform_batch(several: Sequence[Prepared], *, device: str) -> list[Outcome]:
     (method,) = task.methods
     try:
         problems = [(undersample(one.scan.kspace, one.mask), one.mask) for one in several]
-        results = reconstruct_batch(problems, method=method, device=device, **task.options[method])
+        results = [
+            with_scan_warnings(result, scan_warnings(one.scan))
+            for one, result in zip(
+                several, reconstruct_batch(problems, method=method, device=device, **task.options[method]), strict=True
+            )
+        ]
     except MriReconError as error:
         raise problem_of(error) from error
     return [Outcome(one, result, device, batched=True) for one, result in zip(several, results, strict=True)]

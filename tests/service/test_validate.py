@@ -60,6 +60,24 @@ def test_the_sample(serve: Any, ask: Post, tmp_path: Path) -> None:
     assert folders == []
 
 
+def test_kspace_that_is_not_centred_is_told(client: httpx.Client, ask: Post, post: Post) -> None:
+    y, x = np.mgrid[-1:1:64j, -1:1:60j]
+    image = (y**2 + (x / 0.8) ** 2 < 0.7) + 0.5 * (y**2 + x**2 < 0.1)
+    unshifted = np.fft.fft2(np.fft.ifftshift(image))[None, None].astype(np.complex64)
+    for array, word in (
+        (unshifted, "np.fft.fftshift(kspace, axes=(-2, -1))"),
+        (np.fft.fftshift(np.roll(unshifted, 9, -1), (-2, -1)), "np.roll(kspace, -9, axis=-1)"),
+        (np.fft.fftshift(unshifted, (-2, -1)), ""),
+    ):
+        fields = {"methods": "zero-filled,unet", "acceleration": 4}
+        warnings = ask(client, array, **fields).json()["scan"]["warnings"]
+        assert [word in text for text in warnings] == ([True] if word else [])
+        answer = post(client, array, to="/v1/compare", accept="application/json", **fields)
+        for row in answer.json()["results"]:
+            told = [text for text in row["info"].get("warnings", []) if "energy peak" in text]
+            assert told == warnings
+
+
 def test_how_it_would_be_answered(serve: Any, ask: Post, post: Post, kspace: Callable[..., Any]) -> None:
     full, fields = kspace(1, 2, 25, 36), {"methods": "zero-filled,cg-sense", "acceleration": 3}
     size = 2 * 2 * 25 * 36 * 8

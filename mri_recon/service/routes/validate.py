@@ -19,7 +19,7 @@ from mri_recon.service.pipeline import Parsed, Parser, Prepared, Task, prepare, 
 from mri_recon.service.problems import UPLOAD_CODES, Problem
 from mri_recon.service.schemas import MethodCost, ScanSummary, ValidateFields, Validation
 from mri_recon.service.settings import Settings
-from mri_recon.summary import estimate_noise
+from mri_recon.summary import estimate_noise, scan_warnings
 
 __all__ = ["router"]
 
@@ -151,4 +151,5 @@ def _summary(scan: Scan, decoded_bytes: int) -> ScanSummary:
         simulated=bool(scan.meta.get("simulated", False)),
         noise_sigma=None if noise is None else noise.sigma,
         note=str(scan.meta.get("note") or ""),
+        warnings=scan_warnings(scan),
     )
