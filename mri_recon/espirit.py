@@ -180,7 +180,9 @@ def interpolated_espirit_maps(
     if num_coils == 1:
         return kspace.new_ones(1, rows.numel(), w), kspace.real.new_ones(rows.numel(), w)
     size = (calibration_size, calibration_size)
-    block = kspace[(slice(None), *calibration_block(as_mask(mask, kspace.shape), kspace.shape, size))]
+    checked_mask = as_mask(mask, kspace.shape)
+    at = echo_center(kspace, checked_mask)
+    block = kspace[(slice(None), *calibration_block(checked_mask, kspace.shape, size, at=at))]
     calibration = block / _checked_largest(block[None])[0]
     kernel = _kernel_that_fits(kernel_size, (block.shape[-2], block.shape[-1]), (h, w))
     operator = _kernel_correlation(calibration, kernel, threshold)

@@ -99,6 +99,14 @@ class ColumnMask:
         """W / (number of sampled lines), W the columns of the support."""
         return self.support_width / self.num_lines
 
+    @property
+    def center_lines(self) -> npt.NDArray[np.intp]:
+        """Columns of the fully sampled centre, int `(num_low_frequencies,)`, a dead column between them left out."""
+        if self.center_start is None:
+            return np.empty(0, dtype=np.intp)
+        found = self.center_start + np.flatnonzero(self.lines[self.center_start :])
+        return found[: self.num_low_frequencies]
+
     def receipt(self) -> dict[str, Any]:
         """Everything needed to state, check and repeat this mask, ready for JSON."""
         return {
@@ -666,11 +674,11 @@ def _run_around(lines: BoolArray, index: int) -> slice:
 
 
 def _receipt_run(mask: ColumnMask) -> slice | None:
-    if mask.center_start is None or mask.num_low_frequencies == 0:
+    center = mask.center_lines
+    if center.size == 0:
         return None
     # The centre counts columns of the support: where a dead column lies inside, take the longest run between the dead,
     # of equally long ones that nearest to N//2.
-    center = np.flatnonzero(mask.lines[mask.center_start :])[: mask.num_low_frequencies] + mask.center_start
     runs = np.split(center, np.flatnonzero(np.diff(center) > 1) + 1)
     longest = max(runs, key=lambda run: (len(run), -int(np.abs(run - mask.width // 2).min(initial=mask.width))))
     return slice(int(longest[0]), int(longest[-1]) + 1) if longest.size else None

@@ -243,13 +243,6 @@ def test_full_support_gives_the_lines_it_gave(
         assert packed(mask.lines) == lines
 
 
-def centre_lines(mask: ColumnMask) -> np.ndarray:
-    """The sampled lines that the receipt calls the centre."""
-    if mask.center_start is None:
-        return np.empty(0, dtype=int)
-    return mask.center_start + np.flatnonzero(mask.lines[mask.center_start :])[: mask.num_low_frequencies]
-
-
 @st.composite
 def supports(draw: Any) -> np.ndarray:
     """Acquired columns: all, partial Fourier from either side (beyond DC too), with dead columns anywhere."""
@@ -280,7 +273,7 @@ def test_the_centre_is_about_dc_on_any_support(
     mask = make(width, acceleration, center_fraction=fraction, seed=seed, support=support)
     assert mask.num_lines == total
     assert not mask.lines[~support].any()
-    centre = centre_lines(mask)
+    centre = mask.center_lines
     assert len(centre) == mask.num_low_frequencies == n
     if n == 0:
         return
@@ -310,7 +303,7 @@ def test_partial_fourier_keeps_the_centre_of_the_full_matrix(width: int, fractio
     support[5 * width // 16 :] = True
     assume((width - n + 1) // 2 >= 5 * width // 16)
     full, partial = (random_mask(width, 1.5, num_low_frequencies=n, seed=seed, support=one) for one in (None, support))
-    np.testing.assert_array_equal(centre_lines(full), centre_lines(partial))
+    np.testing.assert_array_equal(full.center_lines, partial.center_lines)
 
 
 def test_pinned_random_mask() -> None:
@@ -637,11 +630,11 @@ def test_of_equal_runs_between_dead_columns_the_one_with_dc_counts() -> None:
     support = np.ones(40, dtype=bool)
     support[[18, 21]] = False
     mask = random_mask(40, 4, num_low_frequencies=6, seed=0, support=support)
-    assert centre_lines(mask).tolist() == [17, 19, 20, 22, 23, 24]
+    assert mask.center_lines.tolist() == [17, 19, 20, 22, 23, 24]
     assert center_block(mask)[1] == slice(22, 25)
     support[24] = False
     mask = random_mask(40, 4, num_low_frequencies=5, seed=0, support=support)
-    assert centre_lines(mask).tolist() == [19, 20, 22, 23, 25]
+    assert mask.center_lines.tolist() == [19, 20, 22, 23, 25]
     assert center_block(mask)[1] == slice(19, 21)
 
 

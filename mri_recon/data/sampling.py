@@ -79,9 +79,7 @@ def draw_columns(
 def _denser_at_centre(mask: ColumnMask, support: BoolArray, rng: Rng) -> ColumnMask:
     """The same number of lines and the same centre; the others are drawn with a weight that falls with |k|."""
     centre = np.zeros(mask.width, dtype=np.bool_)
-    start = mask.center_start or 0
-    centre[start : start + mask.num_low_frequencies] = True
-    centre &= mask.lines
+    centre[mask.center_lines] = True
     rest = np.flatnonzero(support & ~centre)
     count = mask.num_lines - int(np.count_nonzero(centre))
     far = np.abs(rest - mask.width // 2) / (mask.width / 2)

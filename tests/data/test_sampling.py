@@ -29,6 +29,19 @@ def test_columns_lie_on_the_support_with_a_centre(width: int, seed: int, least: 
     assert 1.4 < mask.realised_acceleration < 12.7
 
 
+def test_a_dead_column_inside_takes_no_line_from_the_centre() -> None:
+    only = WideSamplingConfig(equispaced=0.0, variable_density=1.0)
+    support = np.ones(128, dtype=bool)
+    support[[62, 65]] = False
+    for seed in range(20):
+        mask = draw_columns(128, np.random.default_rng(seed), only, support=support, least_center=8)
+        columns = np.flatnonzero(support)
+        first = int(np.searchsorted(columns, mask.center_lines[0]))
+        assert mask.center_lines.size == mask.num_low_frequencies >= 8
+        np.testing.assert_array_equal(mask.center_lines, columns[first : first + mask.num_low_frequencies])
+        assert 64 in mask.center_lines
+
+
 def test_columns_of_every_arrangement() -> None:
     rng = np.random.default_rng(0)
     kinds = {draw_columns(256, rng, CONFIG).kind for _ in range(60)}
