@@ -6,8 +6,8 @@ import torch
 from mri_recon.coils import low_resolution_images
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.fourier import fft2c
-from mri_recon.masks import random_mask
-from mri_recon.phase import smooth_phase_map
+from mri_recon.masks import random_mask, undersample
+from mri_recon.phase import smooth_phase_map, smooth_phase_of_rows
 from tests.helpers import KSPACE_SHAPES, complex_randn, phantom, smooth_maps
 
 
@@ -96,3 +96,18 @@ def test_errors_name_the_cure() -> None:
         smooth_phase_map(complex_randn(1, 2, 8, 9), _center(9, 3), complex_randn(3, 8, 9))
     with pytest.raises(MaskError, match="fully sampled centre"):
         smooth_phase_map(complex_randn(1, 1, 8, 9), torch.arange(9) < 2)
+
+
+@pytest.mark.parametrize(("num_coils", "shape"), [(1, (50, 61)), (4, (75, 48))])
+def test_rows_of_the_phase_are_those_of_the_whole(num_coils: int, shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(2)
+    kspace = torch.randn(num_coils, *shape, dtype=torch.complex64, generator=generator)
+    kspace[:, shape[0] // 2 + 2, shape[1] // 2 - 1] = 40
+    mask = random_mask(shape[1], 2, num_low_frequencies=9, seed=0)
+    masked = undersample(kspace, mask)
+    maps = torch.randn(num_coils, *shape, dtype=torch.complex64, generator=generator)
+    rows = torch.tensor([7, 3, 44])
+    whole = smooth_phase_map(masked[None], mask, maps[None])[0]
+    torch.testing.assert_close(smooth_phase_of_rows(masked, mask, maps[:, rows], rows), whole[rows], rtol=0, atol=1e-4)
+    with pytest.raises(ShapeError, match="expected sens_maps .* at those rows, got"):
+        smooth_phase_of_rows(masked, mask, maps, rows)

@@ -256,7 +256,7 @@ def _drawn(magnitude: Tensor, rng: Rng, config: AcquisitionConfig, rows: int) ->
     if num_coils == 1 and rng.random() < config.tight:
         image = _narrow(image, rng, config)
     shape = (int(image.shape[0]), int(image.shape[1]))
-    array = draw_array(num_coils, shape, rng)
+    array = draw_array(num_coils, shape, rng, config.array)
     mask: Mask
     if pattern:
         mask = draw_pattern(shape, rng, config.sampling)

@@ -9,7 +9,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-__all__ = ["ArrayConfig", "ReceiveArray", "draw_array", "draw_num_coils", "modelled_maps"]
+from mri_recon.data.measured_coils import measured_coil_maps
+from mri_recon.data.splits import Split
+
+__all__ = ["ArrayConfig", "ReceiveArray", "draw_array", "draw_num_coils", "measured_array", "modelled_maps"]
 
 Rng = np.random.Generator
 
@@ -21,6 +24,10 @@ class ArrayConfig(BaseModel):
 
     several: float = Field(default=0.6, ge=0, le=1, description="probability of more than one coil")
     num_coils: tuple[int, int] = Field(default=(2, 32), description="log-uniform range of coils then")
+    measured: float = Field(
+        default=0.0, ge=0, le=1, description="probability that several coils are those of a measured array"
+    )
+    whiten: float = Field(default=0.5, ge=0, le=1, description="probability that a measured array's noise is whitened")
     compress: float = Field(default=0.25, ge=0, le=1, description="probability of compression of 5 to 12 coils")
     compress_many: float = Field(default=0.85, ge=0, le=1, description="the same for more than 12 coils")
     num_virtual: tuple[int, int] = Field(default=(8, 12), description="range of virtual coils; 4 at least of few coils")
@@ -45,17 +52,47 @@ def draw_num_coils(rng: Rng, config: ArrayConfig) -> int:
     return int(np.exp(rng.uniform(np.log(low), np.log(high + 1))))
 
 
-def draw_array(num_coils: int, shape: tuple[int, int], rng: Rng) -> ReceiveArray:
-    """Draw the array of a simulated scan.
+def draw_array(num_coils: int, shape: tuple[int, int], rng: Rng, config: ArrayConfig) -> ReceiveArray:
+    """Draw the array of a simulated scan: modelled or measured coils.
 
     Args:
         num_coils: at least 1; one coil is constant 1.
         shape: `(h, w)`.
         rng: the random generator.
+        config: the probability of measured coils, which training persons' phantoms give.
+
+    Raises:
+        DataError: measured coils whose files are not at hand, or more than any array has.
     """
     if num_coils == 1:
         return ReceiveArray(torch.ones((1, *shape), dtype=torch.complex64))
+    if config.measured and rng.random() < config.measured:
+        return measured_array(num_coils, shape, rng, whiten=bool(rng.random() < config.whiten))
     return ReceiveArray(modelled_maps(num_coils, shape, rng))
+
+
+def measured_array(
+    num_coils: int, shape: tuple[int, int], rng: Rng, *, whiten: bool, split: Split = "train"
+) -> ReceiveArray:
+    """Draw an array of `measured_coils.measured_coil_maps` with its noise.
+
+    Args:
+        num_coils: at least 2.
+        shape: `(h, w)`.
+        rng: the random generator.
+        whiten: combine the coils so that their noise is white (`noise.whiten`), as a reconstruction may do.
+        split: whose phantoms.
+
+    Raises:
+        DataError: files that are not at hand, or more coils than any array has.
+    """
+    drawn, covariance = measured_coil_maps(shape, rng, num_coils=num_coils, split=split)
+    maps, factor = torch.from_numpy(drawn), torch.linalg.cholesky(torch.from_numpy(covariance))
+    if not whiten:
+        return ReceiveArray(maps, factor)
+    white = torch.linalg.solve_triangular(factor, maps.flatten(1), upper=False).reshape(maps.shape)
+    energy = torch.view_as_real(white).square().sum(dim=(0, -1))
+    return ReceiveArray(white * energy.clamp_min(torch.finfo(energy.dtype).tiny).rsqrt())
 
 
 def modelled_maps(num_coils: int, shape: tuple[int, int], rng: Rng) -> Tensor:

@@ -292,7 +292,8 @@ def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> lis
         DataError: an undersampled file without a mask, or with data.target = "truth".
     """
     if config.worlds is not None and isinstance(slices, RegistrySlices):
-        return validation_worlds(slices.raw, slices.images, seed=seed)
+        measured = config.worlds.acquisition.array.measured > 0
+        return validation_worlds(slices.raw, slices.images, seed=seed, measured=measured)
     rng = np.random.default_rng([seed, 2**32 - 1])
     examples = []
     for number in range(config.validation_slices):

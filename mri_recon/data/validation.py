@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from mri_recon.data.acquisition import AcquisitionConfig, with_phase
-from mri_recon.data.arrays import ReceiveArray, draw_array
+from mri_recon.data.arrays import ReceiveArray, draw_array, measured_array
 from mri_recon.data.content import ContentConfig
 from mri_recon.data.examples import Example, raw_example
 from mri_recon.data.images import ImageSlice
@@ -25,10 +25,11 @@ Rng = np.random.Generator
 
 _ACCELERATIONS = (4, 8)
 _OTHER_ANATOMY = "neck-axial"
-_RAW = 4
-_ONE_COIL = 3
+_MEASURED = "measured-16coil"
+_RAW = 6
+_ONE_COIL = 4
 _SNRS = (10.0, 40.0, 200.0)
-_EACH = 2  # scans of every other kind
+_EACH = 3  # scans of every other kind
 _PICTURE_SEED = 1  # training pictures have seed 0
 
 # Anatomy as it is: what is made up in training is not what anybody will reconstruct.
@@ -44,17 +45,24 @@ _SCENE = SceneConfig(
 _ACQUISITION = AcquisitionConfig(strong_phase=0.0)
 
 
-def validation_worlds(raw: Sequence[RawSlice], images: Sequence[ImageSlice], *, seed: int) -> list[tuple[str, Example]]:
+def validation_worlds(
+    raw: Sequence[RawSlice], images: Sequence[ImageSlice], *, seed: int, measured: bool = False
+) -> list[tuple[str, Example]]:
     """Make the validation examples of every world that is at hand, whole slices at R = 4 and 8.
 
     Kinds, each with "-4x" or "-8x": "raw"; of the validation persons' images "simulated-1coil" and, with the SNR,
-    "simulated-8coil-snr10", "-snr40", "-snr200"; "neck" (4 coils, SNR 40); "procedural" (8 coils, SNR 40). Maps are
+    "simulated-8coil-snr10", "-snr40", "-snr200", and "measured-16coil" (SNR 40,
+    noise correlated as measured) where `measured`; "neck" (4 coils, SNR 40); "procedural" (8 coils, SNR 40). Maps are
     estimated as at inference. Several coils are judged by the image without noise, one coil by its reference.
 
     Args:
         raw: raw slices of the validation persons.
         images: magnitude slices of the validation split.
         seed: of the run; equal seeds give equal examples.
+        measured: whether training has measured coils: then those of a validation phantom are here.
+
+    Raises:
+        DataError: measured coils whose files are not at hand.
     """
     examples: list[tuple[str, Example]] = []
     for number, piece in enumerate(_spread(raw, _RAW)):
@@ -63,12 +71,14 @@ def validation_worlds(raw: Sequence[RawSlice], images: Sequence[ImageSlice], *, 
             examples.append((f"raw-{acceleration}x", raw_example(piece.kspace, mask)))
     heads = [image for image in images if not image.source.endswith(_OTHER_ANATOMY)]
     necks = [image for image in images if image.source.endswith(_OTHER_ANATOMY)]
-    scans: list[tuple[str, Rng, Tensor, int, float]] = []
+    scans: list[tuple[str, Rng, Tensor, int, float]] = []  # kind, generator, magnitude, coils, SNR
     for rng, image in _drawn(heads, _ONE_COIL, [seed, 1]):
         scans.append(("simulated-1coil", rng, image, 1, float(np.exp(rng.uniform(*np.log((10.0, 200.0)))))))
     for number, snr in enumerate(_SNRS):
         for rng, image in _drawn(heads, _EACH, [seed, 2, number]):
             scans.append((f"simulated-8coil-snr{snr:g}", rng, image, 8, snr))
+    for rng, image in _drawn(heads, _EACH if measured else 0, [seed, 5]):
+        scans.append((_MEASURED, rng, image, 16, 40.0))
     for rng, image in _drawn(necks, _EACH, [seed, 3]):
         scans.append(("neck", rng, image, 4, 40.0))
     pictures = PicturePool(_EACH, seed=_PICTURE_SEED)
@@ -77,7 +87,10 @@ def validation_worlds(raw: Sequence[RawSlice], images: Sequence[ImageSlice], *, 
         scans.append(("procedural", rng, scene_of_picture(pictures[number], rng, _SCENE), 8, 40.0))
     for number, (kind, rng, image, num_coils, snr) in enumerate(scans):
         shape = (int(image.shape[0]), int(image.shape[1]))
-        array = draw_array(num_coils, shape, rng)
+        if kind == _MEASURED:
+            array = measured_array(num_coils, shape, rng, whiten=False, split="validation")
+        else:
+            array = draw_array(num_coils, shape, rng, _ACQUISITION.array)
         examples += _examples(kind, image, array, rng, snr=snr, seed=number)
     return examples
 

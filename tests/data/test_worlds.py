@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from pydantic import ValidationError
 
 from mri_recon.data import worlds as worlds_module
 from mri_recon.data.acquisition import AcquisitionConfig, acquire, draw_example, example_of_rows, example_of_slice
-from mri_recon.data.arrays import ReceiveArray, modelled_maps
+from mri_recon.data.arrays import ReceiveArray, measured_array, modelled_maps
 from mri_recon.data.dataset import (
     DataConfig,
     ExampleStream,
@@ -219,3 +221,24 @@ def test_the_card_names_the_pictures() -> None:
     assert [source["name"] for source in sources][:2] == ["procedural pictures", "scikit-image"]
     assert not picture_sources(WorldsConfig(shares={"images": 1.0}))
     assert all({"licence", "citation", "source", "split"} <= set(source) for source in sources)
+
+
+@pytest.mark.real_data
+def test_measured_arrays_have_unit_maps_and_their_noise(real_data: Path) -> None:
+    rng = np.random.default_rng(0)
+    colored = measured_array(6, (64, 80), rng, whiten=False)
+    assert colored.noise is not None
+    covariance = colored.noise @ colored.noise.mH
+    assert float(covariance.diagonal().real.mean()) == pytest.approx(1, rel=1e-4)
+    assert float((covariance - torch.diag(covariance.diagonal())).abs().max()) > 0.01
+    white = measured_array(6, (64, 80), rng, whiten=True)
+    assert white.noise is None
+    for array in (colored, white):
+        torch.testing.assert_close(array.maps.abs().square().sum(dim=0), torch.ones(64, 80))
+
+
+@pytest.mark.real_data
+def test_validation_has_the_measured_array_where_training_has_measured_coils(real_data: Path) -> None:
+    worlds = WorldsConfig.model_validate({"acquisition": {"array": {"measured": 0.5}}})
+    examples = dict(validation_examples(_slices(), DataConfig(worlds=worlds), seed=0))
+    assert examples["measured-16coil-8x"].measurement.maps.shape[1] == 16
