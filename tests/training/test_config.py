@@ -52,7 +52,7 @@ def test_a_written_configuration_reads_back() -> None:
             "model.chanz=3",
             r"unknown key model\.chanz: expected one of architecture, channels_per_group, chans, .*patch$",
         ),
-        ("model.architecture=vit", r"model\.architecture: expected one of unet, unrolled, got 'vit'"),
+        ("model.architecture=vit", r"model\.architecture: expected one of unet, unrolled, cascade, got 'vit'"),
         ("batches.maps=jsense", r"batches\.maps: Input should be 'espirit' or 'center', got 'jsense'"),
         ("run.steps=0", r"run\.steps: .*greater than or equal to 1, got 0"),
         ("run.precision=float16", r"run\.precision: Input should be 'float32', 'bfloat16' or 'float64', got 'float16'"),
