@@ -8,7 +8,14 @@ import torch
 from pydantic import ValidationError
 
 from mri_recon.data import worlds as worlds_module
-from mri_recon.data.acquisition import AcquisitionConfig, acquire, draw_example, example_of_rows, example_of_slice
+from mri_recon.data.acquisition import (
+    AcquisitionConfig,
+    acquire,
+    draw_example,
+    example_of_rows,
+    example_of_slice,
+    given_maps,
+)
 from mri_recon.data.arrays import ReceiveArray, measured_array, modelled_maps
 from mri_recon.data.dataset import (
     DataConfig,
@@ -242,3 +249,31 @@ def test_validation_has_the_measured_array_where_training_has_measured_coils(rea
     worlds = WorldsConfig.model_validate({"acquisition": {"array": {"measured": 0.5}}})
     examples = dict(validation_examples(_slices(), DataConfig(worlds=worlds), seed=0))
     assert examples["measured-16coil-8x"].measurement.maps.shape[1] == 16
+
+
+def test_an_asymmetric_echo_leaves_the_centre_of_small_patterns() -> None:
+    config = AcquisitionConfig.model_validate(
+        {
+            "partial_echo": 1.0,
+            "echo_share": (0.55, 0.55),
+            "snr": (400.0, 400.0),
+            "array": {"several": 1.0, "num_coils": (4, 4)},
+            "sampling": {"pattern": 1.0, "pattern_size": (64, 64)},
+        }
+    )
+    magnitude = torch.from_numpy(_magnitude().astype(np.float32))
+    for seed in range(5):
+        example = draw_example(magnitude, np.random.default_rng(seed), config, 64)
+        assert example.measurement.dims == (-2, -1)
+
+
+def test_given_maps_are_never_all_zero() -> None:
+    config = AcquisitionConfig(cropped=1.0)
+    image = torch.zeros(90, 101, dtype=torch.complex64)
+    array = ReceiveArray(modelled_maps(4, (90, 101), np.random.default_rng(1)))
+    mask = random_mask(101, 4, num_low_frequencies=3)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        scan = acquire(image, mask, array, rng, sigma=0.1)  # nothing but noise
+        covered = given_maps(scan, rng, config).abs().sum(dim=0) > 0
+        assert float(covered.float().mean()) > 0.04
