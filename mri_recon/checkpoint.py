@@ -127,10 +127,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Loaded
             raise CheckpointError(
                 f"expected weights and model card side by side, {needed.name} is missing in {path.parent}"
             )
-    try:
-        card = ModelCard.model_validate_json(card_path.read_bytes())
-    except ValidationError as error:
-        raise CheckpointError(f"model card {card_path.name}: {_first_problem(error)}") from error
+    card = read_card(card_path)
     payload = path.read_bytes()
     sha256 = hashlib.sha256(payload).hexdigest()
     if sha256 != card.sha256:
@@ -150,10 +147,28 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Loaded
     return LoadedModel(network.to(device).eval().requires_grad_(False), card, sha256)
 
 
+def read_card(path: Path) -> ModelCard:
+    """Read the model card (.json) that lies beside weights.
+
+    Raises:
+        CheckpointError: no card.
+        OSError: a file that cannot be read.
+    """
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise CheckpointError(f"model card {path.name}: {_first_problem(error)}") from error
+
+
 def shipped_models() -> dict[str, Path]:
     """Names and files of the weights that come with the package."""
     folder = Path(str(files("mri_recon") / "weights"))
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def weights_file(model: str) -> Path:
+    """Name the file of a shipped model, or the path that `model` is itself."""
+    return shipped_models().get(model) or Path(model)
 
 
 def load_named(model: str, *, device: torch.device | str = "cpu") -> LoadedModel:
@@ -163,7 +178,7 @@ def load_named(model: str, *, device: torch.device | str = "cpu") -> LoadedModel
         CheckpointError: neither a shipped name nor such a file.
     """
     shipped = shipped_models()
-    path = shipped.get(model) or Path(model)
+    path = weights_file(model)
     if model not in shipped and path.suffix != ".safetensors":
         raise CheckpointError(
             f"unknown model {model!r}: expected one of {', '.join(shipped) or '(none shipped)'} "

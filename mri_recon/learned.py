@@ -138,7 +138,7 @@ def wrap_margin(image: Tensor) -> int:
     magnitude = image.abs()
     edges = torch.cat([magnitude[..., :_EDGE_COLUMNS], magnitude[..., -_EDGE_COLUMNS:]], dim=-1)
     crossing = bool(edges.mean() > _EDGE_SHARE * magnitude.mean())
-    return min(_WRAP_COLUMNS, int(image.shape[-1])) if crossing else 0
+    return widest_margin(int(image.shape[-1])) if crossing else 0
 
 
 def apply_network(
@@ -207,7 +207,17 @@ def apply_network_to_batch(
 def _slices_at_once(maps: Tensor) -> int:
     if maps.device.type != "cpu":
         return _SLICES_AT_ONCE
-    return max(1, min(_SLICES_AT_ONCE, _PIXELS_AT_ONCE // (maps.shape[-2] * maps.shape[-1])))
+    return slices_at_once(maps.shape[-2], maps.shape[-1])
+
+
+def slices_at_once(height: int, width: int) -> int:
+    """Count the slices of a batch that a network takes at once on a processor, at most."""
+    return max(1, min(_SLICES_AT_ONCE, _PIXELS_AT_ONCE // (height * width)))
+
+
+def widest_margin(width: int) -> int:
+    """Count the columns by which `wrap_margin` continues an image at most."""
+    return min(_WRAP_COLUMNS, width)
 
 
 def unet(

@@ -240,7 +240,15 @@ class Engine:
 
     def memory(self, prepared: Prepared) -> int:
         """Bytes that the work is estimated to take at once."""
-        return max(self._estimates.memory_bytes(method, prepared.shape) for method in prepared.task.methods)
+        return self.memory_of(prepared.task, prepared.shape)
+
+    def memory_of(self, task: Task, shape: Sequence[int]) -> int:
+        """Bound the bytes that a task takes at once on k-space of a shape."""
+        options = {name: task.options.get(name, {}) for name in task.methods}
+        if task.kind == "comparison":
+            return self._estimates.comparison_bytes(options, shape)
+        (method,) = task.methods
+        return self._estimates.memory_bytes(method, shape, options[method])
 
     def small(self, prepared: Prepared) -> bool:
         """Whether it is to be answered at once."""

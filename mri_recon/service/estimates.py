@@ -1,45 +1,80 @@
-"""What a reconstruction will need, before it is begun: bytes of memory and seconds.
+"""What a reconstruction will need, before it is begun: bytes of memory, which are an upper bound, and seconds.
 
-For k-space of `n` points in slices of `p` pixels, a method's working memory is taken to be at most
+For k-space of `n` points in slices of `c` coils and `p` pixels, a method's working memory is at most
 
-    fixed + a 8 n + b p
+    fixed + a 8 n + b 8 c p' + d 8 n / c + e 8 p'
 
-where `8 n` are the bytes of the k-space as complex64: `a` counts its copies, `b` is what one slice needs while it is
-worked on. The time is `rate * slices * p * (coils + w)`; `w` is the part of the work that is done once a slice and not
-once a coil. The constants of the built-in methods were measured on one core and rounded up; rates follow what is
-observed.
+`8 n` are the bytes of the k-space as complex64: `a` counts its copies over all slices, `b` the arrays of the coils of
+the one slice that is worked on, `d` the images of all slices and `e` those of one; p' are the pixels that an image is
+padded to. Compressed sensing is counted in double precision, which it uses where there is hardly any noise, and by its
+prior: a stationary transform holds all of its bands. Where its transforms are compiled, the compiler's libraries are
+counted as well. A network adds what its configuration says (`models.footprint`), and its weights: 6 times their file
+while they are read (as bytes, in half and in single precision, and the network), else 4.5 times, with the copies that
+the processor's library makes. The constants were fitted to peaks of the resident memory, with a margin;
+`benchmarks/memory.py` measures them on random cases, first calls in a process, later ones and batches.
+
+The time is `rate * slices * p * (coils + w)`; `w` is the part of the work that is done once a slice and not once a
+coil. Rates were measured on one core and rounded up; they follow what is observed.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mri_recon.checkpoint import read_card, weights_file
+from mri_recon.errors import MriReconError
+from mri_recon.learned import slices_at_once, widest_margin
+from mri_recon.models.footprint import working_bytes
+from mri_recon.priors import choose_prior
 
 __all__ = ["Estimates"]
 
 _ITEM_BYTES = 8  # complex64
-_FIXED_BYTES = 32 << 20
+_MIB = 1 << 20
 _WEIGHT_OF_THE_NEWEST = 0.3
+
+_COMPILED_SIDE = 96
+"""From this side on, compressed sensing may load the compiler: a little less than where it does."""
+_COMPILER_BYTES = 112 * _MIB
+_READ_WEIGHTS, _KEPT_WEIGHTS = 6.0, 4.5
 
 
 @dataclass(frozen=True)
 class _Cost:
-    copies: float
-    pixel_bytes: float
+    """The constants of the module's docstring."""
+
+    fixed: int
+    kspaces: float
+    slice_kspaces: float = 0.0
+    images: float = 0.0
+    slice_images: float = 0.0
     work_per_slice: float = 0.0
     rate: float | None = None  # seconds for a pixel of one coil
 
 
 _COSTS: dict[str, _Cost] = {
-    "zero-filled": _Cost(copies=10, pixel_bytes=0, rate=1e-7),
-    "cg-sense": _Cost(copies=22, pixel_bytes=0, rate=6e-7),
-    "cs-wavelet": _Cost(copies=10, pixel_bytes=800, rate=1e-5),
-    "unet": _Cost(copies=14, pixel_bytes=1200, work_per_slice=1, rate=3e-6),
-    "unrolled": _Cost(copies=14, pixel_bytes=600, work_per_slice=6, rate=2.2e-6),
+    "zero-filled": _Cost(24 * _MIB, kspaces=11, images=4, rate=1e-7),
+    "cg-sense": _Cost(24 * _MIB, kspaces=14, images=10, rate=6e-7),
+    "cs-wavelet": _Cost(24 * _MIB, kspaces=12, slice_kspaces=6, images=12, slice_images=20, rate=1e-5),
+    "unet": _Cost(28 * _MIB, kspaces=23, images=6, work_per_slice=1, rate=3e-6),
+    "unrolled": _Cost(28 * _MIB, kspaces=23, images=6, work_per_slice=6, rate=2.2e-6),
 }
-_UNKNOWN = _Cost(copies=32, pixel_bytes=1200)
+_UNKNOWN = _Cost(256 * _MIB, kspaces=32, images=12, slice_images=150)
+
+_BAND_IMAGES = {"stationary": 11.0, "stationary-synthesis": 48.0}
+"""Images that each band of a stationary transform takes: L levels have 3 L + 1 of them."""
+_PRIOR_IMAGES = {"cycle-spinning": 100.0, "orthonormal": 90.0, "tv": 100.0}
+
+_COMPARED_KSPACES, _COMPARED_IMAGES, _IMAGES_A_METHOD = 3.0, 6.0, 3.0
+"""What a comparison holds besides: the reference, its metrics, and the image of every method."""
 
 
 class Estimates:
@@ -56,11 +91,41 @@ class Estimates:
         return math.prod(shape) * _ITEM_BYTES
 
     @staticmethod
-    def memory_bytes(method: str, shape: Sequence[int]) -> int:
-        """Most memory that a method will hold at once, its input included; generous for a method unknown here."""
+    def memory_bytes(method: str, shape: Sequence[int], options: Mapping[str, Any] | None = None) -> int:
+        """Bound the bytes that a method will hold at once, its input included.
+
+        Several requests that are done in one batch take no more than their sum.
+
+        Args:
+            method: its name; for one that is unknown here the answer is generous, but no bound.
+            shape: of the k-space, `(slice, coil, readout, phase)`.
+            options: the method's.
+        """
+        options = options or {}
         cost = _COSTS.get(method, _UNKNOWN)
-        _, _, readout, phase = shape
-        return int(_FIXED_BYTES + cost.copies * Estimates.decoded_bytes(shape) + cost.pixel_bytes * readout * phase)
+        slices, coils, readout, phase = shape
+        pixels, own = readout * phase, 0.0
+        if method == "cs-wavelet":
+            pixels, own = _compressed_sensing(options, (readout, phase))
+        elif method in ("unet", "unrolled"):
+            own = _network(str(options.get("model", method)), (slices, coils, readout, phase))
+        images = slices * readout * phase
+        items = cost.kspaces * coils * images + cost.images * images
+        items += cost.slice_kspaces * coils * pixels + cost.slice_images * pixels
+        return int(cost.fixed + _ITEM_BYTES * items + own)
+
+    @staticmethod
+    def comparison_bytes(methods: Mapping[str, Mapping[str, Any]], shape: Sequence[int]) -> int:
+        """Bound the bytes of a comparison: its methods run one after the other, their images stay.
+
+        Args:
+            methods: names, and the options of each.
+            shape: of the k-space, `(slice, coil, readout, phase)`.
+        """
+        most = max(Estimates.memory_bytes(name, shape, options) for name, options in methods.items())
+        slices, coils, readout, phase = shape
+        images = _COMPARED_IMAGES + _IMAGES_A_METHOD * len(methods) + _COMPARED_KSPACES * coils
+        return int(most + images * _ITEM_BYTES * slices * readout * phase)
 
     def seconds(self, method: str, shape: Sequence[int]) -> float | None:
         """Time of a run with the method's default options; None for a method that is unknown and was never observed."""
@@ -85,3 +150,45 @@ class Estimates:
 def _work(method: str, shape: Sequence[int]) -> float:
     slices, coils, readout, phase = shape
     return slices * readout * phase * (coils + _COSTS.get(method, _UNKNOWN).work_per_slice)
+
+
+def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, float]:
+    """Pixels of the padded image, and bytes of the prior; options that the method refuses count as the largest."""
+    try:
+        prior, _ = choose_prior(
+            options.get("prior", "stationary"),
+            phase="auto",
+            wavelet=options.get("wavelet"),
+            levels=options.get("levels"),
+            size=size,
+        )
+    except (MriReconError, TypeError):
+        return math.prod(size), _ITEM_BYTES * math.prod(size) * max(_PRIOR_IMAGES.values())
+    pixels = math.prod(prior.size)
+    images = _PRIOR_IMAGES.get(prior.name, 0.0) + _BAND_IMAGES.get(prior.name, 0.0) * (3 * (prior.levels or 0) + 1)
+    # Transforms that are not compiled are matrices of the sides.
+    matrices = 3 * sum(side * side for side in prior.size) if prior.wavelet else 0
+    compiler = _COMPILER_BYTES if min(prior.size) >= _COMPILED_SIDE else 0
+    return pixels, _ITEM_BYTES * (images * pixels + matrices) + compiler
+
+
+def _network(model: str, shape: tuple[int, int, int, int]) -> float:
+    """Bytes of a network and its weights; 0 for a model that there is not, whose request will be refused."""
+    slices, coils, readout, phase = shape
+    path = weights_file(model)
+    try:
+        status = path.stat()
+        architecture, config = _description(path, status.st_mtime_ns)
+        working = working_bytes(architecture, config, (coils, readout, phase), widest_margin(phase))
+    except (OSError, MriReconError, ValidationError):
+        return 0.0
+    if working is None:
+        return float(_UNKNOWN.fixed)
+    at_once = min(slices, slices_at_once(readout, phase))
+    return max(_READ_WEIGHTS * status.st_size, _KEPT_WEIGHTS * status.st_size + at_once * working)
+
+
+@lru_cache(maxsize=32)
+def _description(path: Path, stamp: int) -> tuple[str, dict[str, Any]]:
+    card = read_card(path.with_suffix(".json"))
+    return card.architecture, card.config

@@ -2,59 +2,130 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from benchmarks.memory import draw_cases, run
+from mri_recon.checkpoint import ModelCard, save_checkpoint
+from mri_recon.envelope import Envelope
 from mri_recon.methods import method_names
+from mri_recon.models import Unet, UnetConfig
+from mri_recon.models.footprint import working_bytes
+from mri_recon.priors import PRIORS
 from mri_recon.service.estimates import Estimates
 
 SHAPES = [(1, 1, 321, 320), (2, 6, 193, 210)]
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak of the memory is read from /proc"
+)
 
-_MEASURE = """
-import json, sys, torch
-import mri_recon as mr
 
-torch.set_num_threads(1)
-
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
-
-def now():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) * 1024
-
-found = {}
-for method, shape in json.loads(sys.argv[1]):
-    mask = mr.random_mask(shape[-1], 4, seed=0)
-    open("/proc/self/clear_refs", "w").write("5")
-    before = now()
-    y = torch.linspace(-1, 1, shape[2])[:, None] ** 2 + torch.linspace(-1, 1, shape[3]) ** 2
-    kspace = mr.fourier.fft2c(((y < 0.5) + 0j).expand(shape).to(torch.complex64))
-    kspace = mr.undersample(kspace + 0.01 * torch.randn(shape, dtype=torch.complex64), mask)
-    options = {"max_iters": 5} if method in ("cg-sense", "cs-wavelet") else {}
-    mr.reconstruct(kspace, mask, method=method, **options)
-    found[f"{method} {shape}"] = peak() - before
-print(json.dumps(found))
-"""
+def _checked(found: list[dict[str, Any]], count: int) -> None:
+    assert len(found) == count
+    for case in found:
+        assert 0 < case["measured"] <= case["estimated"], case
 
 
 @pytest.mark.slow  # every method on two scans, in a process of its own
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of the memory is read from /proc")
+@needs_proc
 def test_no_method_takes_more_memory_than_estimated() -> None:
-    cases = [(name, shape) for name in method_names() for shape in SHAPES]
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, json.dumps(cases)], capture_output=True, text=True, check=False
+    plain = {"options": {}, "batch": 1, "mask": "random"}
+    cases = [{"method": name, "shape": shape, **plain} for name in method_names() for shape in SHAPES]
+    for case in cases:
+        if case["method"] in ("cg-sense", "cs-wavelet"):
+            case["options"] = {"max_iters": 5}
+    found = run(cases, a_process=len(cases))
+    _checked(found, len(cases))
+    for case in found:
+        assert case["estimated"] < 400 << 20  # none is so generous that it would refuse a small scan
+
+
+@pytest.mark.soak  # the same of many shapes, options and batches
+@needs_proc
+def test_no_random_case_takes_more_memory_than_estimated() -> None:
+    cases = draw_cases(24, seed=2, methods=list(method_names()))
+    _checked(run(cases), len(cases))
+
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 700), st.integers(1, 700))
+options = st.fixed_dictionaries(
+    {}, optional={"prior": st.sampled_from([*PRIORS, "none-such"]), "levels": st.integers(-1, 6) | st.none()}
+)
+
+
+@given(st.sampled_from(method_names()), shapes, options)
+def test_more_of_anything_never_takes_less(method: str, shape: tuple[int, ...], chosen: dict[str, Any]) -> None:
+    given_options = chosen if method == "cs-wavelet" else {}
+    least = Estimates.memory_bytes(method, shape, given_options)
+    assert least >= Estimates.decoded_bytes(shape)
+    for axis in range(2):
+        more = [n + (place == axis) for place, n in enumerate(shape)]
+        assert Estimates.memory_bytes(method, more, given_options) >= least
+
+
+@given(st.lists(st.sampled_from(method_names()), min_size=1, unique=True), shapes)
+def test_a_comparison_takes_more_than_each_of_its_methods(methods: list[str], shape: tuple[int, ...]) -> None:
+    together = Estimates.comparison_bytes({name: {} for name in methods}, shape)
+    assert together > max(Estimates.memory_bytes(name, shape) for name in methods)
+
+
+def test_options_count() -> None:
+    shape = (1, 1, 256, 256)
+    by_prior = {name: Estimates.memory_bytes("cs-wavelet", shape, {"prior": name}) for name in PRIORS}
+    assert by_prior["stationary-synthesis"] > by_prior["stationary"] > by_prior["orthonormal"]
+    deep, flat = (Estimates.memory_bytes("cs-wavelet", shape, {"levels": levels}) for levels in (6, 1))
+    assert deep > flat
+    # An option of the wrong type is refused by the method, not by the estimate.
+    assert Estimates.memory_bytes("cs-wavelet", shape, {"prior": ["tv"], "levels": "many"}) > 0
+
+
+def test_a_network_takes_what_its_configuration_says(tmp_path: Path) -> None:
+    """Of another model than the shipped one."""
+    needed = {}
+    for chans in (4, 64):
+        config = UnetConfig(chans=chans, num_pool_layers=1, channels_per_group=4)
+        card = ModelCard(
+            name="own",
+            architecture="unet",
+            config=config.model_dump(mode="json"),
+            description="untrained, for tests",
+            envelope=Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="none"),
+            data=[],
+            training={},
+            loss_curve=[],
+        )
+        save_checkpoint(tmp_path / f"{chans}.safetensors", Unet(config), card)
+        needed[chans] = Estimates.memory_bytes(
+            "unet", (1, 1, 300, 301), {"model": str(tmp_path / f"{chans}.safetensors")}
+        )
+    # Twelve maps of 60 channels more at each of the pixels at least, in single precision.
+    assert needed[64] - needed[4] >= 12 * 60 * 4 * 300 * 301
+    nothing = Estimates.memory_bytes("unet", (1, 1, 300, 301), {"model": str(tmp_path / "none.safetensors")})
+    assert nothing < needed[4]  # such a request is refused
+
+
+@pytest.mark.parametrize("architecture", ["unrolled", "cascade"])
+def test_unrolled_networks_hold_one_refinement_at_a_time(architecture: str) -> None:
+    few, many, wide = (
+        working_bytes(architecture, {"num_cascades": count, "chans": chans}, (1, 100, 90), margin=0)
+        for count, chans in ((1, 32), (9, 32), (1, 64))
     )
-    assert done.returncode == 0, done.stderr
-    measured = json.loads(done.stdout)
-    assert len(measured) == len(cases)
-    for name, shape in cases:
-        estimate = Estimates.memory_bytes(name, shape)
-        assert measured[f"{name} {list(shape)}"] <= estimate, (name, shape, estimate)
-        assert estimate < 400 << 20  # and none is so generous that it would refuse a small scan
+    assert few == many
+    assert few is not None
+    assert wide is not None
+    assert few < wide < 2 * few
+    assert working_bytes("of-another-package", {}, (1, 100, 90), margin=0) is None
+
+
+def test_refined_maps_are_counted_for_every_coil() -> None:
+    config = {"maps_chans": 16, "chans": 8}
+    eight, sixteen = (working_bytes("unrolled", config, (coils, 100, 90), margin=0) for coils in (8, 16))
+    assert eight is not None
+    assert sixteen == 2 * eight
 
 
 def test_bytes() -> None:

@@ -109,7 +109,9 @@ def _examine(
     shape = (slices, coils, readout, phase)
     costs = [
         MethodCost(
-            method=name, memory_bytes=estimates.memory_bytes(name, shape), seconds=estimates.seconds(name, shape)
+            method=name,
+            memory_bytes=estimates.memory_bytes(name, shape, task.options.get(name)),
+            seconds=estimates.seconds(name, shape),
         )
         for name in task.methods
     ]
@@ -124,7 +126,7 @@ def _examine(
             "scan": _summary(scan, estimates.decoded_bytes(shape)),
             "mask": jsonable(prepared.mask.receipt()) if prepared else None,
             "methods": costs,
-            "memory_bytes": max(one.memory_bytes for one in costs),
+            "memory_bytes": engine.memory_of(task, shape),
             "seconds": None if None in times else sum(time for time in times if time is not None),
         }
     )

@@ -1,0 +1,76 @@
+"""Upper bounds of the memory that a network takes while it runs, from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mri_recon.models.cascade import CascadeConfig
+from mri_recon.models.unet import UnetConfig
+from mri_recon.models.unrolled import UnrolledConfig
+
+__all__ = ["working_bytes"]
+
+_FLOAT = 4
+
+_LIVE_MAPS = 12
+"""Maps of `chans` channels on the first level that are alive at once: skip, upsampled, both concatenated, input and
+output of a convolution, its copies in the order that the processor's library wants, and all levels below."""
+
+_LIVE_CHANNELS = 4
+"""The same of the input and output channels at full size: continued, padded, folded, and as they came."""
+
+_REFINED_MAPS_LAYERS = 3
+
+
+def working_bytes(architecture: str, config: Mapping[str, Any], shape: tuple[int, int, int], margin: int) -> int | None:
+    """Bound the bytes that one run of a network takes beyond its input and its weights, for one slice.
+
+        bytes = 4 (12 chans / patch^2 + 4 (in_chans + out_chans)) h' w'
+
+    for a U-Net, with h', w' the padded and continued sides. An unrolled network holds what one of its refinements
+    takes; one that refines the coils' maps runs a U-Net on all of them at once.
+
+    Args:
+        architecture: as in a model card.
+        config: as in a model card.
+        shape: `(coil, h, w)`.
+        margin: columns of periodic continuation at either end, at most.
+
+    Returns:
+        bytes; None for an architecture that is not known here.
+
+    Raises:
+        ValidationError: a configuration that is not one of that architecture.
+    """
+    coils, height, width = shape
+    if architecture == "unet":
+        return _unet_bytes(UnetConfig(**config), height, width + 2 * margin)
+    if architecture == "cascade":
+        cascade = CascadeConfig(**config)
+        return _unet_bytes(_refinement(cascade, 5), height, width + 2 * margin)
+    if architecture == "unrolled":
+        unrolled = UnrolledConfig(**config)
+        needed = _unet_bytes(_refinement(unrolled, 4), height, width + 2 * margin)
+        if unrolled.maps_chans and coils > 1:
+            maps = UnetConfig(chans=unrolled.maps_chans, num_pool_layers=_REFINED_MAPS_LAYERS, patch=unrolled.patch)
+            needed = max(needed, coils * _unet_bytes(maps, height, width))
+        return needed
+    return None
+
+
+def _refinement(config: CascadeConfig | UnrolledConfig, channels: int) -> UnetConfig:
+    return UnetConfig(
+        in_chans=channels + config.memory,
+        out_chans=2 + config.memory,
+        chans=config.chans,
+        num_pool_layers=config.num_pool_layers,
+        patch=config.patch,
+    )
+
+
+def _unet_bytes(config: UnetConfig, height: int, width: int) -> int:
+    multiple = config.patch * 2**config.num_pool_layers
+    pixels = (height + -height % multiple) * (width + -width % multiple)
+    channels = _LIVE_CHANNELS * (config.in_chans + config.out_chans)
+    return int(_FLOAT * pixels * (_LIVE_MAPS * config.chans / config.patch**2 + channels))
