@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -24,8 +24,19 @@ from mri_recon.fourier import ifft2c
 from mri_recon.masks import Mask, as_mask, center_block
 from mri_recon.noise import NoiseLevel, estimate_sigma
 from mri_recon.operators import SenseOperator
+from mri_recon.option_values import Between, OneOf, check_values
 from mri_recon.phase import smooth_phase_map
-from mri_recon.priors import Minimiser, Prior, StoppingRule, auto_weight, choose_prior, minimise, most_iterations
+from mri_recon.priors import (
+    PHASES,
+    PRIORS,
+    Minimiser,
+    Prior,
+    StoppingRule,
+    auto_weight,
+    choose_prior,
+    minimise,
+    most_iterations,
+)
 from mri_recon.progress import OnIteration, OnProgress, Progress, ScanProgress
 from mri_recon.solvers import conjugate_gradient
 
@@ -34,12 +45,29 @@ __all__ = ["cg_sense", "cs_wavelet", "zero_filled"]
 _SMALL_WEIGHT = 1e-5
 """Below this lambda, of an image scaled to about 1, single precision drowns the penalty: double is used inside."""
 
-_MAPS = ("espirit", "center")
-_COMBINATIONS = ("rss", "adaptive")
+_Combination = Annotated[str, OneOf("rss", "adaptive")]
+_Maps = Annotated[str, OneOf("espirit", "center")]
+_Prior = Annotated[str, OneOf(*PRIORS)]
+_Phase = Annotated[str, OneOf("auto", *PHASES)]
+_Iterations = Annotated[int, Between(1, 1_000_000_000)]
+# A relative residual of 1 is that of the image 0.
+_Tolerance = Annotated[float, Between(0, 0.5, cure="1e-4 is common")]
+_GapTolerance = Annotated[float, Between(0, cure="0.01 is common")]
+# Beyond 1e6 single precision has nothing left of the samples.
+_Weight = Annotated[float, Between(0, 1e6, cure="0.03 is a common start")]
+_NoiseWeight = Annotated[
+    float,
+    Between(
+        0,
+        1e6,
+        open_below=True,
+        cure="it is lambda in units of the noise sigma, 0.05 to 1 is common; without a weight use cg-sense",
+    ),
+]
 
 
 def zero_filled(
-    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None, *, combination: str = "rss"
+    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None, *, combination: _Combination = "rss"
 ) -> tuple[Tensor, dict[str, Any]]:
     """Inverse FFT of the samples, with zeros for the rest.
 
@@ -64,7 +92,7 @@ def zero_filled(
         MethodError: an unknown combination.
     """
     start = time.perf_counter()
-    _check_name("combination", combination, _COMBINATIONS)
+    check_values("zero-filled", zero_filled, {"combination": combination})
     _checked(kspace)
     as_mask(mask, kspace.shape)
     coil_images = ifft2c(kspace)
@@ -84,10 +112,10 @@ def cg_sense(
     mask: Mask | Tensor,
     sens_maps: Tensor | None = None,
     *,
-    maps: str = "espirit",
-    reg_weight: float = 3e-2,
-    tol: float = 1e-4,
-    max_iters: int = 50,
+    maps: _Maps = "espirit",
+    reg_weight: _Weight = 3e-2,
+    tol: _Tolerance = 1e-4,
+    max_iters: _Iterations = 50,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """SENSE with a small quadratic penalty, solved by conjugate gradients.
@@ -123,8 +151,9 @@ def cg_sense(
     Source: Pruessmann et al., Magn Reson Med 2001.
     """
     start = time.perf_counter()
-    if not _is_number(reg_weight) or not 0 <= reg_weight < math.inf:
-        raise MethodError(f"expected reg_weight >= 0, got {reg_weight}: 0.03 is a common start")
+    given = {"maps": maps, "reg_weight": reg_weight, "tol": tol, "max_iters": max_iters}
+    check_values("cg-sense", cg_sense, given)
+    reg_weight, tol, max_iters = float(reg_weight), float(tol), int(max_iters)
     _checked(kspace)
     operator, source = _operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
     data = _data_term(operator, kspace)
@@ -156,15 +185,15 @@ def cs_wavelet(
     mask: Mask | Tensor,
     sens_maps: Tensor | None = None,
     *,
-    maps: str = "espirit",
-    prior: str = "stationary",
-    phase: str = "auto",
+    maps: _Maps = "espirit",
+    prior: _Prior = "stationary",
+    phase: _Phase = "auto",
     wavelet: str | None = None,
     levels: int | None = None,
-    reg_weight: float | str = "auto",
-    sigma: float | Tensor | None = None,
-    gap_tol: float = 1e-2,
-    max_iters: int = 200,
+    reg_weight: _NoiseWeight | Annotated[str, OneOf("auto")] = "auto",
+    sigma: Annotated[float, Between(0, open_below=True)] | Tensor | None = None,
+    gap_tol: _GapTolerance = 1e-2,
+    max_iters: _Iterations = 200,
     final_step: bool = True,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
@@ -235,8 +264,10 @@ def cs_wavelet(
     if phase == "auto" and not _has_center(kspace, as_mask(mask, kspace.shape)):
         phase = "none"
     chosen, phase = choose_prior(prior, phase=phase, wavelet=wavelet, levels=levels, size=size)
-    weight = _checked_weight(reg_weight, prior, kspace.shape[1])
-    rule = _checked_rule(gap_tol, max_iters)
+    given = {"maps": maps, "reg_weight": reg_weight, "gap_tol": gap_tol, "max_iters": max_iters}
+    check_values("cs-wavelet", cs_wavelet, {**given, "final_step": final_step})
+    weight = auto_weight(prior, kspace.shape[1]) if isinstance(reg_weight, str) else float(reg_weight)
+    rule = StoppingRule(float(gap_tol), int(max_iters))
     operator, source = _operator(kspace, mask, sens_maps, maps, "cs-wavelet", on_progress)
     noise = _noise(sigma, kspace, mask)
     taken_out = smooth_phase_map(kspace, mask, operator.sens_maps) if phase == "center" else None
@@ -316,7 +347,7 @@ def _solved(
         unknown = unknown + data.gradient(unknown) / _largest_coverage(data)
     image = operator.crop(unknown) * data.scale[:, None, None]
     if not bool(torch.isfinite(torch.view_as_real(image)).all()):
-        raise FormatError(
+        raise MethodError(
             f"expected a finite image, got one that is not, with prior {prior.name!r} and lambda {weight.tolist()}: "
             "check reg_weight, sigma and sens_maps, and report this if they are right"
         )
@@ -407,31 +438,8 @@ def _checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
     return sens_maps.to(device=kspace.device, dtype=kspace.dtype).expand(kspace.shape)
 
 
-def _checked_weight(reg_weight: float | str, prior: str, num_coils: int) -> float:
-    if reg_weight == "auto":
-        return auto_weight(prior, num_coils)
-    if not _is_number(reg_weight) or not 0 < float(reg_weight) < math.inf:
-        raise MethodError(
-            f'expected reg_weight "auto" or a positive number, got {reg_weight!r}: it is lambda in units of the noise '
-            "sigma, 0.05 to 1 is common; without a weight use cg-sense"
-        )
-    return float(reg_weight)
-
-
-def _checked_rule(gap_tol: float, max_iters: int) -> StoppingRule:
-    whole = isinstance(max_iters, int) and not isinstance(max_iters, bool)
-    if not _is_number(gap_tol) or not gap_tol >= 0 or not whole or max_iters < 1:
-        raise MethodError(f"expected gap_tol >= 0 and max_iters >= 1, got {gap_tol} and {max_iters}: correct them")
-    return StoppingRule(gap_tol, max_iters)
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_name(option: str, name: str, valid: tuple[str, ...]) -> None:
-    if name not in valid:
-        raise MethodError(f"expected {option} to be one of {', '.join(valid)}, got {name!r}: choose one of them")
 
 
 def _operator(
@@ -443,7 +451,6 @@ def _operator(
     on_progress: OnProgress | None,
 ) -> tuple[SenseOperator, str]:
     """A, and where its maps come from."""
-    _check_name("maps", maps, _MAPS)
     checked_mask = as_mask(mask, kspace.shape)
     if sens_maps is not None:
         found, source = _checked_maps(sens_maps, kspace), "given"

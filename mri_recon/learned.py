@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from mri_recon.map_extension import extend_maps
 from mri_recon.masks import Mask
 from mri_recon.models import Cascade, Measurement, Unrolled, concatenate, measure, run_continued
 from mri_recon.noise import estimate_sigma, sigma_from_below
+from mri_recon.option_values import Between, OneOf
 from mri_recon.phase import smooth_phase_map
 from mri_recon.progress import OnProgress, Progress
 
@@ -54,6 +55,8 @@ _SLICES_AT_ONCE = 8
 _PIXELS_AT_ONCE = 1 << 16
 """The same in pixels, on a processor: more are no faster than one slice after the other, and leave its caches."""
 _DATA_CONSISTENCY = ("weighted", "learned", "exact")
+_Consistency = Annotated[str, OneOf(*_DATA_CONSISTENCY)]
+_Sigma = Annotated[float, Between(0, 1e38, open_below=True, cure="it is sqrt(E|n|^2) of one k-space sample")] | None
 
 
 def network_measurement(
@@ -227,8 +230,8 @@ def unet(
     sens_maps: Tensor | None = None,
     device: torch.device,
     model: str = "unet",
-    data_consistency: str = "weighted",
-    sigma: float | None = None,
+    data_consistency: _Consistency = "weighted",
+    sigma: _Sigma = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with a U-Net: u = s (z/s + N(z/s)), x = p (u - A^H (A u - y)).
@@ -269,7 +272,7 @@ def unet_batch(
     *,
     device: torch.device,
     model: str = "unet",
-    data_consistency: str = "weighted",
+    data_consistency: _Consistency = "weighted",
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Tensor, dict[str, Any]]]:
     """`unet` of several problems of one size in one run of the network, see `apply_network_to_batch`.
@@ -295,8 +298,8 @@ def unrolled(
     sens_maps: Tensor | None = None,
     device: torch.device,
     model: str = "unrolled",
-    data_consistency: str = "weighted",
-    sigma: float | None = None,
+    data_consistency: _Consistency = "weighted",
+    sigma: _Sigma = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with an unrolled network, x = p s U(y / s): steps of data consistency around learned refinements.
@@ -312,7 +315,7 @@ def unrolled_batch(
     *,
     device: torch.device,
     model: str = "unrolled",
-    data_consistency: str = "weighted",
+    data_consistency: _Consistency = "weighted",
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Tensor, dict[str, Any]]]:
     """`unrolled` of several problems of one size in one run; arguments, result and errors are those of `unet_batch`."""

@@ -26,7 +26,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
@@ -39,6 +39,7 @@ from torch import Tensor
 from mri_recon.echo import echo_warnings, replace_echo_warnings
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks import ColumnMask, Mask, as_mask
+from mri_recon.option_values import check_values
 from mri_recon.preparation import prepare
 from mri_recon.progress import OnProgress, Progress
 
@@ -47,6 +48,7 @@ __all__ = [
     "Method",
     "Reconstruction",
     "can_batch",
+    "check_option_names",
     "check_options",
     "get_method",
     "method_names",
@@ -195,8 +197,8 @@ def method_options(name: str) -> dict[str, Any]:
     }
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse an option that the method does not have, before any work is done.
+def check_option_names(name: str, options: Iterable[str]) -> None:
+    """Refuse an option that the method does not have.
 
     Raises:
         MethodError: unknown method or option; the message lists the valid ones.
@@ -211,6 +213,17 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise MethodError(f"method {name!r}: expected {has}, got {key!r}: leave it out or correct its name")
 
 
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse an option that the method does not have, and a value that it may not have, before any work is done.
+
+    Raises:
+        MethodError: unknown method or option, the message lists the valid ones; or a value of another type, or out of
+            the range, than the method's signature says (`mri_recon.option_values`).
+    """
+    check_option_names(name, options)
+    check_values(name, get_method(name), options)
+
+
 def resolve_device(device: str | torch.device | None) -> torch.device:
     """A device that this machine has; the processor for None.
 
@@ -220,7 +233,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device("cpu" if device is None else device)
         torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise MethodError(
             f"expected a device of this machine such as 'cpu' or 'cuda', got {str(device)!r} ({reason}): choose another"
@@ -263,8 +276,8 @@ def reconstruct(
         `Reconstruction`, its image on the device of `kspace` (the processor for an array).
 
     Raises:
-        MethodError: unknown method, option, word for `prewhiten` or device, a number of virtual coils that cannot be,
-            or a method that does not return an image.
+        MethodError: unknown method, option, word for `prewhiten` or device, a value that an option may not have, a
+            number of virtual coils that cannot be, or a method that does not return an image, or not a finite one.
         ShapeError: `kspace`, `sens_maps` or noise samples with the wrong rank, size or dtype.
         FormatError: `kspace` is all zero, or not finite; noise that cannot be whitened.
         MaskError: `mask` does not fit, or `kspace` is not zero outside it.
@@ -382,6 +395,8 @@ def reconstruct_batch(
         on_progress(Progress(method, "prepare", 0, None))
     moved = [(y.to(target_device), sampling) for y, sampling in checked]
     found = _BATCHES[method]()(moved, device=target_device, **told, **options)
+    for image, _ in found:
+        _check_finite(image, method)
     images = [image.to(y.device) for (image, _), (y, _) in zip(found, checked, strict=True)]
     shared = {"seconds": time.perf_counter() - start, "batch_size": len(checked)}
     return [
@@ -475,6 +490,8 @@ def _sampled_without_data(y: Tensor, mask: Mask) -> int:
 
 def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], y: Tensor) -> Tensor:
     maps = torch.as_tensor(np.ascontiguousarray(sens_maps)) if isinstance(sens_maps, np.ndarray) else sens_maps
+    if not isinstance(maps, Tensor):
+        raise ShapeError(f"expected sens_maps as a tensor or a NumPy array, got {type(maps).__name__}: convert them")
     if tuple(maps.shape) not in (tuple(y.shape), tuple(y.shape[1:])) or not maps.is_complex():
         raise ShapeError(
             f"expected complex sens_maps {tuple(y.shape[1:])} or {tuple(y.shape)} to fit the k-space, "
@@ -490,4 +507,15 @@ def _checked_result(result: Any, method: str, *, num_slices: int) -> tuple[Tenso
         raise MethodError(
             f"method {method!r}: expected it to return (image ({num_slices}, h, w), info), got {got}: repair the method"
         )
+    _check_finite(image, method)
     return image, dict(result[1])
+
+
+def _check_finite(image: Tensor, method: str) -> None:
+    """Never give a picture with holes, or one whose magnitude no float32 holds, for a result."""
+    for number, one in enumerate(image):
+        if not bool(torch.isfinite(one.abs()).all()):
+            raise MethodError(
+                f"method {method!r}: expected a finite image, got one with infinite or not-a-number pixels in slice "
+                f"{number}: correct its options, or rescale k-space with values near the limits of single precision"
+            )

@@ -523,8 +523,10 @@ def test_a_small_weight_in_single_precision_is_that_of_double_precision(prior: s
 def test_an_image_that_is_not_finite_is_an_error() -> None:
     kspace, mask, maps, _ = _scan(SHAPES[1])
     kspace = kspace.to(torch.complex64)
-    with pytest.raises(FormatError, match="expected a finite image"):
+    with pytest.raises(MethodError, match=r"expected reg_weight .*> 0 and <= 1e\+06.*got 1e\+300"):
         cs_wavelet(kspace, mask, maps, sigma=0.01, reg_weight=1e300)
+    with pytest.raises(MethodError, match="expected a finite image"):
+        cs_wavelet(kspace, mask, maps, sigma=1e300, reg_weight=1.0)
     for factor in (1e-25, 1e18):
         for method in (cg_sense, cs_wavelet):
             with pytest.raises(FormatError, match="between 1e-6 and 1e6"):

@@ -311,9 +311,9 @@ def test_a_value_is_read_as_what_it_looks_like() -> None:
     assert parse_option("levels=3") == ("levels", 3)
     assert parse_option("x=None") == ("x", None)
     assert parse_option("path=a=b") == ("path", "a=b")
-    assert options_by_method(["a.x=1", "a.y=2.5", "b.x=q.r"], ["a", "b"]) == {
-        "a": {"x": 1, "y": 2.5},
-        "b": {"x": "q.r"},
+    assert options_by_method(["unet.x=1", "unet.y=2.5", "cg-sense.maps=q.r"], ["unet", "cg-sense"]) == {
+        "unet": {"x": 1, "y": 2.5},
+        "cg-sense": {"maps": "q.r"},
     }
     for wrong in ("x", "=1"):
         with pytest.raises(ConfigError, match="KEY=VALUE"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mri_recon.errors import ConfigError, MethodError, ShapeError
+from mri_recon.option_values import option_types, parse_value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,19 +72,27 @@ VirtualCoilsOption = Annotated[int | None, typer.Option(help="Compress the coils
 DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")]
 
 
-def parse_option(text: str) -> tuple[str, Any]:
-    """`key=value` to the key and the Python value: a number, True, False or None where it reads as one, else text.
+def parse_option(text: str, method: str | None = None) -> tuple[str, Any]:
+    """Split `key=value` and read the value as the method declares it: a word stays one, though it look like a number.
+
+    Args:
+        text: as typed.
+        method: whose option it is; None: a number, True, False or None where it reads as one, else text.
 
     Raises:
         ConfigError: no `=`, or no key.
+        MethodError: an unknown method.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"expected an option as KEY=VALUE, got {text!r}: write e.g. reg_weight=0.01")
-    try:
-        return key.strip().replace("-", "_"), ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
-        return key.strip().replace("-", "_"), value.strip()
+    name = key.strip().replace("-", "_")
+    types: dict[str, Any] = {}
+    if method is not None:
+        from mri_recon.methods import get_method
+
+        types = option_types(get_method(method))
+    return name, parse_value(value, types.get(name, Any))
 
 
 def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -92,7 +100,7 @@ def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str,
 
     Raises:
         ConfigError: not of that form.
-        MethodError: a method that is not among `methods`.
+        MethodError: a method that is not among `methods`, or is unknown.
     """
     options: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -105,7 +113,7 @@ def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str,
             raise MethodError(
                 f"expected an option of one of {', '.join(methods)}, got one of {method!r}: add it to --methods"
             )
-        key, value = parse_option(rest)
+        key, value = parse_option(rest, method)
         options.setdefault(method, {})[key] = value
     return options
 

@@ -91,7 +91,7 @@ def reconstruct(
     from mri_recon.summary import scan_warnings
 
     check_folder(output)
-    options = dict(parse_option(text) for text in option or [])
+    options = dict(parse_option(text, method) for text in option or [])
     check_options(method, options)
     noise = noise_source(prewhiten)
     scan = load(file, axes=axes, variable=variable)

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from mri_recon.checkpoint import shipped_models
 from mri_recon.errors import MethodError
-from mri_recon.methods import check_options, get_method, method_names, method_options
+from mri_recon.methods import check_option_names, check_options, get_method, method_names, method_options
 from mri_recon.service.problems import Problem, invalid_request
 from mri_recon.service.schemas import CompareFields, ReconstructionFields, ScanFields
 
@@ -99,7 +99,7 @@ def _check_method(name: str) -> None:
 
 def _options(method: str, texts: Mapping[str, str], *, prefix: str, max_iters: int) -> dict[str, Any]:
     try:
-        check_options(method, texts)
+        check_option_names(method, texts)
     except MethodError as error:
         fields = ReconstructionFields.model_fields if not prefix else CompareFields.model_fields
         valid = [*(prefix + name for name in method_options(method)), *fields]
@@ -107,6 +107,10 @@ def _options(method: str, texts: Mapping[str, str], *, prefix: str, max_iters: i
     hints = _hints(method)
     options = {name: _typed(prefix + name, text, hints.get(name, _ANY)) for name, text in texts.items()}
     _check_limits(options, prefix=prefix, max_iters=max_iters)
+    try:
+        check_options(method, options)
+    except MethodError as error:
+        raise Problem("invalid-option", str(error)) from error
     return options
 
 

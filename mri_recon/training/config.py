@@ -67,7 +67,7 @@ MODELS: dict[str, type[BaseModel]] = {"unet": UnetModel, "unrolled": UnrolledMod
 
 
 def _architecture(value: Any) -> str:
-    chosen = value.get("architecture", "unet") if isinstance(value, dict) else value.architecture
+    chosen = value.get("architecture", "unet") if isinstance(value, dict) else getattr(value, "architecture", "unet")
     return str(chosen)
 
 
@@ -93,12 +93,12 @@ class TrainConfig(BaseModel):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a TOML file and apply `section.key=value` overrides (values in TOML syntax; bare words are strings).
+    """Read a TOML file and apply `section.key=value` overrides (values in TOML syntax; text where the key is text).
 
     Raises:
         ConfigError: no such file, bad TOML, an unknown key (the valid ones are listed) or an impossible value.
     """
-    return parse_config(read_tables(path, overrides))
+    return parse_config(read_tables(path, overrides, TrainConfig))
 
 
 def parse_config(tables: dict[str, Any]) -> TrainConfig:

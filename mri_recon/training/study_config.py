@@ -86,7 +86,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     Raises:
         ConfigError: as for a training configuration; an unknown optimiser; more examples asked for than there are.
     """
-    config = validated(StudyConfig, read_tables(path, overrides))
+    config = validated(StudyConfig, read_tables(path, overrides, StudyConfig))
     for name in (*config.optimizers, config.study.optimizer):
         _check_name("optimizer", name, OPTIMIZERS)
     largest = max(*config.study.batch_sizes, config.study.full_batch)
@@ -125,7 +125,7 @@ def optimizer_config(candidate: Candidate, config: StudyConfig, *, factor: float
         ConfigError: a key that the optimiser does not have.
     """
     keys = config.optimizers.get(candidate.optimizer, {})
-    middle = OptimizerConfig.model_validate({"name": candidate.optimizer} | keys).lr
+    middle = validated(OptimizerConfig, keys | {"name": candidate.optimizer}).lr
     warmup = 0 if candidate.optimizer == "lbfgs" else round(config.study.warmup_share * steps)
     return validated(
         OptimizerConfig,

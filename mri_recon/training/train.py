@@ -14,7 +14,6 @@ learning rate. So a run goes on exactly from its weights, the optimiser's state 
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -48,6 +47,7 @@ from mri_recon.training.optimizers import build_optimizer, full_batch, learning_
 from mri_recon.training.processes import all_reduce, launch, share_of_batch
 from mri_recon.training.progress import ProgressReport
 from mri_recon.training.state import load_state, save_state
+from mri_recon.training.toml_config import read_json
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -73,7 +73,7 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
         config_file = resume / "config.json"
         if not config_file.is_file():
             raise ConfigError(f"train --resume: expected a run's folder with config.json, got {resume}")
-        config = parse_config(json.loads(config_file.read_text()))
+        config = parse_config(read_json(config_file))
         return train(config, resume, launch(config))
     assert config_path is not None
     config = load_config(config_path, overrides)

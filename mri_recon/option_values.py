@@ -1,0 +1,180 @@
+"""Which values an option of a method may have, said where the method's signature declares it, and checked in one place.
+
+    def my_method(kspace, mask, *, maps: Annotated[str, OneOf("espirit", "center")],
+                  reg_weight: Annotated[float, Between(0, 1e6, cure="0.03 is a common start")] = 0.03): ...
+
+An option whose type is none of bool, int, float, str and None, a tensor say, is left to the method to check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from mri_recon.errors import MethodError
+
+__all__ = ["Between", "OneOf", "check_values", "option_types", "parse_value"]
+
+
+@dataclass(frozen=True)
+class Between:
+    """Range of a number, its ends included.
+
+    Attributes:
+        least: smallest value.
+        most: largest value.
+        open_below: `least` itself is not allowed.
+        cure: what to do, for the message.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    open_below: bool = False
+    cure: str = "correct it"
+
+    def __contains__(self, value: Any) -> bool:
+        above = value > self.least if self.open_below else value >= self.least
+        return bool(above and value <= self.most)
+
+    def __str__(self) -> str:
+        below = [] if self.least == -math.inf else [f"{'>' if self.open_below else '>='} {self.least:g}"]
+        above = [] if self.most == math.inf else [f"<= {self.most:g}"]
+        return " and ".join([*below, *above]) or "finite"
+
+
+class OneOf:
+    """The words that an option may be.
+
+    Args:
+        words: all of them.
+    """
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.words
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}" if len(self.words) > 1 else f'"{self.words[0]}"'
+
+
+def option_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """Read the types of a method's parameters, with their ranges; nothing of one that cannot be read."""
+    with contextlib.suppress(NameError, TypeError, AttributeError):
+        return get_type_hints(function, include_extras=True)
+    return {}
+
+
+def check_values(method: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse options whose type or range is not what the signature of the method says.
+
+    Args:
+        method: name of the method, for the message.
+        function: the method.
+        options: its options by name; one that has no type there is not looked at.
+
+    Raises:
+        MethodError: a value of another type, not finite, out of range, or not one of the valid words.
+    """
+    types = option_types(function)
+    for name, value in options.items():
+        parts = _parts(types.get(name, Any))
+        if not any(_allows(kind, rule, value) for kind, rule in parts):
+            cures = [rule.cure for _, rule in parts if isinstance(rule, Between)]
+            words = [rule for _, rule in parts if isinstance(rule, OneOf)]
+            cure = cures[0] if cures else "choose one of them" if words else "correct it"
+            raise MethodError(f"method {method!r}: expected {name} {_described(parts)}, got {_shown(value)}: {cure}")
+
+
+def parse_value(text: str, kind: Any = Any) -> Any:
+    """Read the text of an option as its type says: a word where the option is one, though it look like a number.
+
+    Args:
+        text: as typed.
+        kind: type of the option; a text that is none of its kinds stays a text, for `check_values` to refuse.
+    """
+    text = text.strip()
+    kinds = {one for one, _ in _parts(kind)}
+    everything = kinds == {Any}
+    readers: list[tuple[Any, Callable[[str], Any]]] = [
+        (NoneType, lambda text: {"None": None, "null": None}[text]),
+        (bool, lambda text: {"true": True, "false": False}[text.lower()]),
+        (int, int),
+        (float, _number_with_digits if everything else float),
+    ]
+    for of, read in readers:
+        if of in kinds or everything:
+            with contextlib.suppress(ValueError, KeyError, OverflowError):
+                return read(text)
+    return text
+
+
+def _number_with_digits(text: str) -> float:
+    """As `float`, but "nan" and "infinity" are words where the type does not say that a number is wanted."""
+    if not any(map(str.isdigit, text)):
+        raise ValueError(text)
+    return float(text)
+
+
+def _parts(hint: Any, rule: Any = None) -> list[tuple[Any, Any]]:
+    """The types that a union is of, each with its range or words."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        inner, *rules = get_args(hint)
+        return _parts(inner, next((one for one in rules if isinstance(one, Between | OneOf)), rule))
+    if origin in (Union, UnionType):
+        return [part for one in get_args(hint) for part in _parts(one, rule)]
+    return [(Any if hint is inspect.Parameter.empty else hint, rule)]
+
+
+def _allows(kind: Any, rule: Between | OneOf | None, value: Any) -> bool:
+    if kind is NoneType:
+        return value is None
+    if kind is bool:
+        return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+    if kind is str:
+        return isinstance(value, str) and (value in rule if rule is not None else value != "" and "\0" not in value)
+    if kind in (int, float):
+        number = numbers.Integral if kind is int else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, number):
+            return False
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number beyond any float
+            return False
+        return finite and (rule is None or value in rule)
+    return kind is Any or not isinstance(value, str | bool | numbers.Number | NoneType)
+
+
+def _described(parts: list[tuple[Any, Any]]) -> str:
+    if len(parts) == 1 and parts[0][0] is float:
+        return str(parts[0][1] or "to be a finite number")
+    said = [_described_part(kind, rule) for kind, rule in parts]
+    return "to be " + (said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}")
+
+
+def _described_part(kind: Any, rule: Any) -> str:
+    if kind is NoneType:
+        return "None"
+    if kind is bool:
+        return "True or False"
+    if kind in (int, float):
+        return f"a {'whole ' if kind is int else ''}number {'' if rule is None else rule}".rstrip()
+    if kind is str:
+        return "a text that is not empty" if rule is None else str(rule)
+    return f"a {getattr(kind, '__name__', kind)}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python prints
+        text = "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:80]}..."
