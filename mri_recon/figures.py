@@ -165,7 +165,9 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
     panels = _panels(comparison, index)
     size = next(iter(panels.images.values())).shape
     layout = _Layout.of((size[0], size[1]), columns=len(panels.images) + 1, with_reference=panels.reference is not None)
-    footer = textwrap.wrap(_scales(comparison, panels), int((layout.size[0] - 2 * layout.margin) * _SMALL_PER_INCH))
+    room = int((layout.size[0] - 2 * layout.margin) * _SMALL_PER_INCH)
+    said = [_scales(comparison, panels), *(f"Note: {text}" for text in comparison.warnings)]
+    footer = [line for text in said for line in textwrap.wrap(text, room)]
     layout = replace(layout, footer_lines=len(footer))
     figure = Figure(figsize=layout.size, dpi=layout.dpi, facecolor=_BACKGROUND)
     _draw_header(figure, layout, comparison, index)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mri_recon._arrays import as_complex_tensor
 from mri_recon.errors import MaskError, ShapeError
 
 __all__ = [
@@ -403,8 +404,7 @@ def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | 
         raise ShapeError(
             f"expected complex k-space, got {full.dtype}: join real and imaginary parts first (torch.view_as_complex)"
         )
-    if not isinstance(full, Tensor):
-        full = torch.from_numpy(full.astype(np.complex64))
+    full = as_complex_tensor(full)
     keep = as_mask(mask, full.shape).tensor(full.device)
     full = full.to(torch.complex64)
     # where, not *: what was not sampled is 0 even where the file held inf or nan.

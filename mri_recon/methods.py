@@ -36,7 +36,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mri_recon._arrays import as_complex_tensor, as_tensor
 from mri_recon.echo import echo_warnings, replace_echo_warnings
+from mri_recon.empty_slices import empty_slices, fill_empty, kept_slices, note_empty, of_kept
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks import ColumnMask, Mask, as_mask
 from mri_recon.option_values import check_values
@@ -83,8 +85,8 @@ class Reconstruction:
         info: what the method tells of itself (iterations, objective, model, ...); `seconds`, the wall time with
             pre-whitening and compression; `preparation`, what these did, where asked for (see `preparation.prepare`);
             `sampled_without_data`, columns (of a column mask) or positions that the mask has and that are zero in every
-            coil and slice: dead ones, or a mask of another scan; `warnings`, a list of what looks wrong, where there is
-            something (a network's list is always there).
+            coil and slice: dead ones, or a mask of another scan; `empty_slices`, where there are some, whose image is
+            zero; `warnings`, a list of what looks wrong, where there is something (a network's list is always there).
     """
 
     image: Tensor
@@ -256,7 +258,8 @@ def reconstruct(
     """Reconstruct undersampled k-space with a method of the table.
 
     No method depends on the units of its input: `reconstruct(1e6 * kspace)` is `1e6 * reconstruct(kspace)`. The order
-    is: whiten the noise, compress the coils, then let the method estimate the maps it needs.
+    is: whiten the noise, compress the coils, then let the method estimate the maps it needs. Slices without any sample
+    are left out and come back as zeros, with a sentence in `info["warnings"]`.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero where `mask` is False.
@@ -285,10 +288,14 @@ def reconstruct(
     function = get_method(method)
     check_options(method, options)
     y, sampling = _checked_problem(kspace, mask)
-    home = y.device
+    home, num_slices, empty = y.device, int(y.shape[0]), empty_slices(y)
+    kept = kept_slices(num_slices, empty)
     target_device = home if device is None else resolve_device(device)
-    maps = None if sens_maps is None else _checked_maps(sens_maps, y).to(target_device)
-    noise = torch.as_tensor(np.ascontiguousarray(prewhiten)) if isinstance(prewhiten, np.ndarray) else prewhiten
+    maps = None if sens_maps is None else _checked_maps(sens_maps, y)
+    noise = as_tensor(prewhiten) if isinstance(prewhiten, np.ndarray) else prewhiten
+    if empty:
+        y, options, maps = y[kept], of_kept(options, kept, num_slices), None if maps is None else maps[kept]
+    maps = None if maps is None else maps.to(target_device)
     without_data = _sampled_without_data(y, sampling)
     looks_wrong = echo_warnings(y, sampling)
     start = time.perf_counter()
@@ -304,8 +311,11 @@ def reconstruct(
     if told:
         given["sigma"] = data.noise_sigma
     result = function(data.kspace, sampling, **given)
-    image, info = _checked_result(result, method, num_slices=y.shape[0])
-    image = data.finish(image).to(home)  # inside the measured time: a GPU has not finished before its result is here
+    image, info = _checked_result(result, method, num_slices=len(kept))
+    image = data.finish(image)
+    if empty:
+        image, info = fill_empty(image, kept, num_slices), note_empty(info, empty, kept, num_slices)
+    image = image.to(home)  # inside the measured time: a GPU has not finished before its result is here
     info |= {"sampled_without_data": without_data, "seconds": time.perf_counter() - start}
     if looks_wrong:
         info["warnings"] = [*info.get("warnings", []), *looks_wrong]
@@ -393,10 +403,19 @@ def reconstruct_batch(
     told = {} if on_progress is None else {"on_progress": on_progress}
     if on_progress is not None:
         on_progress(Progress(method, "prepare", 0, None))
-    moved = [(y.to(target_device), sampling) for y, sampling in checked]
+    empty = [empty_slices(y) for y, _ in checked]
+    kept = [kept_slices(int(y.shape[0]), without) for (y, _), without in zip(checked, empty, strict=True)]
+    moved = [
+        ((y[those] if without else y).to(target_device), sampling)
+        for (y, sampling), those, without in zip(checked, kept, empty, strict=True)
+    ]
     found = _BATCHES[method]()(moved, device=target_device, **told, **options)
     for image, _ in found:
         _check_finite(image, method)
+    found = [
+        _with_empty(one, without, those, int(y.shape[0]))
+        for one, without, those, (y, _) in zip(found, empty, kept, checked, strict=True)
+    ]
     images = [image.to(y.device) for (image, _), (y, _) in zip(found, checked, strict=True)]
     shared = {"seconds": time.perf_counter() - start, "batch_size": len(checked)}
     return [
@@ -412,6 +431,15 @@ def reconstruct_batch(
         )
         for image, (_, info), dead, wrong in zip(images, found, without_data, looks_wrong, strict=True)
     ]
+
+
+def _with_empty(
+    found: tuple[Tensor, dict[str, Any]], empty: list[int], kept: list[int], num_slices: int
+) -> tuple[Tensor, dict[str, Any]]:
+    if not empty:
+        return found
+    image, info = found
+    return fill_empty(image, kept, num_slices), note_empty(info, empty, kept, num_slices)
 
 
 def _third_party() -> dict[str, EntryPoint]:
@@ -441,7 +469,7 @@ def _checked_problem(kspace: Tensor | npt.NDArray[Any], mask: Mask | npt.NDArray
 
 
 def _checked_kspace(kspace: Tensor | npt.NDArray[Any]) -> Tensor:
-    y = torch.as_tensor(np.ascontiguousarray(kspace)) if isinstance(kspace, np.ndarray) else kspace
+    y = as_complex_tensor(kspace) if isinstance(kspace, np.ndarray) else kspace
     if not isinstance(y, Tensor):
         raise ShapeError(f"expected k-space as a tensor or a NumPy array, got {type(kspace).__name__}: convert it")
     shape = tuple(y.shape)
@@ -489,7 +517,7 @@ def _sampled_without_data(y: Tensor, mask: Mask) -> int:
 
 
 def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], y: Tensor) -> Tensor:
-    maps = torch.as_tensor(np.ascontiguousarray(sens_maps)) if isinstance(sens_maps, np.ndarray) else sens_maps
+    maps = as_complex_tensor(sens_maps) if isinstance(sens_maps, np.ndarray) else sens_maps
     if not isinstance(maps, Tensor):
         raise ShapeError(f"expected sens_maps as a tensor or a NumPy array, got {type(maps).__name__}: convert them")
     if tuple(maps.shape) not in (tuple(y.shape), tuple(y.shape[1:])) or not maps.is_complex():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import functools
 import hashlib
 import platform
@@ -31,7 +32,8 @@ from torch import Tensor
 from mri_recon._text import storable
 from mri_recon.checkpoint import RESEARCH_ONLY, shipped_models
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
-from mri_recon.io import load, load_noise, load_result
+from mri_recon.io import load_noise, load_result
+from mri_recon.io.loading import read
 from mri_recon.masks import ColumnMask, Mask, PatternMask, undersample
 from mri_recon.methods import Reconstruction, method_options, reconstruct, resolve_device
 from mri_recon.results.comparison import jsonable
@@ -344,7 +346,8 @@ def replay(
     device, differences = _device(record)
     differences += _changes(record)
     slices = None if record.input.slices is None else slice(*record.input.slices)
-    scan = load(path, axes=record.input.axes, variable=record.input.variable, slices=slices)
+    raw = read(path, axes=record.input.axes, variable=record.input.variable, slices=slices)
+    scan = dataclasses.replace(raw, meta={**raw.meta, "axes_assumed": False}).scan()  # as then, whatever is asked now
     mask = mask_of(record.mask)
     with _threads(record.threads):
         new = reconstruct(

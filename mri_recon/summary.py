@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from mri_recon.echo import Echo, echo_warnings, find_echo
+from mri_recon.echo import Echo, find_echo
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan
 from mri_recon.masks import ColumnMask
 from mri_recon.noise import OUTER_FRACTION, noise_samples_from_edge, sigma_of_samples
+from mri_recon.results.scan_warnings import scan_warnings
 
 __all__ = ["NOISE_RULE", "Noise", "estimate_noise", "scan_warnings", "summarize"]
 
@@ -46,11 +47,6 @@ def estimate_noise(scan: Scan) -> Noise | None:
     except FormatError:
         return None
     return Noise(sigma=sigma_of_samples(samples), num_samples=samples.numel())
-
-
-def scan_warnings(scan: Scan) -> list[str]:
-    """Say what looks wrong with a scan before anything is reconstructed, and what to do about it."""
-    return echo_warnings(scan.kspace, torch.as_tensor(scan.support))
 
 
 def summarize(scan: Scan) -> list[tuple[str, str]]:

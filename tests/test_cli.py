@@ -262,7 +262,7 @@ def test_compare_prepares_the_data_once_for_all(coils_file: Path, noise_file: Pa
         (["--method", "zero-filled"], "give --acceleration 4, or --mask FILE"),
         (["--method", "zero-filled", "--acceleration", 0.5], "acceleration"),
         (["--method", "zero-filled", "--acceleration", 4, "--option", "x"], "an option as KEY=VALUE, got 'x'"),
-        (["--method", "zero-filled", "--acceleration", 4, "--slice", 3], "a slice between 0 and 2, got 3"),
+        (["--method", "zero-filled", "--acceleration", 4, "--slice", 3], "scan.npy, which has 0 to 2, got 3: choose"),
         (["--method", "zero-filled", "--acceleration", 4, "--mask", "m.npy"], "one mask"),
         (["--method", "zero-filled", "--acceleration", 4, "--device", "abacus"], "got 'abacus'"),
         (["--method", "zero-filled", "--mask", "absent.npy"], "absent.npy"),

@@ -531,6 +531,7 @@ def test_patterns_and_constant_patterns() -> None:
         (np.full(7, np.nan), "booleans, or of 0 and 1"),
         (np.full(7, 2), "booleans, or of 0 and 1"),
         (np.full(7, 1j), "complex128"),
+        (np.full(7, 255, np.uint8), r"got other values up to 255 \(uint8\): threshold it first \(mask > 0"),
         (np.zeros(7), "none sampled"),
         (np.zeros((5, 7)), "none sampled"),
     ],

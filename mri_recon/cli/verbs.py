@@ -67,7 +67,9 @@ def reconstruct(
     seed: SeedOption = 0,
     mask: MaskOption = None,
     mask_kind: KindOption = "random",
-    slice_index: Annotated[int | None, typer.Option("--slice", help="Reconstruct this slice alone, from 0")] = None,
+    slice_index: Annotated[
+        int | None, typer.Option("--slice", help="Read and reconstruct this slice alone, from 0; -1 is the last")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(help="The method's own: KEY=VALUE, e.g. reg_weight=0.01")] = None,
     prewhiten: PrewhitenOption = None,
     num_virtual_coils: VirtualCoilsOption = None,
@@ -94,7 +96,7 @@ def reconstruct(
     options = dict(parse_option(text, method) for text in option or [])
     check_options(method, options)
     noise = noise_source(prewhiten)
-    scan = load(file, axes=axes, variable=variable)
+    scan = load(file, axes=axes, variable=variable, slices=slice_index)
     chosen = choose_mask(
         scan,
         mask_file=mask,
@@ -104,8 +106,6 @@ def reconstruct(
         seed=seed,
         kind=mask_kind,
     )
-    if slice_index is not None:
-        scan = one_slice(scan, slice_index)
     result = run(
         undersample(scan.kspace, chosen),
         chosen,
@@ -116,7 +116,10 @@ def reconstruct(
         **options,
     )
     result = with_scan_warnings(result, scan_warnings(scan))
-    slices = None if slice_index is None else (slice_index, slice_index + 1)
+    slices = None
+    if slice_index is not None:
+        (number,) = scan.meta["slices"]
+        slices = (number, number + 1)
     provenance = describe(
         result,
         input_file(file, axes=axes, variable=variable, slices=slices),
@@ -129,8 +132,13 @@ def reconstruct(
     save(output, result, scan, chosen, provenance=provenance)
     shape = " x ".join(str(n) for n in result.image.shape)
     typer.echo(f"{output}: {method}, {shape} (slice x h x w), {result.info['seconds']:.2f} s")
+    if slices is not None:
+        count = scan.meta["num_slices_in_file"]
+        typer.echo(f"Slice {slices[0]} of {count} alone: support, noise and a drawn mask are found in it.")
     if done := preparation_caption(result.info):
         typer.echo(done)
+    for text in result.info.get("warnings", []):
+        warn(text)
 
 
 def compare(
@@ -203,7 +211,11 @@ def compare(
     print_results(
         comparison.rows,
         title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
-        notes=[convention(comparison.target_source, foreground=foreground), *([done] if done else [])],
+        notes=[
+            convention(comparison.target_source, foreground=foreground),
+            *([done] if done else []),
+            *comparison.warnings,
+        ],
     )
     if json is not None:
         source = input_file(file, axes=axes, variable=variable)

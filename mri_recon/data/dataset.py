@@ -141,7 +141,7 @@ class RegistrySlices:
                 continue
             scan = file.load()
             if scan.fully_sampled:
-                raw += [RawSlice(kspace, scan.support) for kspace in scan.kspace]
+                raw += [RawSlice(kspace, scan.support) for kspace in scan.kspace if bool(kspace.any())]
         return cls(tuple(raw), tuple(load_slices(images) if images else ()))
 
     def problem(self, rng: np.random.Generator, config: DataConfig) -> Problem:
@@ -169,22 +169,40 @@ class FolderSlices:
     """The slices of a user's fastMRI files, read one at a time: memory does not grow with the data set."""
 
     slices: tuple[tuple[Path, int], ...]
+    empty: tuple[tuple[Path, int], ...] = ()
+    """Slices that hold zeros only, left out of `slices`: there is nothing to learn from them."""
 
     @classmethod
     def index(cls, paths: Iterable[Path]) -> FolderSlices:
-        """List the slices of files without reading their k-space.
+        """List the slices of files that hold data, looking at no more of their k-space than that takes.
 
         Raises:
             FormatError: a file that is not in fastMRI's layout.
             DataError: no slice at all.
         """
-        found = []
+        found, empty = list[tuple[Path, int]](), list[tuple[Path, int]]()
         for path in paths:
             with FastMRIFile(path) as file:
-                found += [(path, index) for index in range(file.num_slices)]
+                for index in range(file.num_slices):
+                    (empty if file.is_empty(index) else found).append((path, index))
         if not found:
-            raise DataError("training data: expected at least one slice of fastMRI files, found none: check data.root")
-        return cls(tuple(found))
+            also = f" but {len(empty)} empty ones" if empty else ""
+            raise DataError(
+                f"training data: expected at least one slice of fastMRI files, found none{also}: check data.root"
+            )
+        return cls(tuple(found), tuple(empty))
+
+    def skipped(self) -> list[str]:
+        """A sentence a file with empty slices, which names them."""
+        by_file: dict[Path, list[str]] = {}
+        for path, index in self.empty:
+            by_file.setdefault(path, []).append(str(index))
+        return [
+            f"{path.name}: slice {', '.join(numbers)} holds no data (zeros only) and is left out"
+            if len(numbers) == 1
+            else f"{path.name}: slices {', '.join(numbers)} hold no data (zeros only) and are left out"
+            for path, numbers in by_file.items()
+        ]
 
     def read(self, number: int) -> Scan:
         """One slice as a scan."""

@@ -10,6 +10,11 @@ from mri_recon.errors import FormatError
 
 __all__ = ["cannot_open_hdf5", "cannot_read", "check_regular"]
 
+_NOT_THE_FILE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENXIO, errno.EMFILE, errno.ENFILE}
+)
+"""Errors of the system that say nothing against the content of a file."""
+
 _UNLOCK = "where nobody writes it, set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
 
 
@@ -85,5 +90,4 @@ def cannot_open_hdf5(path: Path, error: OSError) -> FormatError | None:
             f"{path.name} is in use, or was not closed by the program that wrote it: close it there, or wait until it "
             f"is done; where that program is gone, h5clear -s {path.name} makes the file readable"
         )
-    known = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
-    return cannot_read(path, error) if error.errno in known else None
+    return cannot_read(path, error) if error.errno in _NOT_THE_FILE else None

@@ -22,7 +22,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io.choice import parse_choice, pick_index
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_declared, show
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 
 __all__ = ["HEAD_SIZE", "is_fid", "read_fid"]
 
@@ -121,6 +121,7 @@ def read_fid(
             "file": path.name,
             "axes": "phase array slice readout",
             "axes_assumed": False,
+            **slices_meta(wanted, planes),
             "left_out": left_out,
             **({"arrayed_parameter": ascii(name)[1:-1], "array": index, "num_array": arrayed} if arrayed > 1 else {}),
         },

@@ -29,7 +29,7 @@ from mri_recon.io.hdf5 import (
 from mri_recon.io.ismrmrd import Header, parse_header, refuse_declarations
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, show
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 
 __all__ = ["FastMRIFile", "read_fastmri"]
 
@@ -244,7 +244,7 @@ def read_fastmri(
                 "file": path.name,
                 **file.layout.meta(),
                 **({"reader_notes": notes} if (notes := [*file.layout.notes, *file.notes]) else {}),
-                **({} if indices is None else {"slices": indices, "num_slices_in_file": file.num_slices}),
+                **slices_meta(indices, file.num_slices),
                 **file.attributes,
                 **({"encoded_size": list(header.encoded_size)} if header.encoded_size else {}),
                 **({"header_recon_size": list(header.recon_size)} if header.recon_size else {}),

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.access import cannot_open_hdf5, check_regular
+from mri_recon.io.access import cannot_open_hdf5, cannot_read, check_regular
 from mri_recon.io.heaps import check_heaps
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
 from mri_recon.io.pairs import copy_as_complex, pair_fields
@@ -77,14 +77,11 @@ def open_hdf5(path: str | Path, *, scan: bool = True, foreign: bool = False) -> 
     check_regular(path, "an HDF5 file")
     with hdf5_errors(path):
         if scan:
-            check_heaps(path)
-        try:
-            file = h5py.File(path, "r")
-        except OSError as error:
-            told = cannot_open_hdf5(path, error)
-            if told is None:
-                raise
-            raise told from error
+            try:
+                check_heaps(path)
+            except OSError as error:
+                raise cannot_read(path, error) from error
+        file = h5py.File(path, "r")
     try:
         with hdf5_errors(path):
             _check_tree(file, path, foreign=foreign)
@@ -103,6 +100,9 @@ def hdf5_errors(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise FormatError(f"expected enough memory for {path.name}, got too little: read some slices only") from error
     except _DAMAGE as error:
+        told = cannot_open_hdf5(path, error) if isinstance(error, OSError) else None
+        if told is not None:
+            raise told from error
         # The library's own words stay in the chain: they may quote the file.
         raise FormatError(f"expected a readable HDF5 file, got {path.name}, which is damaged or cut short") from error
 
@@ -173,21 +173,36 @@ def read_array(
         chunk = math.prod(dataset.chunks or (0,)) * itemsize
         if chunk > max(_MIN_CHUNK_LIMIT, max_bytes):
             raise FormatError(f"expected chunks of at most {max_bytes} bytes in {where}, got {chunk}: raise max_bytes")
-        out = np.empty(shape, dtype=np.complex64 if is_complex else kind.newbyteorder("="))
+        plain = _as_doubles(kind) or kind.newbyteorder("=")
+        out = np.empty(shape, dtype=np.complex64 if is_complex else plain)
         if out.size == 0:
             return out
         if not dataset.shape:
             blocks: Iterator[tuple[Any, Any, Any]] = iter([((), (), ())])
         else:
             blocks = _blocks(dataset, range(dataset.shape[axis]) if indices is None else indices, axis, max_bytes)
+        # Long doubles have many formats, which the HDF5 library tells apart and NumPy does not: doubles are enough.
+        wide = _as_doubles(kind)
+        readable = dataset if wide is None else dataset.astype(wide)
         for target, source, rows in blocks:
             # Converted block by block: complex128 never stands whole beside its complex64 copy.
-            block = np.asarray(dataset[source])[rows]
+            block = np.asarray(readable[source])[rows]
             if is_complex:
                 copy_as_complex(out[target], block)
             else:
                 out[target] = block
         return out
+
+
+def _as_doubles(kind: np.dtype[Any]) -> np.dtype[Any] | None:
+    """The type with doubles in place of long doubles; None for a type without."""
+    fields = pair_fields(kind)
+    if fields is not None:
+        part = _as_doubles(kind[fields[0]])
+        return None if part is None else np.dtype([(name, part) for name in kind.names or ()])
+    if kind.kind == "f" and kind.itemsize > 8:
+        return np.dtype(np.float64)
+    return np.dtype(np.complex128) if kind.kind == "c" and kind.itemsize > 16 else None
 
 
 def check_elements(dataset: h5py.Dataset) -> None:

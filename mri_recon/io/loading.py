@@ -109,7 +109,7 @@ def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tenso
         FormatError: as `load`; an array of another rank.
     """
     path = Path(path)
-    variable = None if path.is_file() and _kind(path) == "npy" else "noise"
+    variable = None if _kind(path) == "npy" else "noise"
     kspace = load(path, axes="readout phase", variable=variable, max_bytes=max_bytes).kspace
     return kspace[0, 0]
 

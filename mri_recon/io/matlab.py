@@ -25,7 +25,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io.axes import MATLAB_ORDER, find_layout
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.variables import MASK_NAME, with_own_mask
 
 __all__ = ["mat_arrays", "read_mat", "refuse_other"]
@@ -83,7 +83,7 @@ def read_mat(
     meta: dict[str, Any] = {"format": "MATLAB v5", "file": path.name, "variable": name, **layout.meta()}
     if indices is not None:
         kspace = kspace[indices]
-        meta |= {"slices": indices, "num_slices_in_file": count}
+    meta |= slices_meta(indices, count)
     return RawScan(kspace, name=path.name, mask=mask, meta=meta)
 
 

@@ -19,7 +19,7 @@ from mri_recon.io.hdf5 import check_elements, get_dataset, hdf5_errors, open_hdf
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, show
 from mri_recon.io.matlab import refuse_other
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.variables import with_own_mask
 
 __all__ = ["is_mat_hdf5", "mat_hdf5_arrays", "read_mat_hdf5"]
@@ -60,8 +60,7 @@ def read_mat_hdf5(
             array = read_array(dataset, max_bytes=max_bytes, indices=indices, axis=len(shape) - 1 - axis)
         masks = [read_array(_numbers(file, one, path), max_bytes=max_bytes).T for one in own]
     meta: dict[str, Any] = {"format": "MATLAB v7.3", "file": path.name, "variable": name, **layout.meta()}
-    if indices is not None:
-        meta |= {"slices": indices, "num_slices_in_file": count}
+    meta |= slices_meta(indices, count)
     return RawScan(layout.arrange(array.T), name=path.name, mask=masks[0] if masks else None, meta=meta)
 
 

@@ -21,7 +21,7 @@ from mri_recon.io.axes import C_ORDER, Layout, find_layout
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
 from mri_recon.io.pairs import pair_fields
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.variables import with_own_mask
 
 __all__ = ["npy_array", "npz_arrays", "read_npy", "read_npz"]
@@ -161,8 +161,7 @@ def _scan(
     meta: dict[str, Any] = {"format": format, "file": path.name, **chosen.layout.meta()}
     if variable is not None:
         meta["variable"] = variable
-    if chosen.indices is not None:
-        meta |= {"slices": chosen.indices, "num_slices_in_file": chosen.count}
+    meta |= slices_meta(chosen.indices, chosen.count)
     return RawScan(chosen.layout.arrange(array), name=path.name, mask=mask, meta=meta)
 
 

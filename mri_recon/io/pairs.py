@@ -31,7 +31,7 @@ def pair_fields(dtype: np.dtype[Any]) -> tuple[str, str] | None:
 def copy_as_complex(out: npt.NDArray[np.complex64], source: npt.NDArray[Any]) -> None:
     """Copy complex numbers, or records of two, into a complex64 array; what does not fit becomes infinite."""
     fields = pair_fields(source.dtype)
-    with np.errstate(over="ignore"):  # k-space is checked to be finite later, with a reason
+    with np.errstate(over="ignore", invalid="ignore"):  # k-space is checked to be finite later, with a reason
         if fields is None:
             out[...] = source
         else:
@@ -43,7 +43,7 @@ def join_axis(array: npt.NDArray[Any], axis: int) -> npt.NDArray[np.complex64]:
     """Real array with an axis of real and imaginary part to complex64 without that axis."""
     real, imaginary = np.moveaxis(array, axis, 0)
     out = np.empty(real.shape, dtype=np.complex64)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         out.real[...] = real
         out.imag[...] = imaginary
     return out

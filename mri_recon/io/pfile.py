@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mri_recon.errors import FormatError
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 
 __all__ = ["HEAD_SIZE", "is_pfile", "read_pfile"]
 
@@ -92,6 +92,7 @@ def read_pfile(
             "file": path.name,
             "axes": "coil slice phase readout",
             "axes_assumed": False,
+            **slices_meta(numbers, header.slices),
             "revision": round(header.revision, 3),
             "done": ["sign of every other line inverted (alternating excitation)"],
             "left_out": ["one baseline view of each coil and slice"],

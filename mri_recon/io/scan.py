@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from mri_recon.center import center_crop
 from mri_recon.coils import rss
+from mri_recon.empty_slices import empty_slices
 from mri_recon.errors import FormatError
 from mri_recon.fourier import ifft2c
+from mri_recon.io.axes import ORDER
+from mri_recon.io.axes_check import refuse_wrong_axes
 from mri_recon.io.support import Sampling, inspect_sampling, sampled_points
 from mri_recon.masks import ColumnMask, Mask, PatternMask, column_mask_from_lines
 
@@ -67,6 +71,11 @@ class Scan:
     def fully_sampled(self) -> bool:
         """Whether every column of the support holds data: by `meta["fully_sampled"]`, else whether there is no mask."""
         return bool(self.meta.get("fully_sampled", self.mask is None))
+
+    @property
+    def axes_warning(self) -> str | None:
+        """That the axes are assumed, in one sentence; None where the file, or the caller, names them."""
+        return _axes_warning(self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -131,9 +140,12 @@ def make_scan(
         target_source: which it is.
 
     Raises:
-        FormatError: empty, all-zero or non-finite k-space, or a mask, padding or reconstruction that does not fit.
+        FormatError: empty, all-zero or non-finite k-space, one that the assumed axes cannot be right for, or a mask,
+            padding or reconstruction that does not fit.
     """
     tensor = _checked(kspace, name, meta.get("slices"))
+    if meta.get("axes_assumed"):
+        refuse_wrong_axes(tensor, [one for one in str(meta["axes"]).split() if one in ORDER], name)
     readout, phase = int(tensor.shape[-2]), int(tensor.shape[-1])
     inside, padding_note = _padded_columns(padding, tensor)
     sampling = inspect_sampling(tensor, inside)
@@ -148,7 +160,7 @@ def make_scan(
     if size is None:
         size = (readout, phase) if reference is None else (int(reference.shape[-2]), int(reference.shape[-1]))
     notes = "; ".join(part for part in (*meta.get("reader_notes", ()), padding_note, note) if part)
-    empty = _empty_slices(tensor)
+    empty = empty_slices(tensor)
     found = {
         "fully_sampled": fully_sampled,
         "padding": list(padding) if padding is not None and not padding_note else None,
@@ -205,21 +217,18 @@ def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> T
     return tensor
 
 
-def _empty_slices(kspace: Tensor) -> list[int]:
-    return [number for number, part in enumerate(kspace) if not bool(part.any())]
+def _axes_warning(meta: Mapping[str, Any]) -> str | None:
+    if not meta.get("axes_assumed"):
+        return None
+    return f"The axes are assumed to be {meta.get('axes')}, for the file does not say: give axes to say otherwise."
 
 
 def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[str]:
-    told = []
-    if meta.get("axes_assumed"):
-        told.append(f"The axes are assumed to be {meta['axes']}: the file does not say; give axes to say otherwise.")
+    assumed = _axes_warning(meta)
+    told = [] if assumed is None else [assumed]
     if empty:
         listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
-        which, their = ("slice", "Its image is") if len(empty) == 1 else ("slices", "Their images are")
-        told.append(
-            f"{len(empty)} of {num_slices} slices {'is' if len(empty) == 1 else 'are'} empty, with zeros only: {which} "
-            f"{listed}. {their} zero too, and counts in SSIM as equal to a reference of zeros."
-        )
+        told.append(f"{len(empty)} of {num_slices} slices are empty, with zeros only: {listed}.")
     return told
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 from mri_recon.errors import FormatError
 
-__all__ = ["Slices", "chosen_slices"]
+__all__ = ["Slices", "chosen_slices", "slices_meta"]
 
 Slices = int | slice | Sequence[int]
 """What `slices=` takes: 3 (from 0; -1 is the last), `slice(2, 9, 3)`, or [5, 0, 7] in that order."""
@@ -39,6 +40,11 @@ def chosen_slices(slices: Slices | None, count: int, *, where: str) -> list[int]
     if not found:
         raise _no_slices(slices, count, where)
     return found
+
+
+def slices_meta(indices: list[int] | None, count: int) -> dict[str, Any]:
+    """What a scan's `meta` says of chosen slices, `slices` and `num_slices_in_file`; nothing of all of them."""
+    return {} if indices is None else {"slices": indices, "num_slices_in_file": count}
 
 
 def _number(one: object, slices: object, count: int, where: str) -> int:

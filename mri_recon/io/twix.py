@@ -27,7 +27,7 @@ from mri_recon.fourier import fft1c, ifft1c
 from mri_recon.io.choice import parse_choice, pick_index
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 
 __all__ = ["is_twix", "read_twix"]
 
@@ -144,6 +144,7 @@ def read_twix(
         factor = _factor(found[1]) if found else 1.0
         kspace, acquired, done = _fill(stream, lines, measurement, slices, factor, path.name, max_bytes)
     num_lines, samples = kspace.shape[-1], kspace.shape[-2]
+    count = len({line.counter["Sli"] for line in lines}) * (max(line.counter["Par"] for line in lines) + 1)
     meta: dict[str, Any] = {
         "format": f"Siemens raw data ({'VB' if measurement.per_channel else 'VD/VE'})",
         "file": path.name,
@@ -151,7 +152,8 @@ def read_twix(
         "axes_assumed": False,
         "readout_oversampling": factor,
         "done": done,
-        "left_out": [f"{count} {what}" for what, count in left_out.items()],
+        "left_out": [f"{number} {what}" for what, number in left_out.items()],
+        **slices_meta(chosen_slices(slices, count, where=path.name), count),
     }
     if "interleave" not in chosen and num_lines % samples == 0 and 2 <= (parts := num_lines // samples) <= 8:
         meta["note_lines"] = (

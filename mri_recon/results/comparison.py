@@ -17,7 +17,6 @@ from torch import Tensor
 from mri_recon._files import write_atomically
 from mri_recon._text import storable
 from mri_recon.center import center_crop
-from mri_recon.echo import echo_warnings
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
@@ -25,6 +24,7 @@ from mri_recon.masks import Mask, as_mask, undersample
 from mri_recon.methods import Reconstruction, check_options, reconstruct, with_scan_warnings
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
 from mri_recon.progress import OnProgress
+from mri_recon.results.scan_warnings import all_warnings, scan_warnings
 
 __all__ = [
     "METRICS",
@@ -84,6 +84,11 @@ class Comparison:
     def magnitude(self, method: str) -> Tensor:
         """Magnitudes of a method, `(slice, h, w)`, centre-cropped to `image_size`."""
         return center_crop(self.reconstructions[method].magnitude.cpu(), self.image_size)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What methods and assumed axes leave uncertain, one sentence each, for print beside the table."""
+        return all_warnings(self.reconstructions.values())
 
     def document(self) -> dict[str, Any]:
         """The content of the JSON file: `convention`, `mask`, `results`."""
@@ -147,7 +152,7 @@ def compare(
         "seed": receipt.get("seed") if seed is None else seed,
     }
     kspace = undersample(scan.kspace, mask)
-    looks_wrong = echo_warnings(scan.kspace, torch.as_tensor(scan.support))
+    looks_wrong = scan_warnings(scan)
     rows, reconstructions = [], {}
     for name in names:
         result = reconstruct(

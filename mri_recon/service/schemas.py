@@ -247,7 +247,9 @@ class ScanSummary(BaseModel):
     simulated: bool
     noise_sigma: float | None = Field(description="sqrt(E|n|^2) of one sample, from the edge of k-space.")
     note: str
-    warnings: list[str] = Field(description="What looks wrong with the scan, and what to do about it.")
+    warnings: list[str] = Field(
+        description="What looks wrong with the scan, or was assumed of it, and what to do about it."
+    )
 
 
 class MethodCost(BaseModel):

@@ -115,8 +115,9 @@ def _envelope_of_files(
     A slice of every file is read: what is undersampled is judged as in training.
     """
     coils, own, drawn = [], list[Mask](), False
+    first = dict(reversed(training.slices))  # of each file, the first with data
     for path in dict.fromkeys(path for path, _ in training.slices):
-        scan = load(path, slices=slice(0, 1))
+        scan = load(path, slices=first[path])
         coils.append(scan.num_coils)
         if scan.fully_sampled:
             drawn = True

@@ -14,6 +14,7 @@ learning rate. So a run goes on exactly from its weights, the optimiser's state 
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from mri_recon.checkpoint import build_network, load_named, save_checkpoint
 from mri_recon.data.batches import Batch, BatchSimulator
 from mri_recon.data.dataset import (
     ExampleStream,
+    FolderSlices,
     Slices,
     read_slices,
     validation_examples,
@@ -118,6 +120,10 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
         meter.load_state_dict(progress["meter"])
 
     training, validation = read_slices(config.data)
+    if fabric.is_global_zero:
+        for slices in (training, validation):
+            for text in slices.skipped() if isinstance(slices, FolderSlices) else ():
+                print(text, file=sys.stderr, flush=True)
     examples = validation_examples(validation, config.data, seed=config.run.seed)
     batches = _batches(training, config, fabric, first)
     envelope, sources = envelope_of(config, training), sources_of(config, training)

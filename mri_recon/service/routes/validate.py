@@ -153,5 +153,5 @@ def _summary(scan: Scan, decoded_bytes: int) -> ScanSummary:
         simulated=bool(scan.meta.get("simulated", False)),
         noise_sigma=None if noise is None else noise.sigma,
         note=str(scan.meta.get("note") or ""),
-        warnings=scan_warnings(scan),
+        warnings=list(dict.fromkeys([*scan.warnings, *scan_warnings(scan)])),
     )

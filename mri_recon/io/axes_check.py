@@ -1,0 +1,127 @@
+"""Finds data that contradict the axes that were assumed for them: coils read as slices, and an axis read as another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mri_recon.errors import FormatError
+from mri_recon.fourier import ifft2c
+
+__all__ = ["look_like_coils", "refuse_wrong_axes"]
+
+_SIDE = 64
+"""Samples along readout and phase that are looked at, about the strongest one."""
+
+_COSINES = 5
+"""Cosines along each axis that a smooth weight is made of."""
+
+_SMOOTHER = 10.0
+_UNEQUAL = 0.01
+"""Weights that vary, but smoothly, mean coils. Chosen on 42 sets of coils (9 measured) and 95 of slices, contrasts and
+repetitions of the registry: the ratio was 34 and more for coils, 4.2 and less for all others. A body coil of two
+nearly equal channels (0.0077 instead of 0.01) is not recognised."""
+
+_FEW = 64
+_PEAKED = 0.5
+
+
+def refuse_wrong_axes(kspace: Tensor, names: Sequence[str], name: str) -> None:
+    """Refuse k-space whose assumed axes cannot be right, and say what they probably are.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, not all zero.
+        names: what the axes of the stored array were taken for.
+        name: of the file.
+
+    Raises:
+        FormatError: the slices are one object under smooth weights, which coils are; or readout or phase is short, and
+            an axis that is no axis of the image has the peak of k-space.
+    """
+    shape = [int(n) for n in kspace.shape]
+    shortest = min(shape[2:])
+    other = 1 if shape[1] > 1 else 0
+    if shortest <= _FEW and shortest < shape[other] and _has_peak(kspace, other):
+        short = "phase" if shape[3] == shortest else "readout"
+        asked = _reordered(names, short)
+        raise FormatError(
+            f"expected {' '.join(names)} in {name}, as nothing else was said, but its {short} axis has {shortest} "
+            f"samples and its {('slice', 'coil')[other]} axis of {shape[other]} the peak of k-space: say what the axes "
+            f"are, probably axes='{asked}', or axes='{' '.join(names)}' if it is so"
+        )
+    if shape[0] > 1 and "slice" in names and "coil" not in names and look_like_coils(kspace[:, 0]):
+        coils = " ".join("coil" if one == "slice" else one for one in names)
+        raise FormatError(
+            f"expected {' '.join(names)} in {name}, as nothing else was said, but its {shape[0]} slices show one "
+            "object under smooth weights, as the coils of one slice do: say what the axes are, "
+            f"axes='{coils}' for coils, or axes='{' '.join(names)}' for slices"
+        )
+
+
+def look_like_coils(kspace: Tensor) -> bool:
+    """Whether images are one object under smooth weights that differ, as those of receive coils are.
+
+    With m_i the magnitude of image i at low resolution, r their root sum of squares and p_i a smooth weight, compares
+    `sum ||m_i - p_i r||^2` for p_i of 5 x 5 cosines with the same for constants p_i. Slices and contrasts of one slice
+    differ at edges, which no smooth weight explains; repetitions differ by constants.
+
+    Args:
+        kspace: complex `(image, readout, phase)`.
+    """
+    images = [m for m in (_low_resolution(one) for one in kspace[:_FEW]) if m.any()]
+    if len(images) < 2:
+        return False
+    m = np.stack([one.ravel() for one in images])
+    m /= m.max()
+    together = np.sqrt((m**2).sum(axis=0))
+    height, width = images[0].shape
+    weights = np.einsum("ay,bx->yxab", _cosines(height), _cosines(width)).reshape(m.shape[1], -1)
+    smooth, _ = np.linalg.qr(weights * together[:, None])
+    constant = together / np.linalg.norm(together)
+    energy = float((m**2).sum())
+    left_smooth = max(energy - float(((m @ smooth) ** 2).sum()), 1e-9 * energy)
+    left_constant = energy - float(((m @ constant) ** 2).sum())
+    return left_constant > _UNEQUAL * energy and left_constant > _SMOOTHER * left_smooth
+
+
+def _low_resolution(kspace: Tensor) -> npt.NDArray[np.float64]:
+    magnitude = kspace.abs()
+    parts = []
+    for axis, size in enumerate(kspace.shape):
+        peak = int(magnitude.amax(dim=1 - axis).argmax())
+        length = min(_SIDE, int(size))
+        first = min(max(0, peak - length // 2), int(size) - length)
+        parts.append(slice(first, first + length))
+    low = kspace[parts[0], parts[1]].to(torch.complex128)
+    windows = [torch.hann_window(n + 2, periodic=False, dtype=torch.float64)[1:-1] for n in low.shape]
+    image: npt.NDArray[np.float64] = ifft2c(low * torch.outer(*windows)).abs().numpy()
+    return image
+
+
+def _cosines(size: int) -> npt.NDArray[np.float64]:
+    count = min(_COSINES, size)
+    return np.cos(np.pi * np.outer(np.arange(count), (np.arange(size) + 0.5) / size))
+
+
+def _has_peak(kspace: Tensor, axis: int) -> bool:
+    """Whether half of the energy lies in an eighth of the axis, about its middle: k-space has such an axis."""
+    rest = [n for n in range(kspace.ndim) if n != axis]
+    scaled = kspace / kspace.abs().max()
+    energy = scaled.abs().square().sum(dim=rest, dtype=torch.float64)
+    size = energy.numel()
+    reach = max(1, size // 16)
+    middle = energy[max(0, size // 2 - reach) : size // 2 + reach + 1]
+    return size >= 16 and bool(middle.sum() > _PEAKED * energy.sum())
+
+
+def _reordered(names: Sequence[str], short: str) -> str:
+    """The names with the coils on the short axis, readout and phase on the others in their order."""
+    plane = iter(("readout", "phase"))
+    keeps_slices = len(names) == 4
+    return " ".join(
+        "coil" if one == short else "slice" if keeps_slices and one == "slice" else next(plane) for one in names
+    )

@@ -1,0 +1,148 @@
+"""Data that contradict assumed axes are asked about; slices, contrasts and repetitions are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mri_recon.data.simulate import coil_maps
+from mri_recon.errors import FormatError
+from mri_recon.fourier import fft2c
+from mri_recon.io import load
+from mri_recon.io.axes_check import look_like_coils
+
+
+def head(seed: int, size: tuple[int, int] = (96, 80)) -> np.ndarray:
+    """An ellipse with smaller ones in it."""
+    rng = np.random.default_rng(seed)
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in size), indexing="ij")
+    image = ((y / 0.9) ** 2 + (x / 0.75) ** 2 < 1).astype(float)
+    for _ in range(14):
+        cy, cx, ry, rx = *rng.uniform(-0.55, 0.55, 2), *rng.uniform(0.05, 0.3, 2)
+        image += rng.uniform(-0.7, 1.2) * (((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1)
+    return np.abs(image)
+
+
+def kspace_of(images: np.ndarray, seed: int = 0, snr: float = 60) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    kspace = fft2c(torch.from_numpy(images.astype(np.complex64))).numpy()
+    noise = rng.standard_normal(kspace.shape) + 1j * rng.standard_normal(kspace.shape)
+    return (kspace + noise * np.abs(images).max() / snr).astype(np.complex64)
+
+
+def coils(count: int, seed: int = 0, **options: Any) -> np.ndarray:
+    image = head(seed)
+    return kspace_of(coil_maps(count, (96, 80), np.random.default_rng(seed)) * image, seed, **options)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 24), st.integers(0, 10**6), st.floats(25, 300))
+def test_coils_are_recognised(count: int, seed: int, snr: float) -> None:
+    assert look_like_coils(torch.from_numpy(coils(count, seed, snr=snr)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 12), st.integers(0, 10**6), st.floats(10, 300))
+def test_other_slices_are_not(count: int, seed: int, snr: float) -> None:
+    slices = np.stack([head(seed + number) for number in range(count)])
+    assert not look_like_coils(torch.from_numpy(kspace_of(slices, seed, snr)))
+
+
+@pytest.mark.parametrize("snr", [10, 100])
+def test_repetitions_contrasts_and_noise_are_not(snr: float) -> None:
+    image = head(3)
+    gains = np.array([1, 0.8, 0.5, 0.2])[:, None, None]
+    assert not look_like_coils(torch.from_numpy(kspace_of(gains * image, snr=snr)))
+    contrasts = np.stack([image, image**0.4, np.where(image > 1, 0.3, image)])
+    assert not look_like_coils(torch.from_numpy(kspace_of(contrasts, snr=snr)))
+    assert not look_like_coils(torch.from_numpy(kspace_of(np.ones((8, 1, 1)) * np.zeros((96, 80)) + 1e-9)))
+    assert not look_like_coils(torch.from_numpy(kspace_of(image[None], snr=snr)))
+
+
+def test_an_empty_slice_is_no_coil() -> None:
+    kspace = coils(6)
+    kspace[2] = 0
+    assert look_like_coils(torch.from_numpy(kspace))
+
+
+Save = Callable[[Path, np.ndarray], Path]
+
+
+def save_npy(folder: Path, array: np.ndarray) -> Path:
+    np.save(folder / "a.npy", array)
+    return folder / "a.npy"
+
+
+def save_mat(folder: Path, array: np.ndarray) -> Path:
+    scipy.io.savemat(folder / "a.mat", {"kspace": array})
+    return folder / "a.mat"
+
+
+@pytest.mark.parametrize(
+    ("save", "order", "cure", "slices"),
+    [
+        (save_npy, (0, 1, 2), "coil readout phase", "slice readout phase"),
+        (save_mat, (1, 2, 0), "readout phase coil", "readout phase slice"),
+    ],
+)
+def test_coils_read_as_slices_are_asked_about(tmp_path: Path, save: Save, order: Any, cure: str, slices: str) -> None:
+    kspace = coils(6)
+    path = save(tmp_path, kspace.transpose(order))
+    with pytest.raises(FormatError, match="its 6 slices show one object under smooth weights") as caught:
+        load(path)
+    assert f"axes='{cure}' for coils, or axes='{slices}' for slices" in str(caught.value)
+    np.testing.assert_array_equal(load(path, axes=cure).kspace[0], kspace)
+    np.testing.assert_array_equal(load(path, axes=slices).kspace[:, 0], kspace)
+
+
+@pytest.mark.parametrize(
+    ("save", "order", "short", "cure"),
+    [
+        (save_npy, (1, 2, 0), "phase", "readout phase coil"),
+        (save_mat, (0, 1, 2), "readout", "coil readout phase"),
+    ],
+)
+def test_coils_on_an_axis_of_the_image_are_asked_about(
+    tmp_path: Path, save: Save, order: Any, short: str, cure: str
+) -> None:
+    kspace = coils(6)
+    path = save(tmp_path, kspace.transpose(order))
+    with pytest.raises(FormatError, match=f"its {short} axis has 6 samples and its slice axis of") as caught:
+        load(path)
+    assert f"probably axes='{cure}'" in str(caught.value)
+    np.testing.assert_array_equal(load(path, axes=cure).kspace[0], kspace)
+
+
+def test_coils_last_of_four_axes(tmp_path: Path) -> None:
+    kspace = np.stack([coils(6), coils(6, 1)])
+    path = save_npy(tmp_path, kspace.transpose(0, 2, 3, 1))
+    with pytest.raises(FormatError, match="its phase axis has 6 samples and its coil axis of 96 the peak") as caught:
+        load(path)
+    assert "probably axes='slice readout phase coil'" in str(caught.value)
+    np.testing.assert_array_equal(load(path, axes="slice readout phase coil").kspace, kspace)
+    assert load(save_npy(tmp_path, kspace)).warnings == (
+        "The axes are assumed to be slice coil readout phase, for the file does not say: give axes to say otherwise.",
+    )
+
+
+@pytest.mark.real_data
+def test_no_false_alarm_on_real_slices(real_data: Path) -> None:
+    files = sorted((real_data / "raw").glob("*/*.mat"))
+    assert len(files) > 10
+    for path in files:
+        load(path)
+
+
+@pytest.mark.real_data
+def test_real_coils_are_recognised(real_data: Path) -> None:
+    path = real_data / "raw/brain-8ch-undersampled/cartesian_ksp.npy"
+    with pytest.raises(FormatError, match="its 8 slices show one object under smooth weights"):
+        load(path)

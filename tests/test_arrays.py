@@ -1,0 +1,103 @@
+"""Arrays of any byte order, layout and right to be written to: the same image, no warning, the array as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mri_recon as mr
+from mri_recon._arrays import as_complex_tensor, as_tensor
+
+METHODS = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
+
+
+def scan() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    y, x = np.meshgrid(np.linspace(-1, 1, 24), np.linspace(-1, 1, 28), indexing="ij")
+    image = (y**2 + x**2 < 0.6) * np.stack([1 + 0.3 * y, 1 - 0.3 * x])
+    kspace = mr.fft2c(torch.from_numpy(image[None].astype(np.complex64))).numpy()
+    return (kspace + 0.02 * (rng.standard_normal(kspace.shape) + 1j * rng.standard_normal(kspace.shape))).astype("c8")
+
+
+def variants(kspace: np.ndarray, folder: Path) -> dict[str, np.ndarray]:
+    read_only = kspace.copy()
+    read_only.flags.writeable = False
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "a.npy", kspace)
+    return {
+        "read-only": read_only,
+        "mapped": np.load(folder / "a.npy", mmap_mode="r"),
+        "mapped copy on write": np.load(folder / "a.npy", mmap_mode="c"),
+        "Fortran": np.asfortranarray(kspace),
+        "negative strides": kspace[:, :, ::-1].copy()[:, :, ::-1],
+        "every other": np.repeat(kspace, 2, axis=-1)[..., ::2],
+        "broadcast": np.broadcast_to(kspace, kspace.shape),
+        "big-endian": kspace.astype(">c8"),
+        "double": kspace.astype("c16"),
+        "big-endian double": kspace.astype(">c16"),
+        "long double": kspace.astype("c32"),
+    }
+
+
+NAMES = [
+    "read-only", "mapped", "mapped copy on write", "Fortran", "negative strides", "every other", "broadcast",
+    "big-endian", "double", "big-endian double", "long double",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_array_gives_the_same_image(tmp_path: Path, name: str, method: str) -> None:
+    mask = mr.random_mask(28, 2, center_fraction=0.25, seed=0)
+    options: dict[str, Any] = {"max_iters": 3} if method == "cs-wavelet" else {}
+    full = variants(scan(), tmp_path)[name]
+    given = variants(mr.undersample(scan(), mask).numpy(), tmp_path)[name]
+    before = given.copy()
+    wanted = mr.undersample(scan(), mask)
+    assert torch.equal(mr.undersample(full, mask), wanted)
+    found = mr.reconstruct(given, mask, method=method, **options)
+    assert torch.equal(found.image, mr.reconstruct(wanted, mask, method=method, **options).image)
+    np.testing.assert_array_equal(given, before)
+    found.image.zero_()
+    np.testing.assert_array_equal(given, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_maps_and_noise_samples_too(tmp_path: Path, name: str) -> None:
+    mask = mr.random_mask(28, 2, center_fraction=0.25, seed=0)
+    kspace = mr.undersample(scan(), mask)
+    maps, noise = np.full((1, 2, 24, 28), 0.5**0.5, "c8"), scan().reshape(2, -1)
+    wanted = mr.reconstruct(kspace, mask, method="cg-sense", sens_maps=maps, prewhiten=noise)
+    found = mr.reconstruct(
+        kspace,
+        mask,
+        method="cg-sense",
+        sens_maps=variants(maps, tmp_path / "maps")[name],
+        prewhiten=variants(scan(), tmp_path)[name].reshape(2, -1),
+    )
+    torch.testing.assert_close(found.image, wanted.image, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["?", "u1", "u2", "i8", "f2", "f4", ">f8", "g", "c8", ">c16", "c32"])
+def test_masks_of_every_type(kind: str) -> None:
+    lines = np.array([1, 0, 1, 1, 1, 0, 1] * 4)
+    wanted = mr.undersample(scan(), lines.astype(bool))
+    given = lines.astype(kind)
+    given.flags.writeable = False
+    assert torch.equal(mr.undersample(scan(), given), wanted)
+    assert torch.equal(mr.undersample(scan(), given[::-1].copy()[::-1]), wanted)
+
+
+def test_memory_is_shared_only_where_it_may_be() -> None:
+    array = scan()
+    assert as_complex_tensor(array).data_ptr() == array.ctypes.data
+    array.flags.writeable = False
+    assert as_complex_tensor(array).data_ptr() != array.ctypes.data
+    assert as_tensor(np.arange(3.0).astype("g")).dtype == torch.float64
+    assert as_tensor(np.arange(3).astype(">i4")).tolist() == [0, 1, 2]
+    tensor = torch.ones(3)
+    assert as_tensor(tensor) is tensor
