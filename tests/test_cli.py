@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from typer.testing import CliRunner, Result
 
@@ -506,3 +507,68 @@ def test_the_command_starts_without_torch(statement: str) -> None:
     loaded = modules_after(statement)
     assert "mri_recon" in loaded
     assert not loaded & {"torch", "numpy", "scipy", "h5py", "numba", "fastapi", "matplotlib"}
+
+
+def test_assumed_axes_are_said_by_every_verb(scan_file: Path, tmp_path: Path) -> None:
+    """And with the results: in the file, the JSON and the figure."""
+    said = "The axes are assumed to be slice readout phase, for the file does not say: give axes to say otherwise."
+    arguments = [scan_file, "--acceleration", 2]
+    out, table = tmp_path / "o.h5", tmp_path / "o.json"
+    done = run("reconstruct", *arguments, "--method", "zero-filled", "-o", out)
+    assert said in done.output
+    with h5py.File(out) as file:
+        assert said in json.loads(file.attrs["info"])["warnings"]
+    done = run("compare", *arguments, "--methods", "zero-filled,cg-sense", "--json", table)
+    assert done.output.count(said) == 1, "once for all methods"
+    assert all(said in row["info"]["warnings"] for row in json.loads(table.read_text())["results"])
+    for verb in (["reconstruct", "--method", "zero-filled", "-o", out], ["compare", "--methods", "zero-filled"]):
+        done = run(verb[0], *arguments, *verb[1:], "--axes", "slice readout phase")
+        assert done.exit_code == 0
+        assert "axes are assumed" not in done.output
+
+
+def test_an_empty_slice_is_said_and_comes_out_as_zeros(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kspace = (rng.standard_normal((3, 2, 24, 20)) + 1j * rng.standard_normal((3, 2, 24, 20))).astype(np.complex64)
+    kspace[1] = 0
+    scan, out = tmp_path / "scan.npy", tmp_path / "o.h5"
+    np.save(scan, kspace)
+    assert "1 of 3: 1" in " ".join(run("info", scan).stdout.split())
+    done = run("reconstruct", scan, "--method", "cg-sense", "--acceleration", 2, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "1 of 3 slices hold no data" in done.output
+    with h5py.File(out) as file:
+        image = file["reconstruction"][()]
+    assert (image.reshape(3, -1).max(axis=1) > 0).tolist() == [True, False, True]
+    done = run("compare", scan, "--methods", "zero-filled,cg-sense", "--acceleration", 2)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("1 of 3 slices hold no data") == 1
+    assert "zeros only in the slices [1]: choose others" in fails(
+        "reconstruct", scan, "--method", "zero-filled", "--acceleration", 2, "--slice", 1, "-o", out
+    )
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat", ".h5"])
+@pytest.mark.parametrize("number", [1, -2])
+def test_one_slice_is_read_alone_and_made_again(suffix: str, number: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kspace = (rng.standard_normal((3, 24, 20)) + 1j * rng.standard_normal((3, 24, 20))).astype(np.complex64)
+    scan, out = tmp_path / f"scan{suffix}", tmp_path / "o.h5"
+    match suffix:
+        case ".npy":
+            np.save(scan, kspace)
+        case ".npz":
+            np.savez(scan, kspace=kspace)
+        case ".mat":
+            scipy.io.savemat(scan, {"kspace": kspace.transpose(1, 2, 0)})
+        case _:
+            with h5py.File(scan, "w") as file:
+                file["kspace"] = kspace
+    done = run("reconstruct", scan, "--method", "zero-filled", "--acceleration", 2, "--slice", number, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "Slice 1 of 3 alone: support, noise and a drawn mask are found in it." in done.stdout
+    with h5py.File(out) as file:
+        assert json.loads(file.attrs["provenance"])["input"]["slices"] == [1, 2]
+    done = run("replay", out)
+    assert done.exit_code == 0, done.output
+    assert "bit-identical" in done.output

@@ -93,7 +93,9 @@ def read_fid(
     with path.open("rb") as stream:
         layout = _layout(stream.read(HEAD_SIZE), path.stat().st_size)
     if layout is None:
-        raise FormatError(f"expected an Agilent fid, got {path.name}, which is damaged or cut short")
+        raise FormatError(
+            f"expected an Agilent fid, got {path.name}, which is damaged or cut short: copy or export it again"
+        )
     parameters = _read_procpar(path.with_name("procpar"))
     lines, planes, arrayed = _shape(parameters, layout, path.name)
     chosen = parse_choice(variable, _NAMES, where=path.name)
@@ -156,7 +158,7 @@ def _shape(parameters: dict[str, list[str]], layout: _Layout, name: str) -> tupl
 def _integer(parameters: dict[str, list[str]], key: str, name: str, *, default: int | None = None) -> int:
     value = parameters.get(key, [str(default)])[0]
     if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise FormatError(f"expected a whole number {key} in procpar of {name}, got {show(value)}")
+        raise FormatError(f"expected a whole number {key} in procpar of {name}, got {show(value)}: copy procpar again")
     return int(value)
 
 

@@ -22,9 +22,9 @@ _COSINES = 5
 
 _SMOOTHER = 10.0
 _UNEQUAL = 0.01
-"""Weights that vary, but smoothly, mean coils. Chosen on 42 sets of coils (9 measured) and 95 of slices, contrasts and
-repetitions of the registry: the ratio was 34 and more for coils, 4.2 and less for all others. A body coil of two
-nearly equal channels (0.0077 instead of 0.01) is not recognised."""
+"""Weights that vary, but smoothly, mean coils. Looked at on 36 sets of coils (21 measured, 15 simulated) and on 87 sets
+of slices, contrasts, repetitions and noise of the registry: the ratio was 34 and more for coils, 4.2 and less for the
+others. Two sets of two nearly equal channels, of a body coil and of an array, are not recognised."""
 
 _FEW = 64
 _PEAKED = 0.5

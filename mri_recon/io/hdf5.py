@@ -104,7 +104,9 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         if told is not None:
             raise told from error
         # The library's own words stay in the chain: they may quote the file.
-        raise FormatError(f"expected a readable HDF5 file, got {path.name}, which is damaged or cut short") from error
+        raise FormatError(
+            f"expected a readable HDF5 file, got {path.name}, which is damaged or cut short: copy or export it again"
+        ) from error
 
 
 def get_dataset(file: h5py.Group, name: str) -> h5py.Dataset | None:
@@ -232,13 +234,17 @@ def read_text(dataset: h5py.Dataset) -> str:
     where = f"{show(dataset.name)} of {path.name}"
     with hdf5_errors(path):
         if h5py.check_string_dtype(dataset.dtype) is None or math.prod(dataset.shape or ()) != 1:
-            raise FormatError(f"expected one text in {where}, got {dataset.dtype} of shape {dataset.shape}")
+            raise FormatError(
+                f"expected one text in {where}, got {dataset.dtype} of shape {dataset.shape}: store one text"
+            )
         if dataset.dtype.itemsize > _MAX_TEXT:
-            raise FormatError(f"expected at most {_MAX_TEXT} characters in {where}, got {dataset.dtype.itemsize}")
+            raise FormatError(
+                f"expected at most {_MAX_TEXT} characters in {where}, got {dataset.dtype.itemsize}: shorten it"
+            )
         value = np.asarray(dataset[()]).reshape(-1)[0]
     data = value.encode() if isinstance(value, str) else bytes(value)
     if len(data) > _MAX_TEXT:
-        raise FormatError(f"expected at most {_MAX_TEXT} characters in {where}, got {len(data)}")
+        raise FormatError(f"expected at most {_MAX_TEXT} characters in {where}, got {len(data)}: shorten it")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -258,9 +264,14 @@ def read_attribute(item: h5py.Group | h5py.Dataset, name: str) -> str | float | 
         attribute = item.attrs.get_id(name)
         plain = attribute.get_type().get_class() in _PLAIN_CLASSES
         if not plain or attribute.get_space().get_simple_extent_npoints() != 1:
-            raise FormatError(f"expected the attribute {show(name)} of {path.name} to be one number or text")
+            raise FormatError(
+                f"expected the attribute {show(name)} of {path.name} to be one number or text: "
+                "store it so, or delete it"
+            )
         if attribute.get_storage_size() > _MAX_ATTRIBUTE:
-            raise FormatError(f"expected a short attribute {show(name)} in {path.name}, got a very long one")
+            raise FormatError(
+                f"expected a short attribute {show(name)} in {path.name}, got a very long one: shorten or delete it"
+            )
         value = np.asarray(item.attrs[name]).reshape(-1)[0]
     if isinstance(value, bytes | str):
         return _plain_text(value)

@@ -33,7 +33,10 @@ def check_heaps(path: Path) -> None:
             start = content.find(_SIGNATURE)
             while start >= 0:
                 if not _is_sound(content, start):
-                    raise FormatError(f"expected a readable HDF5 file, got {path.name}, which is damaged or cut short")
+                    raise FormatError(
+                        f"expected a readable HDF5 file, got {path.name}, which is damaged or cut short: "
+                        "copy or export it again"
+                    )
                 start = content.find(_SIGNATURE, start + len(_SIGNATURE))
 
 

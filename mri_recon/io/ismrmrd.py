@@ -50,7 +50,9 @@ def parse_header(text: str, *, where: str) -> Header:
         FormatError: longer than a mebibyte, a document type or entity, not XML, or sizes that are no positive integers.
     """
     if len(text) > _MAX_SIZE:
-        raise FormatError(f"expected an ISMRMRD header of at most {_MAX_SIZE} characters in {where}, got {len(text)}")
+        raise FormatError(
+            f"expected an ISMRMRD header of at most {_MAX_SIZE} characters in {where}, got {len(text)}: shorten it"
+        )
     refuse_declarations(text, where=where)
     try:
         # Text, not bytes: an encoding that the XML names cannot hide anything from the check above.
@@ -90,5 +92,7 @@ def _number(root: ElementTree.Element, path: str, where: str, *, least: int) -> 
         return None
     if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text, re.ASCII) or int(text) < least:
         name = path.replace("{*}", "")
-        raise FormatError(f"expected an integer of at least {least} for {name} in {where}, got {text[:20]!a}")
+        raise FormatError(
+            f"expected an integer of at least {least} for {name} in {where}, got {text[:20]!a}: correct the header"
+        )
     return int(text)

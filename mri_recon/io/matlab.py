@@ -38,7 +38,7 @@ _ITEMSIZE = {6: 8, 7: 4, 8: 1, 9: 1, 10: 2, 11: 2, 12: 4, 13: 4, 14: 8, 15: 8}  
 _COMPLEX_FLAG = 0x0800
 _MAX_VARIABLES = 4096
 _HEAD = 4096
-_DAMAGED = "is damaged or cut short"
+_DAMAGED = "is damaged or cut short: copy or export it again"
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,9 @@ def _scan_variables(stream: IO[bytes], order: str, path: Path) -> list[_Variable
     offset = _HEADER_SIZE
     while offset < end:
         if len(found) >= _MAX_VARIABLES:
-            raise FormatError(f"expected at most {_MAX_VARIABLES} variables in {path.name}, found more")
+            raise FormatError(
+                f"expected at most {_MAX_VARIABLES} variables in {path.name}, found more: save the k-space alone"
+            )
         stream.seek(offset)
         tag = stream.read(8)
         if len(tag) < 8:

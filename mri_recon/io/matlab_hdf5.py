@@ -111,6 +111,8 @@ def _numbers(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     with hdf5_errors(path):
         is_empty = "MATLAB_empty" in dataset.attrs
     if is_empty:  # its content is the shape
-        raise FormatError(f"expected an array with numbers as {show(name)} of {path.name}, got an empty one")
+        raise FormatError(
+            f"expected an array with numbers as {show(name)} of {path.name}, got an empty one: save the k-space again"
+        )
     check_elements(dataset)
     return dataset

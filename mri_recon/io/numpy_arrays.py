@@ -140,12 +140,14 @@ def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.Zi
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             if len(members) > _MAX_MEMBERS:
-                raise FormatError(f"expected at most {_MAX_MEMBERS} arrays in {path.name}, got {len(members)}")
+                raise FormatError(
+                    f"expected at most {_MAX_MEMBERS} arrays in {path.name}, got {len(members)}: save fewer"
+                )
             _check_disjoint(members, path)
             yield archive, {m.filename.removesuffix(".npy"): m for m in members if m.filename.endswith(".npy")}
     except _ZIP_DAMAGE as error:
         raise FormatError(
-            f"expected a NumPy archive, got {path.name}, which is damaged, encrypted or cut short"
+            f"expected a NumPy archive, got {path.name}, which is damaged, encrypted or cut short: save it again"
         ) from error
 
 

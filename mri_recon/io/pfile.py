@@ -102,7 +102,7 @@ def read_pfile(
 
 def _header(head: bytes, name: str) -> _Header:
     if len(head) < HEAD_SIZE or not is_pfile(head):
-        raise FormatError(f"expected a GE P-file, got {name}, which is damaged or cut short")
+        raise FormatError(f"expected a GE P-file, got {name}, which is damaged or cut short: copy or export it again")
     revision, offset = struct.unpack_from("<fi", head)
     if not _REVISIONS[0] <= revision < _REVISIONS[1]:
         raise FormatError(

@@ -137,15 +137,17 @@ def save_scan(
     if data.ndim not in (3, 4) or data.dtype.kind != "c":
         raise ShapeError(
             "expected complex k-space (slice, coil, readout, phase) or (slice, readout, phase), "
-            f"got {data.dtype} {data.shape}"
+            f"got {data.dtype} {data.shape}: arrange it so"
         )
     readout, phase = int(data.shape[-2]), int(data.shape[-1])
     left, right = padding or (0, phase)
     if not 0 <= left < right <= phase:
-        raise ShapeError(f"expected padding inside the {phase} columns, got {padding}")
+        raise ShapeError(f"expected padding inside the {phase} columns, got {padding}: leave it out for all of them")
     image = None if target is None else _to_numpy(target)
     if image is not None and (image.ndim != 3 or image.shape[0] != data.shape[0] or image.dtype.kind not in "iuf"):
-        raise ShapeError(f"expected a real target ({data.shape[0]}, h, w), got {image.dtype} {image.shape}")
+        raise ShapeError(
+            f"expected a real target ({data.shape[0]}, h, w), got {image.dtype} {image.shape}: give one image a slice"
+        )
     coils = int(data.shape[1]) if data.ndim == 4 else 1
     extra: dict[str, Any] = {"acquisition": acquisition, "patient_id": patient_id, **(attributes or {})}
     if image is not None:
@@ -181,7 +183,9 @@ def encode_result(
     """
     image = reconstruction.image.detach().cpu().resolve_conj()
     if image.ndim != 3:
-        raise ShapeError(f"expected an image (slice, h, w) to save, got shape {tuple(image.shape)}")
+        raise ShapeError(
+            f"expected an image (slice, h, w) to save, got shape {tuple(image.shape)}: add the axis of the slices"
+        )
     check_size(suffix, tuple(image.shape))
     metadata: dict[str, Any] = {"method": reconstruction.method, "info": dict(reconstruction.info)}
     if mask is not None:
@@ -237,7 +241,8 @@ def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.N
         image = read_array(dataset, max_bytes=max_bytes)
     if image.ndim != 3 or image.dtype.kind not in "iuf":
         raise FormatError(
-            f"expected real images (slice, h, w) in {path.name}, got {image.dtype} of shape {image.shape}"
+            f"expected real images (slice, h, w) in {path.name}, got {image.dtype} of shape {image.shape}: "
+            "save the result again"
         )
     return image.astype(np.float32, copy=False)
 
@@ -254,7 +259,10 @@ def load_result(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> tupl
         dataset = get_dataset(file, "reconstruction_complex")
         image = load_image(path, max_bytes=max_bytes) if dataset is None else read_array(dataset, max_bytes=max_bytes)
         if image.ndim != 3 or image.dtype.kind not in "cf":
-            raise FormatError(f"expected images (slice, h, w) in {path.name}, got {image.dtype} of shape {image.shape}")
+            raise FormatError(
+                f"expected images (slice, h, w) in {path.name}, got {image.dtype} of shape {image.shape}: "
+                "save the result again"
+            )
         text = file.attrs.get("provenance")
         if text is not None and (not isinstance(text, str) or len(text) > _MAX_PROVENANCE):
             raise FormatError(

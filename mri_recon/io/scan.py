@@ -199,7 +199,10 @@ def sampled_pattern(scan: Scan) -> Mask:
 
 def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> Tensor:
     if 0 in kspace.shape:
-        raise FormatError(f"expected k-space with samples, {name} has an empty array of shape {kspace.shape}")
+        raise FormatError(
+            f"expected k-space with samples, {name} has an empty array of shape {kspace.shape}: "
+            "check how it was exported"
+        )
     with np.errstate(over="ignore"):
         # A copy of what may not be written to, as a file that is mapped into memory.
         plain = np.require(kspace, dtype=np.complex64, requirements=["C", "W"])
@@ -262,7 +265,9 @@ def _own_mask(mask: npt.NDArray[Any], plane: tuple[int, int], inside: BoolArray,
         )
     chosen = squeezed.astype(np.bool_) & inside
     if not chosen.any():
-        raise FormatError(f"expected a mask that samples some of the acquired columns of {name}, got none")
+        raise FormatError(
+            f"expected a mask that samples some of the acquired columns of {name}, got none: it belongs to another scan"
+        )
     if chosen.ndim == 2 and not (chosen == chosen[:1]).all():
         return PatternMask(chosen, source="file")
     return column_mask_from_lines(chosen if chosen.ndim == 1 else chosen[0], kind="file", support=inside)
@@ -291,7 +296,9 @@ def _checked_target(target: npt.NDArray[Any], kspace: Tensor, size: tuple[int, i
         )
     image = torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32))
     if not bool(torch.isfinite(image).all()):
-        raise FormatError(f"expected a finite reconstruction in {name}, got NaN or infinite values")
+        raise FormatError(
+            f"expected a finite reconstruction in {name}, got NaN or infinite values: delete or repair it"
+        )
     return center_crop(image, size or (int(kspace.shape[-2]), int(kspace.shape[-1]))).contiguous()
 
 

@@ -172,7 +172,9 @@ def read_twix(
 
 def _measurements(stream: IO[bytes], size: int, name: str) -> list[_Measurement]:
     """Where the measurements of the file lie, each inside the file."""
-    damaged = FormatError(f"expected Siemens raw data, got {name}, which is damaged or cut short")
+    damaged = FormatError(
+        f"expected Siemens raw data, got {name}, which is damaged or cut short: copy or export it again"
+    )
     head = stream.read(8 + 152 * _MAX_MEASUREMENTS)
     if not is_twix(head):
         raise damaged
@@ -236,7 +238,9 @@ def _image_lines(stream: IO[bytes], measurement: _Measurement, left_out: Counter
             if samples < 1 or channels < 1:
                 size = 0
         if size < head_size or position + size > measurement.end:
-            raise FormatError(f"expected Siemens raw data, got {name}, which is damaged at byte {position}")
+            raise FormatError(
+                f"expected Siemens raw data, got {name}, which is damaged at byte {position}: copy or export it again"
+            )
         if mdh.is_image_scan(one):
             counter = one.Counter
             yield _Line(
@@ -284,7 +288,9 @@ def _choose(lines: list[_Line], chosen: dict[str, str], left_out: Counter[str], 
         part, step = int(index), int(count)
         lines = _keep(lines, lambda line: line.counter["Lin"] % step == part, left_out, "lines of other interleaves")
         if not lines:
-            raise FormatError(f"expected lines for interleave={chosen['interleave']} in {name}, found none")
+            raise FormatError(
+                f"expected lines for interleave={chosen['interleave']} in {name}, found none: choose another"
+            )
         lines = [
             _Line(
                 line.position, line.samples, line.channels, {**line.counter, "Lin": line.counter["Lin"] // step},

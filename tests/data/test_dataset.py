@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -149,6 +150,29 @@ def test_folder_examples_of_the_published_size_are_judged_on_the_recon_size(tmp_
 def test_no_slices() -> None:
     with pytest.raises(DataError, match="expected at least one slice of fastMRI files, found none"):
         FolderSlices.index([])
+
+
+def test_empty_slices_are_left_out_and_named(tmp_path: Path) -> None:
+    paths = [write_fastmri(tmp_path / f"{name}.h5", shape=(4, 2, 24, 20), recon=(24, 20)) for name in "ab"]
+    with h5py.File(paths[0], "a") as file:
+        file["kspace"][0] = 0
+        file["kspace"][3] = 0
+        file["kspace"][2] = 0
+        file["kspace"][2, 1, 3, 4] = 1  # one sample off the middle is data
+    with h5py.File(paths[1], "a") as file:
+        file["kspace"][1] = 0
+    slices = FolderSlices.index(paths)
+    assert slices.slices == tuple(
+        (path, n) for path, kept in zip(paths, ([1, 2], [0, 2, 3]), strict=True) for n in kept
+    )
+    assert slices.skipped() == [
+        "a.h5: slices 0, 3 hold no data (zeros only) and are left out",
+        "b.h5: slice 1 holds no data (zeros only) and is left out",
+    ]
+    with h5py.File(paths[0], "a") as file:
+        file["kspace"][...] = 0
+    with pytest.raises(DataError, match="expected at least one slice of fastMRI files, found none but 4 empty ones"):
+        FolderSlices.index(paths[:1])
 
 
 def test_image_of_an_unknown_set(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -22,3 +23,17 @@ def test_the_examples_run(
         printed = capsys.readouterr().out
         for said in re.findall(r"print\(.*\)  # (.*)", block):
             assert said in printed
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    """The page promises it: behind what was expected and what came stands a colon and the remedy."""
+    without = []
+    for path in sorted((DOCS.parent / "mri_recon" / "io").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "FormatError":
+                continue
+            message = call.args[0]
+            if isinstance(message, ast.JoinedStr | ast.Constant) and ": " not in (text := ast.unparse(message)):
+                without.append(f"{path.name}:{call.lineno} {text}")
+    # Two end in a constant, which holds the remedy.
+    assert [text for text in without if "_DAMAGED" not in text] == []

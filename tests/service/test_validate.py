@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import h5py
 import httpx
 import numpy as np
 import pytest
@@ -70,7 +73,7 @@ def test_kspace_that_is_not_centred_is_told(client: httpx.Client, ask: Post, pos
         (np.fft.fftshift(np.roll(unshifted, 9, -1), (-2, -1)), "np.roll(kspace, -9, axis=-1)"),
         (np.fft.fftshift(unshifted, (-2, -1)), ""),
     ):
-        fields = {"methods": "zero-filled,unet", "acceleration": 4}
+        fields = {"methods": "zero-filled,unet", "acceleration": 4, "axes": "slice coil readout phase"}
         warnings = ask(client, array, **fields).json()["scan"]["warnings"]
         assert [word in text for text in warnings] == ([True] if word else [])
         answer = post(client, array, to="/v1/compare", accept="application/json", **fields)
@@ -132,3 +135,22 @@ def test_an_undersampled_scan_with_its_own_mask(
     assert document["accepted"]
     assert not document["scan"]["fully_sampled"]
     assert document["scan"]["own_mask"]["lines"] == document["mask"]["lines"] == np.flatnonzero(mask.lines).tolist()
+
+
+def test_assumed_axes_and_empty_slices_are_told(client: httpx.Client, ask: Post, post: Post) -> None:
+    said = "The axes are assumed to be slice readout phase, for the file does not say: give axes to say otherwise."
+    rng = np.random.default_rng(0)
+    kspace = (rng.standard_normal((3, 24, 20)) + 1j * rng.standard_normal((3, 24, 20))).astype(np.complex64)
+    kspace[2] = 0
+    told = ask(client, kspace, acceleration=2, method="zero-filled").json()["scan"]
+    assert told["axes_assumed"] is True
+    assert told["warnings"] == [said, "1 of 3 slices are empty, with zeros only: 2."]
+    given = ask(client, kspace, acceleration=2, method="zero-filled", axes="slice readout phase").json()["scan"]
+    assert given["warnings"] == ["1 of 3 slices are empty, with zeros only: 2."]
+    answer = post(client, kspace, acceleration=2, method="cg-sense", accept="application/x-hdf5")
+    assert answer.status_code == 200, answer.text
+    with h5py.File(io.BytesIO(answer.content)) as file:
+        found = json.loads(file.attrs["info"])["warnings"]
+        assert not file["reconstruction"][2].any()
+    assert said in found
+    assert any(text.startswith("1 of 3 slices hold no data") for text in found)
