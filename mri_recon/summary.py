@@ -66,6 +66,9 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
         ("noise", _noise(scan)),
         *(("warning", warning) for warning in (echo.warnings() if echo else [])),
     ]
+    for key, label in (("done", "done"), ("left_out", "left out")):
+        if scan.meta.get(key):
+            lines.append((label, "; ".join(str(one) for one in scan.meta[key])))
     if scan.meta.get("note"):
         lines.append(("note", str(scan.meta["note"])))
     if scan.meta.get("empty_slices"):

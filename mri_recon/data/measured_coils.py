@@ -8,19 +8,19 @@ There a smooth function is fitted to each of them,
     f_a(u, v) = sum_jk a_jk cos(pi j u) cos(pi k v),
 
 w = the power of the phantom's signal with the sum 1, (u, v) in [0, 1]^2 over a square around the phantom, 1.6 times as
-large. The
-penalty is the bending energy, so the fit leaves the phantom as straight as it can: it neither rings at the edge nor
-grows. The functions are evaluated wherever a simulated field of view lies, and divided by their root sum of squares.
+large. The penalty is the bending energy, so the fit leaves the phantom as straight as it can: it neither rings at the
+edge nor grows. Beyond the phantom the functions are plausible, not measured. They are evaluated wherever a simulated
+field of view lies, and divided by their root sum of squares.
 
-The number of cosines and mu are those that best predict a ring at the rim of the phantom from its inner part, over all
-arrays. Noise is taken from the corners of the image, which no phantom reaches: the corners of k-space hold signal where
-the matrix is small.
+mu is about what best predicts a ring at the rim of the phantom from its inner part, over all arrays; the number of
+cosines hardly matters then. Noise is taken from the corners of the image, which no phantom reaches: the corners of
+k-space hold signal where the matrix is small.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +54,7 @@ _GRID = 8  # pixels of the simulated image to a point at which the functions are
 _MIN_GRID = 17
 _TRIES = 4
 _BLIND = 0.2  # of what all coils see
+_LEAST_SIGNAL = 4.0  # of the corners of the image
 _THRESHOLD = 0.25  # of the bright part: what is below belongs to holes, the rim or noise
 
 
@@ -139,7 +140,9 @@ def fit_array(kspace: Tensor, *, name: str = "array") -> MeasuredArray:
     images = ifft2c(kspace).numpy().astype(np.complex128)
     magnitude = np.sqrt((np.abs(images) ** 2).sum(axis=0))
     inside = _phantom(magnitude)
-    if inside.sum() < 4 * MAX_ORDER**2:
+    corners = _corners(magnitude, max(1, min(magnitude.shape) // 16))
+    seen = np.sqrt((magnitude[inside] ** 2).mean()) if inside.any() else 0.0
+    if inside.sum() < 4 * MAX_ORDER**2 or seen < _LEAST_SIGNAL * np.sqrt((corners**2).mean()):
         raise DataError(f"expected a phantom that fills a part of the image of {name}, found too little signal")
     normalised = images * _phase(images[:, inside], images) / np.maximum(magnitude, np.finfo(float).tiny)
     rows, columns = np.nonzero(inside)
@@ -200,7 +203,7 @@ def measured_coil_maps(
     maps = np.tensordot(mixing, maps, axes=1)
     covariance = mixing @ array.covariance @ mixing.conj().T
     covariance /= np.trace(covariance).real / wanted
-    return _normalised(_upsample(maps, shape)), covariance.astype(np.complex64)
+    return _on_image(maps, shape), covariance.astype(np.complex64)
 
 
 def _field_of_view(shape: tuple[int, int], rng: np.random.Generator) -> tuple[ArrayF, ArrayF]:
@@ -238,10 +241,21 @@ def _mixing(maps: npt.NDArray[np.complex128], wanted: int, rng: np.random.Genera
     return np.asarray(vectors[:, ::-1][:, :wanted].conj().T)
 
 
-def _upsample(maps: npt.NDArray[np.complex128], shape: tuple[int, int]) -> ArrayC:
-    parts = torch.from_numpy(np.stack([maps.real, maps.imag], axis=1).astype(np.float32))
-    full = torch.nn.functional.interpolate(parts, size=shape, mode="bicubic", align_corners=True)
-    return torch.complex(full[:, 0], full[:, 1]).numpy()
+def _on_image(maps: npt.NDArray[np.complex128], shape: tuple[int, int]) -> ArrayC:
+    """Cubic interpolation from the coarse grid to the image, divided by the root sum of squares over coils."""
+    rows, columns = (_cubic(count, side) for count, side in zip(maps.shape[1:], shape, strict=True))
+    parts = torch.from_numpy(np.concatenate([maps.real, maps.imag]).astype(np.float32))
+    full = rows @ parts @ columns.T
+    full *= full.square().sum(dim=0).clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
+    return torch.complex(full[: len(maps)], full[len(maps) :]).numpy()
+
+
+@lru_cache(maxsize=64)
+def _cubic(count: int, size: int) -> Tensor:
+    """Matrix `(size, count)` that interpolates `count` equally spaced values, the ends included, by cubics."""
+    identity = torch.eye(count)[None, None]
+    found: Tensor = torch.nn.functional.interpolate(identity, size=(size, count), mode="bicubic", align_corners=True)
+    return found[0, 0]
 
 
 def _normalised(maps: npt.NDArray[Any]) -> ArrayC:
@@ -283,10 +297,19 @@ def _covariance(images: npt.NDArray[np.complex128]) -> npt.NDArray[np.complex128
     num_coils, h, w = images.shape
     # At least eight samples a coil.
     side = max(min(h, w) // 16, int(np.ceil(np.sqrt(2 * num_coils))))
-    ends = [(slice(0, side), slice(n - side, n)) for n in (h, w)]
-    corners = [images[:, rows, columns].reshape(num_coils, -1) for rows in ends[0] for columns in ends[1]]
-    samples = np.concatenate(corners, axis=1)
+    samples = _corners(images, side)
     covariance = noise_covariance(torch.from_numpy(samples)).numpy()
     share = num_coils / samples.shape[1]
     covariance = (1 - share) * covariance + share * np.diag(np.diag(covariance))
     return np.asarray(covariance / (np.trace(covariance).real / num_coils))
+
+
+def _corners(images: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+    """Squares of `side` pixels at the corners of images `(..., h, w)`, their pixels along one last axis."""
+    h, w = images.shape[-2:]
+    squares = [
+        images[..., rows, columns].reshape(*images.shape[:-2], -1)
+        for rows in (slice(0, side), slice(h - side, h))
+        for columns in (slice(0, side), slice(w - side, w))
+    ]
+    return np.concatenate(squares, axis=-1)

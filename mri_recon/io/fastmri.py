@@ -28,12 +28,13 @@ from mri_recon.io.hdf5 import (
 )
 from mri_recon.io.ismrmrd import Header, parse_header, refuse_declarations
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, show
+from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.io.scan import RawScan
 from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 
 __all__ = ["FastMRIFile", "read_fastmri"]
 
-_ATTRIBUTES = ("acquisition", "patient_id", "max", "norm", "simulated", "notice", "copyright")
+_ATTRIBUTES = ("acquisition", "patient_id", "max", "norm", "simulated", NO_PICTURES, "notice", "copyright")
 _REFERENCES = ("reconstruction_rss", "reconstruction_esc")
 
 

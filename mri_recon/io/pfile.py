@@ -26,6 +26,7 @@ HEAD_SIZE = 272
 """Bytes of the file's beginning that say what it holds."""
 
 _REVISIONS = (26.0, 27.0)  # from the first to below the second; others place the fields elsewhere
+_ORDER = "the slices are in the order of the file, in which they were acquired: it may not be that of their places"
 _LOGO, _LOGO_AT = b"GE_MED_NMR", 110
 
 
@@ -96,6 +97,8 @@ def read_pfile(
             "revision": round(header.revision, 3),
             "done": ["sign of every other line inverted (alternating excitation)"],
             "left_out": ["one baseline view of each coil and slice"],
+            **({"reader_notes": [_ORDER]} if header.slices > 1 else {}),
+            **({} if numbers is None else {"slices": numbers, "num_slices_in_file": header.slices}),
         },
     )
 

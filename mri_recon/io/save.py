@@ -22,6 +22,7 @@ from mri_recon.errors import FormatError, OutputError, ShapeError
 from mri_recon.io.access import check_regular
 from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
+from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.io.result import NOTICE, Encoded, SavedResult, Writer
 from mri_recon.io.scan import Scan
 from mri_recon.io.write_hdf5 import HDF5, hdf5_content, scan_header, write_dataset
@@ -93,6 +94,7 @@ def save(
         ShapeError: an image that is not `(slice, h, w)`.
         OutputError: another suffix; a path that cannot be written, is the scan's own file, or is no ordinary file; a
             full disk; an image that the format cannot hold.
+        DataError: a `.png` of a scan of which no picture may be drawn.
     """
     _check_path(path, RESULT_SUFFIXES, None if scan is None else scan.source)
     try:
@@ -308,7 +310,7 @@ def _to_numpy(array: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"file": "source_file", "acquisition": "acquisition", "patient_id": "patient_id", "simulated": "simulated"}
+    names = {"file": "source_file", **{name: name for name in ("acquisition", "patient_id", "simulated", NO_PICTURES)}}
     return {new: meta[old] for old, new in names.items() if isinstance(meta.get(old), str | int | float | bool)}
 
 

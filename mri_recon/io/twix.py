@@ -89,6 +89,7 @@ class _Placement:
 
     before: int
     length: int
+    partial: bool = False
 
 
 def is_twix(head: bytes) -> bool:
@@ -156,10 +157,10 @@ def read_twix(
         **slices_meta(chosen_slices(slices, count, where=path.name), count),
     }
     if "interleave" not in chosen and num_lines % samples == 0 and 2 <= (parts := num_lines // samples) <= 8:
-        meta["note_lines"] = (
+        meta["reader_notes"] = [
             f"{num_lines} lines of {samples} samples: where {parts} echoes follow each other unlabelled, choose one "
             f"with variable 'interleave=0/{parts}'"
-        )
+        ]
     first, last = int(np.flatnonzero(acquired)[0]), int(np.flatnonzero(acquired)[-1]) + 1
     return RawScan(
         kspace,
@@ -363,7 +364,7 @@ def _fill(
             f"expected the same lines in every slice and partition of {name}, got different ones: it was not finished, "
             "or it is undersampled in two directions, which is not read; read some slices only"
         )
-    if readout.length > samples or phase.length > stored + 2:
+    if readout.partial or phase.partial:
         done.append("partial Fourier: what was not acquired is zero, with the centre of k-space in the middle")
     if partitions > 1:
         kspace = _partitions_to_slices(kspace, lines[0].center_partition, name)
@@ -383,15 +384,16 @@ def _fill(
 def _place(stored: int, center: int) -> _Placement:
     """Where `stored` lines with the centre of k-space at `center` lie on an axis with its centre at N//2.
 
-    A centre of 0 was not filled in by the sequence, and two lines or fewer off the middle is no partial Fourier.
+    A centre of 0 was not filled in by the sequence, and one a line or so off the middle is no partial Fourier.
     """
-    if not 0 < center < stored or abs(center - stored // 2) <= 2:
-        length = max(stored, 2 * center) if center - stored // 2 in (1, 2) else stored
-        return _Placement(0, length)
-    if center > stored // 2:
-        return _Placement(0, 2 * center)
+    off = center - stored // 2
+    close = max(1, stored // 128)
+    if not 0 < center < stored or -close <= off <= 0:
+        return _Placement(0, stored)
+    if off > 0:  # the last lines are missing, if only because every other one was skipped
+        return _Placement(0, max(stored, 2 * center), partial=off > close)
     length = 2 * (stored - center)
-    return _Placement(length - stored, length)
+    return _Placement(length - stored, length, partial=True)
 
 
 def _samples(stream: IO[bytes], line: _Line, measurement: _Measurement) -> npt.NDArray[np.complex64]:

@@ -15,6 +15,7 @@ import torch
 
 from mri_recon.center import center_crop
 from mri_recon.errors import OutputError
+from mri_recon.io.pictures import require_pictures_allowed
 from mri_recon.io.result import Encoded, SavedResult, Writer
 
 __all__ = ["PNG"]
@@ -26,6 +27,8 @@ def _encode(result: SavedResult) -> Encoded:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
+    about = {**result.metadata, "file": result.metadata.get("source_file", "the scan")}
+    require_pictures_allowed(about, what="the .png")
     magnitude = result.magnitude
     if result.recon_size is not None:
         magnitude = center_crop(torch.from_numpy(magnitude), result.recon_size).numpy()

@@ -144,6 +144,9 @@ def _warm_up(config: ParserConfig) -> None:
     import h5py
     import scipy.io
 
+    with suppress(ImportError):  # an extra: without it the reader of Siemens data says what to install
+        import twixtools  # noqa: F401
+
     for codec in ("ascii", "utf-8", "latin-1", "utf-16", "utf-32"):  # of texts in HDF5, MATLAB and XML
         codecs.lookup(codec)
     contents: dict[str, npt.NDArray[Any]] = {

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io import Scan
+from mri_recon.io.pictures import require_pictures_allowed
 from mri_recon.masks import Mask, undersample
 from mri_recon.methods import Reconstruction, can_batch, reconstruct, reconstruct_batch, with_scan_warnings
 from mri_recon.progress import OnProgress
@@ -149,6 +150,7 @@ def prepare(
     try:
         parsed = parser.load(files["file"], axes=fields.axes, variable=fields.variable, mask_file=files.get("mask"))
         scan = parsed.scan
+        require_pictures_allowed(scan.meta, what="what the service answers with")
         index = scan.num_slices // 2 if fields.slice is None else fields.slice
         if index >= scan.num_slices:
             raise Problem(

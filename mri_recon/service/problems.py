@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from mri_recon.errors import (
     CheckpointError,
+    DataError,
     FormatError,
     MaskError,
     MethodError,
@@ -152,6 +153,7 @@ _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 406: "not-acceptable"
 _BY_STATUS |= {400: "malformed-body", 415: "unsupported-media-type", 422: "invalid-request", 429: "busy"}
 _BY_ERROR: dict[type[MriReconError], str] = {
     FormatError: "invalid-file",
+    DataError: "invalid-file",
     ShapeError: "invalid-kspace",
     MaskError: "invalid-mask",
     MethodError: "invalid-option",

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from mri_recon.figures import comparison_figure
+from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.training.averages import CLASSICAL, best_classical
 from mri_recon.training.evaluate import Evaluation, Masks, Source
@@ -88,7 +89,7 @@ def draw_cases(
     """Reconstruct each case again, draw its worst slice into `folder`, and say in a caption what is seen.
 
     The picture has the reference, the zero-filled image, the best classical method and the method, and their errors at
-    one scale.
+    one scale. A scan of which no picture may be drawn is left out.
 
     Raises:
         MethodError: Matplotlib is not installed.
@@ -99,6 +100,8 @@ def draw_cases(
     for case in cases:
         source = by_name[case.file]
         scan = source.load()
+        if scan.meta.get(NO_PICTURES):
+            continue
         mask = masks.choose(scan, case.acceleration, case.seed)
         names = list(dict.fromkeys(("zero-filled", case.against, case.method)))
         chosen = {name: value for name, value in (options or {}).items() if name in names}

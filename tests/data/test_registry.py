@@ -168,3 +168,40 @@ def test_fetch_prints_local_paths(real_data: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout.strip() == str(real_data / "raw/head-sagittal-t1/se_t1_sag_data.mat")
     assert "MIT" in result.stderr
+
+
+def test_phantoms_are_nobody() -> None:
+    """They are in a split of their own kind, in no model card, and neither raw scans nor images."""
+    phantoms = registry.files(kind="phantom")
+    assert {file.split for file in phantoms} == {"train", "validation"}
+    persons = {file.person for file in phantoms}
+    assert not persons & {file.person for kind in ("raw", "image") for file in registry.files(kind=kind)}
+    assert not persons & {person for row in registry.training_sources() for person in row["persons"]}
+    validation = {file.set_name for file in phantoms if file.split == "validation"}
+    assert validation == {"phantom-siemens-16ch", "phantom-siemens-2ch"}
+
+
+def test_faces_are_marked() -> None:
+    assert {file.set_name for file in registry.files() if file.no_pictures} == {"head-child-mprage", "head-axial"}
+    assert registry.load_registry().get("head-child-mprage").files[0].series
+
+
+def test_a_series_is_one_volume() -> None:
+    groups = registry.volumes(registry.files(kind="image", split="train"))
+    sizes = {group[0].set_name: len(group) for group in groups}
+    assert sizes["head-child-mprage"] == 192
+    assert all(count == 1 for name, count in sizes.items() if name != "head-child-mprage")
+    series = MINIMAL.replace('kind = "raw"', 'kind = "image"\nseries = true').replace(
+        "files = [", f'files = [{{ path = "c.dcm", person = "ben", source_path = "c", sha256 = "{DIGEST}" }}, '
+    )
+    with pytest.raises(DataError, match="a series is one volume of one person"):
+        registry.parse_registry(series.replace("[persons]", '[persons]\n"ben" = "train"'))
+
+
+def test_companions_come_with_their_file() -> None:
+    (rodent,) = registry.files(name="rodent-head-9.4T")
+    (procpar,) = rodent.companions
+    assert procpar.name == "raw/rodent-head-9.4T/procpar"
+    assert procpar.url is not None
+    assert procpar.url.endswith("/sems_20190407_07.fid/procpar")
+    assert procpar.sha256 != rodent.sha256
