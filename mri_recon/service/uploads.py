@@ -35,7 +35,7 @@ RAW_TYPES = {
 """Content types of a scan or mask, and the suffix of the format; application/octet-stream needs a file name instead."""
 
 OCTETS = "application/octet-stream"
-SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat")
+SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat", ".dat", ".7")
 """Suffixes of file names that name a format."""
 
 FILE_FIELDS = ("file", "mask")
