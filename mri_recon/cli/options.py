@@ -40,12 +40,17 @@ __all__ = [
     "parse_option",
 ]
 
-FileArgument = Annotated[Path, typer.Argument(help="k-space: fastMRI .h5, .npy, .npz or MATLAB .mat", metavar="FILE")]
+FileArgument = Annotated[
+    Path,
+    typer.Argument(help="k-space: .h5, .npy, .npz, .mat, Siemens .dat, GE .7, Agilent fid", metavar="FILE"),
+]
 AxesOption = Annotated[
     str | None,
     typer.Option(help="What the file's axes are, e.g. 'coil readout phase'; needed where the default is wrong"),
 ]
-VariableOption = Annotated[str | None, typer.Option(help="Which array of a .npz or .mat file")]
+VariableOption = Annotated[
+    str | None, typer.Option(help="Which array of a .npz or .mat file, or k-space of a scanner's, e.g. echo=1")
+]
 MaskOption = Annotated[
     Path | None,
     typer.Option(

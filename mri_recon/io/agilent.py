@@ -125,7 +125,6 @@ def read_fid(
             "axes_assumed": False,
             **slices_meta(wanted, planes),
             "left_out": left_out,
-            **({} if wanted is None else {"slices": wanted, "num_slices_in_file": planes}),
             **({"arrayed_parameter": ascii(name)[1:-1], "array": index, "num_array": arrayed} if arrayed > 1 else {}),
         },
     )

@@ -98,7 +98,6 @@ def read_pfile(
             "done": ["sign of every other line inverted (alternating excitation)"],
             "left_out": ["one baseline view of each coil and slice"],
             **({"reader_notes": [_ORDER]} if header.slices > 1 else {}),
-            **({} if numbers is None else {"slices": numbers, "num_slices_in_file": header.slices}),
         },
     )
 

@@ -49,7 +49,7 @@ def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
     """Body and query parameters of a route that takes a scan: a form, or a raw file with the fields beside it."""
     schema = fields.model_json_schema()
     properties: dict[str, Any] = {
-        "file": {**_FILE, "description": "The scan: fastMRI HDF5, .npy, .npz or MATLAB .mat."},
+        "file": {**_FILE, "description": "The scan: fastMRI HDF5, .npy, .npz, MATLAB .mat, Siemens .dat or GE .7."},
         **schema["properties"],
     }
     properties["mask"] = {

@@ -62,7 +62,9 @@ class ScanFields(BaseModel):
     axes: str | None = Field(
         default=None, max_length=200, description="What the file's axes are, e.g. `coil readout phase`."
     )
-    variable: str | None = Field(default=None, max_length=200, description="Which array of a .npz or .mat file.")
+    variable: str | None = Field(
+        default=None, max_length=200, description="Which array of a .npz or .mat file, or k-space of a .dat."
+    )
     slice: int | None = Field(default=None, ge=0, description="Slice of the picture, from 0 [the middle].")
     deadline_seconds: float | None = Field(
         default=None, gt=0, description="The answer is of no use after this time, counted from the request's arrival."
