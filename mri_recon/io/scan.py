@@ -132,7 +132,8 @@ def make_scan(
     Args:
         kspace: complex `(slice, coil, readout, phase)`.
         name: of the file, for messages.
-        meta: becomes the scan's `meta`, with what is found here added; `reader_notes` come first in its `note`.
+        meta: becomes the scan's `meta`, with what is found here added; `reader_notes` come first in its `note`,
+            `reader_warnings` in its `warnings`.
         mask: the file's own, `(phase,)` or `(readout, phase)`, axes of 1 allowed.
         padding: first acquired column and the one after the last, if the file says.
         recon_size: as the header gives it; cut to k-space's size.
@@ -168,7 +169,7 @@ def make_scan(
         "empty_slices": empty,
         "warnings": _warnings(meta, empty, int(tensor.shape[0])),
     }
-    meta = {key: value for key, value in meta.items() if key != "reader_notes"}
+    meta = {key: value for key, value in meta.items() if key not in ("reader_notes", "reader_warnings")}
     return Scan(
         kspace=tensor,
         target=reference,
@@ -228,7 +229,7 @@ def _axes_warning(meta: Mapping[str, Any]) -> str | None:
 
 def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[str]:
     assumed = _axes_warning(meta)
-    told = [] if assumed is None else [assumed]
+    told = [*meta.get("reader_warnings", ()), *([] if assumed is None else [assumed])]
     if empty:
         listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
         told.append(f"{len(empty)} of {num_slices} slices are empty, with zeros only: {listed}.")

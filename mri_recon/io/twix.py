@@ -156,11 +156,19 @@ def read_twix(
         "left_out": [f"{number} {what}" for what, number in left_out.items()],
         **slices_meta(chosen_slices(slices, count, where=path.name), count),
     }
+    warnings = []
+    if len({line.reversed for line in lines}) > 1:
+        warnings.append(
+            "Some lines were acquired in the opposite direction (echo-planar imaging?): they are turned round, but "
+            "their phase is not corrected, so ghosts are to be expected half a field of view away."
+        )
     if "interleave" not in chosen and num_lines % samples == 0 and 2 <= (parts := num_lines // samples) <= 8:
-        meta["reader_notes"] = [
+        warnings.append(
             f"{num_lines} lines of {samples} samples: where {parts} echoes follow each other unlabelled, choose one "
-            f"with variable 'interleave=0/{parts}'"
-        ]
+            f"with variable 'interleave=0/{parts}'."
+        )
+    if warnings:
+        meta["reader_warnings"] = warnings
     first, last = int(np.flatnonzero(acquired)[0]), int(np.flatnonzero(acquired)[-1]) + 1
     return RawScan(
         kspace,

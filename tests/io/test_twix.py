@@ -122,7 +122,8 @@ def test_contrasts_are_chosen(tmp_path: Path) -> None:
 def test_interleaved_echoes(tmp_path: Path) -> None:
     kspace = _noise(1, 1, 8, 24)
     path = twix_ve(tmp_path / "meas.dat", lines_of(kspace))
-    assert "variable 'interleave=0/3'" in load(path).meta["note"]
+    (warning,) = load(path).warnings
+    assert "variable 'interleave=0/3'" in warning
     for number in range(3):
         scan = load(path, variable=f"interleave={number}/3")
         np.testing.assert_array_equal(scan.kspace.numpy(), kspace[..., number::3])
@@ -168,6 +169,18 @@ def test_slices_with_other_lines_are_refused_and_read_alone(tmp_path: Path) -> N
     with pytest.raises(FormatError, match="expected the same lines in every slice"):
         load(path)
     assert load(path, slices=0).kspace.shape == (1, 1, 6, 8)
+
+
+def test_lines_of_both_directions_are_warned_of(tmp_path: Path) -> None:
+    kspace = _noise(1, 2, 6, 8)
+    blocks = [
+        replace(block, data=block.data[:, ::-1], flags=("REFLECT",)) if number % 2 else block
+        for number, block in enumerate(lines_of(kspace))
+    ]
+    scan = load(twix_ve(tmp_path / "meas.dat", blocks))
+    np.testing.assert_array_equal(scan.kspace.numpy(), kspace)
+    (warning,) = scan.warnings
+    assert "phase is not corrected" in warning
 
 
 def test_partitions_become_slices(tmp_path: Path) -> None:
