@@ -166,8 +166,8 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
     size = next(iter(panels.images.values())).shape
     layout = _Layout.of((size[0], size[1]), columns=len(panels.images) + 1, with_reference=panels.reference is not None)
     room = int((layout.size[0] - 2 * layout.margin) * _SMALL_PER_INCH)
-    said = [_scales(comparison, panels), *(f"Note: {text}" for text in comparison.warnings)]
-    footer = [line for text in said for line in textwrap.wrap(text, room)]
+    warned = [line for text in comparison.warnings for line in textwrap.wrap(text, room)]
+    footer = [*warned, *textwrap.wrap(_scales(comparison, panels), room)]
     layout = replace(layout, footer_lines=len(footer))
     figure = Figure(figsize=layout.size, dpi=layout.dpi, facecolor=_BACKGROUND)
     _draw_header(figure, layout, comparison, index)
@@ -184,9 +184,10 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
             layout.x(layout.margin),
             layout.y(layout.size[1] - 0.32 - 0.17 * (len(footer) - line)),
             text,
-            color=_ACCENT if text == RESEARCH_ONLY else _MUTED,
+            color=_ACCENT if text == RESEARCH_ONLY or line < len(warned) else _MUTED,
             fontsize=_SMALL,
             va="top",
+            parse_math=False,  # a warning names files and units
         )
     return figure
 

@@ -98,6 +98,11 @@ class Reconstruction:
         """|image|, float32 `(slice, h, w)`."""
         return self.image.abs().to(torch.float32)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What looks wrong with the scan or this result, and what to do about it: `info["warnings"]`."""
+        return tuple(map(str, self.info.get("warnings", ())))
+
 
 def _zero_filled() -> Callable[..., Any]:
     from mri_recon.classical import zero_filled

@@ -36,6 +36,7 @@ from mri_recon.io import load_noise, load_result
 from mri_recon.io.loading import read
 from mri_recon.masks import ColumnMask, Mask, PatternMask, undersample
 from mri_recon.methods import Reconstruction, method_options, reconstruct, resolve_device
+from mri_recon.progress import OnProgress
 from mri_recon.results.comparison import jsonable
 
 __all__ = [
@@ -308,6 +309,7 @@ def replay(
     *,
     noise: str | Path | None = None,
     model: str | Path | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Replay:
     """Compute a saved result again from its input and compare.
 
@@ -319,6 +321,7 @@ def replay(
         noise: likewise the noise samples, where there were some.
         model: the weights, a shipped name or a file; None: those of the recorded option, else the shipped ones with
             the recorded SHA-256.
+        on_progress: told of the work, as in `reconstruct`.
 
     Raises:
         FormatError: a result that cannot be read, has no provenance or another image than it says, or an input that is
@@ -357,6 +360,7 @@ def replay(
             prewhiten=samples,
             num_virtual_coils=record.num_virtual_coils,
             device=device,
+            on_progress=on_progress,
             **options,
         )
     array = image_array(new)

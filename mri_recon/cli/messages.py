@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from mri_recon._text import printable
+
 __all__ = ["PROGRAM", "say", "warn"]
 
 PROGRAM = "mri-recon"
@@ -13,7 +15,7 @@ PROGRAM = "mri-recon"
 def say(message: str) -> None:
     """Print one line on stderr; nothing where stderr cannot be written to."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        print(f"{PROGRAM}: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:

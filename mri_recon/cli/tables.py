@@ -10,15 +10,23 @@ __all__ = ["number", "print_results"]
 _FORMATS = {"nmse": ".4f", "psnr": ".2f", "ssim": ".4f"}
 
 
-def print_results(rows: Sequence[dict[str, Any]], *, title: str, notes: Sequence[str], with_file: bool = False) -> None:
-    """Rows of a comparison as a table, with the convention and other notes under it."""
+def print_results(
+    rows: Sequence[dict[str, Any]],
+    *,
+    title: str,
+    notes: Sequence[str],
+    warnings: Sequence[str] = (),
+    with_file: bool = False,
+) -> None:
+    """Print rows of a comparison as a table, under it the warnings, the convention and other notes."""
     from rich.console import Console
+    from rich.markup import escape  # a name may hold what would be markup
     from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a file has no width; a narrow default would break the lines
-    console.print(title, style="bold", highlight=False, soft_wrap=True)
+    console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
     table = Table()
     for name in ["file", "R", "seed"] if with_file else []:
         table.add_column(name, overflow="fold")
@@ -28,14 +36,18 @@ def print_results(rows: Sequence[dict[str, Any]], *, title: str, notes: Sequence
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        where = [str(row["file"]), number(row["acceleration"], "g"), str(row["seed"])] if with_file else []
+        where = [escape(str(row.get("file"))), number(row.get("acceleration"), "g"), escape(str(row.get("seed")))]
         measured = [number(row[name], form) for name, form in _FORMATS.items()]
         if second:
             measured += [number(row["foreground"][name], form) for name, form in _FORMATS.items()]
-        table.add_row(*where, str(row["method"]), *measured, number(row["seconds"], ".2f"))
+        table.add_row(
+            *(where if with_file else []), escape(str(row["method"])), *measured, number(row["seconds"], ".2f")
+        )
     console.print(table)
+    for warning in warnings:
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for note in notes:
-        console.print(note, style="dim", highlight=False, soft_wrap=True)
+        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def number(value: float | None, form: str) -> str:

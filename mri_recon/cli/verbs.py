@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mri_recon._text import printable
 from mri_recon.cli.messages import warn
 from mri_recon.cli.options import (
     AccelerationOption,
@@ -29,33 +30,40 @@ from mri_recon.cli.options import (
     options_by_method,
     parse_option,
 )
+from mri_recon.cli.progress import working
 from mri_recon.cli.tables import print_results
 
 __all__ = ["compare", "info", "reconstruct", "replay"]
 
 
-def info(file: FileArgument, axes: AxesOption = None, variable: VariableOption = None) -> None:
+def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, variable: VariableOption = None) -> None:
     """What is in FILE: shapes, coils, sampled lines, realised acceleration, noise, reference.
 
     Example: mri-recon info knee.h5
     """
+    work = context.with_resource(working(f"reading {file}"))
     from rich.console import Console
+    from rich.markup import escape  # a name may hold what would be markup
     from rich.table import Table
 
     from mri_recon.io import load
     from mri_recon.summary import NOISE_RULE, summarize
 
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), title=str(file), title_justify="left")
+    table = Table(
+        show_header=False, box=None, padding=(0, 2, 0, 0), title=escape(printable(file)), title_justify="left"
+    )
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for what, value in summarize(load(file, axes=axes, variable=variable)):
-        table.add_row(what, value)
+        table.add_row(escape(what), escape(value))
+    work.end()
     console = Console()
     console.print(table)
     console.print(f"Noise: {NOISE_RULE}.", style="dim", highlight=False)
 
 
 def reconstruct(
+    context: typer.Context,
     file: FileArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="fastMRI-style HDF5 to write", metavar="OUT.h5")],
     method: Annotated[
@@ -83,6 +91,7 @@ def reconstruct(
 
     Example: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5
     """
+    work = context.with_resource(working("starting"))
     from mri_recon.io import load, save
     from mri_recon.masks import undersample
     from mri_recon.methods import check_options, with_scan_warnings
@@ -96,6 +105,7 @@ def reconstruct(
     options = dict(parse_option(text, method) for text in option or [])
     check_options(method, options)
     noise = noise_source(prewhiten)
+    work.step(f"reading {file}")
     scan = load(file, axes=axes, variable=variable, slices=slice_index)
     chosen = choose_mask(
         scan,
@@ -113,6 +123,7 @@ def reconstruct(
         prewhiten=noise,
         num_virtual_coils=num_virtual_coils,
         device=device,
+        on_progress=work.on_progress,
         **options,
     )
     result = with_scan_warnings(result, scan_warnings(scan))
@@ -130,6 +141,7 @@ def reconstruct(
         device=device,
     )
     save(output, result, scan, chosen, provenance=provenance)
+    work.end()
     shape = " x ".join(str(n) for n in result.image.shape)
     typer.echo(f"{output}: {method}, {shape} (slice x h x w), {result.info['seconds']:.2f} s")
     if slices is not None:
@@ -137,11 +149,12 @@ def reconstruct(
         typer.echo(f"Slice {slices[0]} of {count} alone: support, noise and a drawn mask are found in it.")
     if done := preparation_caption(result.info):
         typer.echo(done)
-    for text in result.info.get("warnings", []):
-        warn(text)
+    for warning in result.warnings:
+        warn(warning)
 
 
 def compare(
+    context: typer.Context,
     file: FileArgument,
     methods: Annotated[str, typer.Option(help="Names, separated by commas")] = "zero-filled,cs-wavelet,unet,unrolled",
     acceleration: AccelerationOption = None,
@@ -171,19 +184,27 @@ def compare(
 
     Example: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unrolled --json out.json --figure out.png
     """
+    names = method_list(methods)
+    work = context.with_resource(working("starting", names))
     from mri_recon.io import load
     from mri_recon.provenance import describe, input_file
-    from mri_recon.results.comparison import check_methods, convention, mask_caption, preparation_caption, write_json
+    from mri_recon.results.comparison import (
+        check_methods,
+        convention,
+        mask_caption,
+        preparation_caption,
+        write_json,
+    )
     from mri_recon.results.comparison import compare as run
     from mri_recon.sampling import choose_mask
 
     for target in (json, figure):
         if target is not None:
             check_folder(target)
-    names = method_list(methods)
     options = options_by_method(option or [], names)
     check_methods(names, options)
     noise = noise_source(prewhiten)
+    work.step(f"reading {file}")
     scan = load(file, axes=axes, variable=variable)
     if slice_index is not None:
         one_slice(scan, slice_index)  # an error now, not after the reconstructions
@@ -206,17 +227,9 @@ def compare(
         options=options,
         file=file.name,
         foreground=foreground,
+        on_progress=work.on_progress,
     )
-    done = preparation_caption(comparison.rows[0]["info"])
-    print_results(
-        comparison.rows,
-        title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
-        notes=[
-            convention(comparison.target_source, foreground=foreground),
-            *([done] if done else []),
-            *comparison.warnings,
-        ],
-    )
+    # Files before the table: a reader of standard output that goes away loses none.
     if json is not None:
         source = input_file(file, axes=axes, variable=variable)
         noise_file = noise_record(prewhiten)
@@ -233,15 +246,26 @@ def compare(
             for name, result in comparison.reconstructions.items()
         }
         write_json(json, {**comparison.document(), "provenance": provenance})
-        typer.echo(f"results: {json}")
     if figure is not None:
         from mri_recon.figures import comparison_figure
 
         comparison_figure(comparison, figure, slice_index=slice_index)
+    work.end()
+    done = preparation_caption(comparison.rows[0]["info"])
+    print_results(
+        comparison.rows,
+        title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
+        notes=[convention(comparison.target_source, foreground=foreground), *([done] if done else [])],
+        warnings=comparison.warnings,
+    )
+    if json is not None:
+        typer.echo(f"results: {json}")
+    if figure is not None:
         typer.echo(f"picture: {figure}")
 
 
 def replay(
+    context: typer.Context,
     result: Annotated[Path, typer.Argument(help="HDF5 that reconstruct wrote", metavar="RESULT.h5")],
     input_file: Annotated[
         Path | None,
@@ -261,10 +285,12 @@ def replay(
 
     Example: mri-recon replay knee-cs.h5 --input knee.h5
     """
+    work = context.with_resource(working(f"reading {result}"))
     from mri_recon.provenance import TOLERANCE
     from mri_recon.provenance import replay as run
 
-    done = run(result, input_file, noise=noise, model=model)
+    done = run(result, input_file, noise=noise, model=model, on_progress=work.on_progress)
+    work.end()
     for note in done.differences:
         warn(note)
     record = done.provenance

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mri_recon.cli.progress import working
+
 __all__ = ["app"]
 
 app = typer.Typer(help="The open data sets that this project trains and tests on.", no_args_is_help=True)
@@ -35,6 +37,7 @@ def list_sets() -> None:
 
 @app.command()
 def fetch(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of a set, as `mri-recon data list` shows it.")],
 ) -> None:
     """Fetch a set and print the paths of its files; each is checked by its SHA-256.
@@ -48,7 +51,9 @@ def fetch(
     data_set = load_registry().get(name)
     console = Console(stderr=True)
     console.print(f"{data_set.title}. Licence {data_set.licence}. Cite: {data_set.citation}", highlight=False)
-    for file in data_set.files:
+    work = context.with_resource(working("fetching"))
+    for number, file in enumerate(data_set.files):
+        work.step(f"fetching {file.name}", number, len(data_set.files))
         typer.echo(str(file.path()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from mri_recon.masks import Mask, as_mask, undersample
 from mri_recon.methods import Reconstruction, check_options, reconstruct, with_scan_warnings
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
 from mri_recon.progress import OnProgress
-from mri_recon.results.scan_warnings import all_warnings, scan_warnings
+from mri_recon.results.scan_warnings import scan_warnings
 
 __all__ = [
     "METRICS",
@@ -37,6 +38,7 @@ __all__ = [
     "preparation_caption",
     "results_document",
     "scan_name",
+    "warning_lines",
     "write_json",
 ]
 
@@ -87,8 +89,8 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What methods and assumed axes leave uncertain, one sentence each, for print beside the table."""
-        return all_warnings(self.reconstructions.values())
+        """What looks wrong with the scan or the results, for print beside the table, see `warning_lines`."""
+        return warning_lines(self.rows)
 
     def document(self) -> dict[str, Any]:
         """The content of the JSON file: `convention`, `mask`, `results`."""
@@ -219,6 +221,29 @@ def mask_caption(receipt: Mapping[str, Any]) -> str:
         f"{kind}, {receipt['num_lines']} of {receipt['support_width']} "
         f"({receipt['num_low_frequencies']} in the centre), {acceleration}{seed}"
     )
+
+
+def warning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what looks wrong with results, a line a kind of warning.
+
+    Each names the methods that gave it where not all did. Warnings that differ in numbers alone are one line, which
+    says of how many results it speaks where they are not the same.
+
+    Args:
+        rows: as `Comparison.rows`, of one scan or of several.
+    """
+    methods = dict.fromkeys(str(row["method"]) for row in rows)
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        for text in row["info"].get("warnings", []):
+            kinds.setdefault(re.sub(r"\d+(\.\d+)?", "", str(text)), []).append((str(row["method"]), str(text)))
+    lines = []
+    for found in kinds.values():
+        warned = dict.fromkeys(method for method, _ in found)
+        which = "" if len(warned) == len(methods) else f" ({', '.join(warned)})"
+        alike = "" if len({text for _, text in found}) == 1 else f" (and {len(found) - 1} like it, with other numbers)"
+        lines.append(f"Warning{which}: {found[0][1]}{alike}")
+    return lines
 
 
 def preparation_caption(info: Mapping[str, Any]) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mri_recon.cli.progress import working
 from mri_recon.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mri_recon.training.evaluate import Evaluation
+    from mri_recon.training.evaluate import Evaluation, Masks, Source
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
+    context: typer.Context,
     split: Annotated[str, typer.Option(help="validation for every choice; test for numbers that are reported")],
     acceleration: Annotated[str, typer.Option(help="Accelerations of the tables, separated by commas")] = "4,8",
     curve: Annotated[str, typer.Option(help="Further accelerations, for the plot, e.g. 2,4,6,8,10,12")] = "",
@@ -60,6 +64,7 @@ def evaluate(
     Example: mri-recon evaluate --split test --curve 2,4,6,8,10,12 --coils 2,4,8,15,32 --json results.json
     --markdown docs/results.md
     """
+    work = context.with_resource(working("starting"))
     from mri_recon._files import write_atomically
     from mri_recon.cli import check_folder, method_list, options_by_method
     from mri_recon.results.comparison import check_methods, write_json
@@ -114,6 +119,8 @@ def evaluate(
         typer.echo(f"going on with {len(done)} finished comparisons of {json}.partial", err=True)
     if split == "test":
         _log(log, command)
+    in_all = _count(sources, masks) + sum(_count(found, coil_masks) for found in simulated.values())
+    told = itertools.count(len(done))
     shared: dict[str, Any] = {
         "split": split,
         "methods": names,
@@ -121,13 +128,14 @@ def evaluate(
         "device": device,
         "foreground": foreground,
         "done": done,
-        "report": lambda text: typer.echo(f"... {text}", err=True),
+        "report": lambda text: work.step(text, next(told), in_all),
     }
     raw = evaluate_scans(sources, masks, **shared)
     others = [
         evaluate_scans(found, coil_masks, kind="simulated", num_coils=count, **shared)
         for count, found in simulated.items()
     ]
+    work.end()
     for result in (raw, *others):
         _print(result)
     if json is not None:
@@ -146,8 +154,14 @@ def evaluate(
     done.finish()
 
 
+def _count(sources: Sequence[Source], masks: Masks) -> int:
+    """How many comparisons that is."""
+    return sum(source.has_truth for source in sources) * len(masks.accelerations) * len(masks.seeds)
+
+
 def _print(result: Evaluation) -> None:
     from mri_recon.cli import print_results
+    from mri_recon.results.comparison import warning_lines
     from mri_recon.training.averages import scan_summaries
 
     coils = "" if result.num_coils is None else f", {result.num_coils} coils"
@@ -165,7 +179,13 @@ def _print(result: Evaluation) -> None:
     print_results(each, title=f"Each scan: {what}", notes=notes, with_file=True)
     means = [{"file": f"{m['scans']} scans, {m['persons']} persons", "seed": "mean", **m} for m in result.means()]
     order = "Means over slices, then masks, then the scans of a person, then persons."
-    print_results(means, title=f"Means: {what}", notes=[order, result.convention], with_file=True)
+    print_results(
+        means,
+        title=f"Means: {what}",
+        notes=[order, result.convention],
+        warnings=warning_lines(result.rows),
+        with_file=True,
+    )
 
 
 def _log(log: Path | None, command: str) -> None:

@@ -68,9 +68,9 @@ def test_a_pipe_that_nobody_reads_ends_the_command_quietly() -> None:
 
 
 def test_a_file_name_is_printed_whatever_its_bytes(tmp_path: Path) -> None:
-    """As it is where the terminal can show it: no byte of a name changes in what a script reads."""
-    absent = os.fsencode(tmp_path) + b"/caf\xc3\xa9 \xff\xfe.npy"
-    for encoding, shown in (("utf-8", b"caf\xc3\xa9 \xff\xfe.npy"), ("ascii", b"caf\\xe9 \xff\xfe.npy")):
+    """Letters as they are where the terminal can show them; what is no text, or would move the cursor, escaped."""
+    absent = os.fsencode(tmp_path) + b"/caf\xc3\xa9 \xff\x1b[2J.npy"
+    for encoding, shown in (("utf-8", b"caf\xc3\xa9 \\xff\\x1b[2J.npy"), ("ascii", b"caf\\xe9 \\xff\\x1b[2J.npy")):
         done = subprocess.run(
             [*PROGRAM, "info", absent],
             env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},

@@ -1,0 +1,118 @@
+"""How far a verb is, on stderr: a bar on a terminal, in a pipe or a file a line now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mri_recon.cli.messages import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mri_recon.progress import Progress
+
+__all__ = ["FIRST_LINE", "LINE_EVERY", "Working", "working"]
+
+FIRST_LINE = 5.0
+"""Seconds before the first line where there is no terminal: what is done sooner needs none."""
+LINE_EVERY = 10.0
+"""Seconds between such lines."""
+
+_STAGES = {"prepare": "preparing", "maps": "coil maps", "iterate": "iteration", "network": "slice"}
+
+Show = Callable[[str, int, int | None], None]
+"""Takes what is done, how much of it is finished, and of how much (None: not known)."""
+
+
+class Working:
+    """What a verb tells of its work.
+
+    Args:
+        show: prints it.
+        methods: names of the methods that will run, in order, where there are several.
+        end: takes away what `show` printed.
+    """
+
+    def __init__(self, show: Show, methods: Sequence[str] = (), end: Callable[[], None] = lambda: None) -> None:
+        self._show = show
+        self._methods = list(methods)
+        self.end = end
+
+    def step(self, text: str, done: int = 0, total: int | None = None) -> None:
+        """Tell of something that has no iterations, reading a file say."""
+        self._show(text, done, total)
+
+    def on_progress(self, progress: Progress) -> None:
+        """Tell of a reconstruction; what `reconstruct` takes as `on_progress`."""
+        text = progress.method
+        if len(self._methods) > 1 and text in self._methods:
+            text += f" ({self._methods.index(text) + 1} of {len(self._methods)})"
+        self._show(f"{text}: {_STAGES.get(progress.stage, progress.stage)}", progress.iteration, progress.total)
+
+
+@contextlib.contextmanager
+def working(text: str, methods: Sequence[str] = ()) -> Iterator[Working]:
+    """Tell of the work of a `with` block, until `end` is called or the block ends, however it ends.
+
+    A verb enters it by `context.with_resource`, so that the bar is gone before the line of an error.
+
+    Args:
+        text: what is done first.
+        methods: as for `Working`.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if console.is_terminal and not console.is_dumb_terminal:
+            with _bar(console, text) as (show, end):
+                yield Working(show, methods, end)
+            return
+    yield Working(lines(), methods)
+
+
+def lines(clock: Callable[[], float] = time.monotonic) -> Show:
+    """Lines at a modest rate, the first after `FIRST_LINE` seconds, the next ones `LINE_EVERY` apart.
+
+    Args:
+        clock: gives seconds.
+    """
+    start = clock()
+    due = start + FIRST_LINE
+
+    def show(text: str, done: int, total: int | None) -> None:
+        nonlocal due
+        now = clock()
+        if now < due:
+            return
+        due = now + LINE_EVERY
+        count = f" {done}{'' if total is None else f' of at most {total}'}" if done or total else ""
+        say(f"{text}{count}, after {now - start:.0f} s")
+
+    return show
+
+
+@contextlib.contextmanager
+def _bar(console: Console, text: str) -> Iterator[tuple[Show, Callable[[], None]]]:
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+    ]
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(escape(text), total=None, count="")
+
+        def show(text: str, done: int, total: int | None) -> None:
+            count = f"{done}/{total}" if total else ""
+            bar.update(task, description=escape(text), completed=done, total=total, count=count)
+
+        yield show, bar.stop
