@@ -86,6 +86,7 @@ class _Direct(Generic[T]):
     control: Control
     place: Place
     key: str | None
+    memory: int
     future: Future[T] = field(default_factory=Future)
 
 
@@ -124,7 +125,9 @@ class Engine:
         self._jobs_wait = True
         self._direct_next = True
         self._held = 0
-        self._memory = 0
+        self._memory = 0  # of direct work that waits or is being done
+        self._in_use = 0  # of all work that is being done
+        self._job_needs_room = False
         self._opening = 0
         self._closing = False
         self._running: dict[str, Control] = {}
@@ -280,8 +283,8 @@ class Engine:
         """
         limit = min(prepared.task.fields.deadline_seconds or math.inf, self._settings.timeout_seconds)
         control = Control(deadline=arrived + limit)
-        item = _Direct(prepared, render, control, place, batch_key(prepared))
-        self._enqueue(item, self.memory(prepared))
+        item = _Direct(prepared, render, control, place, batch_key(prepared), self.memory(prepared))
+        self._enqueue(item)
         waiting: asyncio.Future[Any] = asyncio.wrap_future(item.future)
         leaving: asyncio.Future[Any] = asyncio.ensure_future(left())
         try:
@@ -302,7 +305,8 @@ class Engine:
         waiting.cancel()
         raise self._late(limit)
 
-    def _enqueue(self, item: _Direct[Any], needed: int) -> None:
+    def _enqueue(self, item: _Direct[Any]) -> None:
+        needed = item.memory
         with self._condition:
             refused = "the service is stopping" if self._closing else None
             if self._memory and self._memory + needed > self._most_memory:
@@ -420,30 +424,56 @@ class Engine:
     def _work(self) -> None:
         while True:
             with self._condition:
-                while not (self._closing or self._direct or self._jobs_wait):
+                while not (self._closing or self._direct_fits() or (self._jobs_wait and self._room > 0)):
                     self._condition.wait()
                 if self._closing:
                     return
-                take_direct = bool(self._direct) and (self._direct_next or not self._jobs_wait)
+                jobs_next = self._jobs_wait and self._room > 0
+                take_direct = self._direct_fits() and (self._direct_next or not jobs_next)
                 self._direct_next = not take_direct  # in turns, where both wait
                 items = self._next_direct() if take_direct else []
+                # All the room there is, until it is known which jobs are taken.
+                room, taken = self._room, sum(item.memory for item in items)
+                self._in_use += taken if items else room
                 if not items:
                     self._jobs_wait = False
             try:
                 if items:
-                    self._do_direct(items)
+                    try:
+                        self._do_direct(items)
+                    finally:
+                        self._end_use(taken)
                 else:
-                    self._do_jobs()
+                    self._do_jobs(room)
             except Exception:  # a store that cannot be read, say: try again, but not at once
                 log.exception("a worker failed")
                 time.sleep(_POLL_SECONDS)
                 self._wake()
 
+    @property
+    def _room(self) -> int:
+        """Memory that is left beside the work that is being done. Under the lock."""
+        return self._most_memory - self._in_use
+
+    def _direct_fits(self) -> bool:
+        """Whether the oldest direct work may begin; not before a job that waits for the memory. Under the lock."""
+        if not self._direct or self._job_needs_room:
+            return False
+        return self._in_use == 0 or self._direct[0].memory <= self._room
+
+    def _end_use(self, taken: int, *, look_again: bool = True) -> None:
+        """Give memory back; where work has ended, a job that found no room may find it now."""
+        with self._condition:
+            self._in_use -= taken
+            self._jobs_wait = self._jobs_wait or look_again
+            self._condition.notify_all()
+
     def _next_direct(self) -> list[_Direct[Any]]:
-        """The oldest, and what waits for the same network on the same shape. Under the lock."""
+        """The oldest, and what waits for the same network on the same shape and fits. Under the lock."""
         first = self._direct.popleft()
         alike = [] if first.key is None else [item for item in self._direct if item.key == first.key]
-        for item in (taken := alike[: self._settings.max_batch - 1]):
+        fitting = self._room // max(1, first.memory) - 1  # equal keys take equal memory
+        for item in (taken := alike[: max(0, min(self._settings.max_batch - 1, fitting))]):
             self._direct.remove(item)
         return [first, *taken]
 
@@ -493,10 +523,30 @@ class Engine:
         item.future.cancel()
         item.place.release()
 
-    def _do_jobs(self) -> None:
-        jobs = self.store.claim(self._owner.id, most=self._settings.max_batch)
+    def _do_jobs(self, room: int) -> None:
+        """Do jobs that take no more than `room` bytes, all of which is held until it is known what they take."""
+        alone = room == self._most_memory
+        try:
+            jobs = self.store.claim(self._owner.id, most=self._settings.max_batch, memory=room)
+            if alone and not jobs:  # accepted when there was more memory: it is done by itself
+                jobs = self.store.claim(self._owner.id, most=1)
+            waiting = not jobs and not alone and bool(self.store.queued())
+        except BaseException:
+            self._end_use(room, look_again=False)
+            raise
+        needed = min(room, sum(job.memory for job in jobs))
+        with self._condition:
+            others = self._in_use > room
+            self._job_needs_room = waiting and others
+        self._end_use(room - needed, look_again=waiting and not others)
         if not jobs:
             return
+        try:
+            self._do_claimed(jobs)
+        finally:
+            self._end_use(needed)
+
+    def _do_claimed(self, jobs: Sequence[Job]) -> None:
         self._wake()  # there may be more
         controls = {job.id: self._control(job) for job in jobs}
         with self._condition:

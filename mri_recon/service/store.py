@@ -61,8 +61,14 @@ class JobStore(Protocol):
         """How many jobs wait."""
         ...
 
-    def claim(self, owner: str, *, most: int) -> list[Job]:
-        """The job that waits longest, now running and the owner's, with up to `most - 1` others of its batch key."""
+    def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
+        """Take the job that waits longest, and up to `most - 1` others of its batch key; they are running now.
+
+        Args:
+            owner: whose they are from now on.
+            most: jobs.
+            memory: bytes that they may take together, by their estimates; None: one job may take any.
+        """
         ...
 
     def progress(self, job_id: str, owner: str, progress: Mapping[str, Any]) -> None:
@@ -230,15 +236,21 @@ class SqliteStore:
         with self._light.read() as db:
             return _queued(db)
 
-    def claim(self, owner: str, *, most: int) -> list[Job]:
+    def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
         """See `JobStore`."""
         if not self.queued():
             return []  # no write lock is taken for nothing
         with self._durable.change() as db:
-            first = db.execute("SELECT id, batch_key FROM jobs WHERE status = 'queued' ORDER BY seq LIMIT 1").fetchone()
+            first = db.execute(
+                "SELECT id, batch_key, memory FROM jobs WHERE status = 'queued' AND (? IS NULL OR memory <= ?) "
+                "ORDER BY seq LIMIT 1",
+                (memory, memory),
+            ).fetchone()
             if first is None:
                 return []
             taken = [first["id"]]
+            if memory is not None and first["memory"] > 0:  # jobs of one batch key take equal memory
+                most = min(most, memory // first["memory"])
             if first["batch_key"] is not None and most > 1:
                 alike = db.execute(
                     "SELECT id FROM jobs WHERE status = 'queued' AND batch_key = ? AND id != ? ORDER BY seq LIMIT ?",

@@ -17,6 +17,7 @@ import torch
 import mri_recon.methods as methods
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
+from mri_recon.service.estimates import Estimates
 from mri_recon.service.settings import Settings
 from tests.support.patience import PATIENCE
 
@@ -196,3 +197,53 @@ def _until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_work_in_progress_takes_no_more_memory_than_there_is(
+    serve: Any, post: Post, kspace: Callable[..., Any], npy: Any, slow: Slow, background: ThreadPoolExecutor
+) -> None:
+    """Two threads, and memory for one `slow`: the others wait, jobs and direct work; what fits beside it is done."""
+    most = Estimates.memory_bytes("slow", (1, 1, 25, 36)) + Estimates.memory_bytes("zero-filled", (1, 1, 25, 36))
+    content = kspace(1, 1, 25, 36)
+    with serve(Settings(worker_threads=2, max_memory_bytes=most)) as client:
+        engine = client.app.state.engine
+        jobs = [
+            client.post(
+                "/v1/reconstructions",
+                files={"file": ("a.npy", npy(content))},
+                data={"method": "slow", "acceleration": "3"},
+                headers={"Prefer": "respond-async"},
+            ).headers["location"]
+            for _ in range(2)
+        ]
+        assert slow.begun.acquire(timeout=PATIENCE)
+        assert not slow.begun.acquire(timeout=0.3)
+        assert {client.get(job).json()["status"] for job in jobs} == {"running", "queued"}
+        waiting = background.submit(post, client, content, method="zero-filled", acceleration=3)
+        _until(lambda: waiting.done() or engine._job_needs_room)  # done beside it, or after the job that came first
+        slow.end.set()
+        assert waiting.result().status_code == 200
+        for job in jobs:
+            _until(lambda job=job: client.get(job).json()["status"] == "succeeded")
+        _until(lambda: engine._in_use == 0)
+
+
+def test_direct_work_waits_for_the_memory_of_a_job(
+    serve: Any, post: Post, kspace: Callable[..., Any], npy: Any, slow: Slow, background: ThreadPoolExecutor
+) -> None:
+    most = Estimates.memory_bytes("slow", (1, 1, 25, 36)) + 1
+    content = kspace(1, 1, 25, 36)
+    with serve(Settings(worker_threads=2, max_memory_bytes=most)) as client:
+        job = client.post(
+            "/v1/reconstructions",
+            files={"file": ("a.npy", npy(content))},
+            data={"method": "slow", "acceleration": "3"},
+            headers={"Prefer": "respond-async"},
+        ).headers["location"]
+        assert slow.begun.acquire(timeout=PATIENCE)
+        waiting = background.submit(post, client, content, method="zero-filled", acceleration=3)
+        _until(lambda: client.app.state.engine.held == 1)
+        assert not waiting.done()
+        slow.end.set()
+        assert waiting.result().status_code == 200
+        _until(lambda: client.get(job).json()["status"] == "succeeded")

@@ -62,6 +62,15 @@ def test_a_batch_is_claimed_together(store: SqliteStore) -> None:
     assert claimed == [["j0", "j2", "j4"], ["j1"], ["j3"], ["j5"]]
 
 
+def test_only_jobs_that_fit_are_claimed(store: SqliteStore) -> None:
+    for number, (key, memory) in enumerate([(None, 50), ("x", 9), ("x", 9), ("x", 9), (None, 20)]):
+        store.add(_job(f"j{number}", batch_key=key, memory=memory), most_queued=9)
+    assert store.claim("a", most=3, memory=8) == []
+    claimed = [[job.id for job in store.claim("a", most=3, memory=20)] for _ in range(4)]
+    assert claimed == [["j1", "j2"], ["j3"], ["j4"], []]  # together no more than 20
+    assert [job.id for job in store.claim("a", most=3)] == ["j0"]
+
+
 def test_jobs_of_the_dead_are_tried_again_but_not_forever(store: SqliteStore) -> None:
     store.add(_job("j"), most_queued=9)
     store.add(_job("stopped"), most_queued=9)
@@ -225,13 +234,16 @@ class Server:
         self.process.communicate(timeout=PATIENCE)
 
 
-@pytest.mark.slow  # starts four servers
-def test_killed_in_the_middle(npy: Callable[[Any], bytes], kspace: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.slow  # starts a server more than there are kills
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.soak)])
+def test_killed_in_the_middle(
+    npy: Callable[[Any], bytes], kspace: Callable[..., Any], tmp_path: Path, kills: int
+) -> None:
     """kill -9 while jobs run and wait: each one ends in its own result, once, after a restart."""
     scans = [kspace(1, 1, 96, 96, seed) for seed in range(3)]
     options = {"method": "cs-wavelet", "acceleration": "3", "gap_tol": "0", "max_iters": "300"}
     accepted: dict[str, Any] = {}
-    for round_ in range(3):
+    for round_ in range(kills):
         server = Server(tmp_path)
         for number, scan in enumerate(scans):
             answer = server.client.post(
