@@ -40,6 +40,11 @@ def test_no_test_reaches_another_machine(address: str) -> None:
     no_network.attempts.clear()
 
 
+def test_a_name_that_is_nobodys_is_unknown() -> None:
+    with pytest.raises(socket.gaierror):
+        socket.getaddrinfo("no-such-host.invalid", 80)
+
+
 @pytest.mark.parametrize("options", [(), ("-P",)])
 def test_no_python_process_of_a_test_reaches_another_machine(tmp_path: Path, options: tuple[str, ...]) -> None:
     code = f"import socket; socket.create_connection(({ELSEWHERE!r}, 9), timeout=1)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
         host = address
         if isinstance(host, str | bytes) and _is_number(host):  # nobody is asked
             return
+        if isinstance(host, str | bytes) and _text(host).endswith(".invalid"):  # a test that needs a name of nobody's
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")  # RFC 6761
     elif isinstance(address, tuple):
         host = address[0]
     else:  # a Unix socket, netlink, or no address: connected before
