@@ -103,11 +103,15 @@ def unwritable(path: str | Path, error: OSError | ValueError) -> OutputError:
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     if is_full(error):
         cure = "free some space, or write to another disk; nothing was replaced"
-    elif isinstance(error, FileNotFoundError | NotADirectoryError):
+    elif isinstance(error, FileNotFoundError | NotADirectoryError) and not _has_folder(path):
         cure = "choose a folder that exists"
     else:
         cure = "choose a folder that exists and can be written to"
     return OutputError(f"cannot write {printable(path)} ({reason}): {cure}", full=is_full(error))
+
+
+def _has_folder(path: str | Path) -> bool:
+    return Path(os.path.realpath(path)).parent.is_dir()
 
 
 def _keep_access(descriptor: int, kept: os.stat_result) -> None:

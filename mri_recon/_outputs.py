@@ -16,10 +16,13 @@ from mri_recon._files import check_target, create_beside, unwritable
 from mri_recon._text import printable
 from mri_recon.errors import OutputError
 
-__all__ = ["STDOUT", "check_outputs", "check_suffix", "check_writable_folder"]
+__all__ = ["FIGURE_SUFFIXES", "STDOUT", "check_outputs", "check_suffix", "check_writable_folder"]
 
 STDOUT = Path("-")
 """The output that means standard output."""
+
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+"""Formats of a picture of a comparison."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def check_outputs(
     *,
     suffixes: Mapping[str, tuple[str, ...]] | None = None,
     stdout: Iterable[str] = (),
+    appended: Iterable[str] = (),
 ) -> list[str]:
     """Refuse outputs that cannot be written, or would replace an input or one another; nothing is written.
 
@@ -56,6 +60,7 @@ def check_outputs(
         inputs: what the command reads: how a message calls it, and its path. Paths of no file are ignored.
         suffixes: by option, the suffixes that the output may have; any where it has no entry.
         stdout: options for which "-" is standard output.
+        appended: options whose file is not replaced but added to.
 
     Returns:
         What to tell the user, one sentence each: a hard-linked file keeps its content under its other names.
@@ -65,6 +70,7 @@ def check_outputs(
             suffix, or a folder that does not exist or cannot be written to.
     """
     notes: list[str] = []
+    kept = set(appended)
     places: list[_Place] = []
     piped = set(stdout)
     for option, path in outputs.items():
@@ -74,7 +80,7 @@ def check_outputs(
             raise OutputError(f"{option}: expected the name of a file, got -: for a file of this name write ./-")
         _check_kind(option, path)
         check_suffix(path, (suffixes or {}).get(option, ()), option=option)
-        notes += _check_writable(option, path)
+        notes += [note for note in _check_writable(option, path) if option not in kept]
         places.append(_place(option, path, new=True))
     if sum(path == STDOUT and option in piped for option, path in outputs.items()) > 1:
         raise OutputError("expected one output on standard output, got several: name a file for the others")

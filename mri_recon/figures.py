@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon._files import write_atomically
+from mri_recon._outputs import FIGURE_SUFFIXES, check_suffix
+from mri_recon._text import printable
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
@@ -132,24 +134,27 @@ class _Layout:
 def comparison_figure(
     comparison: Comparison, path: str | Path | io.BufferedIOBase, *, slice_index: int | None = None
 ) -> None:
-    """Draw a comparison and save it as a PNG of at most `MAX_BYTES`.
+    """Draw a comparison and save it as PNG, PDF or SVG.
 
     Args:
         comparison: what `compare` returned.
-        path: where to write, or an open binary file.
+        path: where to write; the suffix is the format, `.png` (of at most `MAX_BYTES`), `.pdf` or `.svg`. Or an open
+            binary file, which gets a PNG.
         slice_index: which slice is shown; None: the middle one.
 
     Raises:
         ShapeError: no such slice.
         MethodError: Matplotlib is not installed.
         DataError: the scan is one of which no picture may be drawn.
-        OutputError: `path` cannot be written.
+        OutputError: another suffix, or `path` cannot be written.
     """
-    content = _png(draw_comparison(comparison, slice_index=slice_index))
-    if isinstance(path, str | Path):
-        write_atomically(path, content)
-    else:
-        path.write(content)
+    if not isinstance(path, str | Path):
+        path.write(_png(draw_comparison(comparison, slice_index=slice_index)))
+        return
+    check_suffix(path, FIGURE_SUFFIXES)
+    figure = draw_comparison(comparison, slice_index=slice_index)
+    suffix = Path(path).suffix.lower()
+    write_atomically(path, _png(figure) if suffix == ".png" else _vectors(figure, suffix[1:]))
 
 
 def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -> Figure:
@@ -189,6 +194,8 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
             va="top",
             parse_math=False,  # a warning names files and units
         )
+    for shown in figure.texts:
+        shown.set_parse_math(False)  # two dollar signs in a file's name are no formula
     return figure
 
 
@@ -302,13 +309,23 @@ def _draw_header(figure: Figure, layout: _Layout, comparison: Comparison, index:
     which = f", slice {index} (0 to {count - 1})" if count > 1 else ""
     left = layout.x(layout.margin)
     room = layout.size[0] - 2 * layout.margin
-    title = comparison.file + (" (simulated)" if comparison.simulated else "") + which
+    title = _in_font(printable(comparison.file)) + (" (simulated)" if comparison.simulated else "") + which
     if len(title) > room * 8:  # characters of the title's size in an inch
         title = "…" + title[-int(room * 8) :]
     figure.text(left, layout.y(0.2), title, color=_TEXT, fontsize=14, fontweight="bold", va="top")
     caption = mask_caption(comparison.receipt)
     caption = caption[:1].upper() + caption[1:]
     figure.text(left, layout.y(0.49), caption, color=_MUTED, fontsize=9.5, va="top")
+
+
+def _in_font(text: str) -> str:
+    """Escape the characters that the font of the picture lacks: boxes in their place would make two names equal."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))  # travels with Matplotlib
+    return "".join(
+        one if font.get_char_index(ord(one)) else one.encode("ascii", "backslashreplace").decode() for one in text
+    )
 
 
 def _scales(comparison: Comparison, panels: _Panels) -> str:
@@ -324,6 +341,12 @@ def _scales(comparison: Comparison, panels: _Panels) -> str:
 
 def _row_of(comparison: Comparison, method: str) -> dict[str, Any]:
     return next(row for row in comparison.rows if row["method"] == method)
+
+
+def _vectors(figure: Figure, kind: str) -> bytes:
+    packed = io.BytesIO()
+    figure.savefig(packed, format=kind, dpi=figure.dpi, facecolor=figure.get_facecolor())
+    return packed.getvalue()
 
 
 def _png(figure: Figure) -> bytes:

@@ -14,31 +14,38 @@ from mri_recon.cli.main import main
 
 if TYPE_CHECKING:
     from mri_recon.cli.app import CommandGroup, build_app
-    from mri_recon.cli.options import check_folder, method_list, options_by_method, parse_option
+    from mri_recon.cli.options import method_list, options_by_method, parse_option
+    from mri_recon.cli.outputs import JSON_SUFFIXES, claim, files_read, tell
     from mri_recon.cli.plug_ins import COMMAND_GROUP
     from mri_recon.cli.tables import print_results
 
 __all__ = [
     "COMMAND_GROUP",
+    "JSON_SUFFIXES",
     "CommandGroup",
     "build_app",
-    "check_folder",
+    "claim",
+    "files_read",
     "main",
     "method_list",
     "options_by_method",
     "parse_option",
     "print_results",
+    "tell",
 ]
 
 _HOMES = {
     "COMMAND_GROUP": "plug_ins",
     "CommandGroup": "app",
     "build_app": "app",
-    "check_folder": "options",
+    "JSON_SUFFIXES": "outputs",
+    "claim": "outputs",
+    "files_read": "outputs",
     "method_list": "options",
     "options_by_method": "options",
     "parse_option": "options",
     "print_results": "tables",
+    "tell": "outputs",
 }
 
 

@@ -13,9 +13,13 @@ PROGRAM = "mri-recon"
 
 
 def say(message: str) -> None:
-    """Print one line on stderr; nothing where stderr cannot be written to."""
+    """Print one line on stderr; nothing where stderr cannot be written to.
+
+    A name of a file in it cannot control the terminal.
+    """
     with contextlib.suppress(OSError, ValueError):
-        print(f"{PROGRAM}: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+        line = " ".join(part.strip() for part in message.splitlines())
+        print(f"{PROGRAM}: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:

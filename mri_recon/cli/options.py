@@ -31,7 +31,6 @@ __all__ = [
     "SeedOption",
     "VariableOption",
     "VirtualCoilsOption",
-    "check_folder",
     "method_list",
     "noise_record",
     "noise_source",
@@ -126,18 +125,6 @@ def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str,
 def method_list(text: str) -> list[str]:
     """Names separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def check_folder(path: Path) -> None:
-    """Refuse an output whose folder does not exist, before the work and not after it.
-
-    Raises:
-        ConfigError: no such folder, or the path is one.
-    """
-    if path.is_dir():
-        raise ConfigError(f"expected a file to write, got the folder {path}: add a file name")
-    if not path.parent.is_dir():
-        raise ConfigError(f"expected to write into a folder that exists, got {path.parent}: create it first")
 
 
 def noise_source(text: str | None) -> Tensor | str | None:

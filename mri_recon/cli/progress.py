@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mri_recon._text import printable
 from mri_recon.cli.messages import say
 
 if TYPE_CHECKING:
@@ -98,21 +99,20 @@ def lines(clock: Callable[[], float] = time.monotonic) -> Show:
 
 @contextlib.contextmanager
 def _bar(console: Console, text: str) -> Iterator[tuple[Show, Callable[[], None]]]:
-    from rich.markup import escape
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = [
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
     ]
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(escape(text), total=None, count="")
+        task = bar.add_task(printable(text), total=None, count="")
 
         def show(text: str, done: int, total: int | None) -> None:
             count = f"{done}/{total}" if total else ""
-            bar.update(task, description=escape(text), completed=done, total=total, count=count)
+            bar.update(task, description=printable(text), completed=done, total=total, count=count)
 
         yield show, bar.stop

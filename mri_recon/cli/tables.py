@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mri_recon._text import printable
+
 __all__ = ["number", "print_results"]
 
 _FORMATS = {"nmse": ".4f", "psnr": ".2f", "ssim": ".4f"}
@@ -17,16 +19,18 @@ def print_results(
     notes: Sequence[str],
     warnings: Sequence[str] = (),
     with_file: bool = False,
+    err: bool = False,
 ) -> None:
-    """Print rows of a comparison as a table, under it the warnings, the convention and other notes."""
+    """Print rows of a comparison as a table, under it the warnings, the convention and other notes; `err`: on stderr."""
     from rich.console import Console
-    from rich.markup import escape  # a name may hold what would be markup
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console()
+    console = Console(stderr=err)
     if not console.is_terminal:
-        console = Console(width=160)  # a file has no width; a narrow default would break the lines
-    console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+        console = Console(stderr=err, width=160)  # a file has no width; a narrow default would break the lines
+    # Text as it is: brackets and :names: in a file's name are no markup.
+    console.print(Text(printable(title), style="bold"), soft_wrap=True)
     table = Table()
     for name in ["file", "R", "seed"] if with_file else []:
         table.add_column(name, overflow="fold")
@@ -36,18 +40,17 @@ def print_results(
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        where = [escape(str(row.get("file"))), number(row.get("acceleration"), "g"), escape(str(row.get("seed")))]
+        where = [str(row.get("file")), number(row.get("acceleration"), "g"), str(row.get("seed"))]
         measured = [number(row[name], form) for name, form in _FORMATS.items()]
         if second:
             measured += [number(row["foreground"][name], form) for name, form in _FORMATS.items()]
-        table.add_row(
-            *(where if with_file else []), escape(str(row["method"])), *measured, number(row["seconds"], ".2f")
-        )
+        cells = [*(where if with_file else []), str(row["method"]), *measured, number(row["seconds"], ".2f")]
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
     for warning in warnings:
-        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(printable(warning), style="yellow"), soft_wrap=True)
     for note in notes:
-        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(printable(note), style="dim"), soft_wrap=True)
 
 
 def number(value: float | None, form: str) -> str:

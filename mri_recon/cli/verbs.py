@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mri_recon._outputs import FIGURE_SUFFIXES
 from mri_recon._text import printable
 from mri_recon.cli.messages import warn
 from mri_recon.cli.options import (
@@ -22,7 +23,6 @@ from mri_recon.cli.options import (
     SeedOption,
     VariableOption,
     VirtualCoilsOption,
-    check_folder,
     method_list,
     noise_record,
     noise_source,
@@ -30,6 +30,7 @@ from mri_recon.cli.options import (
     options_by_method,
     parse_option,
 )
+from mri_recon.cli.outputs import JSON_SUFFIXES, claim, files_read, tell
 from mri_recon.cli.progress import working
 from mri_recon.cli.tables import print_results
 
@@ -43,21 +44,20 @@ def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, va
     """
     work = context.with_resource(working(f"reading {file}"))
     from rich.console import Console
-    from rich.markup import escape  # a name may hold what would be markup
     from rich.table import Table
+    from rich.text import Text
 
     from mri_recon.io import load
     from mri_recon.summary import NOISE_RULE, summarize
 
-    table = Table(
-        show_header=False, box=None, padding=(0, 2, 0, 0), title=escape(printable(file)), title_justify="left"
-    )
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for what, value in summarize(load(file, axes=axes, variable=variable)):
-        table.add_row(escape(what), escape(value))
+        table.add_row(what, Text(printable(value)))
     work.end()
     console = Console()
+    console.print(Text(printable(file), style="italic"), soft_wrap=True)
     console.print(table)
     console.print(f"Noise: {NOISE_RULE}.", style="dim", highlight=False)
 
@@ -65,7 +65,9 @@ def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, va
 def reconstruct(
     context: typer.Context,
     file: FileArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="fastMRI-style HDF5 to write", metavar="OUT.h5")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .h5, .npy, .npz, .mat, .png", metavar="OUT.h5")
+    ],
     method: Annotated[
         str, typer.Option(help="zero-filled, cg-sense, cs-wavelet, unet, unrolled, or one of an installed package")
     ],
@@ -92,7 +94,7 @@ def reconstruct(
     Example: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5
     """
     work = context.with_resource(working("starting"))
-    from mri_recon.io import load, save
+    from mri_recon.io import RESULT_SUFFIXES, check_size, load, save
     from mri_recon.masks import undersample
     from mri_recon.methods import check_options, with_scan_warnings
     from mri_recon.methods import reconstruct as run
@@ -101,8 +103,12 @@ def reconstruct(
     from mri_recon.sampling import choose_mask
     from mri_recon.summary import scan_warnings
 
-    check_folder(output)
     options = dict(parse_option(text, method) for text in option or [])
+    claim(
+        {"-o": output},
+        files_read(file, mask=mask, prewhiten=prewhiten, options=[options]),
+        suffixes={"-o": RESULT_SUFFIXES},
+    )
     check_options(method, options)
     noise = noise_source(prewhiten)
     work.step(f"reading {file}")
@@ -116,6 +122,7 @@ def reconstruct(
         seed=seed,
         kind=mask_kind,
     )
+    check_size(output, (scan.num_slices, *scan.kspace.shape[-2:]))
     result = run(
         undersample(scan.kspace, chosen),
         chosen,
@@ -140,10 +147,12 @@ def reconstruct(
         num_virtual_coils=num_virtual_coils,
         device=device,
     )
-    save(output, result, scan, chosen, provenance=provenance)
+    left_out = save(output, result, scan, chosen, provenance=provenance)
     work.end()
     shape = " x ".join(str(n) for n in result.image.shape)
-    typer.echo(f"{output}: {method}, {shape} (slice x h x w), {result.info['seconds']:.2f} s")
+    tell(f"{output}: {method}, {shape} (slice x h x w), {result.info['seconds']:.2f} s")
+    if left_out:
+        tell(left_out)
     if slices is not None:
         count = scan.meta["num_slices_in_file"]
         typer.echo(f"Slice {slices[0]} of {count} alone: support, noise and a drawn mask are found in it.")
@@ -163,8 +172,12 @@ def compare(
     seed: SeedOption = 0,
     mask: MaskOption = None,
     mask_kind: KindOption = "random",
-    json: Annotated[Path | None, typer.Option("--json", help="Write the results here", metavar="OUT.json")] = None,
-    figure: Annotated[Path | None, typer.Option("--figure", help="Draw the picture here", metavar="OUT.png")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write the results here; - is standard output", metavar="OUT.json")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Draw the picture here: .png, .pdf or .svg", metavar="OUT.png")
+    ] = None,
     slice_index: Annotated[
         int | None, typer.Option("--slice", help="Slice of the picture, from 0; by default the middle one")
     ] = None,
@@ -191,6 +204,7 @@ def compare(
     from mri_recon.results.comparison import (
         check_methods,
         convention,
+        json_text,
         mask_caption,
         preparation_caption,
         write_json,
@@ -198,10 +212,13 @@ def compare(
     from mri_recon.results.comparison import compare as run
     from mri_recon.sampling import choose_mask
 
-    for target in (json, figure):
-        if target is not None:
-            check_folder(target)
+    names = method_list(methods)
     options = options_by_method(option or [], names)
+    piped = claim(
+        {"--json": json, "--figure": figure},
+        files_read(file, mask=mask, prewhiten=prewhiten, options=options.values()),
+        suffixes={"--json": JSON_SUFFIXES, "--figure": FIGURE_SUFFIXES},
+    )
     check_methods(names, options)
     noise = noise_source(prewhiten)
     work.step(f"reading {file}")
@@ -245,7 +262,9 @@ def compare(
             ).model_dump(mode="json")
             for name, result in comparison.reconstructions.items()
         }
-        write_json(json, {**comparison.document(), "provenance": provenance})
+        document = {**comparison.document(), "provenance": provenance}
+        if not piped:
+            write_json(json, document)
     if figure is not None:
         from mri_recon.figures import comparison_figure
 
@@ -257,11 +276,14 @@ def compare(
         title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
         notes=[convention(comparison.target_source, foreground=foreground), *([done] if done else [])],
         warnings=comparison.warnings,
+        err=piped,
     )
-    if json is not None:
-        typer.echo(f"results: {json}")
+    if piped:
+        typer.echo(json_text(document), nl=False)
+    elif json is not None:
+        tell(f"results: {json}")
     if figure is not None:
-        typer.echo(f"picture: {figure}")
+        tell(f"picture: {figure}", err=piped)
 
 
 def replay(
@@ -299,6 +321,6 @@ def replay(
     else:
         promise = "bit-identity" if done.exact else f"{TOLERANCE:g}"
         outcome = f"largest relative difference {done.relative_difference:.2g} (promised: {promise})"
-    typer.echo(f"{result}: {record.method}{', computed in a batch' if record.batched else ''}: {outcome}")
+    tell(f"{result}: {record.method}{', computed in a batch' if record.batched else ''}: {outcome}")
     if not done.kept:
         raise typer.Exit(1)

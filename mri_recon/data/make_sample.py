@@ -21,10 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mri_recon._files import write_atomically
 from mri_recon.data.registry import RegisteredFile, load_registry
 from mri_recon.data.simulate import complex_noise, fourier_crop, smooth_phase
 from mri_recon.errors import DataError
 from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.io.write_hdf5 import hdf5_content
 
 __all__ = ["loop_sensitivities", "read_volume", "simulate_sample", "write_sample"]
 
@@ -133,13 +135,16 @@ def write_sample(path: Path, volume: Volume) -> None:
         "noise": f"complex white, standard deviation {sigma} per real part in the image; SNR {SNR} over the head",
         "reconstruction_rss": "root-sum-of-squares of the full, noisy k-space",
     }
-    with h5py.File(path, "w") as file:
+
+    def fill(file: h5py.File) -> None:
         file.create_dataset("kspace", data=kspace, chunks=(1, 1, *kspace.shape[2:]), compression="gzip", shuffle=True)
         file.create_dataset(
             "reconstruction_rss", data=target, chunks=(1, *target.shape[1:]), compression="gzip", shuffle=True
         )
         file.create_dataset("ismrmrd_header", data=_header(kspace.shape))
         file.attrs.update(_attributes(target, provenance))
+
+    write_atomically(path, hdf5_content(fill))
 
 
 def read_volume() -> Volume:

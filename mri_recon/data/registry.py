@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from mri_recon.data.fetch import locate
+from mri_recon.data.fetch import cache_folder, data_folder, locate
 from mri_recon.data.splits import Split, check_split
 from mri_recon.errors import DataError
 
@@ -30,6 +30,7 @@ __all__ = [
     "Registry",
     "files",
     "load_registry",
+    "local_files",
     "parse_registry",
     "training_sources",
     "volumes",
@@ -173,6 +174,18 @@ class Registry:
 
 
 @cache
+def local_files() -> list[Path]:
+    """Give the registered files that are on this machine, unverified: what no output of a command may replace.
+
+    Raises:
+        DataError: `MRI_RECON_DATA` names something that is not a folder.
+    """
+    folders = [folder for folder in (data_folder(), cache_folder()) if folder is not None]
+    registered = load_registry().files()
+    paths = (folder / file.name for folder in folders for file in registered)
+    return [path for path in paths if path.is_file()]
+
+
 def load_registry() -> Registry:
     """The project's registry.
 

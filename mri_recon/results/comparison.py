@@ -33,6 +33,7 @@ __all__ = [
     "check_methods",
     "compare",
     "convention",
+    "json_text",
     "jsonable",
     "mask_caption",
     "preparation_caption",
@@ -280,8 +281,12 @@ def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    text = json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
-    write_atomically(path, text.encode())
+    write_atomically(path, json_text(document).encode())
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Give the JSON of a document, in ASCII."""
+    return json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
 
 
 def jsonable(value: Any) -> Any:

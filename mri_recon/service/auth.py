@@ -11,10 +11,8 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import re
 import secrets
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mri_recon.errors import ConfigError
+from mri_recon._files import write_atomically
+from mri_recon.errors import ConfigError, OutputError
 from mri_recon.service.problems import Problem
 from mri_recon.service.security import route_path
 
@@ -230,26 +229,16 @@ def _stamp(path: Path) -> _Stamp | None:
 
 
 def _write(path: Path, keys: Sequence[KeyRecord]) -> None:
+    """Private from the start; a file that is replaced keeps the rights and the owner that an operator gave it."""
     document = {"keys": [one.model_dump(mode="json") for one in keys]}
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Private from the start; the owner and group of a file that is replaced stay as an operator set them.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(json.dumps(document, indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-                if path.exists():
-                    kept = path.stat()
-                    os.fchmod(file.fileno(), kept.st_mode & 0o777)
-                    if (kept.st_uid, kept.st_gid) != (os.geteuid(), os.getegid()):
-                        os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        write_atomically(path, (json.dumps(document, indent=2) + "\n").encode(), mode=0o600)
     except OSError as error:
         raise ConfigError(
             f"{path}: the API keys cannot be written ({error.strerror}): choose another keys file"
         ) from error
+    except OutputError as error:
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) else str(error)
+        raise ConfigError(f"{path}: the API keys cannot be written ({reason}): choose another keys file") from error

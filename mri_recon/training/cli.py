@@ -26,8 +26,9 @@ def train(
 
     Several GPUs: torchrun --nproc-per-node=4 --no-python mri-recon train unet.toml --set run.batch_size=8
     """
+    from mri_recon.cli import tell
     from mri_recon.training.train import run
 
     folder = run(config, list(overrides or []), resume)
     if os.environ.get("RANK", "0") == "0":  # one line, however many processes
-        typer.echo(f"run: {folder}")
+        tell(f"run: {folder}")

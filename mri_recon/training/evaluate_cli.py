@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mri_recon._outputs import STDOUT
 from mri_recon.cli.progress import working
 from mri_recon.errors import ConfigError
 
@@ -47,7 +48,9 @@ def evaluate(
     coil_slices: Annotated[int, typer.Option(help="Middle slices of each image", min=1)] = 1,
     json: Annotated[
         Path | None,
-        typer.Option("--json", help="Write the results here; an interrupted run goes on", metavar="OUT.json"),
+        typer.Option(
+            "--json", help="Write the results here (an interrupted run goes on); - is stdout", metavar="OUT.json"
+        ),
     ] = None,
     markdown: Annotated[
         Path | None,
@@ -66,8 +69,10 @@ def evaluate(
     """
     work = context.with_resource(working("starting"))
     from mri_recon._files import write_atomically
-    from mri_recon.cli import check_folder, method_list, options_by_method
-    from mri_recon.results.comparison import check_methods, write_json
+    from mri_recon._outputs import check_writable_folder
+    from mri_recon.cli import JSON_SUFFIXES, claim, files_read, method_list, options_by_method, tell
+    from mri_recon.data.registry import local_files
+    from mri_recon.results.comparison import check_methods, json_text, write_json
     from mri_recon.training.evaluate import Masks, evaluate_scans, of_person, raw_sources, results_document
     from mri_recon.training.failures import draw_cases, worst_cases
     from mri_recon.training.partial import Partial
@@ -77,13 +82,18 @@ def evaluate(
     from mri_recon.training.simulated import simulated_sources
     from mri_recon.training.trial import check_unseen, try_methods
 
-    for target in (json, markdown, log):
-        if target is not None:
-            check_folder(target)
-    if markdown is not None:
-        require_matplotlib()
     names = method_list(methods)
     options = options_by_method(option or [], names)
+    partial = None if json is None or json == STDOUT else json.with_name(f"{json.name}.partial")
+    piped = claim(
+        {"--json": json, "--json .partial": partial, "--markdown": markdown, "--log": log},
+        [*files_read(options=options.values()), *(("registered data", path) for path in local_files())],
+        suffixes={"--json": JSON_SUFFIXES, "--markdown": (".md",)},
+        appended=["--log"],
+    )
+    if markdown is not None:
+        require_matplotlib()
+        check_writable_folder("--markdown", markdown.parent / "images")
     check_methods(names, options)
     tables = sorted(_numbers(acceleration, "--acceleration"))
     all_accelerations = sorted({*tables, *(_numbers(curve, "--curve") if curve else [])})
@@ -101,7 +111,7 @@ def evaluate(
     tried = try_methods(names, options=options, num_coils=(1, 2) if simulated else (1,), device=device)
     command, state = command_text(sys.argv[1:]), commit()
     done = Partial(
-        None if json is None else json.with_name(f"{json.name}.partial"),
+        partial,
         {
             "split": split,
             "person": person,
@@ -116,7 +126,7 @@ def evaluate(
         },
     )
     if len(done):
-        typer.echo(f"going on with {len(done)} finished comparisons of {json}.partial", err=True)
+        tell(f"going on with {len(done)} finished comparisons of {partial}", err=True)
     if split == "test":
         _log(log, command)
     in_all = _count(sources, masks) + sum(_count(found, coil_masks) for found in simulated.values())
@@ -137,10 +147,14 @@ def evaluate(
     ]
     work.end()
     for result in (raw, *others):
-        _print(result)
+        _print(result, err=piped)
     if json is not None:
-        write_json(json, results_document(raw, others))
-        typer.echo(f"results: {json}")
+        document = results_document(raw, others)
+        if piped:
+            typer.echo(json_text(document), nl=False)
+        else:
+            write_json(json, document)
+            tell(f"results: {json}")
     if markdown is not None:
         folder = markdown.parent / "images"
         folder.mkdir(exist_ok=True)
@@ -150,7 +164,7 @@ def evaluate(
         failures = draw_cases(cases, sources, folder, masks=masks, options=options, device=device)
         page = Page(command, state, names, tables, raw, others, plots, failures)
         write_atomically(markdown, markdown_page(page).encode())
-        typer.echo(f"page: {markdown}")
+        tell(f"page: {markdown}", err=piped)
     done.finish()
 
 
@@ -159,7 +173,7 @@ def _count(sources: Sequence[Source], masks: Masks) -> int:
     return sum(source.has_truth for source in sources) * len(masks.accelerations) * len(masks.seeds)
 
 
-def _print(result: Evaluation) -> None:
+def _print(result: Evaluation, *, err: bool) -> None:
     from mri_recon.cli import print_results
     from mri_recon.results.comparison import warning_lines
     from mri_recon.training.averages import scan_summaries
@@ -176,7 +190,7 @@ def _print(result: Evaluation) -> None:
         }
         for row in scan_summaries(result.rows)
     ]
-    print_results(each, title=f"Each scan: {what}", notes=notes, with_file=True)
+    print_results(each, title=f"Each scan: {what}", notes=notes, with_file=True, err=err)
     means = [{"file": f"{m['scans']} scans, {m['persons']} persons", "seed": "mean", **m} for m in result.means()]
     order = "Means over slices, then masks, then the scans of a person, then persons."
     print_results(
@@ -185,6 +199,7 @@ def _print(result: Evaluation) -> None:
         notes=[order, result.convention],
         warnings=warning_lines(result.rows),
         with_file=True,
+        err=err,
     )
 
 

@@ -31,12 +31,17 @@ def study(
     Example: mri-recon study optimizers mri_recon/training/configs/study/optimizers.toml -o runs/study-optimizers
     """
     from mri_recon._files import write_atomically
+    from mri_recon._outputs import check_writable_folder
+    from mri_recon.cli import claim, tell
     from mri_recon.training.study import run_study
     from mri_recon.training.study_config import load_study
     from mri_recon.training.study_figures import study_figures
     from mri_recon.training.study_report import markdown_section, replace_section, table
 
     command = "mri-recon " + shlex.join(sys.argv[1:])
+    check_writable_folder("-o", output)
+    results = {name: output / name for name in ("study.json", "study.md") if output.is_dir()}
+    claim({**results, "--page": page}, [("CONFIG.toml", config)], suffixes={"--page": (".md",)})
     if page is not None:  # a page without marks fails now, not after an hour
         replace_section(page.read_text() if page.is_file() else "", kind, "")
     result = run_study(
@@ -46,11 +51,11 @@ def study(
     section = markdown_section(result, command=command, images=[path.name for path in pictures])
     write_atomically(output / "study.md", section.encode())
     typer.echo(table(result))
-    typer.echo(f"results: {output / 'study.json'}, {output / 'study.md'}")
+    tell(f"results: {output / 'study.json'}, {output / 'study.md'}")
     if page is not None:
         images = page.parent / "images"
         images.mkdir(exist_ok=True)
         names = [f"images/{path.name}" for path in study_figures(result, images)]
         section = markdown_section(result, command=command, images=names)
         write_atomically(page, replace_section(page.read_text(), kind, section).encode())
-        typer.echo(f"page: {page}")
+        tell(f"page: {page}")

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mri_recon._files import write_atomically
+from mri_recon._outputs import check_writable_folder
 from mri_recon.checkpoint import build_network, load_named, save_checkpoint
 from mri_recon.data.batches import Batch, BatchSimulator
 from mri_recon.data.dataset import (
@@ -66,6 +67,7 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
         ConfigError: a bad configuration, neither or both of file and run, or a run folder that is already there; and
             as `train`.
         CheckpointError: as `train`.
+        OutputError: the run's folder cannot be written to.
     """
     if (config_path is None) == (resume is None):
         raise ConfigError("train: expected a configuration file or --resume RUN, one of the two")
@@ -76,11 +78,13 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
         if not config_file.is_file():
             raise ConfigError(f"train --resume: expected a run's folder with config.json, got {resume}")
         config = parse_config(read_json(config_file))
+        check_writable_folder("train --resume", resume)
         return train(config, resume, launch(config))
     assert config_path is not None
     config = load_config(config_path, overrides)
-    fabric = launch(config)
     folder = Path(config.run.folder) / config.run.name
+    check_writable_folder("run.folder", folder)
+    fabric = launch(config)
     if fabric.is_global_zero:
         if (folder / "config.json").exists():
             raise ConfigError(

@@ -1,0 +1,69 @@
+"""Where a verb writes: checked before the work, told after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mri_recon._outputs import STDOUT, check_outputs
+from mri_recon._text import printable
+from mri_recon.cli.messages import warn
+
+__all__ = ["JSON_SUFFIXES", "STDOUT", "claim", "files_read", "tell"]
+
+JSON_SUFFIXES = (".json",)
+
+
+def claim(
+    outputs: Mapping[str, Path | None],
+    inputs: Iterable[tuple[str, str | Path]],
+    *,
+    suffixes: Mapping[str, tuple[str, ...]],
+    appended: Iterable[str] = (),
+) -> bool:
+    """Check all outputs of a verb, see `check_outputs`, and warn of what else is to be known about them.
+
+    `--json -` is standard output; whatever else the verb prints goes to standard error then.
+
+    Returns:
+        Whether it is so.
+
+    Raises:
+        OutputError: an output cannot be written, or would replace an input or another output.
+    """
+    for note in check_outputs(outputs, inputs, suffixes=suffixes, stdout=["--json"], appended=appended):
+        warn(note)
+    return outputs.get("--json") == STDOUT
+
+
+def files_read(
+    file: Path | None = None,
+    *,
+    mask: Path | None = None,
+    prewhiten: str | None = None,
+    options: Iterable[Mapping[str, Any]] = (),
+) -> list[tuple[str, str | Path]]:
+    """The files that a verb reads: how a message calls each, and its path.
+
+    Args:
+        file: the scan.
+        mask: as `--mask`.
+        prewhiten: as `--prewhiten`.
+        options: of methods; any text may name a file, such as weights.
+    """
+    found: list[tuple[str, str | Path | None]] = [
+        ("the input FILE", file),
+        ("the file of --mask", mask),
+        ("the file of --prewhiten", prewhiten),
+    ]
+    for several in options:
+        found += [(f"the file of the option {key}", value) for key, value in several.items() if isinstance(value, str)]
+    return [(what, path) for what, path in found if path is not None]
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """Print one line; what a name of a file may hold cannot control the terminal."""
+    typer.echo(printable(text), err=err)
