@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from mri_recon._files import is_full
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
 from mri_recon.results.comparison import jsonable
@@ -42,7 +43,7 @@ from mri_recon.service.pipeline import (
     prepare,
     read_task,
 )
-from mri_recon.service.problems import Problem
+from mri_recon.service.problems import Problem, storage_full
 from mri_recon.service.rendering import bundle_of, hdf5_of, write_bundle
 from mri_recon.service.settings import Settings
 from mri_recon.service.store import JobStore, QueueFull, SqliteStore
@@ -369,9 +370,14 @@ class Engine:
 
     def cancel(self, job: Job) -> Job | None:
         """Stop a job that waits or runs, in whichever process. Blocks."""
-        after = self.store.cancel(job.id, expires=time.time() + self._settings.result_ttl_seconds)
         with self._condition:
             control = self._running.get(job.id)
+        after: Job | None = job
+        try:
+            after = self.store.cancel(job.id, expires=time.time() + self._settings.result_ttl_seconds)
+        except Problem:  # a full disk: what runs here is stopped all the same, and says so when it can
+            if control is None:
+                raise
         if control is not None:
             control.stop("cancelled")
         if after is not None and after.status in FINISHED:
@@ -382,8 +388,17 @@ class Engine:
         return after
 
     def delete(self, job: Job) -> None:
-        """Forget a finished job and its result. Blocks."""
-        if self.store.delete(job.id):
+        """Forget a finished job and its result. Blocks.
+
+        Raises:
+            Problem: storage-full, where even the room that its files took is not enough to forget it.
+        """
+        try:
+            deleted = self.store.delete(job.id)
+        except Problem:
+            self.files.remove(job.id)
+            deleted = self.store.delete(job.id)
+        if deleted:
             self.files.remove(job.id)
 
     @contextmanager
@@ -445,8 +460,11 @@ class Engine:
                         self._end_use(taken)
                 else:
                     self._do_jobs(room)
-            except Exception:  # a store that cannot be read, say: try again, but not at once
-                log.exception("a worker failed")
+            except Exception as error:  # a store that cannot be read, say: try again, but not at once
+                if isinstance(error, Problem):
+                    log.error("a worker waits: %s", error)
+                else:
+                    log.exception("a worker failed")
                 time.sleep(_POLL_SECONDS)
                 self._wake()
 
@@ -623,10 +641,10 @@ class Engine:
                     self._end(job, "cancelled", None)
         except Problem as problem:
             self._end(job, "failed", problem)
-        except Exception:
+        except Exception as error:
             log.exception("job %s of request %s failed", job.id, job.request_id)
             what = f"something unexpected failed; the log has it under {job.request_id}"
-            self._end(job, "failed", Problem("internal-error", what))
+            self._end(job, "failed", storage_full() if is_full(error) else Problem("internal-error", what))
         else:
             if ends:
                 self._end(job, "succeeded", None)
@@ -636,7 +654,12 @@ class Engine:
 
         def finish() -> None:
             expires = time.time() + self._settings.result_ttl_seconds
-            self.store.finish(job.id, self._owner.id, status, problem=record, expires=expires)
+            try:
+                self.store.finish(job.id, self._owner.id, status, problem=record, expires=expires)
+            except Problem:
+                if status != "succeeded":  # what is of no use any more makes room for the record
+                    self.files.remove(job.id)
+                raise
             if status == "succeeded":
                 self.files.remove_uploads(job.id, job.request["files"])
             else:
@@ -649,8 +672,9 @@ class Engine:
         """Write the end of a job; where the disk refuses, again later, for the job must not hang."""
         try:
             write()
-        except Exception:
-            log.exception("the end of job %s cannot be recorded; it is tried again", job.id)
+        except Exception as error:
+            told = log.error if isinstance(error, Problem) else log.exception
+            told("the end of job %s cannot be recorded; it is tried again", job.id)
             with self._condition:
                 self._unrecorded.append(functools.partial(self._record, job, write))
         self._tell(job.id)
@@ -658,8 +682,9 @@ class Engine:
     def _report(self, job: Job, progress: Progress) -> None:
         try:
             self.store.progress(job.id, self._owner.id, jsonable(asdict(progress)))
-        except Exception:  # the work is worth more than the news of it
-            log.exception("the progress of job %s cannot be recorded", job.id)
+        except Exception as error:  # the work is worth more than the news of it
+            told = log.error if isinstance(error, Problem) else log.exception
+            told("the progress of job %s cannot be recorded", job.id)
         self._tell(job.id)
 
     def _look_after(self) -> None:

@@ -22,6 +22,8 @@ __all__ = [
     "DTYPES",
     "END_WORKER",
     "MAX_HEADER",
+    "NO_ROOM",
+    "NO_ROOM_STATUS",
     "Findings",
     "ParserConfig",
     "Refusal",
@@ -36,6 +38,12 @@ ANSWER_FILE = "answer.safetensors"
 
 MAX_HEADER = 2**16
 """Bytes that the header of that file may have."""
+
+NO_ROOM = "OutputError"
+"""The error of a `Refusal` whose arrays could not be written."""
+
+NO_ROOM_STATUS = 4
+"""Exit status of a template that could not write its first files."""
 
 END_WORKER = signal.SIGUSR1
 """Asks the template to end its worker, which then has a successor."""

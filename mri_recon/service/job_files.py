@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from mri_recon.service.ownership import unusable_folder
-from mri_recon.service.problems import Problem
+from mri_recon.service.problems import storage_full
 
-__all__ = ["JobFiles", "storage_full"]
+__all__ = ["JobFiles"]
 
 _ORPHAN_SECONDS = 3600.0
 
@@ -98,11 +98,6 @@ class JobFiles:
                 if path.stat().st_mtime < limit:
                     found.append(path.name)
         return found
-
-
-def storage_full() -> Problem:
-    """What a full or unwritable disk means for a request."""
-    return Problem("storage-full", "the work cannot be stored: the operator must look at the data folder's free space")
 
 
 def _sync(path: Path) -> None:

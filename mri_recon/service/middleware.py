@@ -11,10 +11,11 @@ import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mri_recon._files import is_full
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.service.logs import current_request
 from mri_recon.service.metrics import Metrics
-from mri_recon.service.problems import Problem, respond
+from mri_recon.service.problems import Problem, respond, storage_full
 from mri_recon.service.security import add_headers, route_path
 
 __all__ = ["RequestContext"]
@@ -71,7 +72,11 @@ class RequestContext:
             await self.app(scope, body.receive, send_with_headers)
         except Problem as refused:
             await respond(refused, request_id)(scope, body.receive, send_with_headers)
-        except Exception:
+        except Exception as error:
+            if is_full(error) and not status:
+                log.error("request %s failed: %s", request_id, error)
+                await respond(storage_full(), request_id)(scope, body.receive, send_with_headers)
+                return
             # The traceback is for the operator; the client gets the id to ask for.
             log.exception("request %s failed", request_id)
             if status:

@@ -21,13 +21,25 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
+from mri_recon._files import Content
 from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
 from mri_recon.io.mask_files import read_mask_array
-from mri_recon.service.exchange import ANSWER_FILE, DTYPES, END_WORKER, ParserConfig, Request, write_arrays
+from mri_recon.io.write_hdf5 import hdf5_content
+from mri_recon.service.exchange import (
+    ANSWER_FILE,
+    DTYPES,
+    END_WORKER,
+    NO_ROOM,
+    NO_ROOM_STATUS,
+    ParserConfig,
+    Request,
+    write_arrays,
+)
 from mri_recon.service.isolation import die_with_parent, limit, limit_seconds, restrict
 
 __all__ = ["answer", "main"]
@@ -38,7 +50,10 @@ _PARENT_IS_GONE = 3
 def main() -> None:
     """Fork workers until the parent is gone. The configuration is the last argument of the command line, as JSON."""
     config = ParserConfig.model_validate_json(sys.argv[-1])
-    _warm_up(config)
+    try:
+        _warm_up(config)
+    except OSError:  # its small files cannot be written
+        sys.exit(NO_ROOM_STATUS)
     gc.collect()
     gc.freeze()  # a worker's collector leaves the template's pages alone, and shared
     template, pid = os.getpid(), 0
@@ -79,7 +94,10 @@ def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
         if request.mask is not None:
             array = _native(read_mask_array(config.inbox / request.mask))
             arrays["mask_file"] = _fitting(array, raw.kspace.shape, MaskError)
-        write_arrays(config.outbox / ANSWER_FILE, arrays)
+        try:
+            write_arrays(config.outbox / ANSWER_FILE, arrays)
+        except OSError:  # the disk's fault, or that of the limits: not the file's
+            return {"number": request.number, "error": NO_ROOM, "message": ""}
     except MriReconError as error:
         return {"number": request.number, "error": type(error).__name__, "message": str(error)}
     except MemoryError:
@@ -139,9 +157,17 @@ def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array.astype(wanted, order="C", copy=False)
 
 
+def _small_hdf5(name: str, array: npt.NDArray[Any]) -> Content:
+    """Made in memory: on a full disk the HDF5 library would end this process by a signal."""
+
+    def fill(file: h5py.File) -> None:
+        file.create_dataset(name, data=array, chunks=True, compression="gzip", shuffle=True)
+
+    return hdf5_content(fill)
+
+
 def _warm_up(config: ParserConfig) -> None:
     """Read one file of each format, so that all they import and open is there before nothing more can be opened."""
-    import h5py
     import scipy.io
 
     with suppress(ImportError):  # an extra: without it the reader of Siemens data says what to install
@@ -165,13 +191,14 @@ def _warm_up(config: ParserConfig) -> None:
                 case ".mat":
                     scipy.io.savemat(path, {name: array}, do_compression=True)
                 case _:
-                    with h5py.File(path, "w") as file:
-                        file.create_dataset(name, data=array, chunks=True, compression="gzip", shuffle=True)
+                    path.write_bytes(_small_hdf5(name, array))
         request = Request(
             number=0, scan=paths["kspace"].name, mask=paths["mask"].name, axes=None, variable=None, last=False
         )
         found = answer(request, config)
         for path in (*paths.values(), config.outbox / ANSWER_FILE):
             path.unlink(missing_ok=True)
+        if found.get("error") == NO_ROOM:
+            raise OSError(NO_ROOM)
         if "error" in found:
             raise RuntimeError(found["message"])

@@ -25,6 +25,7 @@ from mri_recon.errors import (
     MaskError,
     MethodError,
     MriReconError,
+    OutputError,
     ShapeError,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "invalid_request",
     "problem_of",
     "respond",
+    "storage_full",
 ]
 
 log = logging.getLogger("mri_recon.service")
@@ -210,9 +212,16 @@ def problem_of(error: MriReconError) -> Problem:
         if isinstance(error, kind):
             return Problem(code, str(error))
     log.error("%s: %s", type(error).__name__, error)
+    if isinstance(error, OutputError):
+        return storage_full()
     if isinstance(error, CheckpointError):
         return Problem("model-unavailable", "the model's weights cannot be used: see the service's log")
     return Problem("internal-error", "this is no fault of the request: see the service's log")
+
+
+def storage_full() -> Problem:
+    """What a full or unwritable disk means for a request. Where it lies is for the log: no answer has a path."""
+    return Problem("storage-full", "the work cannot be stored: the operator must look at the data folder's free space")
 
 
 def invalid_request(

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from mri_recon._files import is_full
 from mri_recon.errors import FormatError, MaskError, MriReconError, ShapeError
 from mri_recon.io import Scan
 from mri_recon.io.scan import RawScan
@@ -34,6 +35,8 @@ from mri_recon.service.exchange import (
     ANSWER_FILE,
     END_WORKER,
     MAX_HEADER,
+    NO_ROOM,
+    NO_ROOM_STATUS,
     Findings,
     ParserConfig,
     Refusal,
@@ -42,7 +45,7 @@ from mri_recon.service.exchange import (
     read_json,
 )
 from mri_recon.service.isolation import Isolation
-from mri_recon.service.problems import Problem, problem_of
+from mri_recon.service.problems import Problem, problem_of, storage_full
 from mri_recon.service.settings import Settings
 
 __all__ = ["Parsed", "ParserPool"]
@@ -281,9 +284,13 @@ class _Parser:
                     self._forget_the_last()
                     return self._restrictions
         except (OSError, ValueError, TypeError, TimeoutError) as error:
+            no_room = is_full(error) or (self._child is not None and _status(self._child) == NO_ROOM_STATUS)
             self.stop()
             if self._closed:
                 raise Problem("internal-error", _STOPPING) from error
+            if no_room:
+                log.error("the process that reads uploads does not start: the upload folder cannot be written to")
+                raise storage_full() from error
             log.error("the process that reads uploads does not start: %s", type(error).__name__)
             raise Problem("internal-error", "uploads cannot be read now: see the service's log") from error
 
@@ -457,12 +464,23 @@ class _Parser:
 
 
 def _problem(refusal: Refusal, path: Path) -> Problem:
+    if refusal.error == NO_ROOM:
+        log.error("a process that reads uploads cannot write what it read: the upload folder is full, or its limits")
+        return storage_full()
     if refusal.error == "MemoryError":
         return Problem("invalid-file", f"{path.name} takes more memory to read than a file may: send fewer slices")
     kind = _ERRORS.get(refusal.error)
     if kind is None:
         raise ValueError("expected an error that a reader raises")
     return problem_of(kind(refusal.message))
+
+
+def _status(child: subprocess.Popen[bytes]) -> int | None:
+    """The exit status of a process whose pipes are closed; None where it has not ended after all."""
+    try:
+        return child.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

@@ -7,18 +7,22 @@ several machines, takes the place of this one by implementing `JobStore`.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from mri_recon.errors import ConfigError
 from mri_recon.service.jobs import FINISHED, Event, Job, NewJob, Status, document
+from mri_recon.service.problems import Problem, storage_full
 
 __all__ = ["JobStore", "KeyInUse", "QueueFull", "SqliteStore"]
+
+log = logging.getLogger("mri_recon.service")
 
 
 class QueueFull(Exception):
@@ -38,7 +42,10 @@ class KeyInUse(Exception):
 
 
 class JobStore(Protocol):
-    """What the engine asks of a store. Every method may be called from any thread; each is one atomic step."""
+    """What the engine asks of a store. Every method may be called from any thread; each is one atomic step.
+
+    A disk that is full or fails is a `Problem`, storage-full, of any method; nothing is changed then.
+    """
 
     def add(self, job: NewJob, *, most_queued: int) -> Job:
         """Keep a job and put it into the queue. When this returns, it survives a crash.
@@ -128,6 +135,7 @@ class JobStore(Protocol):
         ...
 
 
+_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -191,7 +199,7 @@ class SqliteStore:
                     for statement in _SCHEMA.split(";"):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {_VERSION}")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, Problem) as error:
             raise ConfigError(
                 f"expected a store of jobs that can be written to, got {path} ({error}): check the folder's rights and "
                 "free space, or choose another by MRI_RECON_DATA_DIR"
@@ -357,7 +365,8 @@ class SqliteStore:
         with self._light.read() as db:
             rows = db.execute("SELECT id FROM jobs WHERE expires <= ? AND expired = 0", (now,)).fetchall()
         if rows:
-            with self._durable.change() as db:
+            # On a full disk the mark waits: what is returned is deleted, and makes room for it.
+            with suppress(Problem), self._durable.change() as db:
                 db.execute("UPDATE jobs SET expired = 1 WHERE expires <= ?", (now,))
         return [row["id"] for row in rows]
 
@@ -403,25 +412,39 @@ class _Connection:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, _disk():
             yield self._db
 
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of the block, or nothing of it."""
-        with self._lock:
+        with self._lock, _disk():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite may have rolled back itself
+                    with suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
                 raise
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """Make what SQLite says of a disk that is full or fails a `Problem`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension, which says at which step
+        if code not in _DISK:
+            raise
+        log.error("the store of jobs: %s (%s)", error, getattr(error, "sqlite_errorname", code))
+        raise storage_full() from error
 
 
 def _end(
