@@ -21,7 +21,7 @@ def print_results(
     with_file: bool = False,
     err: bool = False,
 ) -> None:
-    """Print rows of a comparison as a table, under it the warnings, the convention and other notes; `err`: on stderr."""
+    """Print rows of a comparison as a table, under it warnings, convention and notes; `err`: on stderr."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

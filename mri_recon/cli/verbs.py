@@ -94,7 +94,7 @@ def reconstruct(
     Example: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5
     """
     work = context.with_resource(working("starting"))
-    from mri_recon.io import RESULT_SUFFIXES, check_size, load, save
+    from mri_recon.io import RESULT_SUFFIXES, check_holds, load, save
     from mri_recon.masks import undersample
     from mri_recon.methods import check_options, with_scan_warnings
     from mri_recon.methods import reconstruct as run
@@ -122,7 +122,7 @@ def reconstruct(
         seed=seed,
         kind=mask_kind,
     )
-    check_size(output, (scan.num_slices, *scan.kspace.shape[-2:]))
+    check_holds(output, (scan.num_slices, *scan.kspace.shape[-2:]), scan.meta)
     result = run(
         undersample(scan.kspace, chosen),
         chosen,

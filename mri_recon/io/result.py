@@ -52,8 +52,10 @@ class Writer:
         suffixes: of its files, lower case, with the dot.
         encode: makes the file.
         max_bytes: largest image that the format can hold; None: any.
+        is_picture: whether the file shows the image to whoever opens it.
     """
 
     suffixes: tuple[str, ...]
     encode: Callable[[SavedResult], Encoded]
     max_bytes: int | None = None
+    is_picture: bool = False

@@ -22,7 +22,7 @@ from mri_recon.errors import FormatError, OutputError, ShapeError
 from mri_recon.io.access import check_regular
 from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
 from mri_recon.io.limits import DEFAULT_MAX_BYTES
-from mri_recon.io.pictures import NO_PICTURES
+from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
 from mri_recon.io.result import NOTICE, Encoded, SavedResult, Writer
 from mri_recon.io.scan import Scan
 from mri_recon.io.write_hdf5 import HDF5, hdf5_content, scan_header, write_dataset
@@ -41,7 +41,7 @@ __all__ = [
     "RESULT_SUFFIXES",
     "SCAN_SUFFIXES",
     "WRITERS",
-    "check_size",
+    "check_holds",
     "encode_result",
     "load_image",
     "load_result",
@@ -77,8 +77,8 @@ def save(
     `reconstruction_complex`, complex64, where the method yields phase; attributes `method`, `info` and `mask` (JSON),
     `recon_size`, `source_file`, `acquisition`, `patient_id`, `notice`, `software`, and `provenance` (JSON) where given.
     `.npy` holds the image, complex64 where the method yields phase, else float32 magnitudes. `.npz` and `.mat` hold
-    `image` (in `.mat` `(h, w, slice)`), `mask` and `metadata` (JSON). `.png` holds 16-bit gray magnitudes, cropped to
-    the scan's reconstruction size, white the largest value, the slices side by side.
+    `image` (in `.mat` `reconstruction`, `(h, w, slice)`), `mask` and `metadata` (JSON). `.png` holds 16-bit gray
+    magnitudes, cropped to the scan's reconstruction size, white the largest value, the slices side by side.
 
     Args:
         path: file to write or replace; a symbolic link stays, and the file that it names is written.
@@ -188,7 +188,7 @@ def encode_result(
         raise ShapeError(
             f"expected an image (slice, h, w) to save, got shape {tuple(image.shape)}: add the axis of the slices"
         )
-    check_size(suffix, tuple(image.shape))
+    check_holds(suffix, tuple(image.shape), {} if scan is None else scan.meta)
     metadata: dict[str, Any] = {"method": reconstruction.method, "info": dict(reconstruction.info)}
     if mask is not None:
         metadata["mask"] = mask.receipt()
@@ -208,23 +208,27 @@ def encode_result(
     )
 
 
-def check_size(path: str | Path, shape: Sequence[int]) -> None:
-    """Refuse an image that the format of a file cannot hold, best before it is computed.
+def check_holds(path: str | Path, shape: Sequence[int], meta: Mapping[str, Any]) -> None:
+    """Refuse an image that the format of a file cannot hold or may not show, best before it is computed.
 
     Args:
         path: of the result.
         shape: of the image.
+        meta: of the scan.
 
     Raises:
         OutputError: another suffix, or too large an image.
+        DataError: a picture of a scan of which none may be drawn.
     """
-    most = _writer(path).max_bytes
+    writer = _writer(path)
     size = math.prod(int(n) for n in shape) * _COMPLEX64
-    if most is not None and size > most:
+    if writer.max_bytes is not None and size > writer.max_bytes:
         raise OutputError(
-            f"cannot write {printable(path)}: its format holds at most {most} bytes an array, the image {tuple(shape)} "
-            f"takes {size}: choose {HDF5.suffixes[0]}"
+            f"cannot write {printable(path)}: its format holds at most {writer.max_bytes} bytes an array, the image "
+            f"{tuple(shape)} takes {size}: choose {HDF5.suffixes[0]}"
         )
+    if writer.is_picture:
+        require_pictures_allowed(meta, what=f"the {writer.suffixes[0]}")
 
 
 def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[np.float32]:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from mri_recon.errors import FormatError
 from mri_recon.io.limits import show
 
-__all__ = ["MASK_NAME", "USUAL_NAMES", "pick_variable", "with_own_mask"]
+__all__ = ["MASK_NAME", "RESULT_NAME", "USUAL_NAMES", "pick_variable", "with_own_mask"]
 
 USUAL_NAMES = ("kspace", "ksp", "data")
 """Names that are taken for the k-space without asking, the first one found."""
 
 MASK_NAME = "mask"
+
+RESULT_NAME = "reconstruction"
+"""Name of the image in MATLAB files that `save` writes: never taken for k-space without asking."""
 
 
 def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> str:
@@ -28,12 +31,17 @@ def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> 
                 f"expected an array {show(variable)} in {where}, found: {listed or 'none'}: choose one of these"
             )
         return variable
-    candidates = [name for name in names if name != MASK_NAME]
+    candidates = [name for name in names if name not in (MASK_NAME, RESULT_NAME)]
     usual = [name for name in USUAL_NAMES if name in candidates]
     if usual:
         return usual[0]
     if len(candidates) == 1:
         return candidates[0]
+    if not candidates and RESULT_NAME in names:
+        raise FormatError(
+            f"expected an array of k-space in {where}, got a {RESULT_NAME}: load the scan itself, or "
+            "say that it is k-space with variable"
+        )
     if not candidates:
         raise FormatError(f"expected an array of k-space in {where}, found: {listed or 'none'}")
     raise FormatError(f"expected one array in {where}, found several: {listed}: name the k-space with variable")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mri_recon.io.result import Encoded, SavedResult, Writer
+from mri_recon.io.variables import RESULT_NAME
 
 __all__ = ["MAT"]
 
@@ -16,7 +17,7 @@ __all__ = ["MAT"]
 def _encode(result: SavedResult) -> Encoded:
     from scipy.io import savemat
 
-    content: dict[str, Any] = {"image": np.moveaxis(result.image, 0, -1)}
+    content: dict[str, Any] = {RESULT_NAME: np.moveaxis(result.image, 0, -1)}
     if result.mask is not None:
         content["mask"] = result.mask.astype(np.uint8)
     content["metadata"] = json.dumps(result.metadata, allow_nan=False)
@@ -26,4 +27,4 @@ def _encode(result: SavedResult) -> Encoded:
 
 
 MAT = Writer((".mat",), _encode, max_bytes=2**31 - 1)
-"""`image` `(h, w, slice)` as MATLAB orders it, `mask` uint8, and `metadata` for `jsondecode`."""
+"""`reconstruction` `(h, w, slice)` as MATLAB orders it, `mask` uint8, and `metadata` for `jsondecode`."""

@@ -15,7 +15,6 @@ import torch
 
 from mri_recon.center import center_crop
 from mri_recon.errors import OutputError
-from mri_recon.io.pictures import require_pictures_allowed
 from mri_recon.io.result import Encoded, SavedResult, Writer
 
 __all__ = ["PNG"]
@@ -27,8 +26,6 @@ def _encode(result: SavedResult) -> Encoded:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    about = {**result.metadata, "file": result.metadata.get("source_file", "the scan")}
-    require_pictures_allowed(about, what="the .png")
     magnitude = result.magnitude
     if result.recon_size is not None:
         magnitude = center_crop(torch.from_numpy(magnitude), result.recon_size).numpy()
@@ -65,5 +62,5 @@ def _montage(pixels: npt.NDArray[np.uint16]) -> tuple[npt.NDArray[np.uint16], in
     return np.ascontiguousarray(grid.reshape(rows * height, columns * width)), rows, columns
 
 
-PNG = Writer((".png",), _encode)
+PNG = Writer((".png",), _encode, is_picture=True)
 """A picture of the magnitudes, cropped as the scan asks for; white is the largest value, written as `Window`."""
