@@ -29,6 +29,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from mri_recon._fork import forked_with_threads
 from mri_recon._text import storable
 from mri_recon.checkpoint import RESEARCH_ONLY, shipped_models
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
@@ -488,7 +489,7 @@ def _processor() -> str:
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(1 if forked_with_threads() else number)
     try:
         yield
     finally:

@@ -1,0 +1,47 @@
+"""Processes that are forked after a computation use one thread.
+
+OpenMP's threads, on which torch computes, do not live on in a forked process, but OpenMP goes on waiting for them: the
+first parallel computation of such a process would never return. One thread needs no others. PyTorch's own data loaders
+do the same. A process that is forked before the first computation, or spawned, keeps its threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+__all__ = ["forked_with_threads"]
+
+
+class _Forks:
+    """What this process knows of threads that it cannot have."""
+
+    def __init__(self) -> None:
+        self.threads_are_lost = False
+        self._has_threads = False
+
+    def before(self) -> None:
+        """Look, in the process that is about to fork, for threads that are not Python's."""
+        try:
+            count = len(os.listdir("/proc/self/task"))  # noqa: PTH208  as light as it can be
+        except OSError:
+            count = 2  # not known: as if there were some
+        self._has_threads = count > threading.active_count()
+
+    def after_in_child(self) -> None:
+        """Give the forked process one thread where its parent had more."""
+        if self._has_threads or self.threads_are_lost:
+            import torch
+
+            self.threads_are_lost = True
+            torch.set_num_threads(1)
+
+
+_forks = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_forks.before, after_in_child=_forks.after_in_child)
+
+
+def forked_with_threads() -> bool:
+    """Whether this process was forked from one that had computed on several threads, so that it must use one."""
+    return _forks.threads_are_lost
