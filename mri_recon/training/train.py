@@ -14,6 +14,7 @@ learning rate. So a run goes on exactly from its weights, the optimiser's state 
 from __future__ import annotations
 
 import copy
+import shlex
 import sys
 import time
 from collections import defaultdict
@@ -79,7 +80,7 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
             raise ConfigError(f"train --resume: expected a run's folder with config.json, got {resume}")
         config = parse_config(read_json(config_file))
         check_writable_folder("train --resume", resume)
-        return train(config, resume, launch(config))
+        return _interruptible(config, resume, launch(config))
     assert config_path is not None
     config = load_config(config_path, overrides)
     folder = Path(config.run.folder) / config.run.name
@@ -93,7 +94,15 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.json", (config.model_dump_json(indent=2) + "\n").encode())
     fabric.barrier()
-    return train(config, folder, fabric)
+    return _interruptible(config, folder, fabric)
+
+
+def _interruptible(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
+    """`train`, where an interrupt says how to go on."""
+    try:
+        return train(config, folder, fabric)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with mri-recon train --resume {shlex.quote(str(folder))}") from None
 
 
 def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:

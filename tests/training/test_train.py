@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import torch
 from safetensors.torch import load as load_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from mri_recon.checkpoint import build_network, load_checkpoint
+from mri_recon.cli import build_app
 from mri_recon.data.batches import BatchSimulator
 from mri_recon.data.dataset import ExampleStream, FolderSlices, RegistrySlices, split_folder, validation_examples
 from mri_recon.data.examples import crop_rows, raw_example
@@ -248,6 +251,36 @@ def _interrupted(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, overrides
             run(path, overrides)
     config = load_config(path, overrides)
     return Path(config.run.folder) / config.run.name
+
+
+@pytest.mark.parametrize("at", [1, 4, 9])
+def test_an_interrupted_run_says_how_to_go_on(
+    at: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fastmri_folder: Path
+) -> None:
+    """Ctrl-C before the first state, between states, or after the last: one line, and what it says to type works."""
+    whole = run(*_config(tmp_path / "a", fastmri_folder, 9))
+    from mri_recon.training import train as loop
+
+    real, calls = loop._seed_dropout, []
+
+    def seed_dropout(*arguments: int) -> None:
+        calls.append(arguments)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    path, overrides = _config(tmp_path / "b b", fastmri_folder, 9)
+    sets = [part for override in overrides for part in ("--set", override)]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_seed_dropout", seed_dropout)
+        result = CliRunner().invoke(build_app(), ["train", str(path), *sets])
+    assert result.exit_code == 130
+    folder = tmp_path / "b b" / "runs" / "tiny"
+    line = result.stderr.splitlines()[-1]
+    assert line == f"mri-recon: interrupted: go on with mri-recon train --resume '{folder}'"
+    result = CliRunner().invoke(build_app(), shlex.split(line.split("go on with mri-recon ")[1]))
+    assert result.exit_code == 0, result.output
+    _assert_equal_states(folder, whole)
 
 
 @pytest.mark.parametrize(
