@@ -244,7 +244,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     """
     try:
         chosen = torch.device("cpu" if device is None else device)
-        torch.empty(1, device=chosen)
+        torch.empty(1, device=chosen).cpu()  # "meta" holds no numbers to bring back
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise MethodError(
