@@ -6,6 +6,7 @@ import os
 import traceback
 from typing import NoReturn
 
+from mri_recon.cli.interrupts import was_interrupted
 from mri_recon.cli.messages import say
 from mri_recon.cli.streams import BROKEN_PIPE
 from mri_recon.errors import MriReconError
@@ -31,8 +32,9 @@ def end(error: BaseException) -> NoReturn:
     """
     if isinstance(error, BrokenPipeError):
         raise Told(BROKEN_PIPE) from None
-    if isinstance(error, KeyboardInterrupt):
-        say(f"interrupted{f': {error}' if str(error) else ''}")
+    if isinstance(error, KeyboardInterrupt) or was_interrupted():
+        hint = f": {error}" if isinstance(error, KeyboardInterrupt) and str(error) else ""
+        say(f"interrupted{hint}")
         raise Told(130) from None
     if os.environ.get(DEBUG):
         traceback.print_exception(error)

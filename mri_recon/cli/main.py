@@ -11,6 +11,7 @@ import sys
 import warnings
 from typing import NoReturn
 
+from mri_recon.cli.interrupts import handle_interrupts, was_interrupted
 from mri_recon.cli.messages import PROGRAM, say, warn
 from mri_recon.cli.streams import close_streams, prepare_streams
 
@@ -28,6 +29,7 @@ def main() -> NoReturn:
     # by default, a machine that is busy with something else takes minutes for seconds.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        handle_interrupts()
         prepare_streams()
         warnings.showwarning = _show_warning
         from mri_recon.cli.app import build_app
@@ -36,12 +38,18 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         say("interrupted")
         status = 130
+    except Exception:  # an import that an interrupt broke; whatever else a verb raises has ended as SystemExit
+        if not was_interrupted():
+            raise
+        say("interrupted")
+        status = 130
     except SystemExit as ending:
         status = _number(ending.code)
         if status == 130 and not getattr(ending, "told", False):  # while the arguments were read
             say("interrupted")
     # A second interrupt ends a process that does not come to its end.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(close_streams(status))
 
 

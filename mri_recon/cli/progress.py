@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mri_recon._text import printable
+from mri_recon.cli.interrupts import raise_if_interrupted
 from mri_recon.cli.messages import say
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ class Working:
 
     def step(self, text: str, done: int = 0, total: int | None = None) -> None:
         """Tell of something that has no iterations, reading a file say."""
+        raise_if_interrupted()
         self._show(text, done, total)
 
     def on_progress(self, progress: Progress) -> None:
         """Tell of a reconstruction; what `reconstruct` takes as `on_progress`."""
+        raise_if_interrupted()
         text = progress.method
         if len(self._methods) > 1 and text in self._methods:
             text += f" ({self._methods.index(text) + 1} of {len(self._methods)})"

@@ -114,6 +114,32 @@ def test_an_interrupt_at_any_time_is_one_line(wait: float, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["k.npy"]
 
 
+SWALLOWING = """
+import os, signal, typer
+from mri_recon.cli.progress import working
+def odd(context: typer.Context, kind: str) -> None:
+    work = context.with_resource(working("starting"))
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pause()
+    except KeyboardInterrupt:
+        if kind == "other":
+            raise ImportError("numpy could not be imported")
+    work.step("going on")
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("kind", ["other", "none"])
+def test_an_interrupt_that_a_library_takes_for_something_else(kind: str, tmp_path: Path) -> None:
+    _plug_in(tmp_path, SWALLOWING)
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [*PROGRAM, "odd", kind], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "mri-recon: interrupted\n")
+
+
 def test_a_process_that_ignores_interrupts_goes_on_ignoring_them() -> None:
     """As under nohup, or in the background of a script."""
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + INTERRUPTED

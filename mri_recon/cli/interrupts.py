@@ -1,0 +1,41 @@
+"""Interrupts (Ctrl-C) that arrive while code runs which takes them for something else.
+
+An extension module that is interrupted while it is imported may raise ImportError in place of KeyboardInterrupt, or a
+library may go on without the part that it was importing. So the handler of the process remembers that one came.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+__all__ = ["handle_interrupts", "raise_if_interrupted", "was_interrupted"]
+
+
+class _Handler:
+    """Raises KeyboardInterrupt, and remembers it."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+        raise KeyboardInterrupt
+
+
+def handle_interrupts() -> None:
+    """Remember interrupts from now on, unless the process ignores them, as under `nohup`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _Handler())
+
+
+def was_interrupted() -> bool:
+    """Whether an interrupt came since `handle_interrupts`."""
+    handler = signal.getsignal(signal.SIGINT)
+    return isinstance(handler, _Handler) and handler.interrupted
+
+
+def raise_if_interrupted() -> None:
+    """Raise the interrupt that some library took for something else."""
+    if was_interrupted():
+        raise KeyboardInterrupt
