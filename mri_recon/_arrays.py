@@ -20,7 +20,7 @@ def as_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
     done to the tensor reaches it. Long doubles become doubles.
     """
     if isinstance(array, Tensor):
-        return array
+        return array.resolve_conj().resolve_neg()  # a lazy conjugate has no real and imaginary part to look at
     kind = array.dtype.newbyteorder("=")
     if kind.itemsize > 8 * (2 if kind.kind == "c" else 1) and kind.kind in "fc":
         kind = np.dtype(np.complex128 if kind.kind == "c" else np.float64)

@@ -42,6 +42,7 @@ _SAMPLED = 1e-16
 
 _UNSHIFTED = "k-space looks unshifted"
 _OFF_CENTER = "the energy peak of k-space is not at the centre"
+_NO_CENTER = "the centre of k-space holds no samples"
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,21 @@ class Echo:
         off_center: of either axis, whether the peak lies further from N//2 than is usual. Where N//2 itself was not
             sampled, the samples nearest to it may hold the largest energy, so the distance counts from these.
         unshifted: of either axis, whether it lies where a transform without `fftshift` puts it.
+        gap: of either axis, how far from N//2 the nearest sampled row or column is: 0 where the centre was sampled.
     """
 
     position: tuple[int, int]
     size: tuple[int, int]
     off_center: tuple[bool, bool]
     unshifted: tuple[bool, bool]
+    gap: tuple[int, int] = (0, 0)
 
     def warnings(self) -> list[str]:
         """Say what is not as it should be, and what to do about it: an entry for each axis, none where all is well."""
         said = [_unshifted_warning(self)] if any(self.unshifted) else []
+        said += [
+            _gap_warning(self, axis) for axis in (0, 1) if self.gap[axis] > USUAL_SHIFT and not self.unshifted[axis]
+        ]
         return said + [
             _off_center_warning(self, axis) for axis in (0, 1) if self.off_center[axis] and not self.unshifted[axis]
         ]
@@ -81,7 +87,8 @@ def find_echo(kspace: Tensor, mask: Mask | Tensor | None = None) -> Echo | None:
         mask: its sampling mask; where absent, what is not zero was sampled.
 
     Returns:
-        `Echo`; None where no peak stands out: noise alone, one line, or a spectrum without one clear maximum.
+        `Echo`; None where no peak stands out (noise alone, one line, or a spectrum without one clear maximum) and the
+        centre was sampled.
     """
     energy = _energy(kspace)
     sampled = energy > _SAMPLED * energy.max()
@@ -90,7 +97,7 @@ def find_echo(kspace: Tensor, mask: Mask | Tensor | None = None) -> Echo | None:
     h, w = (int(n) for n in energy.shape)
     if not bool(sampled.any()):
         return None
-    gaps = tuple(_distance_from_center(sampled.any(dim=1 - axis)) for axis in (0, 1))
+    gaps = (_distance_from_center(sampled.any(dim=1)), _distance_from_center(sampled.any(dim=0)))
     near = tuple(
         slice(max(0, size // 2 - gap - _NEAR), size // 2 + gap + _NEAR + 1)
         for size, gap in zip((h, w), gaps, strict=True)
@@ -98,11 +105,12 @@ def find_echo(kspace: Tensor, mask: Mask | Tensor | None = None) -> Echo | None:
     energy = torch.where(sampled, energy, torch.zeros_like(energy))
     row, column = _argmax(energy)
     if near[0].start <= row < near[0].stop and near[1].start <= column < near[1].stop:
-        return Echo((row, column), (h, w), (False, False), (False, False))  # the usual case, at no further cost
+        return Echo((row, column), (h, w), (False, False), (False, False), gaps)  # the usual case, at no further cost
     smooth = _median_of_neighbours(energy, sampled)
     peak, inside = float(smooth.max()), float(smooth[near].max())
     if not peak >= _PROMINENT * float(energy[sampled].median()) or not peak >= _CLEARER * inside:
-        return None
+        # Where nothing was sampled about N//2 that has to be told, whatever the largest sample is worth.
+        return Echo((row, column), (h, w), (False, False), (False, False), gaps) if max(gaps) > USUAL_SHIFT else None
     row, column = _argmax(smooth)
     off = (
         abs(row - h // 2) > USUAL_SHIFT + gaps[0],
@@ -112,7 +120,7 @@ def find_echo(kspace: Tensor, mask: Mask | Tensor | None = None) -> Echo | None:
         off[0] and _is_cyclic(smooth[:, column], row),
         off[1] and _is_cyclic(smooth[row], column),
     )
-    return Echo((row, column), (h, w), off, unshifted)
+    return Echo((row, column), (h, w), off, unshifted, gaps)
 
 
 def echo_center(kspace: Tensor, mask: Mask | Tensor | None = None) -> tuple[int, int] | None:
@@ -147,7 +155,7 @@ def replace_echo_warnings(warnings: Iterable[str], found: Iterable[str]) -> list
         warnings: of a reconstruction, which has seen the sampled part.
         found: by `echo_warnings` in all that was acquired.
     """
-    return [one for one in warnings if not one.startswith((_UNSHIFTED, _OFF_CENTER))] + list(found)
+    return [one for one in warnings if not one.startswith((_UNSHIFTED, _OFF_CENTER, _NO_CENTER))] + list(found)
 
 
 def _energy(kspace: Tensor) -> Tensor:
@@ -203,6 +211,15 @@ def _unshifted_warning(echo: Echo) -> str:
         f"{_UNSHIFTED}: its energy peak is at {' and '.join(_place(echo, axis) for axis in axes)}, where a transform "
         f"without fftshift puts it, and not at N//2: apply np.fft.fftshift(kspace, axes={numbers}) first; masks keep, "
         "and coil maps are read from, the lines around N//2"
+    )
+
+
+def _gap_warning(echo: Echo, axis: int) -> str:
+    size, what = echo.size[axis], _AXES[axis]
+    return (
+        f"{_NO_CENTER}: the {what} nearest to N//2 = {size // 2} that was sampled is {echo.gap[axis]} off "
+        f"({_NAMES[axis]}), so the image lacks most of its contrast: where the centre of k-space is elsewhere in this "
+        "array, move it to N//2 (np.roll, np.fft.fftshift, np.pad); see also whether the mask is the right one"
     )
 
 

@@ -30,9 +30,11 @@ __all__ = [
     "center_block",
     "column_mask_from_lines",
     "default_center_fraction",
+    "drop_constant_axes",
     "equispaced_mask",
     "fastmri_random_mask",
     "mask_from_file",
+    "other_values",
     "random_mask",
     "undersample",
 ]
@@ -360,7 +362,8 @@ def as_mask(mask: Mask | npt.ArrayLike | Tensor, kspace_shape: Sequence[int]) ->
 
     Args:
         mask: a `Mask`, or bool or 0/1 of shape `(phase,)`, `(readout, phase)`, with 1 for an axis along which it is
-            constant and any number of leading 1s. A 2-D mask that is constant along readout becomes a `ColumnMask`.
+            constant and any number of leading axes along which it is constant, such as those of slices and coils. A
+            2-D mask that is constant along readout becomes a `ColumnMask`.
         kspace_shape: shape of the k-space it is for.
 
     Raises:
@@ -376,7 +379,7 @@ def as_mask(mask: Mask | npt.ArrayLike | Tensor, kspace_shape: Sequence[int]) ->
         return _fitting(mask, (readout, phase), kspace_shape)
     given = _as_bool(_to_numpy(mask))
     core = given
-    while core.ndim > 2 and core.shape[0] == 1:
+    while core.ndim > 2 and core.shape[0] > 0 and bool((core == core[:1]).all()):
         core = core[0]
     shape = (readout, phase) if core.ndim == 2 else (phase,)
     fits = 1 <= core.ndim <= 2 and all(n in (1, wanted) for n, wanted in zip(core.shape, shape, strict=True))
@@ -461,13 +464,43 @@ def mask_from_file(array: npt.NDArray[Any], name: str) -> Mask:
         MaskError: more than two axes, values other than 0 and 1, or nothing sampled.
     """
     array = _as_bool(array)
-    squeezed = array.reshape([n for n in array.shape if n != 1] or [1])
+    squeezed = drop_constant_axes(array, None)
     if squeezed.ndim > 2:
         raise MaskError(
             f"expected a mask (phase,) or (readout, phase) in {name}, got shape {array.shape}: "
             "store one mask for all slices and coils"
         )
     return _mask_from_array(squeezed, "file", source=name)
+
+
+def drop_constant_axes(array: npt.NDArray[Any], plane: tuple[int, int] | None) -> npt.NDArray[Any]:
+    """A mask of a file without its axes of length 1, and without those of slices and coils along which it is constant.
+
+    Args:
+        array: as stored.
+        plane: `(readout, phase)` of the k-space that it is for: the axes of a larger mask that do not end in these
+            may come behind them, as in MATLAB. None where that is not known: they come first.
+    """
+    squeezed = array.reshape([n for n in array.shape if n != 1] or [1])
+    while squeezed.ndim > 2 and squeezed.size:
+        behind = plane is not None and squeezed.shape[-2:] != plane and squeezed.shape[:2] == plane
+        axis = squeezed.ndim - 1 if behind else 0
+        first = squeezed.take([0], axis=axis)
+        if not bool((squeezed == first).all()):
+            break
+        squeezed = first.squeeze(axis)
+    slices = plane is not None and squeezed.ndim == 2 and squeezed.shape != plane and squeezed.shape[1] == plane[1]
+    return squeezed[0] if slices and bool((squeezed == squeezed[:1]).all()) else squeezed
+
+
+def other_values(array: npt.NDArray[Any]) -> str:
+    """What a mask has beside 0 and 1, in words; for messages."""
+    values = array[~np.isin(array, (0, 1))]
+    if array.dtype.kind not in "iufc" or values.size == 0:
+        return f"other values ({array.dtype})"
+    if array.dtype.kind != "c" and values.min() > 1:
+        return f"other values up to {values.max()!s} ({array.dtype})"
+    return f"other values such as {values[0]!s} ({array.dtype})"
 
 
 # ---------------------------------------------------------------------------------------------- building
@@ -618,19 +651,18 @@ def _is_real(value: object) -> bool:
 
 
 def _to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
-    return mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if not isinstance(mask, Tensor):
+        return np.asarray(mask)
+    mask = mask.detach().cpu().resolve_conj()
+    return (mask.float() if mask.dtype == torch.bfloat16 else mask).numpy()  # which NumPy does not have
 
 
 def _as_bool(array: npt.NDArray[Any]) -> BoolArray:
     if array.dtype.kind == "c" and not array.imag.any():
         array = array.real  # k-space and mask come out of some programs in one type
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        numbers = array.dtype.kind in "iuf" and array.size > 0
-        got = (
-            f"other values up to {float(array.max()):g} ({array.dtype})" if numbers else f"other values ({array.dtype})"
-        )
         raise MaskError(
-            f"expected a mask of booleans, or of 0 and 1, got {got}: "
+            f"expected a mask of booleans, or of 0 and 1, got {other_values(array)}: "
             "threshold it first (mask > 0 where what was sampled is marked by another number)"
         )
     return array.astype(np.bool_)

@@ -45,6 +45,7 @@ from mri_recon._arrays import as_complex_tensor, as_tensor
 from mri_recon.echo import echo_warnings, replace_echo_warnings
 from mri_recon.empty_slices import empty_slices, fill_empty, kept_slices, note_empty, of_kept
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
+from mri_recon.mask_data import mask_data_warnings
 from mri_recon.masks import ColumnMask, Mask, as_mask
 from mri_recon.option_values import check_values
 from mri_recon.preparation import prepare
@@ -302,12 +303,12 @@ def reconstruct(
     kept = kept_slices(num_slices, empty)
     target_device = home if device is None else resolve_device(device)
     maps = None if sens_maps is None else _checked_maps(sens_maps, y)
-    noise = as_tensor(prewhiten) if isinstance(prewhiten, np.ndarray) else prewhiten
+    noise = as_tensor(prewhiten) if isinstance(prewhiten, np.ndarray | Tensor) else prewhiten
     if empty:
         y, options, maps = y[kept], of_kept(options, kept, num_slices), None if maps is None else maps[kept]
     maps = None if maps is None else maps.to(target_device)
     without_data = _sampled_without_data(y, sampling)
-    looks_wrong = echo_warnings(y, sampling)
+    looks_wrong = [*echo_warnings(y, sampling), *mask_data_warnings(y, sampling)]
     start = time.perf_counter()
     if on_progress is not None:
         on_progress(Progress(method, "prepare", 0, None))
@@ -408,7 +409,7 @@ def reconstruct_batch(
         )
     target_device = checked[0][0].device if device is None else resolve_device(device)
     without_data = [_sampled_without_data(y, sampling) for y, sampling in checked]
-    looks_wrong = [echo_warnings(y, sampling) for y, sampling in checked]
+    looks_wrong = [[*echo_warnings(y, sampling), *mask_data_warnings(y, sampling)] for y, sampling in checked]
     start = time.perf_counter()
     told = {} if on_progress is None else {"on_progress": on_progress}
     if on_progress is not None:
@@ -479,7 +480,7 @@ def _checked_problem(kspace: Tensor | npt.NDArray[Any], mask: Mask | npt.NDArray
 
 
 def _checked_kspace(kspace: Tensor | npt.NDArray[Any]) -> Tensor:
-    y = as_complex_tensor(kspace) if isinstance(kspace, np.ndarray) else kspace
+    y = as_complex_tensor(kspace) if isinstance(kspace, np.ndarray | Tensor) else kspace
     if not isinstance(y, Tensor):
         raise ShapeError(f"expected k-space as a tensor or a NumPy array, got {type(kspace).__name__}: convert it")
     shape = tuple(y.shape)
@@ -527,7 +528,7 @@ def _sampled_without_data(y: Tensor, mask: Mask) -> int:
 
 
 def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], y: Tensor) -> Tensor:
-    maps = as_complex_tensor(sens_maps) if isinstance(sens_maps, np.ndarray) else sens_maps
+    maps = as_complex_tensor(sens_maps) if isinstance(sens_maps, np.ndarray | Tensor) else sens_maps
     if not isinstance(maps, Tensor):
         raise ShapeError(f"expected sens_maps as a tensor or a NumPy array, got {type(maps).__name__}: convert them")
     if tuple(maps.shape) not in (tuple(y.shape), tuple(y.shape[1:])) or not maps.is_complex():

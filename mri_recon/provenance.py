@@ -351,7 +351,8 @@ def replay(
     differences += _changes(record)
     slices = None if record.input.slices is None else slice(*record.input.slices)
     raw = read(path, axes=record.input.axes, variable=record.input.variable, slices=slices)
-    scan = dataclasses.replace(raw, meta={**raw.meta, "axes_assumed": False}).scan()  # as then, whatever is asked now
+    # As then, whatever is asked now.
+    scan = dataclasses.replace(raw, meta={**raw.meta, "axes_assumed": False, "axes_by_rank": False}).scan()
     mask = mask_of(record.mask)
     with _threads(record.threads):
         new = reconstruct(

@@ -64,6 +64,7 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
         ("reference", scan.target_source + (", SIMULATED k-space" if scan.meta.get("simulated") else "")),
         ("echo", _echo(echo)),
         ("noise", _noise(scan)),
+        *(("warning", str(warning)) for warning in scan.meta.get("reader_warnings", ())),
         *(("warning", warning) for warning in (echo.warnings() if echo else [])),
     ]
     for key, label in (("done", "done"), ("left_out", "left out")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from mri_recon.masks import (
     default_center_fraction,
     equispaced_mask,
     fastmri_random_mask,
+    mask_from_file,
     random_mask,
     undersample,
 )
@@ -523,7 +525,7 @@ def test_patterns_and_constant_patterns() -> None:
             r"mask \(7,\) or \(5, 7\) for k-space of shape \(2, 3, 5, 7\).*got \(6,\): make the mask for this",
         ),
         (np.ones((7, 5)), r"got \(7, 5\)"),
-        (np.ones((2, 1, 5, 7)), r"got \(2, 1, 5, 7\)"),
+        (np.arange(70).reshape(2, 1, 5, 7) < 35, r"got \(2, 1, 5, 7\)"),
         (np.array(1), r"got \(\)"),
         (ColumnMask(np.ones(6, dtype=bool)), r"got \(6,\)"),
         (PatternMask(np.ones((7, 5), dtype=bool)), r"got \(7, 5\)"),
@@ -539,6 +541,39 @@ def test_patterns_and_constant_patterns() -> None:
 def test_masks_that_do_not_fit(mask: Any, message: str) -> None:
     with pytest.raises(MaskError, match=message):
         as_mask(mask, (2, 3, 5, 7))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (-1, "such as -1 (int64)"),
+        (1.0000001, "up to 1.0000001 (float64)"),
+        (np.nan, "such as nan"),
+        (0.5, "such as 0.5"),
+    ],
+)
+def test_the_value_that_is_no_mask_is_named(value: float, told: str) -> None:
+    """The largest value is no help where it is 0, 1 after rounding, or not a number."""
+    with pytest.raises(MaskError, match=re.escape(told)):
+        as_mask(np.where(np.arange(7) % 2, 1, value), (2, 3, 5, 7))
+
+
+@given(
+    lines=st.lists(st.booleans(), min_size=7, max_size=7).filter(any),
+    shape=st.sampled_from([(5, 7), (3, 5, 7), (2, 3, 5, 7), (2, 1, 1, 7), (2, 3, 1, 7)]),
+    kind=st.sampled_from([bool, np.uint8, np.float16, np.complex64, ">i4"]),
+)
+def test_axes_of_slices_and_coils_along_which_a_mask_is_constant(
+    lines: list[bool], shape: tuple[int, ...], kind: Any
+) -> None:
+    array = np.broadcast_to(lines, shape).astype(kind)
+    assert as_mask(array, (2, 3, 5, 7)).lines.tolist() == lines
+    assert mask_from_file(array, "a").lines.tolist() == lines
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.bfloat16, torch.float16, torch.complex64])
+def test_masks_of_any_type_of_tensor(kind: torch.dtype) -> None:
+    assert as_mask(torch.tensor([1, 0, 1]).to(kind), (1, 1, 4, 3)).lines.tolist() == [True, False, True]
 
 
 def test_kspace_needs_two_axes() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mri_recon.errors import FormatError
 from mri_recon.fourier import ifft2c
+from mri_recon.io.axes import ORDER
 
 __all__ = ["look_like_coils", "refuse_wrong_axes"]
 
@@ -31,7 +32,7 @@ _PEAKED = 0.5
 
 
 def refuse_wrong_axes(kspace: Tensor, names: Sequence[str], name: str) -> None:
-    """Refuse k-space whose assumed axes cannot be right, and say what they probably are.
+    """Refuse k-space whose axes, which nobody gave, cannot be right, and say what they probably are.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, not all zero.
@@ -39,15 +40,16 @@ def refuse_wrong_axes(kspace: Tensor, names: Sequence[str], name: str) -> None:
         name: of the file.
 
     Raises:
-        FormatError: the slices are one object under smooth weights, which coils are; or readout or phase is short, and
-            an axis that is no axis of the image has the peak of k-space.
+        FormatError: the slices are one object under smooth weights, which coils are, and what was taken for coils is
+            not; or readout or phase is short, and an axis that is no axis of the image has the peak of k-space.
     """
     shape = [int(n) for n in kspace.shape]
     shortest = min(shape[2:])
-    other = 1 if shape[1] > 1 else 0
-    if shortest <= _FEW and shortest < shape[other] and _has_peak(kspace, other):
+    peaked = [axis for axis in (1, 0) if shortest <= _FEW and shortest < shape[axis] and _has_peak(kspace, axis)]
+    if peaked:
+        other = peaked[0]
         short = "phase" if shape[3] == shortest else "readout"
-        asked = _reordered(names, short)
+        asked = _by_peaks(kspace, names) or _reordered(names, short)
         raise FormatError(
             f"expected {' '.join(names)} in {name}, as nothing else was said, but its {short} axis has {shortest} "
             f"samples and its {('slice', 'coil')[other]} axis of {shape[other]} the peak of k-space: say what the axes "
@@ -60,6 +62,20 @@ def refuse_wrong_axes(kspace: Tensor, names: Sequence[str], name: str) -> None:
             "object under smooth weights, as the coils of one slice do: say what the axes are, "
             f"axes='{coils}' for coils, or axes='{' '.join(names)}' for slices"
         )
+    if shape[0] > 1 and "slice" in names and "coil" in names and _slices_are_coils(kspace):
+        exchanged = " ".join({"slice": "coil", "coil": "slice"}.get(one, one) for one in names)
+        raise FormatError(
+            f"expected {' '.join(names)} in {name}, as nothing else was said, but its {shape[0]} slices show one "
+            f"object under smooth weights, as the coils of one slice do, and its {shape[1]} coils do not: say what the "
+            f"axes are, axes='{exchanged}' if slices and coils are exchanged, or axes='{' '.join(names)}' if it is so"
+        )
+
+
+def _slices_are_coils(kspace: Tensor) -> bool:
+    """Whether the slices of one coil look like coils, and the coils of one slice do not."""
+    energy = torch.stack([one.abs().double().square().sum(dim=(-2, -1)) for one in kspace])
+    coil, number = int(energy.sum(dim=0).argmax()), int(energy.sum(dim=1).argmax())
+    return look_like_coils(kspace[:, coil]) and not (kspace.shape[1] > 1 and look_like_coils(kspace[number]))
 
 
 def look_like_coils(kspace: Tensor) -> bool:
@@ -125,3 +141,26 @@ def _reordered(names: Sequence[str], short: str) -> str:
     return " ".join(
         "coil" if one == short else "slice" if keeps_slices and one == "slice" else next(plane) for one in names
     )
+
+
+def _by_peaks(kspace: Tensor, names: Sequence[str]) -> str | None:
+    """Readout and phase are the two axes that have the peak of k-space; None where there are not two.
+
+    Which of two others has the coils is seen in the images, else it is the one that comes first behind the image's
+    axes, or second before them, as in MATLAB's and NumPy's usual orders.
+    """
+    plane = [one for one in names if _has_peak(kspace, ORDER.index(one))]
+    others = [one for one in names if one not in plane]
+    if len(plane) != 2 or len(others) > 2:
+        return None
+    found = dict(zip(plane, ("readout", "phase"), strict=True))
+    if len(others) == 1:
+        return " ".join({**found, others[0]: "coil"}[one] for one in names)
+    turned = kspace.permute([ORDER.index(one) for one in (*others, *plane)]) if len(names) == 4 else None
+    coil = others[0] if names.index(others[0]) > names.index(plane[1]) else others[-1]
+    if turned is not None and _slices_are_coils(turned):
+        coil = others[0]
+    elif turned is not None and _slices_are_coils(turned.transpose(0, 1)):
+        coil = others[1]
+    found |= {one: "coil" if one == coil else "slice" for one in others}
+    return " ".join(found[one] for one in names)

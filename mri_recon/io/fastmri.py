@@ -48,6 +48,7 @@ class FastMRIFile:
         layout: of the k-space; assumed where nothing but the name `kspace` speaks for fastMRI's layout.
         padding: first acquired column and the one after the last: by the attributes, as in fastMRI, else by the header.
         notes: what of header and attributes could not be read and was left out, one sentence each.
+        warnings: what of mask and reconstruction could not be used and was left out, one sentence each.
 
     Opening takes little time however large the file is: only `scan=True` reads it once for damage, see `open_hdf5`.
 
@@ -60,6 +61,7 @@ class FastMRIFile:
     ) -> None:
         self.path = Path(path)
         self._variable = variable or "kspace"
+        self._axes_given = axes is not None
         with ExitStack() as stack:
             self._file = stack.enter_context(open_hdf5(self.path, scan=scan))
             self._kspace = self._find_kspace()
@@ -67,6 +69,7 @@ class FastMRIFile:
                 self.shape = tuple(int(n) for n in self._kspace.shape or ())
                 kind = self._kspace.dtype
             self.notes: list[str] = []
+            self.warnings: list[str] = []
             self.layout = find_layout(self.shape, kind, axes, C_ORDER, where=self._where())
             self.header, has_header = self._read_header()
             self.attributes = self._read_attributes()
@@ -136,33 +139,57 @@ class FastMRIFile:
     ) -> tuple[npt.NDArray[Any], str] | None:
         """The file's own reconstruction `(slice, h, w)` and its name; None where it has none.
 
-        Several coils: `reconstruction_rss` comes first; a single coil: `reconstruction_esc`, its emulated image.
+        Several coils: `reconstruction_rss` comes first; a single coil: `reconstruction_esc`, its emulated image. What
+        is no stack of images is left out, and `warnings` says so.
 
         Raises:
-            FormatError: not a stack of images, too large, damaged, or slices that are not there.
+            FormatError: another number of slices than the k-space has, whose axes nobody gave; too large, damaged, or
+                slices that are not there.
         """
         indices = chosen_slices(slices, self.num_slices, where=self.path.name)
         for name in _REFERENCES if self.num_coils > 1 else reversed(_REFERENCES):
-            dataset = get_dataset(self._file, name)
-            if dataset is not None:
-                with hdf5_errors(self.path):
-                    shape, kind = tuple(dataset.shape or ()), dataset.dtype.kind
-                if len(shape) != 3 or shape[0] != self.num_slices or kind not in "iuf":
-                    raise FormatError(
-                        f"expected real images ({self.num_slices}, h, w) as {name} of {self.path.name}, "
-                        f"got shape {shape}: they belong to another scan"
-                    )
-                return read_array(dataset, max_bytes=max_bytes, indices=indices), name
+            dataset = self._beside(name)
+            if dataset is None:
+                continue
+            with hdf5_errors(self.path):
+                shape, kind = tuple(dataset.shape), dataset.dtype.kind
+            if kind in "iuf" and len(shape) == 2 and self.num_slices == 1 and 0 not in shape:
+                return read_array(dataset, max_bytes=max_bytes)[None], name
+            if kind not in "iuf" or len(shape) != 3 or 0 in shape or (self._axes_given and shape[0] != self.num_slices):
+                self.warnings.append(
+                    f"The {name} of the file is left out: expected real images ({self.num_slices}, h, w), got "
+                    f"{dataset.dtype} of shape {shape}."
+                )
+                continue
+            if shape[0] != self.num_slices:
+                raise FormatError(
+                    f"expected real images ({self.num_slices}, h, w) as {name} of {self.path.name}, whose k-space is "
+                    f"{' '.join(self.layout.names)}, got shape {shape}: say what the axes of the k-space are, e.g. "
+                    "axes='coil readout phase', or delete the images if they are of another scan"
+                )
+            return read_array(dataset, max_bytes=max_bytes, indices=indices), name
         return None
 
     def read_mask(self, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any] | None:
-        """The file's own mask as stored; None where it has none.
+        """The file's own mask as stored; None where it has none, or no array under that name: `warnings` says so.
 
         Raises:
             FormatError: too large, not numeric, or damaged.
         """
-        dataset = get_dataset(self._file, "mask")
+        dataset = self._beside("mask")
         return None if dataset is None else read_array(dataset, max_bytes=max_bytes)
+
+    def _beside(self, name: str) -> h5py.Dataset | None:
+        """An array beside the k-space; None where there is none. What is there but no array is left out, and said."""
+        with hdf5_errors(self.path):
+            if name not in self._file:
+                return None
+            item = self._file[name]
+            got = "no array" if not isinstance(item, h5py.Dataset) else "an empty one" if item.shape is None else ""
+        if got:
+            self.warnings.append(f"The {name} of the file is left out: expected an array, got {got}.")
+            return None
+        return get_dataset(self._file, name)
 
     def _where(self) -> str:
         return f"{show(self._variable)} of {self.path.name}"
@@ -231,11 +258,11 @@ def read_fastmri(
     with FastMRIFile(path, variable=variable, axes=axes, scan=slices is None) as file:
         indices = chosen_slices(slices, file.num_slices, where=path.name)
         target, target_name = file.read_target(slices, max_bytes=max_bytes) or (None, "none")
-        header = file.header
+        header, mask = file.header, file.read_mask(max_bytes=max_bytes)
         return RawScan(
             file.read_kspace(slices, max_bytes=max_bytes),
             name=path.name,
-            mask=file.read_mask(max_bytes=max_bytes),
+            mask=mask,
             padding=file.padding,
             recon_size=header.recon_size,
             target=target,
@@ -245,6 +272,8 @@ def read_fastmri(
                 "file": path.name,
                 **file.layout.meta(),
                 **({"reader_notes": notes} if (notes := [*file.layout.notes, *file.notes]) else {}),
+                **({"axes_by_rank": True} if axes is None else {}),
+                **({"reader_warnings": file.warnings} if file.warnings else {}),
                 **slices_meta(indices, file.num_slices),
                 **file.attributes,
                 **({"encoded_size": list(header.encoded_size)} if header.encoded_size else {}),

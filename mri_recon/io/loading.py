@@ -145,4 +145,6 @@ def _kind(path: Path) -> str:
         if head[128:132] == b"DICM"
         else "another"
     )
+    if path.suffix.lower() == ".mat" and head:
+        what = "not MATLAB's of version 5 and later (-v4 and text are not read: save it with -v7)"
     raise FormatError(f"expected {FORMATS}, {path.name} is {what}: convert the k-space to one of these")

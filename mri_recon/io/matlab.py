@@ -70,7 +70,7 @@ def read_mat(
     """
 
     def choose(names: Sequence[str], other: dict[str, str]) -> list[str]:
-        refuse_other(variable, other, path)
+        refuse_other(variable, names, other, path)
         return with_own_mask(names, variable, where=path.name)
 
     arrays = mat_arrays(path, choose, max_bytes=max_bytes)
@@ -87,12 +87,18 @@ def read_mat(
     return RawScan(kspace, name=path.name, mask=mask, meta=meta)
 
 
-def refuse_other(variable: str | None, other: Mapping[str, str], path: Path) -> None:
-    """Refuse a variable that is there but holds no numbers.
+def refuse_other(variable: str | None, numeric: Sequence[str], other: Mapping[str, str], path: Path) -> None:
+    """Refuse a variable that is there but holds no numbers, and a file that has nothing but such.
 
     Raises:
-        FormatError: `variable` is among `other`, which says what it is.
+        FormatError: `variable` is among `other`, which says what it is; or nobody named one, and `numeric` has none.
     """
+    if variable is None and other and not set(numeric) - {MASK_NAME}:
+        found = ", ".join(f"{show(name)} ({kind})" for name, kind in list(other.items())[:20])
+        raise FormatError(
+            f"expected an array of k-space in {path.name}, found {found}: take the array out of it and save it alone, "
+            "e.g. in MATLAB kspace = data.kspace; save('kspace.mat', 'kspace')"
+        )
     if variable is not None and variable in other:
         raise FormatError(f"expected numbers in {show(variable)} of {path.name}, got {other[variable]}: save an array")
 

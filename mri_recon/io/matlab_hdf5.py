@@ -45,7 +45,7 @@ def read_mat_hdf5(
     """Read a MATLAB v7.3 file, of some `slices` nothing but those; see `mri_recon.io.load`."""
     with open_hdf5(path, scan=slices is None, foreign=True) as file:
         numeric, other = _variables(file, path)
-        refuse_other(variable, other, path)
+        refuse_other(variable, numeric, other, path)
         name, *own = with_own_mask(numeric, variable, where=path.name)
         dataset = _numbers(file, name, path)
         with hdf5_errors(path):

@@ -19,8 +19,15 @@ from mri_recon.errors import FormatError
 from mri_recon.fourier import ifft2c
 from mri_recon.io.axes import ORDER
 from mri_recon.io.axes_check import refuse_wrong_axes
-from mri_recon.io.support import Sampling, inspect_sampling, sampled_points
-from mri_recon.masks import ColumnMask, Mask, PatternMask, column_mask_from_lines
+from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
+from mri_recon.masks import (
+    ColumnMask,
+    Mask,
+    PatternMask,
+    column_mask_from_lines,
+    drop_constant_axes,
+    other_values,
+)
 
 __all__ = ["RawScan", "Scan", "make_scan", "sampled_pattern"]
 
@@ -133,7 +140,8 @@ def make_scan(
         kspace: complex `(slice, coil, readout, phase)`.
         name: of the file, for messages.
         meta: becomes the scan's `meta`, with what is found here added; `reader_notes` come first in its `note`,
-            `reader_warnings` in its `warnings`.
+            `reader_warnings` in its `warnings`. `axes_by_rank`: the file's layout goes by the number of axes alone,
+            so the data are asked whether they fit it, as they are where `axes_assumed`.
         mask: the file's own, `(phase,)` or `(readout, phase)`, axes of 1 allowed.
         padding: first acquired column and the one after the last, if the file says.
         recon_size: as the header gives it; cut to k-space's size.
@@ -145,7 +153,7 @@ def make_scan(
             padding or reconstruction that does not fit.
     """
     tensor = _checked(kspace, name, meta.get("slices"))
-    if meta.get("axes_assumed"):
+    if meta.get("axes_assumed") or meta.get("axes_by_rank"):
         refuse_wrong_axes(tensor, [one for one in str(meta["axes"]).split() if one in ORDER], name)
     readout, phase = int(tensor.shape[-2]), int(tensor.shape[-1])
     inside, padding_note = _padded_columns(padding, tensor)
@@ -154,6 +162,10 @@ def make_scan(
     support, fully_sampled, note = _judge(sampling, own, inside)
     size = (min(recon_size[0], readout), min(recon_size[1], phase)) if recon_size else None
     reference: Tensor | None = None
+    if target is not None and not np.isfinite(target).all():
+        told = f"The {target_source.removeprefix('file: ')} of the file has NaN or infinite values and is left out."
+        meta = {**meta, "reader_warnings": [*meta.get("reader_warnings", ()), told]}
+        target = None
     if target is not None:
         reference = _checked_target(target, tensor, size, name)
     elif fully_sampled:
@@ -169,7 +181,7 @@ def make_scan(
         "empty_slices": empty,
         "warnings": _warnings(meta, empty, int(tensor.shape[0])),
     }
-    meta = {key: value for key, value in meta.items() if key not in ("reader_notes", "reader_warnings")}
+    meta = {key: value for key, value in meta.items() if key not in ("reader_notes", "axes_by_rank")}
     return Scan(
         kspace=tensor,
         target=reference,
@@ -193,7 +205,7 @@ def sampled_pattern(scan: Scan) -> Mask:
     points: BoolArray = np.any(sampled_points(scan.kspace), axis=0)
     rows, lines = np.any(points, axis=1), np.any(points, axis=0)
     # A measured sample may be exactly zero; a column that is sampled has no more than a few of them.
-    if (points[rows].mean(axis=0)[lines] > 0.99).all():
+    if not misses_too_much(rows) and (points[rows].mean(axis=0)[lines] > 0.99).all():
         return column_mask_from_lines(lines, kind="from-zeros", support=scan.support | lines)
     return PatternMask(points, source="from-zeros")
 
@@ -208,16 +220,24 @@ def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> T
         # A copy of what may not be written to, as a file that is mapped into memory.
         plain = np.require(kspace, dtype=np.complex64, requirements=["C", "W"])
         tensor = torch.from_numpy(plain)
-    for part in tensor:  # slice by slice: no second copy of the whole in memory
-        if not bool(torch.isfinite(torch.view_as_real(part)).all()):
-            raise FormatError(
-                f"expected finite k-space, {name} has NaN or infinite samples, or larger ones than single precision "
-                "holds: find out where they come from before anything is reconstructed"
-            )
+    # Slice by slice: no second copy of the whole in memory.
+    broken = [number for number, part in enumerate(tensor) if not bool(torch.isfinite(torch.view_as_real(part)).all())]
+    if broken:
+        numbers = broken if chosen is None else [chosen[number] for number in broken]
+        listed = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+        others = ", or read the other slices alone" if len(broken) < len(tensor) else ""
+        raise FormatError(
+            f"expected finite k-space, {name} has NaN or infinite samples, or larger ones than single precision holds, "
+            f"in {len(broken)} of {len(tensor)} slices ({listed}): find out where they come from before anything is "
+            f"reconstructed{others}"
+        )
     if not bool(tensor.any()):
         where = "" if chosen is None else f" in the slices {str(chosen)[:80]}"
         cure = "check how it was exported" if chosen is None else "choose others, or check how it was exported"
-        raise FormatError(f"expected k-space with signal, {name} has zeros only{where}: {cure}")
+        raise FormatError(
+            f"expected k-space with signal, {name} has zeros only{where}: {cure}, or whether its numbers are smaller "
+            "than single precision holds, 1e-38, which count as zero"
+        )
     return tensor
 
 
@@ -251,17 +271,18 @@ def _padded_columns(padding: tuple[int, int] | None, kspace: Tensor) -> tuple[Bo
 
 
 def _own_mask(mask: npt.NDArray[Any], plane: tuple[int, int], inside: BoolArray, name: str) -> Mask:
-    squeezed = mask.reshape([n for n in mask.shape if n != 1] or [1])
+    squeezed = drop_constant_axes(mask, plane)
     if squeezed.dtype.kind == "c" and not squeezed.imag.any():
         squeezed = squeezed.real
     if squeezed.shape not in ((plane[1],), plane) or squeezed.dtype.kind not in "biuf":
         raise FormatError(
             f"expected a mask ({plane[1]},) or {plane} beside the k-space of {name}, "
-            f"got {mask.dtype} of shape {mask.shape}: it belongs to another scan"
+            f"got {mask.dtype} of shape {mask.shape}: it belongs to another scan, or differs between slices or coils, "
+            "of which one at a time can be reconstructed with a mask of its own"
         )
     if not np.isin(squeezed, (0, 1)).all():
         raise FormatError(
-            f"expected a mask of 0 and 1 in {name}, got other values, up to {float(squeezed.max()):g}: "
+            f"expected a mask of 0 and 1 in {name}, got {other_values(squeezed)}: "
             "threshold it first (mask > 0 where what was sampled is marked by another number)"
         )
     chosen = squeezed.astype(np.bool_) & inside
@@ -296,10 +317,6 @@ def _checked_target(target: npt.NDArray[Any], kspace: Tensor, size: tuple[int, i
             f"got {target.dtype} of shape {target.shape}: it belongs to another scan"
         )
     image = torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32))
-    if not bool(torch.isfinite(image).all()):
-        raise FormatError(
-            f"expected a finite reconstruction in {name}, got NaN or infinite values: delete or repair it"
-        )
     return center_crop(image, size or (int(kspace.shape[-2]), int(kspace.shape[-1]))).contiguous()
 
 

@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-__all__ = ["MAX_MISSING_COLUMNS", "MAX_MISSING_POINTS", "THRESHOLD", "Sampling", "inspect_sampling", "sampled_points"]
+__all__ = [
+    "MAX_MISSING_COLUMNS",
+    "MAX_MISSING_POINTS",
+    "THRESHOLD",
+    "Sampling",
+    "inspect_sampling",
+    "misses_too_much",
+    "sampled_points",
+]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -16,7 +24,8 @@ THRESHOLD = 1e-8
 """Data is what exceeds this fraction of the largest magnitude; the rest is the residue of some earlier transform."""
 
 MAX_MISSING_COLUMNS = 0.1
-"""A scan is fully sampled if at most this fraction of the columns between its first and its last one is empty: dead."""
+"""A scan is fully sampled if at most this fraction of the columns between its first and its last one is empty: dead.
+Of the rows likewise: where they are missing, the scan was undersampled along them, or its axes are exchanged."""
 
 MAX_MISSING_POINTS = 0.01
 """... and at most this fraction of the points inside its rows and columns is (a sample may be exactly zero)."""
@@ -66,14 +75,25 @@ def inspect_sampling(kspace: Tensor, inside: BoolArray) -> Sampling:
 def _why_undersampled(plane: BoolArray) -> str:
     rows: BoolArray = np.any(plane, axis=1)
     columns: BoolArray = np.any(plane, axis=0)
-    missing = _missing_inside(columns)
-    extent = missing + int(columns.sum())
-    if missing > MAX_MISSING_COLUMNS * extent:
-        return f"{missing} of the {extent} columns between the first and the last with data are empty"
+    for what, lines in (("columns", columns), ("rows", rows)):
+        if misses_too_much(lines):
+            missing = _missing_inside(lines)
+            extent = missing + int(lines.sum())
+            return f"{missing} of the {extent} {what} between the first and the last with data are empty"
     empty = 1.0 - float(plane[np.ix_(rows, columns)].mean())
     if empty > MAX_MISSING_POINTS:
         return f"{empty:.1%} of the points inside the acquired rows and columns hold no data"
     return ""
+
+
+def misses_too_much(lines: BoolArray) -> bool:
+    """Whether more columns (or rows) between the first and the last with data are empty than dead ones explain.
+
+    Args:
+        lines: bool, True where a column has data.
+    """
+    missing = _missing_inside(lines)
+    return missing > MAX_MISSING_COLUMNS * (missing + int(lines.sum()))
 
 
 def _missing_inside(columns: BoolArray) -> int:

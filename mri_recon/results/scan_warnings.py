@@ -11,9 +11,9 @@ __all__ = ["scan_warnings"]
 
 
 def scan_warnings(scan: Scan) -> list[str]:
-    """Say what looks wrong with a scan, or was assumed of it, before anything is reconstructed; and what to do.
+    """Say what looks wrong with a scan, what its reader found and what was assumed; and what to do.
 
     Empty slices are not among it: `reconstruct` speaks of them.
     """
     assumed = [] if scan.axes_warning is None else [scan.axes_warning]
-    return [*assumed, *echo_warnings(scan.kspace, torch.as_tensor(scan.support))]
+    return [*scan.meta.get("reader_warnings", ()), *assumed, *echo_warnings(scan.kspace, torch.as_tensor(scan.support))]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -146,3 +149,76 @@ def test_real_coils_are_recognised(real_data: Path) -> None:
     path = real_data / "raw/brain-8ch-undersampled/cartesian_ksp.npy"
     with pytest.raises(FormatError, match="its 8 slices show one object under smooth weights"):
         load(path)
+
+
+# ---------------------------------------------------------------------------------------------- four axes, and headers
+
+
+def volume(num_slices: int, num_coils: int, seed: int = 0) -> np.ndarray:
+    """`(slice, coil, 96, 80)`."""
+    slices = np.stack([head(seed + number) for number in range(num_slices)])
+    maps = coil_maps(num_coils, (96, 80), np.random.default_rng(seed)) if num_coils > 1 else np.ones((1, 1, 1))
+    return kspace_of(slices[:, None] * np.asarray(maps), seed)
+
+
+NUMPY = "slice coil readout phase"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 5), st.integers(3, 9), st.integers(0, 10**4), st.permutations(range(4)))
+def test_the_proposed_axes_are_the_right_ones(num_slices: int, num_coils: int, seed: int, order: list[int]) -> None:
+    """Whatever the order of four axes: taken as it is, or asked about with a proposal under which the data are right.
+
+    Readout and phase may be exchanged in it, which no data show.
+    """
+    names = [NUMPY.split()[axis] for axis in order]
+    array = volume(num_slices, num_coils, seed).transpose(order)
+    kept = names.index("slice") < names.index("coil") if num_slices > 1 else True
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.npy"
+        np.save(path, array)
+        try:
+            load(path)
+        except FormatError as error:
+            proposed = re.findall("axes='([a-z ]+)'", str(error))[0].split()
+            assert [{"phase": "readout"}.get(one, one) for one in proposed] == [
+                {"phase": "readout"}.get(one, one) for one in names
+            ]
+        else:
+            assert names[0] == "slice"
+            assert kept
+            assert set(names[2:]) == {"readout", "phase"} or num_coils == 1
+
+
+@pytest.mark.parametrize("num_slices", [1, 3])
+def test_slices_and_coils_exchanged(tmp_path: Path, num_slices: int) -> None:
+    kspace = volume(num_slices, 6)
+    np.save(tmp_path / "a.npy", kspace.swapaxes(0, 1))
+    with pytest.raises(FormatError, match="axes='coil slice readout phase' if slices and coils are exchanged"):
+        load(tmp_path / "a.npy")
+    scan = load(tmp_path / "a.npy", axes="coil slice readout phase")
+    np.testing.assert_array_equal(scan.kspace.numpy(), kspace)
+    np.save(tmp_path / "a.npy", kspace)
+    assert load(tmp_path / "a.npy").num_coils == 6
+    load_it_anyway = load(tmp_path / "a.npy", axes=NUMPY)
+    assert load_it_anyway.num_slices == num_slices
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coils_in_a_file_with_a_header(tmp_path: Path, seed: int) -> None:
+    """One slice cut out of a file of several coils keeps its header; three axes are slices by fastMRI's layout."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"] = coils(8, seed)
+        file.attrs["acquisition"] = "AXT2"
+    with pytest.raises(FormatError, match="axes='coil readout phase' for coils"):
+        load(path)
+    assert load(path, axes="coil readout phase").num_coils == 8
+    assert load(path, axes="slice readout phase").num_slices == 8
+    with h5py.File(path, "w") as file:
+        file["kspace"] = volume(8, 1, seed)[:, 0]
+        file.attrs["acquisition"] = "AXT2"
+    scan = load(path)
+    assert scan.num_slices == 8
+    assert scan.warnings == ()
+    assert "axes_by_rank" not in scan.meta

@@ -14,6 +14,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io import load
 from mri_recon.io.fastmri import FastMRIFile
 from mri_recon.masks import ColumnMask, PatternMask
+from mri_recon.results.scan_warnings import scan_warnings
 
 
 def rss_by_numpy(kspace: np.ndarray) -> np.ndarray:
@@ -232,14 +233,53 @@ def test_simulated_data_says_so(noise: Any, write_fastmri: Any) -> None:
             {"reconstruction_rss": np.ones((3, 8, 12))},
             r"expected real images \(2, h, w\) as reconstruction_rss of file.h5",
         ),
-        ({"reconstruction_rss": np.ones((2, 8, 12), complex)}, "expected real images"),
-        ({"reconstruction_rss": np.full((2, 8, 12), np.nan)}, "expected a finite reconstruction"),
-        ({"mask/inside": np.ones(12)}, "expected an array 'mask' in file.h5, found a group"),
     ],
 )
 def test_parts_that_are_not_what_they_should_be(noise: Any, write_fastmri: Any, arrays: Any, message: str) -> None:
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(FormatError, match=message + r".*say what the axes of the k-space are"):
         load(write_fastmri(noise(2, 3, 8, 12), **arrays))
+    path = write_fastmri(noise(2, 3, 8, 12), **arrays)
+    scan = load(path, axes="slice coil readout phase")  # who gives the axes has been asked
+    assert scan.target_source == "rss of the full k-space"
+    assert "reconstruction_rss of the file is left out: expected real images (2, h, w)" in " ".join(scan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("reconstruction_rss", np.ones((2, 8, 12), complex), "expected real images (2, h, w), got complex128"),
+        ("reconstruction_rss", np.ones((2, 0, 12)), "expected real images (2, h, w), got float64 of shape (2, 0, 12)"),
+        ("reconstruction_rss", np.ones((8, 12)), "expected real images (2, h, w), got float64 of shape (8, 12)"),
+        ("reconstruction_rss", "a text", "expected real images (2, h, w), got object of shape ()"),
+        ("reconstruction_rss", h5py.Empty("f4"), "expected an array, got an empty one"),
+        ("reconstruction_rss/inside", np.ones(12), "expected an array, got no array"),
+        ("reconstruction_rss", np.full((2, 8, 12), np.nan), "has NaN or infinite values"),
+        ("mask/inside", np.ones(12), "expected an array, got no array"),
+        ("mask", h5py.Empty("f4"), "expected an array, got an empty one"),
+        ("mask", np.dtype("f4"), "expected an array, got no array"),
+    ],
+)
+def test_what_is_not_needed_refuses_no_scan_and_is_told(
+    noise: Any, write_fastmri: Any, name: str, value: Any, told: str
+) -> None:
+    """K-space without its reference or an empty mask is a scan; what was left out is said with every result."""
+    path = write_fastmri(noise(2, 3, 8, 12), attrs={"acquisition": "x"})
+    with h5py.File(path, "r+") as file:
+        file[name] = value
+    scan = load(path)
+    assert scan.mask is None
+    assert scan.target_source == "rss of the full k-space"
+    (warning,) = scan.warnings
+    assert warning.startswith(f"The {name.split('/')[0]} of the file ")
+    assert told in warning
+    assert warning in scan_warnings(scan)
+
+
+def test_one_image_of_one_slice_needs_no_slice_axis(noise: Any, write_fastmri: Any) -> None:
+    scan = load(write_fastmri(noise(1, 3, 8, 12), attrs={"acquisition": "x"}, reconstruction_rss=np.ones((8, 12))))
+    assert scan.target is not None
+    assert scan.target.shape == (1, 8, 12)
+    assert scan.warnings == ()
 
 
 @pytest.mark.parametrize(

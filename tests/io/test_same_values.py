@@ -301,6 +301,6 @@ def test_a_mask_of_255_is_asked_about(tmp_path: Path) -> None:
     mask = np.array([255, 0, 255, 255, 0, 255], np.uint8)
     np.savez(tmp_path / "a.npz", kspace=integers(0)[0, 0], mask=mask)
     with pytest.raises(
-        FormatError, match=r"expected a mask of 0 and 1 in a.npz, got other values, up to 255: .*mask > 0"
+        FormatError, match=r"expected a mask of 0 and 1 in a.npz, got other values up to 255 \(uint8\): .*mask > 0"
     ):
         load(tmp_path / "a.npz")

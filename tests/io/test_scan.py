@@ -12,7 +12,9 @@ import torch
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan, load, sampled_pattern
 from mri_recon.io.scan import make_scan
-from mri_recon.masks import ColumnMask, PatternMask
+from mri_recon.masks import ColumnMask, PatternMask, random_mask
+from mri_recon.results.comparison import compare
+from mri_recon.summary import scan_warnings, summarize
 
 
 def scan_of(kspace: np.ndarray) -> Scan:
@@ -145,3 +147,58 @@ def test_the_real_support(real_data: Path) -> None:
         support = load(folder / f"Fig6B__0.055T_{name}_kspace_postEMI.mat").support
         assert np.flatnonzero(support)[[0, -1]].tolist() == [first, last]
         assert support.sum() == last - first + 1
+
+
+@pytest.mark.parametrize("kept", [2, 3, 4])
+def test_missing_rows_are_undersampling(noise: Any, kept: int) -> None:
+    """Undersampled along the first axis of the image, as where the axes are exchanged: no reference is made of it."""
+    kspace = noise(1, 2, 24, 20)
+    rows = np.arange(24) % kept == 0
+    rows[10:14] = True
+    scan = scan_of(kspace * rows[:, None])
+    assert not scan.fully_sampled
+    assert scan.target is None
+    assert "rows between the first and the last with data are empty" in scan.meta["note"]
+    mask = sampled_pattern(scan)
+    assert isinstance(mask, PatternMask)
+    np.testing.assert_array_equal(mask.pattern, np.broadcast_to(rows[:, None], (24, 20)))
+
+
+def test_zero_filled_rows_and_a_dead_one_are_not_undersampling(noise: Any) -> None:
+    kspace = noise(1, 2, 24, 20)
+    kspace[..., :5, :] = kspace[..., 20:, :] = kspace[..., 9, :] = 0
+    assert scan_of(kspace).fully_sampled
+
+
+def test_the_slices_with_broken_samples_are_named(noise: Any) -> None:
+    kspace = noise(5, 2, 8, 6)
+    kspace[1, 0, 3, 3] = np.nan
+    kspace[3, 1, 2, 2] = np.inf
+    with pytest.raises(FormatError, match=r"in 2 of 5 slices \(1, 3\).*read the other slices alone"):
+        scan_of(kspace)
+    with pytest.raises(FormatError, match=r"in 1 of 2 slices \(3\)"):
+        make_scan(kspace[2:4], name="a", meta={"slices": [2, 3]})
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_the_files_mask_may_have_the_axes_of_slices_and_coils(noise: Any, behind: bool) -> None:
+    kspace = noise(2, 3, 8, 6)
+    lines = np.array([1, 0, 1, 1, 0, 1])
+    mask = np.broadcast_to(lines, kspace.shape)
+    mask = mask.transpose(2, 3, 1, 0) if behind else mask  # MATLAB's order
+    scan = make_scan(kspace * lines, name="a", meta={}, mask=mask)
+    assert isinstance(scan.mask, ColumnMask)
+    assert scan.mask.lines.tolist() == lines.astype(bool).tolist()
+    other = mask.copy()
+    other[(0,) * 4] = 1 - other[(0,) * 4]
+    with pytest.raises(FormatError, match="or differs between slices or coils"):
+        make_scan(kspace, name="a", meta={}, mask=other)
+
+
+def test_what_a_reader_warns_of_is_said_with_every_result(noise: Any) -> None:
+    scan = make_scan(noise(1, 2, 24, 20), name="a", meta={"reader_warnings": ["Ghosts are to be expected."]})
+    assert "Ghosts are to be expected." in scan.warnings
+    assert "Ghosts are to be expected." in scan_warnings(scan)
+    assert ("warning", "Ghosts are to be expected.") in summarize(scan)
+    mask = random_mask(20, 2, seed=0)
+    assert any("Ghosts are to be expected." in one for one in compare(scan, mask, ["zero-filled"]).warnings)
