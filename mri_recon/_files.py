@@ -102,7 +102,7 @@ def unwritable(path: str | Path, error: OSError | ValueError) -> OutputError:
     """The error that says why a file cannot be written, and what to do."""
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     if is_full(error):
-        cure = "free some space, or write to another disk; nothing was replaced"
+        cure = "free some space, or write to another disk; a file that was there is as it was"
     elif isinstance(error, FileNotFoundError | NotADirectoryError) and not _has_folder(path):
         cure = "choose a folder that exists"
     else:

@@ -77,7 +77,8 @@ def check_outputs(
         if path is None or (path == STDOUT and option in piped):
             continue
         if path == STDOUT:
-            raise OutputError(f"{option}: expected the name of a file, got -: for a file of this name write ./-")
+            others = f"; only {' and '.join(sorted(piped))} may be standard output" if piped else ""
+            raise OutputError(f"{option}: expected the name of a file, got -: name one{others}")
         _check_kind(option, path)
         check_suffix(path, (suffixes or {}).get(option, ()), option=option)
         notes += [note for note in _check_writable(option, path) if option not in kept]

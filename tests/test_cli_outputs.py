@@ -82,6 +82,29 @@ def test_no_output_replaces_an_input(folder: Path, data: st.DataObject) -> None:
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize("kind", LINKS)
+@pytest.mark.parametrize("model", ["beside", "shipped"])
+def test_no_output_replaces_the_card_of_weights(model: str, kind: str, folder: Path, tmp_path: Path) -> None:
+    """Weights are two files, and a command names one of them, or none."""
+    shipped = Path(mr.__file__).parent / "weights" / "unet.json"
+    card = shipped if model == "shipped" else tmp_path / "mine.json"
+    if model == "beside":
+        card.write_bytes(shipped.read_bytes())
+        card.with_suffix(".safetensors").write_bytes(b"weights")
+    if kind == "hard link" and model == "shipped":
+        pytest.skip("the package may lie on another file system")
+    output = card if kind == "same" else tmp_path / "alias.json"
+    if kind != "same":
+        output.symlink_to(card) if kind == "symlink" else output.hardlink_to(card)
+    before = card.read_bytes()
+    option = [] if model == "shipped" else ["--option", f"unet.model={card.with_suffix('.safetensors')}"]
+    done = run("compare", folder / "scan.npy", *MANY[2:], "--methods", "unet", *option, "--json", output)
+    assert done.exit_code == 2, done.output
+    expected = "a file of the shipped weights" if model == "shipped" else "the model card of the option model"
+    assert f"which is {expected}" in done.stderr
+    assert card.read_bytes() == before
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_outputs_of_one_command(exists: bool, folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
@@ -101,7 +124,7 @@ def test_outputs_of_one_command(exists: bool, folder: Path, tmp_path: Path) -> N
     [
         (["reconstruct", *ONE, "-o", "out.nii.gz"], "-o: expected a name that ends in .h5, .hdf5, .npy, .npz, .mat or"),
         (["reconstruct", *ONE, "-o", "out"], "which says the format, got out"),
-        (["reconstruct", *ONE, "-o", "-"], "for a file of this name write ./-"),
+        (["reconstruct", *ONE, "-o", "-"], "expected the name of a file, got -: name one"),
         (["reconstruct", *ONE, "-o", "/dev/null"], "it is a device"),
         (["reconstruct", *ONE, "-o", "/proc/out.h5"], "can be written to"),
         (["compare", *MANY, "--json", "out.txt"], "--json: expected a name that ends in .json"),

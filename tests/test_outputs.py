@@ -119,7 +119,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / ("x" * 300), "File name too long"),
         (Path("/proc/out.json"), "cannot write /proc/out.json"),
         (Path("/proc/self/status"), "cannot write|write-protected"),
-        (STDOUT, "got -: for a file of this name write ./-"),
+        (STDOUT, "got -: name one"),
     ):
         with pytest.raises(OutputError, match=f"--json: .*{message}"):
             check_outputs({"--json": path})

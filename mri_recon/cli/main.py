@@ -11,7 +11,7 @@ import sys
 import warnings
 from typing import NoReturn
 
-from mri_recon.cli.interrupts import handle_interrupts, was_interrupted
+from mri_recon.cli.interrupts import Terminated, handle_interrupts, handle_termination, was_interrupted
 from mri_recon.cli.messages import PROGRAM, say, warn
 from mri_recon.cli.streams import close_streams, prepare_streams
 
@@ -22,7 +22,8 @@ def main() -> NoReturn:
     """Run the command with the arguments of this process and end the process.
 
     The exit status is 0 for work that is done, 1 where `replay` finds a difference, 2 for what cannot be done, 130
-    after an interrupt, 141 where the reader of standard output went away.
+    after an interrupt, 141 where the reader of standard output went away. SIGTERM and SIGHUP end the process as they do
+    by default, after what is half written is removed.
     """
     status = 0
     # Read by torch, which is not imported yet. Threads that wait for each other sleep: where they spin, as OpenMP's do
@@ -30,6 +31,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         handle_interrupts()
+        handle_termination()
         prepare_streams()
         warnings.showwarning = _show_warning
         from mri_recon.cli.app import build_app
@@ -38,6 +40,10 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         say("interrupted")
         status = 130
+    except Terminated as ending:
+        say(f"ended by {ending}")
+        os.kill(os.getpid(), ending.number)  # what waits for this process sees the signal, as without a handler
+        status = 128 + ending.number
     except Exception:  # an import that an interrupt broke; whatever else a verb raises has ended as SystemExit
         if not was_interrupted():
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+import mri_recon
 from mri_recon._outputs import STDOUT, check_outputs
 from mri_recon._text import printable
 from mri_recon.cli.messages import warn
@@ -15,6 +16,8 @@ from mri_recon.cli.messages import warn
 __all__ = ["JSON_SUFFIXES", "STDOUT", "claim", "files_read", "tell"]
 
 JSON_SUFFIXES = (".json",)
+
+_SHIPPED = Path(mri_recon.__file__).parent / "weights"
 
 
 def claim(
@@ -52,7 +55,7 @@ def files_read(
         file: the scan.
         mask: as `--mask`.
         prewhiten: as `--prewhiten`.
-        options: of methods; any text may name a file, such as weights.
+        options: of methods; any text may name a file, such as weights, whose card lies beside them.
     """
     found: list[tuple[str, str | Path | None]] = [
         ("the input FILE", file),
@@ -60,8 +63,19 @@ def files_read(
         ("the file of --prewhiten", prewhiten),
     ]
     for several in options:
-        found += [(f"the file of the option {key}", value) for key, value in several.items() if isinstance(value, str)]
+        for key, value in several.items():
+            if isinstance(value, str):
+                found += [
+                    (f"the file of the option {key}", value),
+                    (f"the model card of the option {key}", _card(value)),
+                ]
+    found += [("a file of the shipped weights", path) for path in sorted(_SHIPPED.glob("*"))]
     return [(what, path) for what, path in found if path is not None]
+
+
+def _card(weights: str) -> Path | None:
+    """Where the card of weights lies that an option may name; it is read with them."""
+    return Path(weights).with_suffix(".json") if Path(weights).name else None
 
 
 def tell(text: str, *, err: bool = False) -> None:

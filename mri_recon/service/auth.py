@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import secrets
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mri_recon._files import write_atomically
+from mri_recon._files import is_full, write_atomically
 from mri_recon.errors import ConfigError, OutputError
 from mri_recon.service.problems import Problem
 from mri_recon.service.security import route_path
@@ -69,6 +70,8 @@ def read_keys(path: Path) -> list[KeyRecord]:
         ConfigError: it cannot be read, or is no file of keys.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe is waited for, a device may be endless
+            raise ConfigError(f"{path}: expected a file of API keys, got a pipe or a device: choose another keys file")
         content = path.read_bytes()
     except FileNotFoundError:
         return []
@@ -241,4 +244,5 @@ def _write(path: Path, keys: Sequence[KeyRecord]) -> None:
     except OutputError as error:
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) else str(error)
-        raise ConfigError(f"{path}: the API keys cannot be written ({reason}): choose another keys file") from error
+        cure = "free some space; the keys are as they were" if is_full(error) else "choose another keys file"
+        raise ConfigError(f"{path}: the API keys cannot be written ({reason}): {cure}") from error

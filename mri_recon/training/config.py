@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from mri_recon.data.batches import BatchConfig
 from mri_recon.data.dataset import DataConfig
@@ -17,6 +18,13 @@ from mri_recon.training.optimizers import OptimizerConfig
 from mri_recon.training.toml_config import read_tables, validated
 
 __all__ = ["ModelConfig", "RunConfig", "TrainConfig", "load_config"]
+
+
+_RUN_FILES = frozenset({"config", "metrics", "state", "tensorboard"})
+"""Files of a run beside its weights, without their suffix."""
+
+_LONGEST_NAME = 200
+"""Bytes; with the suffix of the weights below the 255 that a file system allows."""
 
 
 class RunConfig(BaseModel):
@@ -43,6 +51,19 @@ class RunConfig(BaseModel):
     checkpoint_every: int = Field(default=500, ge=1, description="steps between resumable checkpoints")
     log_every: int = Field(default=20, ge=1, description="steps between points of the curves of the training loss")
     tensorboard: bool = Field(default=True, description="write the curves for TensorBoard")
+
+    @field_validator("name")
+    @classmethod
+    def _name_of_a_file(cls, name: str) -> str:
+        """Refuse a name that leaves the run's folder, or is that of another file in it."""
+        if name.casefold() in _RUN_FILES:
+            raise ValueError(f"a run has another file of the name {name}: choose another name")
+        if not name or name.startswith(".") or "/" in name or os.sep in name or len(os.fsencode(name)) > _LONGEST_NAME:
+            raise ValueError(
+                f"expected the name of a file, of at most {_LONGEST_NAME} bytes, no / in it and no dot before it: "
+                "choose another name; the folder is run.folder"
+            )
+        return name
 
 
 class UnetModel(UnetConfig):

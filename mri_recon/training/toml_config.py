@@ -70,8 +70,13 @@ def validated(model: type[Model], tables: dict[str, Any]) -> Model:
     Raises:
         ConfigError: an unknown key (the valid ones are listed) or an impossible value.
     """
-    for where, value in _numbers(tables):
-        if not abs(value) < 2**63 if isinstance(value, int) else not math.isfinite(value):
+    for where, value in _leaves(tables):
+        if isinstance(value, str):
+            if "\0" in value:
+                raise ConfigError(
+                    f"{where}: expected text without the character NUL, got {_shown(value)}: leave it out"
+                )
+        elif not abs(value) < 2**63 if isinstance(value, int) else not math.isfinite(value):
             raise ConfigError(f"{where}: expected a finite number below 2^63, got {_shown(value)}: correct it")
     try:
         return model.model_validate(tables)
@@ -80,7 +85,8 @@ def validated(model: type[Model], tables: dict[str, Any]) -> Model:
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden" and (keys := _keys(model, first["loc"][:-1])):
             raise ConfigError(f"unknown key {where}: expected one of {', '.join(keys)}") from error
-        raise ConfigError(f"{where}: {first['msg']}, got {_shown(first['input'])}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {reason}, got {_shown(first['input'])}") from error
 
 
 def _text(path: Path) -> str:
@@ -157,17 +163,18 @@ def _kinds(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _numbers(value: Any, where: str = "") -> Iterator[tuple[str, int | float]]:
+def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, int | float | str]]:
+    """The numbers and texts of nested tables, each with its key."""
     match value:
         case dict():
             for key, item in value.items():
-                yield from _numbers(item, f"{where}.{key}" if where else str(key))
+                yield from _leaves(item, f"{where}.{key}" if where else str(key))
         case list() | tuple():
             for item in value:
-                yield from _numbers(item, where)
+                yield from _leaves(item, where)
         case bool():
             return
-        case int() | float():
+        case int() | float() | str():
             yield where, value
 
 

@@ -13,6 +13,7 @@ learning rate. So a run goes on exactly from its weights, the optimiser's state 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import shlex
 import sys
@@ -30,8 +31,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mri_recon._files import write_atomically
-from mri_recon._outputs import check_writable_folder
-from mri_recon.checkpoint import build_network, load_named, save_checkpoint
+from mri_recon._outputs import check_outputs, check_writable_folder
+from mri_recon.checkpoint import build_network, load_named, save_checkpoint, weights_file
 from mri_recon.data.batches import Batch, BatchSimulator
 from mri_recon.data.dataset import (
     ExampleStream,
@@ -41,7 +42,7 @@ from mri_recon.data.dataset import (
     validation_examples,
 )
 from mri_recon.data.examples import Example
-from mri_recon.errors import ConfigError
+from mri_recon.errors import ConfigError, MriReconError
 from mri_recon.models import Unet
 from mri_recon.training.card import envelope_of, model_card, sources_of
 from mri_recon.training.config import TrainConfig, load_config, parse_config
@@ -68,7 +69,7 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
         ConfigError: a bad configuration, neither or both of file and run, or a run folder that is already there; and
             as `train`.
         CheckpointError: as `train`.
-        OutputError: the run's folder cannot be written to.
+        OutputError: the run's folder cannot be written to, or its files would replace what the run reads.
     """
     if (config_path is None) == (resume is None):
         raise ConfigError("train: expected a configuration file or --resume RUN, one of the two")
@@ -85,16 +86,50 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
     config = load_config(config_path, overrides)
     folder = Path(config.run.folder) / config.run.name
     check_writable_folder("run.folder", folder)
+    if folder.is_dir():
+        _check_files(config, folder, config_path)
     fabric = launch(config)
-    if fabric.is_global_zero:
-        if (folder / "config.json").exists():
-            raise ConfigError(
-                f"run folder {folder} exists: go on with --resume {folder}, or choose another --set run.name=NAME"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.json", (config.model_dump_json(indent=2) + "\n").encode())
-    fabric.barrier()
-    return _interruptible(config, folder, fabric)
+    made: list[Path] = []
+    try:
+        if fabric.is_global_zero:
+            if (folder / "config.json").exists():
+                raise ConfigError(
+                    f"run folder {folder} exists: go on with --resume {folder}, or choose another --set run.name=NAME"
+                )
+            made = _make_folder(folder)
+            write_atomically(folder / "config.json", (config.model_dump_json(indent=2) + "\n").encode())
+            made.insert(0, folder / "config.json")
+        fabric.barrier()
+        return _interruptible(config, folder, fabric)
+    except MriReconError:
+        _take_back(folder, made)
+        raise
+
+
+def _check_files(config: TrainConfig, folder: Path, config_path: Path) -> None:
+    """Refuse a run whose files, in a folder that is there already, would replace what it reads."""
+    weights = folder / f"{config.run.name}.safetensors"
+    outputs = [folder / "config.json", folder / "state.safetensors", weights, weights.with_suffix(".json")]
+    inputs: list[tuple[str, str | Path]] = [("the configuration", config_path)]
+    if config.run.weights:
+        start = weights_file(config.run.weights)
+        inputs += [("the start weights", start), ("the card of the start weights", start.with_suffix(".json"))]
+    check_outputs({f"the run's {path.name}": path for path in outputs}, inputs)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns the new ones, the innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _take_back(folder: Path, made: Sequence[Path]) -> None:
+    """Remove what a run made that was refused before it left anything but its configuration."""
+    with contextlib.suppress(OSError):  # a folder that holds something else stays
+        if made and {path.name for path in folder.iterdir()} <= {"config.json"}:
+            for path in made:
+                path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _interruptible(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:

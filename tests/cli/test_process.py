@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from mri_recon.cli import COMMAND_GROUP, build_app
 from mri_recon.cli.endings import DEBUG, Told, end
 from mri_recon.errors import DataError
+from tests.support.patience import PATIENCE
 
 PROGRAM = [sys.executable, "-m", "mri_recon.cli"]
 # Verbs that print and import no torch.
@@ -233,3 +234,52 @@ def test_a_warning_of_a_library_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run([*PROGRAM, "odd", "warning"], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n")
     assert done.stderr == "mri-recon: warning: a library says something\n"
+
+
+TERMINATED = """
+import os, signal, sys, typer
+from pathlib import Path
+from mri_recon import _files
+from mri_recon.cli import app, main
+
+number = int(sys.argv.pop())
+real = os.fsync
+
+def ended(descriptor):
+    os.kill(os.getpid(), number)
+    signal.pause()
+
+def verb(file: Path) -> None:
+    os.fsync = ended
+    _files.write_atomically(file, b"new")
+
+app.verbs.info = verb
+verb.__name__ = "info"
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=str)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_signal_that_ends_the_process_leaves_no_half_file(number: int, exists: bool, tmp_path: Path) -> None:
+    target = tmp_path / "out.h5"
+    if exists:
+        target.write_bytes(b"old")
+    before = sorted(tmp_path.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED, "info", str(target), str(int(number))],
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == -number  # as without a handler: whoever waits sees the signal
+    assert done.stderr.decode() == f"mri-recon: ended by {signal.Signals(number).name}\n"
+    assert sorted(tmp_path.iterdir()) == before
+    assert not exists or target.read_bytes() == b"old"
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    check = "from mri_recon.cli.interrupts import handle_termination as h; h(); print(signal.getsignal(signal.SIGHUP))"
+    done = subprocess.run([sys.executable, "-c", ignoring + check], capture_output=True, timeout=PATIENCE, check=True)
+    assert done.stdout.strip() == str(signal.SIG_IGN).encode()

@@ -200,3 +200,14 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["keys.json"]
     assert len(json.loads(before)["keys"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "endless device"])
+def test_a_keys_file_is_an_ordinary_file(kind: str, tmp_path: Path) -> None:
+    """Nobody writes into the pipe, and an endless device has no end: neither is read."""
+    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/null"), "endless device": Path("/dev/zero")}[kind]
+    if kind == "pipe":
+        os.mkfifo(path)
+    for ask in (lambda: read_keys(path), lambda: add_key(path, "a"), lambda: remove_key(path, "a")):
+        with pytest.raises(ConfigError, match="expected a file of API keys, got a pipe or a device: choose another"):
+            ask()

@@ -163,7 +163,6 @@ def test_any_override(folder: Path, key: str, text: str) -> None:
         "7",
         "[1]",
         "{a=1}",
-        "",
         "None",
         "a b",
         "é",
@@ -209,3 +208,26 @@ def test_a_damaged_run_is_one_line(content: bytes, tmp_path: Path) -> None:
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert "unexpected" not in line
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "/tmp/x", "../x", "a/b", ".hidden", "n" * 201, "é" * 101])
+def test_a_run_stays_in_its_folder(name: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^run\.name: expected the name of a file, .*no / in it"):
+        parse_config({"run": {"name": name}})
+
+
+@pytest.mark.parametrize("name", ["config", "state", "metrics", "tensorboard", "State", "CONFIG"])
+def test_weights_are_no_other_file_of_their_run(name: str) -> None:
+    """The weights `state` were replaced by the state of the run, and the card of `config` its configuration."""
+    with pytest.raises(ConfigError, match=f"run.name: a run has another file of the name {name}: choose another name"):
+        parse_config({"run": {"name": name}})
+
+
+@given(st.sampled_from(["run.name", "run.folder", "run.device", "run.weights", "data.root", "model.architecture"]))
+def test_no_text_has_the_character_nul(key: str) -> None:
+    """No path and no name can: the system refuses it, after the work where only then a file is opened."""
+    section, name = key.split(".")
+    with pytest.raises(ConfigError, match=rf"{name}: expected (text without the character NUL|one of)"):
+        parse_config({section: {name: "a\0b"}})
+    with pytest.raises(ConfigError, match=r"study\.optimizer: expected text without the character NUL"):
+        validated(StudyConfig, {"study": {"optimizer": "a\0b"}})

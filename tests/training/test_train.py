@@ -25,7 +25,7 @@ from mri_recon.cli import build_app
 from mri_recon.data.batches import BatchSimulator
 from mri_recon.data.dataset import ExampleStream, FolderSlices, RegistrySlices, split_folder, validation_examples
 from mri_recon.data.examples import crop_rows, raw_example
-from mri_recon.errors import CheckpointError, ConfigError
+from mri_recon.errors import CheckpointError, ConfigError, MriReconError, OutputError
 from mri_recon.learned import image_scale
 from mri_recon.masks import random_mask
 from mri_recon.training.config import load_config
@@ -546,3 +546,37 @@ def test_batches_made_on_the_device_go_on_exactly(
     folder = _interrupted(monkeypatch, 4, path, [*overrides, *extra])
     run(None, [], folder)
     _assert_equal_states(folder, whole)
+
+
+def test_a_refused_run_leaves_nothing_behind(tmp_path: Path, fastmri_folder: Path) -> None:
+    """What is left would have to be resumed, with the configuration that was refused."""
+    path, overrides = _config(tmp_path / "a", fastmri_folder, 1)
+    (tmp_path / "empty").mkdir()
+    runs = load_config(path, overrides).run.folder
+    for refused in (f"data.root={tmp_path / 'empty'}", "run.device=quantum", f"run.weights={tmp_path / 'none'}"):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(MriReconError):
+            run(path, [*overrides, refused])
+        assert sorted(tmp_path.rglob("*")) == before
+    kept = Path(runs, "tiny", "notes.txt")
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    with pytest.raises(ConfigError, match="expected a folder with fastMRI files"):
+        run(path, [*overrides, f"data.root={tmp_path / 'empty'}"])
+    assert kept.read_text() == "mine"
+
+
+@pytest.mark.parametrize("what", ["weights", "card"])
+def test_a_run_does_not_replace_its_start_weights(what: str, tmp_path: Path, fastmri_folder: Path) -> None:
+    path, overrides = _config(tmp_path / "a", fastmri_folder, 1)
+    folder = Path(load_config(path, overrides).run.folder, "tiny")
+    folder.mkdir(parents=True)
+    start = folder / "tiny.safetensors" if what == "weights" else tmp_path / "start.safetensors"
+    start.write_bytes(b"weights")
+    if what == "card":
+        start.with_suffix(".json").symlink_to(folder / "tiny.json")
+    (folder / "tiny.json").write_bytes(b"card")
+    with pytest.raises(OutputError, match="which is the (card of the )?start weights"):
+        run(path, [*overrides, f"run.weights={start}"])
+    assert (start.read_bytes(), (folder / "tiny.json").read_bytes()) == (b"weights", b"card")
+    assert not (folder / "config.json").exists()
