@@ -343,4 +343,4 @@ def test_an_empty_slice_does_not_hide_the_noise_of_another(tmp_path: Path) -> No
     alone = reconstruct(noise, mask, method="unrolled", model=model).info["warnings"]
     both = reconstruct(torch.cat([noise, 0 * noise]), mask, method="unrolled", model=model).info["warnings"]
     assert any("signal-to-noise" in one for one in alone)
-    assert both == alone
+    assert [one for one in both if "hold no data" not in one] == alone

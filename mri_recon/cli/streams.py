@@ -45,7 +45,8 @@ def close_streams(status: int) -> int:
         status = status or BROKEN_PIPE
         _discard(1)
     except (OSError, ValueError) as error:
-        say(f"error: cannot write to standard output ({getattr(error, 'strerror', None) or error})")
+        if not status:  # else the error that ended the verb has its line
+            say(f"error: cannot write to standard output ({getattr(error, 'strerror', None) or error})")
         status = status or 2
         _discard(1)
     try:

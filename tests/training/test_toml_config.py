@@ -47,7 +47,7 @@ def test_utf_8_is_read_with_and_without_a_mark(encoding: str, ends: str, tmp_pat
         (b"[run]\nsteps = " + b"9" * 30 + b"\n", "run.steps: expected a finite number below 2^63, got 9"),
         (b"[optimizer]\nlr = inf\n", "optimizer.lr: expected a finite number below 2^63, got inf"),
         (b"[optimizer]\nlr = nan\n", "optimizer.lr: expected a finite number below 2^63, got nan"),
-        (b"[model]\narchitecture = 3\n", "model.architecture: expected one of unet, unrolled, got 3"),
+        (b"[model]\narchitecture = 3\n", "model.architecture: expected one of unet, unrolled, cascade, got 3"),
         (b"[run]\nname = 2026-11-28\n", "run.name: Input should be a valid string, got datetime.date(2026, 11, 28)"),
     ],
 )
