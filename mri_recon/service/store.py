@@ -423,11 +423,21 @@ class _Connection:
             try:
                 yield self._db
                 self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if self._db.in_transaction:  # SQLite may have rolled back itself
                     with suppress(sqlite3.Error):
                         self._db.execute("ROLLBACK")
+                if _of_the_disk(error):
+                    self._reuse_log()
                 raise
+
+    def _reuse_log(self) -> None:
+        """Move what the write-ahead log holds into the file, so that the next change begins the log again.
+
+        Where the log alone met the end of the disk, that change has room: the log need not grow for it.
+        """
+        with suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
         with self._lock:
@@ -440,11 +450,15 @@ def _disk() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension, which says at which step
-        if code not in _DISK:
+        if not _of_the_disk(error):
             raise
-        log.error("the store of jobs: %s (%s)", error, getattr(error, "sqlite_errorname", code))
+        log.error("the store of jobs: %s (%s)", error, getattr(error, "sqlite_errorname", "no name"))
         raise storage_full() from error
+
+
+def _of_the_disk(error: BaseException) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension, which says at which step
+    return isinstance(error, sqlite3.Error) and code in _DISK
 
 
 def _end(

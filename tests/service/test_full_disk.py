@@ -27,6 +27,7 @@ from mri_recon.service.problems import Problem, problem_of
 from mri_recon.service.sandbox import ParserPool, _problem
 from mri_recon.service.settings import Settings
 from mri_recon.service.store import SqliteStore
+from tests.support.patience import PATIENCE
 
 RECONSTRUCTIONS = "/v1/reconstructions"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -341,3 +342,34 @@ def test_a_real_server_with_little_room(
     finally:
         server.terminate()
         server.communicate(timeout=60)
+
+
+LOG_AT_THE_END_OF_THE_DISK = """
+import resource, sys
+from pathlib import Path
+from mri_recon.service.problems import Problem
+from mri_recon.service.store import SqliteStore
+
+store = SqliteStore(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+for number in range(400):
+    try:
+        with store._durable.change() as db:
+            db.execute("PRAGMA user_version = %d" % number)
+        print("y", end="")
+    except Problem:
+        print("n", end="")
+"""
+
+
+def test_a_change_that_is_tried_again_has_room_where_only_the_log_had_none(tmp_path: Path) -> None:
+    """The write-ahead log grows for a thousand pages before SQLite begins it again, whatever the disk has."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOG_AT_THE_END_OF_THE_DISK, str(tmp_path / "jobs.sqlite")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert "n" in done.stdout  # the log did meet the end
+    assert "nn" not in done.stdout  # and what was tried again had room
