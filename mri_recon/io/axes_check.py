@@ -30,6 +30,9 @@ others. Two sets of two nearly equal channels, of a body coil and of an array, a
 _FEW = 64
 _PEAKED = 0.5
 
+_DETAILED = 32
+"""Samples along readout and phase below which smooth weights explain other slices too, for images have no detail."""
+
 
 def refuse_wrong_axes(kspace: Tensor, names: Sequence[str], name: str) -> None:
     """Refuse k-space whose axes, which nobody gave, cannot be right, and say what they probably are.
@@ -73,6 +76,8 @@ def refuse_wrong_axes(kspace: Tensor, names: Sequence[str], name: str) -> None:
 
 def _slices_are_coils(kspace: Tensor) -> bool:
     """Whether the slices of one coil look like coils, and the coils of one slice do not."""
+    if min(kspace.shape[-2:]) < _DETAILED:
+        return False
     energy = torch.stack([one.abs().double().square().sum(dim=(-2, -1)) for one in kspace])
     coil, number = int(energy.sum(dim=0).argmax()), int(energy.sum(dim=1).argmax())
     return look_like_coils(kspace[:, coil]) and not (kspace.shape[1] > 1 and look_like_coils(kspace[number]))

@@ -30,6 +30,7 @@ from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
 from mri_recon.io.mask_files import read_mask_array
 from mri_recon.io.write_hdf5 import hdf5_content
+from mri_recon.masks import drop_constant_axes
 from mri_recon.service.exchange import (
     ANSWER_FILE,
     DTYPES,
@@ -138,12 +139,17 @@ def _send(descriptor: int, message: dict[str, Any]) -> None:
 
 
 def _fitting(mask: npt.NDArray[Any], shape: tuple[int, ...], error: type[MriReconError]) -> npt.NDArray[Any]:
-    """A mask no larger than one of these k-space samples; what else has to fit is found where its numbers are."""
+    """A mask no larger than one slice of one coil; what else has to fit is found where its numbers are.
+
+    A larger one that is the same for all slices and coils becomes one of them.
+    """
     readout, phase = shape[-2:]
+    if mask.size > readout * phase:
+        mask = drop_constant_axes(mask, (readout, phase))
     if mask.size > readout * phase:
         raise error(
             f"expected a mask ({phase},) or ({readout}, {phase}) for k-space of shape {shape}, got shape {mask.shape}: "
-            "it belongs to another scan"
+            "it belongs to another scan, or differs between slices or coils"
         )
     return mask
 

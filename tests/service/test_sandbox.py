@@ -92,6 +92,7 @@ def test_a_mask_file_is_the_same_as_in_this_process(pool: ParserPool, tmp_path: 
     for name, mask in (
         ("columns.npy", np.arange(20) % 2),
         ("pattern.npy", np.random.default_rng(0).random((24, 20)) < 0.5),
+        ("as large as the k-space.npy", np.broadcast_to(np.arange(20) % 2, (3, 4, 24, 20))),
     ):
         np.save(tmp_path / name, mask)
         parsed = pool.load(tmp_path / "upload.npy", mask_file=tmp_path / name)
@@ -321,3 +322,15 @@ def _running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_masks_as_large_as_the_kspace(pool: ParserPool, tmp_path: Path, serves: None) -> None:
+    """One for all slices and coils is taken, beside the k-space too; one that differs is refused with the reason."""
+    mask = np.broadcast_to(np.arange(20) % 2, (3, 4, 24, 20)).copy()
+    np.savez(tmp_path / "upload.npz", kspace=noise(3, 4, 24, 20) * mask, mask=mask)
+    scan = pool.load(tmp_path / "upload.npz").scan
+    assert scan.mask == load(tmp_path / "upload.npz").mask
+    mask[0, 0, 0, 0] = 1
+    np.savez(tmp_path / "upload.npz", kspace=noise(3, 4, 24, 20) * mask, mask=mask)
+    with pytest.raises(Problem, match="or differs between slices or coils"):
+        pool.load(tmp_path / "upload.npz")
