@@ -91,7 +91,12 @@ def test_a_file_name_is_printed_whatever_its_bytes(tmp_path: Path) -> None:
 INTERRUPTED = """
 import sys
 import mri_recon.cli
-print("ready", flush=True)
+process = sys.modules["mri_recon.cli.main"]
+prepare = process.prepare_streams
+def prepared():  # the handler of interrupts stands
+    prepare()
+    print("ready", flush=True)
+process.prepare_streams = prepared
 sys.argv = ["mri-recon", *sys.argv[1:]]
 mri_recon.cli.main()
 """
