@@ -34,7 +34,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes
         ["bash", "-c", command],
         capture_output=True,
         env={**os.environ, "P": " ".join(PROGRAM), **environment},
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -67,7 +67,7 @@ def test_a_pipe_that_nobody_reads_ends_the_command_quietly() -> None:
     read, write = os.pipe()
     os.close(read)  # for sure
     for verb in (["--help"], ["data", "list"], ["data", "sample"]):
-        ended = subprocess.run([*PROGRAM, *verb], stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+        ended = subprocess.run([*PROGRAM, *verb], stdout=write, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
         assert (ended.returncode, ended.stderr) == (141, b"")
     os.close(write)
 
@@ -80,7 +80,7 @@ def test_a_file_name_is_printed_whatever_its_bytes(tmp_path: Path) -> None:
             [*PROGRAM, "info", absent],
             env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
             capture_output=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 2
@@ -123,7 +123,7 @@ def test_an_interrupt_at_any_time_is_one_line(wait: float, tmp_path: Path) -> No
         assert child.stdout.readline() == b"ready\n"
         time.sleep(wait)
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=PATIENCE)
     assert (child.returncode, out) == (130, b""), err
     assert err.decode().splitlines()[-1] == "mri-recon: interrupted"
     assert b"Traceback" not in err
@@ -151,7 +151,13 @@ def test_an_interrupt_that_a_library_takes_for_something_else(kind: str, tmp_pat
     _plug_in(tmp_path, SWALLOWING)
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [*PROGRAM, "odd", kind], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [*PROGRAM, "odd", kind],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        preexec_fn=_heed_interrupts,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "mri-recon: interrupted\n")
 
@@ -163,7 +169,7 @@ def test_a_process_that_ignores_interrupts_goes_on_ignoring_them() -> None:
         assert child.stdout is not None
         child.stdout.readline()
         child.send_signal(signal.SIGINT)
-        out, _ = child.communicate(timeout=60)
+        out, _ = child.communicate(timeout=PATIENCE)
     assert child.returncode == 0
     assert b"Registered open data sets" in out
 
