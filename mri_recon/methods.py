@@ -177,11 +177,13 @@ def get_method(name: str) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
     Raises:
         MethodError: unknown name (the message lists the valid ones), or the package that registers it cannot be loaded.
     """
+    if not isinstance(name, str):
+        raise _unknown_method(name)
     if name in _BUILT_IN:
         return _BUILT_IN[name]()
     third_party = _third_party()
     if name not in third_party:
-        raise MethodError(f"expected one of the methods {', '.join(method_names())}, got {name!r}: choose one of them")
+        raise _unknown_method(name)
     entry = third_party[name]
     try:
         function = entry.load()
@@ -195,6 +197,10 @@ def get_method(name: str) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
             f"method {name!r} ({entry.value}) is a {type(function).__name__}, expected a function: repair it"
         )
     return cast(Callable[..., tuple[Tensor, dict[str, Any]]], function)
+
+
+def _unknown_method(name: object) -> MethodError:
+    return MethodError(f"expected one of the methods {', '.join(method_names())}, got {name!r}: choose one of them")
 
 
 def method_options(name: str) -> dict[str, Any]:

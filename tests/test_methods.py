@@ -306,6 +306,13 @@ def test_an_unknown_method_lists_the_known() -> None:
         reconstruct(kspace, mask, method="magic")
 
 
+@pytest.mark.parametrize("name", [["unet"], None, 3, {"unet": 1}, ("unet",)])
+def test_a_method_is_named_by_a_text(name: object) -> None:
+    kspace, mask = _masked(1, 1, 12, 15)
+    with pytest.raises(MethodError, match=r"expected one of the methods zero-filled, .*: choose one of them"):
+        reconstruct(kspace, mask, method=name)  # type: ignore[arg-type]
+
+
 def test_an_unknown_option_lists_the_known() -> None:
     kspace, mask = _masked(1, 1, 12, 15)
     with pytest.raises(MethodError, match=r"'cs-wavelet'.*reg_weight, sigma, gap_tol, max_iters.*got 'lamda'"):
