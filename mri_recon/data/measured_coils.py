@@ -19,6 +19,7 @@ k-space hold signal where the matrix is small.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,16 @@ from mri_recon.noise import noise_covariance
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BENDING", "EXTENT", "MAX_ORDER", "MeasuredArray", "fit_array", "measured_arrays", "measured_coil_maps"]
+__all__ = [
+    "BENDING",
+    "EXTENT",
+    "MAX_ORDER",
+    "MeasuredArray",
+    "array_sources",
+    "fit_array",
+    "measured_arrays",
+    "measured_coil_maps",
+]
 
 ArrayC = npt.NDArray[np.complex64]
 ArrayF = npt.NDArray[np.float64]
@@ -125,6 +135,29 @@ def measured_arrays(split: Split = "train") -> tuple[tuple[MeasuredArray, ...], 
             f"expected phantoms with several coils in the split {split!r}, got none: train and validation do"
         )
     return tuple(found)
+
+
+def array_sources(splits: Sequence[Split] = ("train", "validation")) -> list[dict[str, Any]]:
+    """Name the phantoms behind the measured coils for a model card: a row a set, with licence, citation and source.
+
+    Raises:
+        DataError, FormatError: as `measured_arrays`.
+    """
+    used = {split: {slices[0].name.rsplit(" ", 1)[0] for slices in measured_arrays(split)} for split in splits}
+    return [
+        {
+            "name": data_set.name,
+            "kind": "coil sensitivities and noise, measured on a phantom",
+            "split": split,
+            "persons": [],
+            "licence": data_set.licence,
+            "citation": data_set.citation,
+            "source": data_set.source,
+        }
+        for split in splits
+        for data_set in registry.load_registry().sets
+        if data_set.name in used[split]
+    ]
 
 
 def fit_array(kspace: Tensor, *, name: str = "array") -> MeasuredArray:

@@ -11,6 +11,7 @@ from mri_recon.checkpoint import ModelCard, load_named
 from mri_recon.data import registry
 from mri_recon.data.acquisition import AcquisitionConfig
 from mri_recon.data.dataset import FolderSlices, Slices
+from mri_recon.data.measured_coils import array_sources
 from mri_recon.data.worlds import picture_sources
 from mri_recon.envelope import ANY_SAMPLING, MANY_SAMPLINGS, RANDOM_COLUMNS, Envelope
 from mri_recon.io import load
@@ -63,6 +64,8 @@ def sources_of(config: TrainConfig, training: Slices) -> list[dict[str, Any]]:
         sources = registry.training_sources(hold_out=config.data.hold_out)
         if config.data.worlds is not None:
             sources = sources + picture_sources(config.data.worlds)
+            if config.data.worlds.acquisition.array.measured:
+                sources = sources + array_sources()
     earlier = load_named(config.run.weights).card.data if config.run.weights else []
     return sources + [row for row in earlier if row.get("split") != "validation" and row not in sources]
 

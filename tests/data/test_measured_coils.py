@@ -11,7 +11,13 @@ import torch
 from scipy.ndimage import binary_erosion
 
 from mri_recon.data import measured_coils, registry
-from mri_recon.data.measured_coils import MeasuredArray, fit_array, measured_arrays, measured_coil_maps
+from mri_recon.data.measured_coils import (
+    MeasuredArray,
+    array_sources,
+    fit_array,
+    measured_arrays,
+    measured_coil_maps,
+)
 from mri_recon.data.simulate import coil_maps
 from mri_recon.errors import DataError
 from mri_recon.espirit import espirit_maps
@@ -153,3 +159,20 @@ def test_the_fits_agree_with_espirit_inside_the_phantoms(real_data: Path) -> Non
             y, x = np.meshgrid(*[np.linspace(-0.8, 0.8, 65)] * 2, indexing="ij")
             power = np.sqrt((np.abs(array.evaluate(y, x)) ** 2).sum(axis=0))
             assert 0.8 < power.min() < power.max() < 2.5, file.name
+
+
+@pytest.mark.real_data
+def test_a_card_names_the_phantoms_with_several_coils(real_data: Path) -> None:
+    rows = array_sources()
+    assert [(row["name"], row["split"]) for row in rows] == [
+        ("phantom-siemens-32ch", "train"),
+        ("phantom-siemens-4ch", "train"),
+        ("phantom-ge-8ch", "train"),
+        ("phantom-siemens-16ch", "validation"),
+        ("phantom-siemens-2ch", "validation"),
+    ]
+    for row in rows:
+        assert row["persons"] == []
+        assert row["licence"] == "MIT"
+        assert row["citation"]
+        assert row["source"]
