@@ -61,11 +61,11 @@ class _Cost:
 
 
 _COSTS: dict[str, _Cost] = {
-    "zero-filled": _Cost(24 * _MIB, kspaces=11, images=4, rate=1e-7),
-    "cg-sense": _Cost(24 * _MIB, kspaces=14, images=10, rate=6e-7),
-    "cs-wavelet": _Cost(24 * _MIB, kspaces=12, slice_kspaces=6, images=12, slice_images=20, rate=1e-5),
-    "unet": _Cost(28 * _MIB, kspaces=23, images=6, work_per_slice=1, rate=3e-6),
-    "unrolled": _Cost(28 * _MIB, kspaces=23, images=6, work_per_slice=6, rate=2.2e-6),
+    "zero-filled": _Cost(32 * _MIB, kspaces=11, images=4, rate=1e-7),
+    "cg-sense": _Cost(40 * _MIB, kspaces=14, images=10, rate=6e-7),
+    "cs-wavelet": _Cost(40 * _MIB, kspaces=12, slice_kspaces=6, images=12, slice_images=20, rate=1e-5),
+    "unet": _Cost(36 * _MIB, kspaces=23, images=6, work_per_slice=1, rate=3e-6),
+    "unrolled": _Cost(36 * _MIB, kspaces=23, images=6, work_per_slice=6, rate=2.2e-6),
 }
 _UNKNOWN = _Cost(256 * _MIB, kspaces=32, images=12, slice_images=150)
 
