@@ -28,20 +28,20 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from mri_recon_data.dataset import RegistrySlices
+from mri_recon_data.examples import SimulationConfig, simulate_kspace
+from mri_recon_data.registry import files
+from mri_recon_training.train import run
 from torch import Tensor, nn
 
 from mri_recon.checkpoint import load_checkpoint
 from mri_recon.classical import cs_wavelet
-from mri_recon.data.dataset import RegistrySlices
-from mri_recon.data.examples import SimulationConfig, simulate_kspace
-from mri_recon.data.registry import files
 from mri_recon.fourier import ifft2c
 from mri_recon.learned import apply_network, network_measurement
 from mri_recon.masks import ColumnMask, random_mask, undersample
 from mri_recon.metrics import psnr
 from mri_recon.models import Measurement
 from mri_recon.stationary_wavelets import StationaryWaveletTransform
-from mri_recon.training.train import run
 
 TARGETS = ("cs", "truth", "ssdu")
 ACCELERATIONS = (4, 8)

@@ -25,10 +25,10 @@ import h5py
 import numpy as np
 import torch
 import typer
+from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
 from peers import Bart, Problem, Worker
 
-from mri_recon.data.sample import sample_path
-from mri_recon.data.simulate import coil_maps, complex_noise, smooth_phase
+from mri_recon.embedded_sample import sample_path
 from mri_recon.fourier import fft2c
 from mri_recon.masks import random_mask, undersample
 

@@ -28,21 +28,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
+from mri_recon_data.images import load_slices
+from mri_recon_data.registry import RegisteredFile
+from mri_recon_data.registry import files as registered_files
+from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
+from mri_recon_training.simulated import simulated_scan
 from peers import read_cfl, write_cfl
 from torch import Tensor
 
 from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.coils import rss
-from mri_recon.data.images import load_slices
-from mri_recon.data.registry import RegisteredFile
-from mri_recon.data.registry import files as registered_files
-from mri_recon.data.simulate import coil_maps, complex_noise, smooth_phase
 from mri_recon.errors import DataError, MriReconError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import random_mask, undersample
 from mri_recon.metrics import CONVENTION, psnr, ssim
 from mri_recon.priors import auto_weight
-from mri_recon.training.simulated import simulated_scan
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 

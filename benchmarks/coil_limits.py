@@ -16,12 +16,12 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from mri_recon_data.images import load_slices
+from mri_recon_data.registry import files
+from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
 from torch import Tensor
 
 from mri_recon.checkpoint import load_named
-from mri_recon.data.images import load_slices
-from mri_recon.data.registry import files
-from mri_recon.data.simulate import coil_maps, complex_noise, smooth_phase
 from mri_recon.data_consistency import weighted_data_consistency
 from mri_recon.fourier import fft2c
 from mri_recon.learned import apply_network, image_scale, network_measurement

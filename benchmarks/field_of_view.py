@@ -14,12 +14,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from mri_recon_data.registry import files
+from mri_recon_data.simulate import fold_columns
 from torch import Tensor
 
 from mri_recon import learned
 from mri_recon.checkpoint import load_named
-from mri_recon.data.registry import files
-from mri_recon.data.simulate import fold_columns
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import random_mask, undersample
 from mri_recon.metrics import psnr

@@ -26,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
+from mri_recon_data.registry import files
 from peers import read_cfl, write_cfl
 from torch import Tensor
 
 from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
-from mri_recon.data.registry import files
 from mri_recon.errors import DataError, MriReconError
 from mri_recon.learned import unet, unrolled
 from mri_recon.masks import Mask, as_mask

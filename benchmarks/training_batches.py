@@ -1,6 +1,6 @@
 """Seconds of one example: made by the loader, made in batches on the device, and trained on.
 
-    python benchmarks/training_batches.py mri_recon/training/configs/unrolled.toml [--device cuda] [--batch-size 4]
+    python benchmarks/training_batches.py CONFIG.toml [--device cuda] [--batch-size 4]
 
 Reads the training persons of the data registry. A loader has to make an example in no more time than its
 `data.workers` share of a training step leaves; batches on the device add to the step what stands in their row.
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from mri_recon_data.batches import BatchConfig, BatchSimulator
+from mri_recon_data.dataset import DataConfig, ExampleStream, RegistrySlices
+from mri_recon_training.config import load_config
+from mri_recon_training.objective import batch_loss
 
 from mri_recon.checkpoint import build_network
-from mri_recon.data.batches import BatchConfig, BatchSimulator
-from mri_recon.data.dataset import DataConfig, ExampleStream, RegistrySlices
-from mri_recon.training.config import load_config
-from mri_recon.training.objective import batch_loss
 
 
 def _seconds(work: Callable[[int], object], repeats: int, device: torch.device) -> float:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mri_recon_training.evaluate import Evaluation, Masks, Source, evaluate_scans
 
 from mri_recon.fourier import fft2c
 from mri_recon.io import Scan
-from mri_recon.training.evaluate import Evaluation, Masks, Source, evaluate_scans
 
 METHODS = ["zero-filled", "cg-sense"]
 

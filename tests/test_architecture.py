@@ -15,12 +15,14 @@ import pytest
 import mri_recon
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "mri_recon"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+ROOMS = (ROOT, ROOT / "data", ROOT / "training", ROOT / "service")
+PACKAGES = [path for room in ROOMS for path in room.glob("mri_recon*") if path.is_dir()]
+MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 
 
 def _name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    (package,) = (one for one in PACKAGES if path.is_relative_to(one))
+    parts = path.relative_to(package.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -74,7 +76,9 @@ def test_declared_entry_points_load() -> None:
     """Every verb that the package declares is there: a typo would only show at a user's prompt."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
     for group, verbs in declared.items():
-        found = {entry.name: entry for entry in entry_points(group=group) if entry.module.startswith("mri_recon.")}
+        found = {
+            entry.name: entry for entry in entry_points(group=group) if entry.dist and entry.dist.name == "mri-recon"
+        }
         assert {name: entry.value for name, entry in found.items()} == verbs
         for entry in found.values():
             assert callable(entry.load())

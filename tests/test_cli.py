@@ -416,7 +416,7 @@ def test_help_of_a_verb_is_read_from_its_source(tmp_path: Path, monkeypatch: pyt
         assert line(f"fake_package.{nothing}") == ""
     assert line("absent_package.verbs:f") == ""
     assert line("math:sqrt") == ""
-    assert line("mri_recon.training.cli:train").startswith("Train a network")
+    assert line("mri_recon_training.cli:train").startswith("Train a network")
 
 
 def test_version() -> None:

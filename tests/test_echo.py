@@ -8,16 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mri_recon_data.registry import files
+from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
 from torch import Tensor
 from typer.testing import CliRunner
 
 import mri_recon as mr
 from mri_recon.cli import build_app
 from mri_recon.coils import calibration_block, low_resolution_images, rss, sens_maps_from_center
-from mri_recon.data.registry import files
-from mri_recon.data.sample import sample_path
-from mri_recon.data.simulate import coil_maps, complex_noise, smooth_phase
 from mri_recon.echo import USUAL_SHIFT, Echo, echo_center, echo_warnings, find_echo, replace_echo_warnings
+from mri_recon.embedded_sample import sample_path
 from mri_recon.espirit import espirit_maps
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.io import Scan

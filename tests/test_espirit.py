@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mri_recon_data.simulate import coil_maps, complex_noise
 from torch import Tensor
 
 from mri_recon.coils import rss, sens_maps_from_center
-from mri_recon.data.sample import sample_path
-from mri_recon.data.simulate import coil_maps, complex_noise
+from mri_recon.embedded_sample import sample_path
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.espirit import EspiritMaps, espirit_maps, interpolated_espirit_maps
 from mri_recon.fourier import fft2c

@@ -22,6 +22,8 @@ from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 
+PACKAGES = ("mri_recon", "mri_recon_data", "mri_recon_service", "mri_recon_training")
+
 pytestmark = pytest.mark.slow
 
 
@@ -61,9 +63,10 @@ def elsewhere(tmp_path: Path) -> Path:
 def test_what_travels(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {name.split("/")[0] for name in names} == {"mri_recon", f"{wheel.name.split('-py3')[0]}.dist-info"}
-    for needed in ("data/registry.toml", "data/sample/colin27_8ch.h5", "data/sample/NOTICE.txt", "py.typed"):
-        assert f"mri_recon/{needed}" in names
+    assert {name.split("/")[0] for name in names} == {*PACKAGES, f"{wheel.name.split('-py3')[0]}.dist-info"}
+    for needed in ("mri_recon/sample/colin27_8ch.h5", "mri_recon/sample/NOTICE.txt", "mri_recon_data/registry.toml"):
+        assert needed in names
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert [name for name in names if name.startswith("mri_recon/weights/") and name.endswith(".safetensors")]
     assert not [name for name in names if "test" in name or "__pycache__" in name]
     assert wheel.stat().st_size < 40e6

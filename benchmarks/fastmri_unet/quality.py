@@ -16,16 +16,16 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from mri_recon_data.dataset import DataConfig, ExampleStream, RegistrySlices, validation_examples
+from mri_recon_data.examples import Example
+from mri_recon_training.losses import LossConfig
+from mri_recon_training.objective import batch_loss, score
+from mri_recon_training.optimizers import OptimizerConfig, build_optimizer, learning_rate_factor
 from torch import nn
 
 from benchmarks.fastmri_unet.networks import build, num_parameters
 from mri_recon._files import write_atomically
-from mri_recon.data.dataset import DataConfig, ExampleStream, RegistrySlices, validation_examples
-from mri_recon.data.examples import Example
 from mri_recon.metrics import Metrics
-from mri_recon.training.losses import LossConfig
-from mri_recon.training.objective import batch_loss, score
-from mri_recon.training.optimizers import OptimizerConfig, build_optimizer, learning_rate_factor
 
 LOSS = LossConfig(l1=0.0, ssim=0.2, log_l1=0.3, log_rms=0.7)
 """That of the released networks."""

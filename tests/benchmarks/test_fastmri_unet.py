@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from mri_recon_data.examples import Example
 from torch import nn
 
 from benchmarks.fastmri_unet import __main__ as cli
@@ -14,7 +15,6 @@ from benchmarks.fastmri_unet import networks, page, quality, speed
 from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, Contender, build, contender, num_parameters
 from benchmarks.fastmri_unet.quality import Budget, Run, Study, finished
 from benchmarks.fastmri_unet.speed import PLAIN, Entry, Setting, Task
-from mri_recon.data.examples import Example
 from mri_recon.fourier import fft2c
 from mri_recon.models import Unet, UnetConfig, measure
 

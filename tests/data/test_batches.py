@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from mri_recon_data import batches
+from mri_recon_data.batches import Batch, BatchConfig, BatchSimulator, maps_from_centers, smooth_phases
+from mri_recon_data.dataset import DataConfig, FolderSlices, RawSlice, RegistrySlices
+from mri_recon_data.images import ImageSlice
+from mri_recon_data.simulate import coil_maps, smooth_phase
 from torch import Tensor
 
 from mri_recon.coils import combine, low_resolution_images, rss, sens_maps_from_center
-from mri_recon.data import batches
-from mri_recon.data.batches import Batch, BatchConfig, BatchSimulator, maps_from_centers, smooth_phases
-from mri_recon.data.dataset import DataConfig, FolderSlices, RawSlice, RegistrySlices
-from mri_recon.data.images import ImageSlice
-from mri_recon.data.simulate import coil_maps, smooth_phase
 from mri_recon.errors import ConfigError, MaskError
 from mri_recon.espirit import espirit_maps
 from mri_recon.fourier import fft2c, ifft2c

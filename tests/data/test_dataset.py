@@ -7,9 +7,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-
-from mri_recon.data import dataset, registry
-from mri_recon.data.dataset import (
+from mri_recon_data import dataset, registry
+from mri_recon_data.dataset import (
     DataConfig,
     ExampleStream,
     FolderSlices,
@@ -19,9 +18,10 @@ from mri_recon.data.dataset import (
     split_folder,
     validation_examples,
 )
-from mri_recon.data.examples import SimulationConfig
-from mri_recon.data.images import ImageSlice, load_slices
-from mri_recon.data.splits import SPLITS
+from mri_recon_data.examples import SimulationConfig
+from mri_recon_data.images import ImageSlice, load_slices
+from mri_recon_data.splits import SPLITS
+
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.fourier import fft2c
 from mri_recon.learned import image_scale

@@ -3,9 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from mri_recon.center import center_crop
-from mri_recon.data.examples import (
+from mri_recon_data.examples import (
     SamplingConfig,
     Simulated,
     SimulationConfig,
@@ -14,7 +12,9 @@ from mri_recon.data.examples import (
     raw_example,
     simulate_kspace,
 )
-from mri_recon.data.images import ImageSlice
+from mri_recon_data.images import ImageSlice
+
+from mri_recon.center import center_crop
 from mri_recon.errors import ShapeError
 from mri_recon.fourier import fft1c, fft2c, ifft1c, ifft2c
 from mri_recon.masks import random_mask, undersample

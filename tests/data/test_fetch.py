@@ -10,8 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mri_recon_data.fetch import DATA_VARIABLE, cache_folder, locate, sha256_of, verify
 
-from mri_recon.data.fetch import DATA_VARIABLE, cache_folder, locate, sha256_of, verify
 from mri_recon.errors import DataError
 
 CONTENT = b"k-space\n" * 1000

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mri_recon_data import images, registry
+from mri_recon_data.dataset import RegistrySlices
+from mri_recon_data.images import is_isotropic, load_slices
+from mri_recon_training.simulated import simulated_scan, simulated_sources
 
-from mri_recon.data import images, registry
-from mri_recon.data.dataset import RegistrySlices
-from mri_recon.data.images import is_isotropic, load_slices
 from mri_recon.errors import DataError
 from mri_recon.io.pictures import NO_PICTURES
-from mri_recon.training.simulated import simulated_scan, simulated_sources
 
 pydicom = pytest.importorskip("pydicom")
 

@@ -8,17 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from mri_recon_data import measured_coils, registry
+from mri_recon_data.measured_coils import MeasuredArray, array_sources, fit_array, measured_arrays, measured_coil_maps
+from mri_recon_data.simulate import coil_maps
 from scipy.ndimage import binary_erosion
 
-from mri_recon.data import measured_coils, registry
-from mri_recon.data.measured_coils import (
-    MeasuredArray,
-    array_sources,
-    fit_array,
-    measured_arrays,
-    measured_coil_maps,
-)
-from mri_recon.data.simulate import coil_maps
 from mri_recon.errors import DataError
 from mri_recon.espirit import espirit_maps
 from mri_recon.fourier import fft2c, ifft2c

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from mri_recon_data import registry
+from mri_recon_data.cli import app
+from mri_recon_data.splits import SPLITS
 from typer.testing import CliRunner
 
-from mri_recon.data import registry
-from mri_recon.data.cli import app
-from mri_recon.data.splits import SPLITS
 from mri_recon.errors import DataError
 
 DIGEST = "0" * 64

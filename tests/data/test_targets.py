@@ -8,11 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
-from torch import Tensor, nn
-
-from mri_recon.classical import cs_wavelet
-from mri_recon.data.dataset import (
+from mri_recon_data.dataset import (
     DataConfig,
     ExampleStream,
     FolderSlices,
@@ -20,15 +16,19 @@ from mri_recon.data.dataset import (
     RegistrySlices,
     validation_examples,
 )
-from mri_recon.data.examples import Example
-from mri_recon.data.images import ImageSlice
-from mri_recon.data.targets import CsConfig, Problem, SsduConfig, cs_example, make_example, split_mask, ssdu_example
+from mri_recon_data.examples import Example
+from mri_recon_data.images import ImageSlice
+from mri_recon_data.targets import CsConfig, Problem, SsduConfig, cs_example, make_example, split_mask, ssdu_example
+from mri_recon_training.losses import LossConfig, example_loss
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from mri_recon.classical import cs_wavelet
 from mri_recon.errors import DataError, MaskError
 from mri_recon.fourier import fft2c
 from mri_recon.learned import network_measurement, run_network
 from mri_recon.masks import ColumnMask, Mask, PatternMask, random_mask, undersample
 from mri_recon.operators import SenseOperator
-from mri_recon.training.losses import LossConfig, example_loss
 from tests.fastmri_files import write_fastmri
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_network
@@ -131,7 +131,7 @@ def test_solutions_are_kept_by_their_content(tmp_path: Path, monkeypatch: pytest
     cs_example(kspace * 2, mask, config)
     cs_example(kspace, mask, config.model_copy(update={"max_iters": 20}))
     assert len(list((tmp_path / "solutions").iterdir())) == 4
-    monkeypatch.setattr("mri_recon.data.targets.cs_wavelet", None)  # not to be called again
+    monkeypatch.setattr("mri_recon_data.targets.cs_wavelet", None)  # not to be called again
     assert torch.equal(cs_example(kspace, mask, config).target, first.target)
 
 

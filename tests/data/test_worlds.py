@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
-
-from mri_recon.data import worlds as worlds_module
-from mri_recon.data.acquisition import (
+from mri_recon_data import worlds as worlds_module
+from mri_recon_data.acquisition import (
     AcquisitionConfig,
     acquire,
     draw_example,
@@ -16,8 +14,8 @@ from mri_recon.data.acquisition import (
     example_of_slice,
     given_maps,
 )
-from mri_recon.data.arrays import ReceiveArray, measured_array, modelled_maps
-from mri_recon.data.dataset import (
+from mri_recon_data.arrays import ReceiveArray, measured_array, modelled_maps
+from mri_recon_data.dataset import (
     DataConfig,
     ExampleStream,
     FolderSlices,
@@ -25,8 +23,10 @@ from mri_recon.data.dataset import (
     RegistrySlices,
     validation_examples,
 )
-from mri_recon.data.images import ImageSlice
-from mri_recon.data.worlds import Worlds, WorldsConfig, picture_sources
+from mri_recon_data.images import ImageSlice
+from mri_recon_data.worlds import Worlds, WorldsConfig, picture_sources
+from pydantic import ValidationError
+
 from mri_recon.errors import ConfigError
 from mri_recon.fourier import fft2c
 from mri_recon.learned import image_scale

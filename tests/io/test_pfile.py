@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mri_recon_data import registry
 
-from mri_recon.data import registry
 from mri_recon.errors import FormatError
 from mri_recon.fourier import ifft2c
 from mri_recon.io import load

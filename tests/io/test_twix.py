@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mri_recon_data import registry
 
-from mri_recon.data import registry
 from mri_recon.errors import FormatError
 from mri_recon.fourier import fft1c, ifft1c
 from mri_recon.io import load

@@ -20,14 +20,14 @@ import pytest
 import torch
 import uvicorn
 from fastapi import FastAPI
+from mri_recon_service import logs
+from mri_recon_service.app import create_app
+from mri_recon_service.sandbox import ParserPool
+from mri_recon_service.settings import Settings
 
 from mri_recon.checkpoint import ModelCard, save_checkpoint
 from mri_recon.envelope import Envelope
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
-from mri_recon.service import logs
-from mri_recon.service.app import create_app
-from mri_recon.service.sandbox import ParserPool
-from mri_recon.service.settings import Settings
 from tests.support.patience import PATIENCE
 
 ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]
@@ -65,7 +65,7 @@ class SharedPool:
 @pytest.fixture(scope="session", autouse=True)
 def _shared_parsers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mri_recon.service.app.ParserPool", SharedPool)
+        patch.setattr("mri_recon_service.app.ParserPool", SharedPool)
         yield
     SharedPool.close_all()
 

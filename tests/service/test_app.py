@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from mri_recon_service.app import create_app
+from mri_recon_service.cli import listen, read_settings
+from mri_recon_service.negotiation import choose
+from mri_recon_service.png import gray_png
+from mri_recon_service.problems import Problem
+from mri_recon_service.readiness import Readiness
+from mri_recon_service.settings import Settings, is_loopback
 from PIL import Image
 from pydantic import ValidationError
 
 from mri_recon.errors import CheckpointError, ConfigError
 from mri_recon.methods import method_names
-from mri_recon.service.app import create_app
-from mri_recon.service.cli import listen, read_settings
-from mri_recon.service.negotiation import choose
-from mri_recon.service.png import gray_png
-from mri_recon.service.problems import Problem
-from mri_recon.service.readiness import Readiness
-from mri_recon.service.settings import Settings, is_loopback
 
 OFFERS = ["application/x-hdf5", "application/x-npy", "image/png"]
 RECONSTRUCTION_OFFERS = ["application/x-hdf5", "application/x-npy", "application/x-npz", "image/png"]
@@ -71,7 +71,7 @@ def test_models_that_cannot_be_loaded(
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise error
 
-    monkeypatch.setattr("mri_recon.service.readiness.load_named", fail)
+    monkeypatch.setattr("mri_recon_service.readiness.load_named", fail)
     readiness = Readiness("cpu")
     readiness.warm()
     assert readiness.reason is not None

@@ -10,17 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from mri_recon.service.settings import Settings, settings_table
+from mri_recon_service.settings import Settings, settings_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "deployment.md"
-FILES = sorted((ROOT / "deploy").iterdir())
+FILES = sorted((ROOT / "service" / "deploy").iterdir())
 
 
 def test_the_table_of_settings_is_the_classes() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mri_recon.service.settings"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "mri_recon_service.settings"], capture_output=True, text=True, check=True
     )
     assert done.stdout == settings_table()
     assert done.stdout in PAGE.read_text(encoding="utf-8")
@@ -35,12 +34,12 @@ def test_every_variable_that_is_named_is_a_setting(path: Path) -> None:
 
 
 def test_every_file_is_on_the_page() -> None:
-    linked = set(re.findall(r"\]\(\.\./deploy/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
+    linked = set(re.findall(r"\]\(\.\./service/deploy/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
     assert linked == {path.name for path in FILES}
 
 
 def test_the_limits_of_the_proxy_are_the_services() -> None:
-    nginx = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
+    nginx = (ROOT / "service" / "deploy" / "nginx.conf").read_text(encoding="utf-8")
     settings = Settings()
     size = re.search(r"client_max_body_size (\d+)g;", nginx)
     assert size
@@ -50,11 +49,11 @@ def test_the_limits_of_the_proxy_are_the_services() -> None:
     assert int(waits[1]) > settings.timeout_seconds
     assert "proxy_buffering off;" in nginx
     assert "proxy_request_buffering off;" in nginx
-    assert "flush_interval -1" in (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
+    assert "flush_interval -1" in (ROOT / "service" / "deploy" / "Caddyfile").read_text(encoding="utf-8")
 
 
 def test_the_unit() -> None:
-    path = ROOT / "deploy" / "mri-recon.service"
+    path = ROOT / "service" / "deploy" / "mri-recon.service"
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read_string(path.read_text(encoding="utf-8"))

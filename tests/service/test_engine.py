@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from mri_recon_service.estimates import Estimates
+from mri_recon_service.settings import Settings
 
 import mri_recon.methods as methods
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
-from mri_recon.service.estimates import Estimates
-from mri_recon.service.settings import Settings
 from tests.support.patience import PATIENCE
 
 Post = Callable[..., httpx.Response]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mri_recon_service.estimates import Estimates
 
 from benchmarks.memory import draw_cases, run
 from mri_recon.checkpoint import ModelCard, save_checkpoint
@@ -16,7 +17,6 @@ from mri_recon.methods import method_names
 from mri_recon.models import Unet, UnetConfig
 from mri_recon.models.footprint import working_bytes
 from mri_recon.priors import PRIORS
-from mri_recon.service.estimates import Estimates
 
 SHAPES = [(1, 1, 321, 320), (2, 6, 193, 210)]
 needs_proc = pytest.mark.skipif(

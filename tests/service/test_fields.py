@@ -3,11 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from mri_recon_service import fields
+from mri_recon_service.fields import reconstruction_fields
+from mri_recon_service.problems import Problem
 from torch import Tensor
-
-from mri_recon.service import fields
-from mri_recon.service.fields import reconstruction_fields
-from mri_recon.service.problems import Problem
 
 
 def _method(

@@ -15,12 +15,12 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from mri_recon_service.settings import Settings
 
 import mri_recon as mr
 import mri_recon.methods as methods
 from mri_recon.progress import OnProgress, Progress
 from mri_recon.provenance import Provenance
-from mri_recon.service.settings import Settings
 from tests.support.patience import PATIENCE
 
 Post = Callable[..., httpx.Response]

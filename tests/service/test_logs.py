@@ -14,10 +14,10 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from mri_recon_service import logs
+from mri_recon_service.settings import Settings
 
 import mri_recon as mr
-from mri_recon.service import logs
-from mri_recon.service.settings import Settings
 
 CANARY = "kanarienvogel"
 Post = Callable[..., httpx.Response]

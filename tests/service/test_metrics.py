@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mri_recon_service.metrics import Metrics
+from mri_recon_service.settings import Settings
 from prometheus_client.parser import text_string_to_metric_families
-
-from mri_recon.service.metrics import Metrics
-from mri_recon.service.settings import Settings
 
 
 def _samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from mri_recon_service.readiness import Readiness
+from mri_recon_service.settings import Settings
 
 from mri_recon.checkpoint import load_named
-from mri_recon.service.readiness import Readiness
-from mri_recon.service.settings import Settings
 from tests.support.patience import PATIENCE
 
 Check = Callable[..., dict[str, Any]]

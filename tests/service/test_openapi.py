@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from mri_recon_service.app import create_app
+from mri_recon_service.openapi import SAMPLE_FILE
+from mri_recon_service.settings import Settings
 
-from mri_recon.service.app import create_app
-from mri_recon.service.openapi import SAMPLE_FILE
-from mri_recon.service.settings import Settings
 from tests.support.patience import PATIENCE
 
 
@@ -43,7 +43,7 @@ def test_every_example_runs(roomy: httpx.Client, method: str, path: str, media: 
     if media == "multipart/form-data":
         fields = dict(value)
         assert fields.pop("file") == SAMPLE_FILE
-        sample = (files("mri_recon") / "data" / "sample" / SAMPLE_FILE).read_bytes()
+        sample = (files("mri_recon") / "sample" / SAMPLE_FILE).read_bytes()
         answer = roomy.request(
             method,
             path,

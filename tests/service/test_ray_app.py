@@ -30,7 +30,7 @@ _RUN = """
 import json, sys, time
 import ray
 from ray import serve
-from mri_recon.service.ray_app import application
+from mri_recon_service.ray_app import application
 
 port, values = int(sys.argv[1]), json.loads(sys.argv[2])
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
@@ -80,7 +80,7 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]
 
 
 def test_two_replicas(replicas: httpx.Client) -> None:
-    sample = (files("mri_recon") / "data" / "sample" / "colin27_8ch.h5").read_bytes()
+    sample = (files("mri_recon") / "sample" / "colin27_8ch.h5").read_bytes()
     upload = {"file": ("scan.h5", sample)}
     answers = [
         replicas.post(

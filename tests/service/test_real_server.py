@@ -18,13 +18,13 @@ import h5py
 import httpx
 import numpy as np
 import pytest
+from mri_recon_service.auth import add_key
+from mri_recon_service.problems import PROBLEMS
+from mri_recon_service.sandbox import ParserPool
 from typer.testing import CliRunner
 
 import mri_recon as mr
 from mri_recon.cli import build_app
-from mri_recon.service.auth import add_key
-from mri_recon.service.problems import PROBLEMS
-from mri_recon.service.sandbox import ParserPool
 from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +153,7 @@ def test_service_command_line_and_python_agree(address: str, folder: Path) -> No
 
 
 def test_the_python_example(address: str, folder: Path) -> None:
-    example = str(ROOT / "examples" / "python_client.py")
+    example = str(ROOT / "service" / "examples" / "python_client.py")
     environment = {**os.environ, "no_proxy": "127.0.0.1"}
     command = [sys.executable, example, address, "scan.h5", "4"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

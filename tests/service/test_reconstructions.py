@@ -61,7 +61,7 @@ def test_the_array_is_the_python_calls(
 def test_a_network_gives_the_python_calls_array(
     tiny_model: str, serve: Any, post: Post, kspace: Callable[..., Any], npy: Callable[[Any], bytes], tmp_path: Path
 ) -> None:
-    from mri_recon.service.settings import Settings
+    from mri_recon_service.settings import Settings
 
     (tmp_path / "scan.npy").write_bytes(npy(kspace(2, 3, 33, 26)))
     expected = _python(tmp_path / "scan.npy", "unet", model=tiny_model)
@@ -77,7 +77,7 @@ def test_a_network_gives_the_python_calls_array(
 def test_what_a_network_warns_of_comes_with_every_image(
     tiny_model: str, serve: Any, post: Post, kspace: Callable[..., Any]
 ) -> None:
-    from mri_recon.service.settings import Settings
+    from mri_recon_service.settings import Settings
 
     with serve(Settings()) as client:
         answers = [
@@ -257,7 +257,7 @@ def test_a_plugin_method_is_served(
 
 def test_on_a_real_scan(real_data: Path, client: httpx.Client, serve: Any) -> None:
     """The raw sagittal scan: the same array from the service as from Python, by HDF5 and by npy."""
-    from mri_recon.service.settings import Settings
+    from mri_recon_service.settings import Settings
 
     path = next(
         path

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from mri_recon_service.auth import add_key
+from mri_recon_service.security import API_POLICY, PAGE_POLICY, check_exposure, route_path
+from mri_recon_service.settings import Settings
 
 from mri_recon.errors import ConfigError
-from mri_recon.service.auth import add_key
-from mri_recon.service.security import API_POLICY, PAGE_POLICY, check_exposure, route_path
-from mri_recon.service.settings import Settings
 
 Check = Callable[..., dict[str, Any]]
 

@@ -13,10 +13,10 @@ import h5py
 import httpx
 import numpy as np
 import pytest
+from mri_recon_service.estimates import Estimates
+from mri_recon_service.settings import Settings
 
 import mri_recon as mr
-from mri_recon.service.estimates import Estimates
-from mri_recon.service.settings import Settings
 
 Check = Callable[..., dict[str, Any]]
 Post = Callable[..., httpx.Response]
@@ -33,7 +33,7 @@ def ask(post: Post) -> Callable[..., httpx.Response]:
 
 
 def test_the_sample(serve: Any, ask: Post, tmp_path: Path) -> None:
-    content = (files("mri_recon") / "data" / "sample" / "colin27_8ch.h5").read_bytes()
+    content = (files("mri_recon") / "sample" / "colin27_8ch.h5").read_bytes()
     with serve(Settings(upload_dir=tmp_path)) as client:
         answer = ask(client, content, name="scan.h5", methods="cs-wavelet,unet", acceleration=4, seed=1)
         folders = [one for one in tmp_path.iterdir() if not one.name.startswith("mri-recon-parser-")]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mri_recon_data.dataset import RawSlice, RegistrySlices
+from mri_recon_data.images import ImageSlice
 
-from mri_recon.data.dataset import RawSlice, RegistrySlices
-from mri_recon.data.images import ImageSlice
 from mri_recon.fourier import fft2c
 from tests.fastmri_files import write_fastmri
 

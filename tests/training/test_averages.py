@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_1samp
-
-from mri_recon.training.averages import (
+from mri_recon_training.averages import (
     MIN_PERSONS,
     Spread,
     average,
@@ -21,6 +19,8 @@ from mri_recon.training.averages import (
     scan_summaries,
     spread,
 )
+from scipy.stats import ttest_1samp
+
 from tests.evaluations import METHODS, row, small_evaluation
 
 NUMBERS = st.floats(-1e3, 1e3)

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mri_recon_training.config import TrainConfig, load_config, parse_config
 
 from mri_recon.errors import ConfigError
-from mri_recon.training.config import TrainConfig, load_config, parse_config
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -28,7 +28,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 
 def test_released_configurations_are_valid() -> None:
-    folder = Path(__file__).parents[2] / "mri_recon" / "training" / "configs"
+    folder = Path(__file__).parents[2] / "training" / "mri_recon_training" / "configs"
     paths = sorted(folder.glob("*.toml"))
     assert paths
     for path in paths:

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mri_recon_data import registry
+from mri_recon_training.evaluate import Masks, Source, evaluate_scans, labels_of, raw_sources, results_document
 
-from mri_recon.data import registry
 from mri_recon.errors import DataError, MethodError
 from mri_recon.masks import random_mask
 from mri_recon.results.comparison import compare
-from mri_recon.training.evaluate import Masks, Source, evaluate_scans, labels_of, raw_sources, results_document
 from tests.evaluations import METHODS, small_evaluation, small_scan, small_sources
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mri_recon_training.evaluate import Evaluation, Masks, evaluate_scans
+from mri_recon_training.failures import draw_cases, worst_cases
 from PIL import Image
 
 from mri_recon import methods as method_table
 from mri_recon.masks import Mask
-from mri_recon.training.evaluate import Evaluation, Masks, evaluate_scans
-from mri_recon.training.failures import draw_cases, worst_cases
 from tests.evaluations import row, small_sources
 
 METHODS = ["zero-filled", "cs-wavelet", "unet"]

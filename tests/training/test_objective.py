@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from mri_recon_data.batches import Batch, BatchConfig, BatchSimulator
+from mri_recon_data.dataset import DataConfig, RegistrySlices
+from mri_recon_data.examples import Example
+from mri_recon_training.losses import LossConfig
+from mri_recon_training.objective import Shared, batch_loss, to_network
 
 from mri_recon.checkpoint import build_network
-from mri_recon.data.batches import Batch, BatchConfig, BatchSimulator
-from mri_recon.data.dataset import DataConfig, RegistrySlices
-from mri_recon.data.examples import Example
 from mri_recon.models import Measurement
-from mri_recon.training.losses import LossConfig
-from mri_recon.training.objective import Shared, batch_loss, to_network
 
 MODELS = {
     "unet": {"chans": 4, "num_pool_layers": 1, "channels_per_group": 4},

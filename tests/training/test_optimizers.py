@@ -12,13 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
-from torch import Tensor, nn
-from torch.optim import Optimizer
-
-from mri_recon.errors import ConfigError
-from mri_recon.training.config import parse_config
-from mri_recon.training.optimizers import (
+from mri_recon_training.config import parse_config
+from mri_recon_training.optimizers import (
     NO_CLIP,
     OPTIMIZERS,
     OptimizerConfig,
@@ -29,6 +24,11 @@ from mri_recon.training.optimizers import (
     momentum_at,
     needs_closure,
 )
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mri_recon.errors import ConfigError
 
 Vector = npt.NDArray[np.float64]
 

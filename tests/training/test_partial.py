@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mri_recon_training.evaluate import Masks, evaluate_scans
+from mri_recon_training.partial import Partial
 
 from mri_recon.errors import DataError
-from mri_recon.training.evaluate import Masks, evaluate_scans
-from mri_recon.training.partial import Partial
 from tests.evaluations import METHODS, small_evaluation, small_sources
 
 SETTINGS = {"methods": METHODS, "code": "abc"}

@@ -6,11 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
-
-from mri_recon.errors import MethodError, OutputError
-from mri_recon.training.averages import scan_summaries
-from mri_recon.training.plots import (
+from mri_recon_training.averages import scan_summaries
+from mri_recon_training.plots import (
     MAX_BYTES,
     plot_by_acceleration,
     plot_by_coils,
@@ -18,6 +15,9 @@ from mri_recon.training.plots import (
     save_plot,
     save_plots,
 )
+from PIL import Image
+
+from mri_recon.errors import MethodError, OutputError
 from tests.evaluations import METHODS, small_evaluation
 
 

@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from mri_recon.training.run_log import code_state, command_text, commit, find_repository, log_test_run
+from mri_recon_training.run_log import code_state, command_text, commit, find_repository, log_test_run
 
 
 def test_the_log_gets_a_line_a_run(tmp_path: Path) -> None:
@@ -38,8 +37,9 @@ def test_the_state_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.Monke
         who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    for folder in ("mri_recon", "docs"):
-        (tmp_path / folder).mkdir()
+    packages = ("mri_recon", "data/mri_recon_data", "training/mri_recon_training", "service/mri_recon_service")
+    for folder in (*packages, "docs"):
+        (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "file").write_text("first")
     (tmp_path / "pyproject.toml").write_text("")
     git("init", "-q")
@@ -54,11 +54,12 @@ def test_the_state_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.Monke
     assert commit() != first[0]
     assert code_state() == first[1]
     states = {first[1]}
-    for text in ("second", "third"):
-        (tmp_path / "mri_recon" / "file").write_text(text)
-        assert commit().endswith("+changes")
-        states.add(code_state())
-    assert len(states) == 3
+    for package in packages:
+        for text in ("second", "third"):
+            (tmp_path / package / "file").write_text(text)
+            assert commit().endswith("+changes")
+            states.add(code_state())
+    assert len(states) == 9
 
 
 def test_the_checkout_is_found_from_inside(tmp_path: Path) -> None:

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mri_recon_data.dataset import RegistrySlices
+from mri_recon_data.images import ImageSlice
+from mri_recon_training import study as study_module
+from mri_recon_training.objective import batch_loss
+from mri_recon_training.study import Study, run_study
+from mri_recon_training.study_config import StudyConfig, candidates, load_study, optimizer_config
+from mri_recon_training.study_data import StudyData, _draw, read_study_data, stacked, take
+from mri_recon_training.study_report import answers, markdown_section, relative_gap, replace_section, table
 from typer.testing import CliRunner
 
 from mri_recon.cli import build_app
-from mri_recon.data.dataset import RegistrySlices
-from mri_recon.data.images import ImageSlice
 from mri_recon.errors import ConfigError
-from mri_recon.training import study as study_module
-from mri_recon.training.objective import batch_loss
-from mri_recon.training.study import Study, run_study
-from mri_recon.training.study_config import StudyConfig, candidates, load_study, optimizer_config
-from mri_recon.training.study_data import StudyData, _draw, read_study_data, stacked, take
-from mri_recon.training.study_report import answers, markdown_section, relative_gap, replace_section, table
 from tests.fastmri_files import write_fastmri
 
-CONFIGS = Path(__file__).parents[2] / "mri_recon" / "training" / "configs" / "study"
+CONFIGS = Path(__file__).parents[2] / "training" / "mri_recon_training" / "configs" / "study"
 
 TINY = [
     "study.steps=6",
@@ -305,7 +305,7 @@ def test_self_supervision_has_no_target_to_measure_on(tmp_path: Path) -> None:
 
 
 def _example(config: StudyConfig) -> Any:
-    from mri_recon.data.dataset import ExampleStream
+    from mri_recon_data.dataset import ExampleStream
 
     return ExampleStream(_slices(0), config.data, seed=0, batch_size=1, steps=1)[0][0]
 

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from mri_recon_training.train import run
 
 from mri_recon.checkpoint import load_checkpoint
 from mri_recon.errors import DataError
 from mri_recon.masks import random_mask
 from mri_recon.methods import reconstruct
-from mri_recon.training.train import run
 from tests.fastmri_files import write_fastmri
 
 TINY = {

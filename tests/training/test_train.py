@@ -15,6 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mri_recon_data.batches import BatchSimulator
+from mri_recon_data.dataset import ExampleStream, FolderSlices, RegistrySlices, split_folder, validation_examples
+from mri_recon_data.examples import crop_rows, raw_example
+from mri_recon_training.config import load_config
+from mri_recon_training.losses import LossConfig
+from mri_recon_training.objective import batch_loss
+from mri_recon_training.processes import share_of_batch
+from mri_recon_training.train import run, validate
 from safetensors.torch import load as load_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -22,17 +30,9 @@ from typer.testing import CliRunner
 
 from mri_recon.checkpoint import build_network, load_checkpoint
 from mri_recon.cli import build_app
-from mri_recon.data.batches import BatchSimulator
-from mri_recon.data.dataset import ExampleStream, FolderSlices, RegistrySlices, split_folder, validation_examples
-from mri_recon.data.examples import crop_rows, raw_example
 from mri_recon.errors import CheckpointError, ConfigError, MriReconError, OutputError
 from mri_recon.learned import image_scale
 from mri_recon.masks import random_mask
-from mri_recon.training.config import load_config
-from mri_recon.training.losses import LossConfig
-from mri_recon.training.objective import batch_loss
-from mri_recon.training.processes import share_of_batch
-from mri_recon.training.train import run, validate
 from tests.fastmri_files import write_fastmri
 from tests.support.patience import PATIENCE
 
@@ -169,7 +169,7 @@ def test_two_processes_are_as_one(tmp_path: Path, fastmri_folder: Path, model: l
     sgd = ["optimizer.name=sgd", "optimizer.lr=0.1", "run.precision=float64", "run.steps=5"]
     adam = ["optimizer.lr=3e-3", "run.steps=12"]
     runs = {}
-    script = ["from pathlib import Path", "from mri_recon.training.train import run"]
+    script = ["from pathlib import Path", "from mri_recon_training.train import run"]
     for name, settings in (("sgd", sgd), ("adam", adam)):
         path, overrides = _config(tmp_path / name, fastmri_folder, 1, model)
         settings = [*overrides, "run.batch_size=4", "run.device=cpu", *settings]
@@ -203,7 +203,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path, fastmri_folder: Path, mode
     whole = run(*_config(tmp_path / "a", fastmri_folder, 12, model))
     path, overrides = _config(tmp_path / "b", fastmri_folder, 12, model)
     code = (
-        f"from pathlib import Path; from mri_recon.training.train import run; run(Path({str(path)!r}), {overrides!r})"
+        f"from pathlib import Path; from mri_recon_training.train import run; run(Path({str(path)!r}), {overrides!r})"
     )
     folder = tmp_path / "b" / "runs" / "tiny"
     process = _start(code)
@@ -235,7 +235,7 @@ class _Killed(Exception):
 
 def _interrupted(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, overrides: list[str]) -> Path:
     """A run that ends in the middle of a step, as if it had been killed."""
-    from mri_recon.training import train as loop
+    from mri_recon_training import train as loop
 
     real, calls = loop._seed_dropout, []
 
@@ -259,7 +259,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 ) -> None:
     """Ctrl-C before the first state, between states, or after the last: one line, and what it says to type works."""
     whole = run(*_config(tmp_path / "a", fastmri_folder, 9))
-    from mri_recon.training import train as loop
+    from mri_recon_training import train as loop
 
     real, calls = loop._seed_dropout, []
 

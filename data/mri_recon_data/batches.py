@@ -1,0 +1,405 @@
+"""Training examples in batches, simulated where the network is: on a GPU no loader has to keep up with it.
+
+The model is that of `mri_recon_data.examples` and `mri_recon_data.simulate`, and so are its settings. All slices lie on
+the device (magnitudes in float16, raw k-space in complex64). What is small is drawn on the host by
+`numpy.random.default_rng([seed, step, 1 + item])`: which slice, its orientation, contrast, phase, coils, noise level,
+mask. What is large is made on the device: Fourier crop, phase, maps, noise, transforms, the estimated maps and phase.
+So a batch depends on the seed and its step alone, item by item: several processes that share it make the same items.
+Nothing reads a value back from the device, but for `maps = "espirit"`.
+
+Items of a batch have one size and one number of coils: its slices are of one size (of one person or several), and axes,
+resolution, field of view and number of coils are drawn once a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from mri_recon.coils import calibration_block, combine
+from mri_recon.errors import ConfigError
+from mri_recon.espirit import espirit_maps
+from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.learned import image_scale
+from mri_recon.masks import ColumnMask, center_block
+from mri_recon.models import Measurement, measure
+from mri_recon.noise import sigma_from_below
+from mri_recon_data.dataset import DataConfig, FolderSlices, RegistrySlices
+from mri_recon_data.examples import draw_mask, draw_num_coils
+from mri_recon_data.simulate import fourier_crop
+
+__all__ = ["Batch", "BatchConfig", "BatchSimulator", "maps_from_centers", "smooth_phases"]
+
+_Piece = TypeVar("_Piece")
+Rng = np.random.Generator
+
+_MODES = 4  # cosine modes of the phase along each axis
+_CALIBRATION_ROWS = 24
+_READOUT_SHARE = 4
+
+
+class BatchConfig(BaseModel):
+    """Where batches are made, and how their sensitivity maps are estimated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    where: Literal["loader", "device"] = Field(
+        default="loader", description="loader: examples one by one, in data.workers processes; device: in batches"
+    )
+    maps: Literal["espirit", "center"] = Field(
+        default="espirit", description="device: by ESPIRiT, one by one; or from the windowed centre, in a batch"
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a network gets and what it should answer, B items of equal size.
+
+    `measurement`: scaled, with maps that hold the smooth phase, as `learned.network_measurement` makes it; `target`:
+    complex64 `(B, h, w)`, as `examples.raw_example` makes it; `valid`: rows and columns of the centre that counts.
+    """
+
+    measurement: Measurement
+    target: Tensor
+    valid: tuple[int, int]
+
+
+class BatchSimulator:
+    """Batches of a training set, see the module.
+
+    Sensitivity maps are estimated from the centre, as a user's are. By default by ESPIRiT, as at inference, one item
+    after the other: on a CPU this is a small part of a training step (`benchmarks/training_batches.py` measures both,
+    on any device). It looks at eigenvectors at every pixel and waits for the device now and then; where that is too
+    slow, `maps = "center"` takes S_c = m_c / sqrt(sum_d |m_d|^2) of the windowed centre (`coils.sens_maps_from_center`)
+    for all items at once: the same for one coil, and rougher for several, so that a run on such maps is best finished
+    by a shorter one on those of ESPIRiT.
+
+    Args:
+        slices: of the registry.
+        data: the same settings as of the loader's examples.
+        config: of the batches.
+        seed: of the run.
+        device: where the slices lie and the batches are made.
+
+    Raises:
+        ConfigError: the files of a user, which are k-space already, another target than the truth, a fixed number of
+            problems, a tight field of view, or changed content, which is made on the host.
+    """
+
+    def __init__(
+        self,
+        slices: RegistrySlices | FolderSlices,
+        data: DataConfig,
+        config: BatchConfig,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        if isinstance(slices, FolderSlices):
+            raise ConfigError(
+                "batches.where: expected loader for the files of data.root, got device: their slices are read one at a "
+                "time, raise data.workers where they do not keep up"
+            )
+        known: tuple[tuple[str, Any, Any], ...] = (
+            ("target", "truth", data.target),
+            ("problems", 0, data.problems),
+            ("simulation.tight", 0.0, data.simulation.tight),
+            ("worlds", None, data.worlds),
+            *((f"simulation.content.{key}", 0.0, value) for key, value in data.simulation.content),
+        )
+        for key, only, value in known:
+            if value != only:
+                raise ConfigError(
+                    f"batches.where: device knows data.{key}={only} only, got {value}: set batches.where=loader"
+                )
+        self._data, self._config, self._seed, self._device = data, config, seed, device
+        # Slices of one size in one tensor.
+        self._images = [
+            [
+                _to(np.stack([image.magnitude for image in group]), device)
+                for group in _by_size(pool, lambda image: image.magnitude.shape)
+            ]
+            for pool in slices.pools
+        ]
+        groups = _by_size(slices.raw, lambda piece: tuple(piece.kspace.shape))
+        self._raw = [torch.stack([piece.kspace for piece in group]).to(device) for group in groups]
+        self._supports = [[piece.support for piece in group] for group in groups]
+        self._noise = torch.Generator(device=device)
+
+    def batch(self, step: int, items: range) -> Batch:
+        """Items of the batch of a step: all of them, or the share of one process."""
+        common = np.random.default_rng([self._seed, step])
+        rngs = [np.random.default_rng([self._seed, step, 1 + item]) for item in items]
+        data = self._data
+        rows = data.full_rows if common.random() < data.full_probability else data.rows
+        has_images = any(self._images)
+        if self._raw and (not has_images or common.random() < data.raw_probability):
+            kspace, masks = self._flipped_raw(common, rngs)
+            return self._examples(kspace, masks, ifft2c(kspace), None, rows, rngs)
+        kspace, maps, images = self._simulated(step, items, common, rngs)
+        masks = [draw_mask(int(kspace.shape[-1]), rng, data.sampling) for rng in rngs]
+        # Several coils are judged by the image without noise, as in `dataset`.
+        coil_images = maps * images[:, None] if kspace.shape[1] > 1 else ifft2c(kspace)
+        return self._examples(kspace, masks, coil_images, maps, rows, rngs)
+
+    def _flipped_raw(self, common: Rng, rngs: Sequence[Rng]) -> tuple[Tensor, list[ColumnMask]]:
+        """Raw k-space `(B, coil, h, w)`, either end of each axis up."""
+        number = _choose([len(stack) for stack in self._raw], common)
+        items, masks = [], []
+        for rng in rngs:
+            chosen = int(rng.integers(len(self._raw[number])))
+            kspace, support = self._raw[number][chosen], self._supports[number][chosen]
+            if rng.random() < 0.5:
+                kspace = kspace.flip(-2)
+            if rng.random() < 0.5:
+                kspace, support = kspace.flip(-1), support[::-1].copy()
+            items.append(kspace)
+            masks.append(draw_mask(int(kspace.shape[-1]), rng, self._data.sampling, support=support))
+        return torch.stack(items), masks
+
+    def _simulated(self, step: int, items: range, common: Rng, rngs: Sequence[Rng]) -> tuple[Tensor, Tensor, Tensor]:
+        """Full k-space y_c = F (S_c x + n_c), its maps, complex64 `(B, coil, h, w)`, and x, `(B, h, w)`."""
+        config = self._data.simulation
+        isotropic, others = self._images
+        volume = not others or (bool(isotropic) and common.random() < self._data.volume_probability)
+        pool = isotropic if volume else others
+        stack = pool[_choose([len(stack) for stack in pool], common)]
+        swapped = common.random() < 0.5
+        keep = float(common.uniform(*config.resolution))
+        air = float(common.uniform(0, config.air)) if common.random() < 0.3 else 0.0
+        num_coils = draw_num_coils(common, config)
+
+        # Axes, resolution, contrast, field of view.
+        oriented = [_flipped(stack[int(rng.integers(len(stack)))], rng) for rng in rngs]
+        magnitude = torch.stack(oriented).float()
+        if swapped:
+            magnitude = magnitude.mT
+        size = tuple(min(side, max(config.min_size, round(side * keep))) for side in magnitude.shape[-2:])
+        magnitude = fourier_crop(magnitude, (size[0], size[1])).abs()
+        magnitude = magnitude ** self._column([rng.uniform(*config.gamma) for rng in rngs])
+        padding = round(size[1] * air)
+        magnitude = torch.nn.functional.pad(magnitude, (padding // 2, padding - padding // 2))
+        height, width = (int(n) for n in magnitude.shape[-2:])
+        shifts = [int(rng.integers(width)) if rng.random() < config.wrap else 0 for rng in rngs]
+        magnitude = torch.stack([image.roll(shift, dims=-1) for image, shift in zip(magnitude, shifts, strict=True)])
+
+        # Phase, coils, noise.
+        strengths = [float(rng.uniform(*config.phase_strength)) for rng in rngs]
+        phase = _smooth_phases((height, width), rngs, strengths, config.max_shift, self._device)
+        maps = _coil_maps(num_coils, (height, width), rngs, self._device)
+        images = torch.polar(magnitude, phase)
+        coil_images = maps * images[:, None]
+        sigmas = [float(np.exp(-rng.uniform(*np.log(config.snr)))) for rng in rngs]
+        noise = [self._white(step, item, tuple(coil_images.shape[1:])) for item in items]
+        return fft2c(coil_images + torch.stack(noise) * self._column(sigmas)[:, None]), maps, images
+
+    def _white(self, step: int, item: int, shape: tuple[int, ...]) -> Tensor:
+        """Complex white noise of one item, each part with standard deviation 1."""
+        seed = np.random.SeedSequence([self._seed, step, 1 + item, 1]).generate_state(1, np.uint64)[0]
+        self._noise.manual_seed(int(seed) >> 1)
+        return torch.view_as_complex(torch.randn((*shape, 2), generator=self._noise, device=self._device))
+
+    def _examples(
+        self,
+        kspace: Tensor,
+        masks: Sequence[ColumnMask],
+        coil_images: Tensor,
+        true_maps: Tensor | None,
+        rows: int,
+        rngs: Sequence[Rng],
+    ) -> Batch:
+        """What `examples.raw_example`, `image_scale` and `crop_rows` make of one item, for all at once.
+
+        `coil_images`: what the target is combined from, like `kspace`.
+        """
+        lines = _to(np.stack([mask.lines for mask in masks]), self._device)[:, None, None]
+        masked = torch.where(lines, kspace, torch.zeros((), dtype=kspace.dtype, device=self._device))
+        if self._config.maps == "espirit" and kspace.shape[1] > 1:
+            estimated = [
+                espirit_maps(masked[i : i + 1], mask, crop=0.0, soft_crop=False).maps[:, 0]
+                for i, mask in enumerate(masks)
+            ]
+            maps = torch.cat(estimated)
+        else:
+            maps = maps_from_centers(masked, masks)
+        maps = maps * smooth_phases(masked, masks, maps)[:, None]
+        target = combine(coil_images, maps)
+        if kspace.shape[1] > 1:
+            magnitude = _norm(coil_images) if true_maps is None else combine(coil_images, true_maps).abs()
+            target = torch.polar(magnitude, target.angle())
+        levels = [sigma_from_below(masked[i : i + 1], mask) for i, mask in enumerate(masks)]
+        measurement = measure(masked, lines, maps, torch.cat(levels))
+        scale = image_scale(measurement.adjoint())
+        return _band(measurement.scaled(scale), target / scale, rows, rngs)
+
+    def _column(self, values: Sequence[float]) -> Tensor:
+        return _to(np.asarray(values, dtype=np.float32), self._device)[:, None, None]
+
+
+def maps_from_centers(kspace: Tensor, masks: Sequence[ColumnMask]) -> Tensor:
+    """`coils.sens_maps_from_center` of each item with its own mask, at once.
+
+    Args:
+        kspace: complex `(batch, coil, readout, phase)`, zero where not sampled.
+        masks: one an item.
+
+    Returns:
+        complex maps like `kspace`, sum over coils of |S|^2 = 1.
+
+    Raises:
+        MaskError: a mask without a fully sampled centre.
+    """
+    num_coils, height, width = kspace.shape[1:]
+    if num_coils == 1:
+        return torch.ones_like(kspace)
+    windows = np.zeros((2, len(masks), max(height, width)), dtype=np.float32)
+    for i, mask in enumerate(masks):
+        start, stop = _center(mask)
+        blocks = calibration_block(mask, kspace.shape, (max(stop - start, _CALIBRATION_ROWS), stop - start))
+        for axis, block in enumerate(blocks):
+            size = block.stop - block.start
+            windows[axis, i, block] = np.sin(np.pi * np.arange(1, size + 1) / (size + 1)) ** 2
+    window = _to(windows, kspace.device)
+    images = ifft2c(kspace * window[0, :, None, :height, None] * window[1, :, None, None, :width])
+    magnitude = _norm(images)[:, None]
+    found = magnitude > 0
+    flat = torch.full_like(images, num_coils**-0.5)
+    return torch.where(found, images / torch.where(found, magnitude, torch.ones_like(magnitude)), flat)
+
+
+def smooth_phases(kspace: Tensor, masks: Sequence[ColumnMask], sens_maps: Tensor) -> Tensor:
+    """`phase.smooth_phase_map` of each item with its own mask, at once.
+
+    Args:
+        kspace: complex `(batch, coil, readout, phase)`, zero where not sampled.
+        masks: one an item.
+        sens_maps: like `kspace`.
+
+    Returns:
+        complex numbers of modulus 1, `(batch, readout, phase)`.
+
+    Raises:
+        MaskError: a mask without a fully sampled centre.
+    """
+    height, width = (int(n) for n in kspace.shape[-2:])
+    ends = _to(np.array([_center(mask) for mask in masks], dtype=np.int64), kspace.device)
+    start, stop = ends[:, :1], ends[:, 1:]
+    columns = torch.arange(width, device=kspace.device)
+    center = (columns >= start) & (columns < stop)
+    block = kspace * center[:, None, None]
+    largest = block.abs().flatten(1).amax(dim=1)[:, None, None, None]
+    block = block / torch.where(largest > 0, largest, torch.ones_like(largest))
+    energy = torch.view_as_real(block).square().sum(dim=(1, -1))
+    row_energy, column_energy = energy.sum(dim=2), energy.sum(dim=1)
+    half = torch.full_like(start, max(1, height // _READOUT_SHARE) + 1) / 2
+    row_window = _hann(row_energy.argmax(dim=1, keepdim=True), half, height)
+    peak = column_energy.argmax(dim=1, keepdim=True)
+    half = torch.maximum(peak - start, stop - 1 - peak) + 1
+    column_window = _hann(peak, half, width)  # `block` is zero outside the centre
+    image = combine(ifft2c(block * (row_window[:, None, :, None] * column_window[:, None, None, :])), sens_maps)
+    magnitude = image.abs()
+    found = magnitude > 0
+    return torch.where(found, image / torch.where(found, magnitude, torch.ones_like(magnitude)), torch.ones_like(image))
+
+
+def _hann(peak: Tensor, half: Tensor, size: int) -> Tensor:
+    """Hann window about `peak`, `(batch, 1)`, zero from `half` away, as `(batch, size)`."""
+    share = (torch.arange(size, device=peak.device) - peak).float() / half
+    return torch.where(share.abs() < 1, 0.5 * (1 + torch.cos(torch.pi * share)), torch.zeros_like(share))
+
+
+def _smooth_phases(
+    shape: tuple[int, int], rngs: Sequence[Rng], strengths: Sequence[float], max_shift: float, device: torch.device
+) -> Tensor:
+    """`simulate.smooth_phase` for each generator and strength, real `(batch, h, w)`."""
+    weights = np.zeros((len(rngs), _MODES, _MODES), dtype=np.float32)
+    ramps = np.zeros((len(rngs), 3), dtype=np.float32)
+    squares = np.arange(_MODES)[:, None] ** 2 + np.arange(_MODES) ** 2
+    for i, rng in enumerate(rngs):
+        weights[i].flat[1:] = rng.normal(size=_MODES**2 - 1) / squares.flat[1:]
+        ramps[i, :2] = 2 * np.pi * rng.uniform(-max_shift, max_shift, size=2)
+        ramps[i, 2] = rng.uniform(-np.pi, np.pi)
+    y, x = (np.linspace(0.0, 1.0, n) if n > 1 else np.zeros(1) for n in shape)
+    modes = [_to(np.cos(np.pi * np.arange(_MODES)[:, None] * axis).astype(np.float32), device) for axis in (y, x)]
+    phase = torch.einsum("bij,ih,jw->bhw", _to(weights, device), *modes)
+    deviation = phase.std(dim=(1, 2), correction=0, keepdim=True)
+    wanted = _to(np.asarray(strengths, dtype=np.float32), device)[:, None, None]
+    phase = phase * torch.where(deviation > 0, wanted / deviation, torch.ones_like(deviation))
+    ramp = _to(ramps, device)[:, :, None, None]
+    rows, columns = (_to(axis.astype(np.float32), device) for axis in (y[:, None], x))
+    return phase + ramp[:, 0] * rows + ramp[:, 1] * columns + ramp[:, 2]
+
+
+def _coil_maps(num_coils: int, shape: tuple[int, int], rngs: Sequence[Rng], device: torch.device) -> Tensor:
+    """`simulate.coil_maps` for each generator, complex64 `(batch, coil, h, w)`."""
+    if num_coils == 1:
+        return torch.ones((len(rngs), 1, *shape), dtype=torch.complex64, device=device)
+    drawn = np.empty((7, len(rngs), num_coils), dtype=np.float32)
+    for i, rng in enumerate(rngs):
+        start = rng.uniform(0, 2 * np.pi)
+        for c in range(num_coils):
+            angle = start + 2 * np.pi * (c + rng.uniform(-0.2, 0.2)) / num_coils
+            radius, spread = rng.uniform(1.05, 1.4), rng.uniform(0.5, 1.0)
+            slope_y, slope_x = rng.normal(scale=0.8, size=2)
+            twist, offset = rng.normal(scale=0.3), rng.uniform(-np.pi, np.pi)
+            center_y, center_x = radius * np.sin(angle), radius * np.cos(angle)
+            drawn[:, i, c] = center_y, center_x, spread, slope_y, slope_x, twist, offset
+    center_y, center_x, spread, slope_y, slope_x, twist, offset = _to(drawn, device)[..., None, None]
+    y, x = (torch.linspace(-1.0, 1.0, n, device=device) for n in shape)
+    y = y[:, None]
+    magnitude = 1 / (1 + ((y - center_y) ** 2 + (x - center_x) ** 2) / spread**2)
+    magnitude = magnitude / torch.linalg.vector_norm(magnitude, dim=1, keepdim=True)
+    return torch.polar(magnitude, slope_y * y + slope_x * x + twist * x * y + offset)
+
+
+def _band(measurement: Measurement, target: Tensor, rows: int, rngs: Sequence[Rng]) -> Batch:
+    """A random band of rows of each item."""
+    height, width = (int(n) for n in target.shape[-2:])
+    if rows >= height:
+        return Batch(measurement, target, (height, width))
+    starts = [int(rng.integers(0, height - rows + 1)) for rng in rngs]
+
+    def cut(x: Tensor) -> Tensor:
+        return torch.stack([item[..., s : s + rows, :] for item, s in zip(x, starts, strict=True)])
+
+    samples, maps = cut(measurement.samples), cut(measurement.maps)
+    return Batch(replace(measurement, samples=samples, maps=maps), cut(target), (rows, width))
+
+
+def _flipped(image: Tensor, rng: Rng) -> Tensor:
+    """Either end of each axis up."""
+    return image.flip([axis for axis in (0, 1) if rng.random() < 0.5])
+
+
+def _norm(coil_images: Tensor) -> Tensor:
+    """Root sum of squares; `coils.rss` looks at the largest value first, and so waits for the device."""
+    norm: Tensor = torch.linalg.vector_norm(coil_images, dim=1)
+    return norm
+
+
+def _center(mask: ColumnMask) -> tuple[int, int]:
+    columns = center_block(mask)[1]
+    return int(columns.start), int(columns.stop)
+
+
+def _by_size(pieces: Sequence[_Piece], size: Callable[[_Piece], tuple[int, ...]]) -> list[list[_Piece]]:
+    groups: dict[tuple[int, ...], list[_Piece]] = {}
+    for piece in pieces:
+        groups.setdefault(size(piece), []).append(piece)
+    return list(groups.values())
+
+
+def _choose(sizes: Sequence[int], rng: Rng) -> int:
+    """A group, with a probability by its size: a random slice of a random group is a random slice."""
+    return int(np.searchsorted(np.cumsum(sizes), rng.integers(sum(sizes)), side="right"))
+
+
+def _to(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device, non_blocking=True)

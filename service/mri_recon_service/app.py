@@ -1,0 +1,136 @@
+"""The application, assembled in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+
+from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.errors import ConfigError
+from mri_recon_service import problems
+from mri_recon_service.auth import Authentication, Keyring
+from mri_recon_service.engine import Engine, open_engine
+from mri_recon_service.estimates import Estimates
+from mri_recon_service.metrics import Metrics
+from mri_recon_service.middleware import RequestContext
+from mri_recon_service.openapi import problem_responses
+from mri_recon_service.readiness import Readiness
+from mri_recon_service.routes import (
+    compare,
+    docs,
+    health,
+    jobs,
+    masks,
+    metrics,
+    models,
+    oip,
+    reconstructions,
+    sample,
+    validate,
+    viewer,
+)
+from mri_recon_service.sandbox import ParserPool
+from mri_recon_service.security import Security, check_exposure
+from mri_recon_service.settings import Settings
+from mri_recon_service.uploads import UploadGate
+
+__all__ = ["create_app"]
+
+log = logging.getLogger("mri_recon_service")
+
+_SUBJECTS = (reconstructions, compare, validate, jobs, masks, sample, models, health, metrics, oip, viewer, docs)
+
+_DESCRIPTION = f"""Accelerated MRI reconstruction: undersampled k-space in, images out.
+
+**{RESEARCH_ONLY}**
+
+Every error is `application/problem+json` (RFC 9457) with a stable `code`; `/problems` lists them.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The ASGI application.
+
+    Args:
+        settings: None reads them from the environment.
+
+    Raises:
+        ConfigError: API keys are needed where it is to listen, and there are none.
+    """
+    chosen = Settings() if settings is None else settings
+    app = FastAPI(
+        title="mri-recon",
+        version=version("mri-recon"),
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        docs_url=None,  # routes/docs.py has one that works without a network
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=problem_responses(),  # of every route
+    )
+    app.state.settings = chosen
+    app.state.metrics = Metrics()
+    problems.install(app)
+    for subject in _SUBJECTS:
+        app.include_router(subject.router)
+    app.mount("/static", StaticFiles(directory=str(files("mri_recon_service") / "static")), name="static")
+    _add_layers(app, chosen)
+    return app
+
+
+def _add_layers(app: FastAPI, settings: Settings) -> None:
+    """What a request passes before its route; the last one added is the outermost."""
+    app.add_middleware(Authentication, keyring=Keyring(settings.keys_path) if settings.keys_required else None)
+    app.add_middleware(Security, settings=settings)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(RequestContext, metrics=app.state.metrics)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    parser = ParserPool(settings)
+    parser.start()
+    if settings.exposed:
+        try:
+            check_exposure(settings, await asyncio.to_thread(lambda: parser.isolation))
+        except ConfigError as error:
+            log.error("%s", error)
+            parser.close()
+            raise
+    app.state.parser = parser
+    app.state.estimates = Estimates()
+    app.state.engine = open_engine(settings, parser, app.state.estimates, app.state.metrics)
+    _watch(app.state.metrics, app.state.engine, parser)
+    app.state.engine.start()
+    app.state.gate = UploadGate(settings)
+    app.state.readiness = Readiness(settings.device)
+    app.state.readiness.start()
+    try:
+        yield
+    finally:
+        app.state.engine.close()
+        parser.close()
+
+
+def _watch(metrics: Metrics, engine: Engine, parser: ParserPool) -> None:
+    metrics.watch(
+        waiting=lambda: {"direct": engine.held, "jobs": engine.queued()},
+        running_jobs=lambda: engine.running,
+        parsers_started=lambda: parser.started,
+    )

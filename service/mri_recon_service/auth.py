@@ -1,0 +1,248 @@
+"""Who may use the service: API keys, kept as SHA-256 in a file that `mri-recon key` writes.
+
+A key has 256 random bits, so a plain hash keeps it: there is nothing to guess, and no salt or slow hash would help.
+Clients send `Authorization: Bearer KEY` or `X-API-Key: KEY`. Without a key answer: the pages, their files and the
+documentation, which are the same for everyone, and the health addresses. All else, metrics included, needs one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mri_recon._files import is_full, write_atomically
+from mri_recon.errors import ConfigError, OutputError
+from mri_recon_service.problems import Problem
+from mri_recon_service.security import route_path
+
+__all__ = ["Authentication", "KeyRecord", "Keyring", "add_key", "read_keys", "remove_key"]
+
+log = logging.getLogger("mri_recon_service")
+
+PREFIX = "mrk_"
+"""Every key begins with it, so that a scanner for secrets finds one that was committed."""
+
+_OPEN = frozenset(
+    {"/", "/docs", "/openapi.json", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+)
+_OPEN_BELOW = ("/static/", "/problems")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class KeyRecord(BaseModel):
+    """What is kept of a key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    created: datetime
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        return _checked_name(name)
+
+
+class _KeyFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[KeyRecord] = []
+
+
+def read_keys(path: Path) -> list[KeyRecord]:
+    """The keys of a file; none where there is no file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no file of keys.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe is waited for, a device may be endless
+            raise ConfigError(f"{path}: expected a file of API keys, got a pipe or a device: choose another keys file")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"{path}: the API keys cannot be read ({error.strerror}): let the service read it") from error
+    try:
+        return _KeyFile.model_validate_json(content).keys
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ConfigError(
+            f"{path}: expected a file that `mri-recon key add` wrote, got {reason}: restore it"
+        ) from error
+
+
+def add_key(path: Path, name: str) -> str:
+    """A new key for `name`, which only the caller ever sees; the file keeps its hash.
+
+    Raises:
+        ConfigError: an impossible name, one that has a key, or a file that cannot be read or written.
+    """
+    keys = read_keys(path)
+    _checked_name(name)
+    if any(one.name == name for one in keys):
+        raise ConfigError(
+            f"expected a new name, got {name!r}, which has a key: remove it first, or choose another name"
+        )
+    key = PREFIX + secrets.token_urlsafe(32)
+    _write(path, [*keys, KeyRecord(name=name, sha256=_digest(key), created=datetime.now(UTC))])
+    return key
+
+
+def remove_key(path: Path, name: str) -> None:
+    """Take the key of `name` out of the file; a running service refuses it from its next request on.
+
+    Raises:
+        ConfigError: no such name, or a file that cannot be read or written.
+    """
+    keys = read_keys(path)
+    kept = [one for one in keys if one.name != name]
+    if len(kept) == len(keys):
+        names = ", ".join(one.name for one in keys) or "(none)"
+        raise ConfigError(f"expected one of the names {names}, got {name!r}: `mri-recon key list` shows them")
+    _write(path, kept)
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What tells one version of a file from another: `mri-recon key` moves a new file into place."""
+
+    inode: int
+    modified: int
+    size: int
+
+
+class Keyring:
+    """The keys of a file, read again when it changes.
+
+    Raises:
+        ConfigError: the file cannot be read, or has no key: nobody could use the service.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = _stamp(path)
+        self._keys: Sequence[KeyRecord] = read_keys(path)
+        if not self._keys:
+            raise ConfigError(
+                f"expected at least one API key where other machines reach the service, got none in {path}: "
+                "make one with `mri-recon key add NAME`, or listen on 127.0.0.1 only"
+            )
+
+    def owner(self, key: str) -> str | None:
+        """The name that a key belongs to. Every kept hash is compared, each in constant time."""
+        self._refresh()
+        digest, found = _digest(key), None
+        for one in self._keys:
+            if hmac.compare_digest(one.sha256, digest):
+                found = one.name
+        return found
+
+    def _refresh(self) -> None:
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        try:
+            self._keys = read_keys(self._path)
+        except ConfigError as error:  # nobody is let in by a file that cannot be understood
+            log.error("%s", error)
+            self._keys = []
+        self._stamp = stamp
+
+
+class Authentication:
+    """Refuses requests without a valid key, and notes in `request.state.client` whose key it was.
+
+    With `keyring=None` everyone is let in, as the client "".
+    """
+
+    def __init__(self, app: ASGIApp, *, keyring: Keyring | None) -> None:
+        self.app = app
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request.
+
+        Raises:
+            Problem: unauthorized.
+        """
+        if scope["type"] == "http":
+            state = scope.setdefault("state", {})
+            state["client"] = ""
+            if self._keyring is not None and not _is_open(route_path(scope)):
+                state["client"] = _client(self._keyring, Headers(scope=scope))
+        elif scope["type"] != "lifespan":
+            return  # no websockets here
+        await self.app(scope, receive, send)
+
+
+def _client(keyring: Keyring, headers: Headers) -> str:
+    key = headers.get("x-api-key")
+    if key is None:
+        scheme, _, rest = headers.get("authorization", "").partition(" ")
+        key = rest.strip() if scheme.lower() == "bearer" else ""
+    owner = keyring.owner(key) if key else None
+    if owner is None:
+        what = "one that this service does not know" if key else "none"
+        raise Problem(
+            "unauthorized",
+            f"expected an API key, got {what}: send it as 'Authorization: Bearer KEY'; the operator makes one with "
+            "`mri-recon key add`",
+            headers={"WWW-Authenticate": 'Bearer realm="mri-recon"'},
+        )
+    return owner
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"expected a name of at most 64 letters, digits, '.', '_' and '-', got {name[:80]!a}: choose another one"
+        )
+    return name
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _Stamp(found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _write(path: Path, keys: Sequence[KeyRecord]) -> None:
+    """Private from the start; a file that is replaced keeps the rights and the owner that an operator gave it."""
+    document = {"keys": [one.model_dump(mode="json") for one in keys]}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(path, (json.dumps(document, indent=2) + "\n").encode(), mode=0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the API keys cannot be written ({error.strerror}): choose another keys file"
+        ) from error
+    except OutputError as error:
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) else str(error)
+        cure = "free some space; the keys are as they were" if is_full(error) else "choose another keys file"
+        raise ConfigError(f"{path}: the API keys cannot be written ({reason}): {cure}") from error

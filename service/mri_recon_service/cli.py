@@ -1,0 +1,109 @@
+"""The verb `mri-recon serve`."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mri_recon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mri_recon_service.settings import Settings
+
+__all__ = ["serve"]
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one [8000]")] = None,
+) -> None:
+    """Serve reconstructions over HTTP; http://127.0.0.1:8000/docs says how to use it. Research only.
+
+    Every other setting comes from the environment, see docs/service.md: e.g. MRI_RECON_MAX_UPLOAD_BYTES.
+
+    Example: mri-recon serve --port 8000
+    """
+    import uvicorn
+
+    from mri_recon.checkpoint import RESEARCH_ONLY
+    from mri_recon_service import logs
+    from mri_recon_service.app import create_app
+    from mri_recon_service.engine import check_data_folder
+
+    settings = read_settings(host=host, port=port)
+    logs.configure(settings)
+    app = create_app(settings)
+    check_data_folder(settings)
+    if settings.exposed:
+        _check_isolation(settings)
+    listener = listen(settings.host, settings.port)
+    address = listener.getsockname()
+    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+    # The service writes its own access log, which has no query strings; a long job may finish when asked to stop.
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,  # its lines take our form
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
+    typer.echo(
+        f"mri-recon serves on http://{shown}:{address[1]} (open it in a browser; for programs: /docs). "
+        f"{RESEARCH_ONLY} Ctrl-C stops it."
+    )
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _check_isolation(settings: Settings) -> None:
+    """Say in one line, before anything listens, that other machines may not be served here.
+
+    Raises:
+        ConfigError: nothing keeps the processes that open uploads off the network.
+    """
+    from mri_recon_service.sandbox import ParserPool
+    from mri_recon_service.security import check_exposure
+
+    parser = ParserPool(settings.model_copy(update={"parser_processes": 1}))
+    parser.start()
+    try:
+        check_exposure(settings, parser.isolation)
+    finally:
+        parser.close()
+
+
+def read_settings(**given: Any) -> Any:
+    """Settings from the arguments that are not None, else the environment.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    from pydantic import ValidationError
+
+    from mri_recon_service.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        one = error.errors()[0]
+        where = "".join(f"setting {part}: " for part in one["loc"])
+        raise ConfigError(f"{where}{one['msg'].removeprefix('Value error, ')}") from error
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, so that a port in use is one clear line.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"expected an address to listen on, {host} port {port} cannot be used ({error.strerror}): "
+            "choose another --port or --host"
+        ) from error

@@ -1,0 +1,35 @@
+"""What routes ask for, as annotated types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from mri_recon_service.engine import Engine
+from mri_recon_service.estimates import Estimates
+from mri_recon_service.metrics import Metrics
+from mri_recon_service.pipeline import Parser
+from mri_recon_service.readiness import Readiness
+from mri_recon_service.settings import Settings
+from mri_recon_service.uploads import UploadGate
+
+__all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ParserDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
+
+
+def _part(name: str) -> Any:
+    """A part of the application's state, which `app.create_app` and its lifespan put there."""
+
+    def find(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(find)
+
+
+SettingsDep = Annotated[Settings, _part("settings")]
+EngineDep = Annotated[Engine, _part("engine")]
+ReadinessDep = Annotated[Readiness, _part("readiness")]
+UploadGateDep = Annotated[UploadGate, _part("gate")]
+MetricsDep = Annotated[Metrics, _part("metrics")]
+EstimatesDep = Annotated[Estimates, _part("estimates")]
+ParserDep = Annotated[Parser, _part("parser")]

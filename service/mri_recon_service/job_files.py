@@ -1,0 +1,108 @@
+"""The files of jobs, a folder each: what was uploaded, and the result. A power cut leaves all of a file or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from mri_recon_service.ownership import unusable_folder
+from mri_recon_service.problems import storage_full
+
+__all__ = ["JobFiles"]
+
+_ORPHAN_SECONDS = 3600.0
+
+
+class JobFiles:
+    """Folders of jobs below one folder, by the jobs' identifiers, which are of the server's making."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folder.
+
+        Raises:
+            ConfigError: it cannot be made.
+        """
+        self._root = root
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise unusable_folder(root, error) from error
+
+    def folder(self, job_id: str) -> Path:
+        """Where a job's files are."""
+        return self._root / job_id
+
+    def take(self, job_id: str, files: Mapping[str, Path]) -> dict[str, str]:
+        """Move uploaded files into a job's folder; they are on the disk when this returns.
+
+        Returns:
+            Name of each file in the folder by its field.
+
+        Raises:
+            Problem: storage-full.
+        """
+        folder = self.folder(job_id)
+        try:
+            folder.mkdir(mode=0o700)
+            for path in files.values():
+                target = folder / path.name
+                shutil.move(path, target)
+                _sync(target)
+            _sync(folder)
+            _sync(self._root)
+        except OSError as error:
+            self.remove(job_id)
+            raise storage_full() from error
+        return {name: path.name for name, path in files.items()}
+
+    def write(self, job_id: str, name: str, content: bytes) -> None:
+        """Write a file; it is on the disk, complete, when this returns.
+
+        Raises:
+            Problem: storage-full.
+        """
+        target = self.folder(job_id) / name
+        partial = target.with_name(f"{name}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+            _sync(target.parent)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise storage_full() from error
+
+    def remove_uploads(self, job_id: str, names: Mapping[str, str]) -> None:
+        """Delete what was uploaded for a job that is done."""
+        for name in names.values():
+            with suppress(OSError):
+                (self.folder(job_id) / name).unlink(missing_ok=True)
+
+    def remove(self, job_id: str) -> None:
+        """Delete all of a job's files; again is no error."""
+        shutil.rmtree(self.folder(job_id), ignore_errors=True)
+
+    def old(self) -> list[str]:
+        """Jobs whose folders are older than an hour."""
+        limit = time.time() - _ORPHAN_SECONDS
+        found = []
+        for path in self._root.iterdir():
+            with suppress(OSError):  # another process may have removed it
+                if path.stat().st_mtime < limit:
+                    found.append(path.name)
+        return found
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,129 @@
+"""What every request gets: an id, safe headers, a line in the log, and an answer whatever fails."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+import anyio
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mri_recon._files import is_full
+from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon_service.logs import current_request
+from mri_recon_service.metrics import Metrics
+from mri_recon_service.problems import Problem, respond, storage_full
+from mri_recon_service.security import add_headers, route_path
+
+__all__ = ["RequestContext"]
+
+log = logging.getLogger("mri_recon_service")
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_DRAIN_BYTES = 8 << 20
+_DRAIN_SECONDS = 1.0
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class RequestContext:
+    """The outermost layer.
+
+    The request id is the client's `X-Request-Id` where that is plain, else a new one; it is in the answer, in every
+    problem document and in the log. The log has no query string, no file name and no field. A problem that is raised
+    by a layer further in, before any route, is answered here.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self.app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        current_request.set(request_id)
+        body = _Body(receive, waits_for_continue="expect" in headers)
+        path = route_path(scope)  # before routing changes the scope
+        start = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                added = MutableHeaders(scope=message)
+                added["X-Request-Id"] = request_id
+                added["X-Research-Only"] = RESEARCH_ONLY
+                added.setdefault("Cache-Control", "no-store")
+                add_headers(message, path)
+                if status >= 400:
+                    await body.drain()
+            await send(message)
+
+        try:
+            await self.app(scope, body.receive, send_with_headers)
+        except Problem as refused:
+            await respond(refused, request_id)(scope, body.receive, send_with_headers)
+        except Exception as error:
+            if is_full(error) and not status:
+                log.error("request %s failed: %s", request_id, error)
+                await respond(storage_full(), request_id)(scope, body.receive, send_with_headers)
+                return
+            # The traceback is for the operator; the client gets the id to ask for.
+            log.exception("request %s failed", request_id)
+            if status:
+                raise
+            problem = Problem("internal-error", f"something unexpected failed; the log has it under {request_id}")
+            await respond(problem, request_id)(scope, body.receive, send_with_headers)
+        finally:
+            self._note(scope, status, time.perf_counter() - start)
+            self._metrics.observe_upload(body.num_bytes)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Into the log and the metrics: names of ours only, never what the client wrote."""
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        route, request_id = _route(scope), scope["state"]["request_id"]
+        fields = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
+        fields |= {"request_id": request_id, "client": scope["state"].get("client", "")}
+        log.info("%s %s %d %.1f ms %s", method, route, status, 1000 * seconds, request_id, extra={"fields": fields})
+        self._metrics.observe_request(method, route, status, seconds)
+
+
+class _Body:
+    """The request body, of which an error response first reads a bounded rest.
+
+    A connection that is closed on unread data is reset, and the client would see that instead of the answer.
+    """
+
+    def __init__(self, receive: Receive, *, waits_for_continue: bool) -> None:
+        self._receive = receive
+        self.num_bytes = 0
+        self._finished = False
+        self._started = not waits_for_continue
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._started = True
+        self.num_bytes += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._finished = True
+        return message
+
+    async def drain(self) -> None:
+        seen = 0
+        with anyio.move_on_after(_DRAIN_SECONDS):
+            while self._started and not self._finished and seen < _DRAIN_BYTES:
+                seen += len((await self.receive()).get("body", b""))
+
+
+def _route(scope: Scope) -> str:
+    """The pattern that matched, e.g. `/v1/models`, and not what the client wrote."""
+    return str(getattr(scope.get("route"), "path", "(no route)"))

@@ -1,0 +1,129 @@
+"""The parts of the OpenAPI document that FastAPI cannot read off a signature: bodies that are parsed as they stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from mri_recon_service.problems import EVERYWHERE_CODES, MEDIA_TYPE, PROBLEMS
+from mri_recon_service.schemas import JobDocument, ProblemDocument
+from mri_recon_service.uploads import MULTIPART, OCTETS, RAW_TYPES
+
+__all__ = ["EXAMPLES", "SAMPLE_FILE", "answer_headers", "job_accepted", "problem_responses", "upload_request"]
+
+SAMPLE_FILE = "colin27_8ch.h5"
+"""What stands for the file in examples: the scan that `GET /v1/sample` gives."""
+
+EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
+    "ReconstructionFields": {
+        "zero-filled": {"method": "zero-filled", "acceleration": 4},
+        "cs-wavelet": {
+            "method": "cs-wavelet",
+            "acceleration": 4,
+            "center_fraction": 0.08,
+            "seed": 1,
+            "max_iters": 5,
+            "slice": 0,
+        },
+    },
+    "CompareFields": {
+        "two methods": {
+            "methods": "zero-filled,cg-sense",
+            "acceleration": 4,
+            "mask_kind": "equispaced",
+            "cg-sense.max_iters": 3,
+        },
+    },
+    "ValidateFields": {
+        "a reconstruction": {"method": "cs-wavelet", "acceleration": 4},
+        "a comparison": {"methods": "zero-filled,unet", "acceleration": 8, "num_low_frequencies": 8},
+    },
+}
+"""Fields of requests that run, by the class of fields; the file comes from `GET /v1/sample`."""
+
+_FILE = {"type": "string", "contentMediaType": OCTETS, "format": "binary"}
+
+
+def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
+    """Body and query parameters of a route that takes a scan: a form, or a raw file with the fields beside it."""
+    schema = fields.model_json_schema()
+    properties: dict[str, Any] = {
+        "file": {**_FILE, "description": "The scan: fastMRI HDF5, .npy, .npz, MATLAB .mat, Siemens .dat or GE .7."},
+        **schema["properties"],
+    }
+    properties["mask"] = {
+        "description": schema["properties"]["mask"]["description"],
+        "anyOf": [_FILE, {"type": "string", "enum": ["file"]}],
+    }
+    form = {
+        "type": "object",
+        "properties": properties,
+        "required": ["file", *schema.get("required", [])],
+        "additionalProperties": {"type": "string"},
+    }
+    raw = {"schema": _FILE}
+    query = [
+        {"name": name, "in": "query", "required": False, "schema": one, "description": one.get("description", "")}
+        for name, one in schema["properties"].items()
+    ]
+    filename = {
+        "name": "filename",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": f"With {OCTETS}: a name whose suffix tells the format.",
+    }
+    return {
+        "parameters": [*query, filename],
+        "requestBody": {
+            "required": True,
+            "content": {
+                MULTIPART: {"schema": form, "examples": _examples(fields)},
+                **dict.fromkeys([*RAW_TYPES, OCTETS], raw),
+            },
+        },
+    }
+
+
+def job_accepted(description: str = "The work is a job; Location has its address.") -> dict[str, Any]:
+    """The response of a route that answers with a job."""
+    return {
+        "description": description,
+        "model": JobDocument,
+        "headers": {"Location": {"schema": {"type": "string"}, "description": "Address of the job."}},
+    }
+
+
+def _examples(fields: type[BaseModel]) -> dict[str, Any]:
+    return {
+        name: {"summary": f"The scan of GET /v1/sample, {name}", "value": {"file": SAMPLE_FILE, **values}}
+        for name, values in EXAMPLES.get(fields.__name__, {}).items()
+    }
+
+
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Responses of a route for the codes that it may answer with, besides those of every route."""
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys([*codes, *EVERYWHERE_CODES]):
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    return {
+        status: {
+            "description": "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in found),
+            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status, found in sorted(by_status.items())
+    }
+
+
+def answer_headers(*names: str) -> dict[str, Any]:
+    """Headers of an answer by name."""
+    return {name: {"schema": {"type": "string"}, "description": _HEADERS[name]} for name in names}
+
+
+_HEADERS = {
+    "X-Mask-Receipt": "JSON: how the mask came to be, its realised acceleration, and a SHA-256 of its packed bits.",
+    "X-Reconstruction-Info": "JSON: what the method tells of itself, such as iterations, model and seconds.",
+    "X-Provenance": "JSON: input, mask, method, options, model, versions, device; `mri-recon replay` reads it in HDF5.",
+    "X-Preview-Slice": "PNG only: which slice is shown.",
+    "X-Preview-Window": "PNG only: the magnitudes that are black and white.",
+}

@@ -1,0 +1,210 @@
+"""The process that opens uploaded files, and has nothing to lose: no network, no other files, bounded memory and time.
+
+It is a template that imports every reader, reads nothing of anybody's, and forks workers one after another; a worker
+restricts itself (`isolation`), then takes files until it is told that one was the last, or one could not be read.
+Whatever happens to a worker, the next one is a fork of the untouched template, some milliseconds away.
+
+One line of JSON a message. The parent writes requests; the worker writes one answer each, after the arrays lie in
+`answer.safetensors` in its outbox; the template writes when a worker is ready and when one has ended. The parent is
+`sandbox.ParserPool`, which believes none of it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gc
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from mri_recon._files import Content
+from mri_recon.errors import FormatError, MaskError, MriReconError
+from mri_recon.io.loading import read
+from mri_recon.io.mask_files import read_mask_array
+from mri_recon.io.write_hdf5 import hdf5_content
+from mri_recon.masks import drop_constant_axes
+from mri_recon_service.exchange import (
+    ANSWER_FILE,
+    DTYPES,
+    END_WORKER,
+    NO_ROOM,
+    NO_ROOM_STATUS,
+    ParserConfig,
+    Request,
+    write_arrays,
+)
+from mri_recon_service.isolation import die_with_parent, limit, limit_seconds, restrict
+
+__all__ = ["answer", "main"]
+
+_PARENT_IS_GONE = 3
+
+
+def main() -> None:
+    """Fork workers until the parent is gone. The configuration is the last argument of the command line, as JSON."""
+    config = ParserConfig.model_validate_json(sys.argv[-1])
+    try:
+        _warm_up(config)
+    except OSError:  # its small files cannot be written
+        sys.exit(NO_ROOM_STATUS)
+    gc.collect()
+    gc.freeze()  # a worker's collector leaves the template's pages alone, and shared
+    template, pid = os.getpid(), 0
+
+    def end_worker(*_: object) -> None:
+        if pid:  # not reaped yet, so the number is still its own
+            os.kill(pid, signal.SIGKILL)
+
+    signal.signal(END_WORKER, end_worker)
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(END_WORKER, signal.SIG_IGN)
+            status = 1
+            with suppress(BaseException):  # nobody reads this process's standard error
+                status = _work(config, template)
+            os._exit(status)
+        # Not reaped before `pid` is 0: a signal that comes in between would go to a number that is nobody's.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        worker, pid = pid, 0
+        _, status = os.waitpid(worker, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _PARENT_IS_GONE:
+            return
+        _send(config.events, {"ended": os.waitstatus_to_exitcode(status)})
+
+
+def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
+    """Read what a request names, write its arrays, and say what they are; an error of the reader is an answer too."""
+    try:
+        raw = read(
+            config.inbox / request.scan, axes=request.axes, variable=request.variable, max_bytes=config.max_bytes
+        )
+        arrays = {"kspace": raw.kspace.astype(np.complex64, order="C", copy=False)}
+        if raw.target is not None:
+            arrays["target"] = raw.target.astype(np.float32, order="C", copy=False)
+        if raw.mask is not None:
+            arrays["mask"] = _fitting(_native(raw.mask), raw.kspace.shape, FormatError)
+        if request.mask is not None:
+            array = _native(read_mask_array(config.inbox / request.mask))
+            arrays["mask_file"] = _fitting(array, raw.kspace.shape, MaskError)
+        try:
+            write_arrays(config.outbox / ANSWER_FILE, arrays)
+        except OSError:  # the disk's fault, or that of the limits: not the file's
+            return {"number": request.number, "error": NO_ROOM, "message": ""}
+    except MriReconError as error:
+        return {"number": request.number, "error": type(error).__name__, "message": str(error)}
+    except MemoryError:
+        return {"number": request.number, "error": "MemoryError", "message": ""}
+    return {
+        "number": request.number,
+        "name": raw.name,
+        "meta": raw.meta,
+        "padding": raw.padding,
+        "recon_size": raw.recon_size,
+        "target_source": raw.target_source,
+    }
+
+
+def _work(config: ParserConfig, template: int) -> int:
+    die_with_parent()
+    if os.getppid() != template:  # it ended before the line above
+        return _PARENT_IS_GONE
+    limit(memory_bytes=config.memory_bytes, file_bytes=config.file_bytes)
+    reached = restrict(readable=config.inbox, writable=config.outbox)
+    _send(config.events, {"ready": asdict(reached)})
+    os.close(config.events)
+    with os.fdopen(config.requests, "rb") as requests:
+        for line in requests:
+            limit_seconds(config.cpu_seconds)
+            request = Request.model_validate_json(line)
+            found = answer(request, config)
+            _send(config.answers, found)
+            if request.last or "error" in found:
+                return 0
+    return _PARENT_IS_GONE
+
+
+def _send(descriptor: int, message: dict[str, Any]) -> None:
+    rest = json.dumps(message).encode() + b"\n"
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _fitting(mask: npt.NDArray[Any], shape: tuple[int, ...], error: type[MriReconError]) -> npt.NDArray[Any]:
+    """A mask no larger than one slice of one coil; what else has to fit is found where its numbers are.
+
+    A larger one that is the same for all slices and coils becomes one of them.
+    """
+    readout, phase = shape[-2:]
+    if mask.size > readout * phase:
+        mask = drop_constant_axes(mask, (readout, phase))
+    if mask.size > readout * phase:
+        raise error(
+            f"expected a mask ({phase},) or ({readout}, {phase}) for k-space of shape {shape}, got shape {mask.shape}: "
+            "it belongs to another scan, or differs between slices or coils"
+        )
+    return mask
+
+
+def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """In this machine's byte order, in C order, of a type that safetensors has."""
+    wanted = array.dtype.newbyteorder("=")
+    if wanted.name not in DTYPES:  # complex128, and long double where there is such a type
+        wanted = np.dtype(np.complex64 if wanted.kind == "c" else np.float64)
+    with np.errstate(over="ignore"):
+        return array.astype(wanted, order="C", copy=False)
+
+
+def _small_hdf5(name: str, array: npt.NDArray[Any]) -> Content:
+    """Made in memory: on a full disk the HDF5 library would end this process by a signal."""
+
+    def fill(file: h5py.File) -> None:
+        file.create_dataset(name, data=array, chunks=True, compression="gzip", shuffle=True)
+
+    return hdf5_content(fill)
+
+
+def _warm_up(config: ParserConfig) -> None:
+    """Read one file of each format, so that all they import and open is there before nothing more can be opened."""
+    import scipy.io
+
+    with suppress(ImportError):  # an extra: without it the reader of Siemens data says what to install
+        import twixtools  # noqa: F401
+
+    for codec in ("ascii", "utf-8", "latin-1", "utf-16", "utf-32"):  # of texts in HDF5, MATLAB and XML
+        codecs.lookup(codec)
+    contents: dict[str, npt.NDArray[Any]] = {
+        "mask": np.array([1, 0, 1], np.uint8),
+        "kspace": np.ones((2, 3), np.complex64),
+    }
+    for suffix in (".npy", ".npz", ".mat", ".h5"):
+        paths = {name: (config.inbox / name).with_suffix(suffix) for name in contents}
+        for name, array in contents.items():
+            path = paths[name]
+            match suffix:
+                case ".npy":
+                    np.save(path, array)
+                case ".npz":
+                    np.savez_compressed(path, allow_pickle=False, **{name: array})
+                case ".mat":
+                    scipy.io.savemat(path, {name: array}, do_compression=True)
+                case _:
+                    path.write_bytes(_small_hdf5(name, array))
+        request = Request(
+            number=0, scan=paths["kspace"].name, mask=paths["mask"].name, axes=None, variable=None, last=False
+        )
+        found = answer(request, config)
+        for path in (*paths.values(), config.outbox / ANSWER_FILE):
+            path.unlink(missing_ok=True)
+        if found.get("error") == NO_ROOM:
+            raise OSError(NO_ROOM)
+        if "error" in found:
+            raise RuntimeError(found["message"])

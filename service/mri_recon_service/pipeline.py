@@ -1,0 +1,259 @@
+"""The blocking work behind a request, as plain functions: they know files, fields and the library, nothing of HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mri_recon.errors import Cancelled, MriReconError
+from mri_recon.io import Scan
+from mri_recon.io.pictures import require_pictures_allowed
+from mri_recon.masks import Mask, undersample
+from mri_recon.methods import Reconstruction, can_batch, reconstruct, reconstruct_batch, with_scan_warnings
+from mri_recon.progress import OnProgress
+from mri_recon.results.comparison import Comparison, compare
+from mri_recon.sampling import choose_mask
+from mri_recon.summary import scan_warnings
+from mri_recon_service.fields import compare_fields, reconstruction_fields
+from mri_recon_service.jobs import Kind
+from mri_recon_service.problems import Problem, problem_of
+from mri_recon_service.schemas import ScanFields
+
+__all__ = [
+    "Outcome",
+    "Parser",
+    "Prepared",
+    "Task",
+    "batch_key",
+    "perform",
+    "perform_batch",
+    "prepare",
+    "read_task",
+]
+
+
+class Parsed(Protocol):
+    """What a parser makes of uploaded files."""
+
+    @property
+    def scan(self) -> Scan:
+        """The scan."""
+        ...
+
+    @property
+    def mask(self) -> Any:
+        """The array in the mask's file, None where none came."""
+        ...
+
+
+class Parser(Protocol):
+    """Opens uploaded files; the service's opens them in a process of their own, see `sandbox.ParserPool`."""
+
+    def load(self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None = None) -> Parsed:
+        """Read a scan, and a mask where its file came with it.
+
+        Raises:
+            Problem: whatever is wrong with a file.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a request asks for.
+
+    Attributes:
+        kind: one method's image, or a comparison of several.
+        fields: how to read the scan, and which mask to use.
+        methods: names of the methods; one for a reconstruction.
+        options: method to its options.
+    """
+
+    kind: Kind
+    fields: ScanFields
+    methods: tuple[str, ...]
+    options: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task with its data.
+
+    Attributes:
+        task: what to do.
+        scan: the uploaded scan.
+        mask: what to keep of its k-space.
+        slice_index: which slice a picture shows.
+        sources: what is known of the uploaded files, by field: `name`, `sha256`, `bytes`.
+    """
+
+    task: Task
+    scan: Scan
+    mask: Mask
+    slice_index: int
+    sources: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the k-space, `(slice, coil, readout, phase)`."""
+        slices, coils, readout, phase = self.scan.kspace.shape
+        return int(slices), int(coils), int(readout), int(phase)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task.
+
+    Attributes:
+        prepared: what it was made from.
+        result: of the library.
+        device: where it was computed.
+        batched: the network saw it together with others.
+    """
+
+    prepared: Prepared
+    result: Reconstruction | Comparison
+    device: str
+    batched: bool = False
+
+
+def read_task(kind: Kind, texts: Mapping[str, str], *, max_iters: int) -> Task:
+    """The task that the fields of a request describe.
+
+    Raises:
+        Problem: invalid-request, unknown-method, unknown-option, invalid-option, unknown-model.
+    """
+    if kind == "reconstruction":
+        fields, options = reconstruction_fields(texts, max_iters=max_iters)
+        return Task(kind, fields, (fields.method,), {fields.method: options})
+    several, methods, of_each = compare_fields(texts, max_iters=max_iters)
+    return Task(kind, several, tuple(methods), of_each)
+
+
+def prepare(
+    task: Task, files: Mapping[str, Path], sources: Mapping[str, Mapping[str, Any]], parser: Parser
+) -> Prepared:
+    """Open the files, and check that the task can be done on them.
+
+    Raises:
+        Problem: whatever the parser or the library refuses.
+    """
+    fields = task.fields
+    if (fields.mask is not None or "mask" in files) and fields.acceleration is not None:
+        raise Problem(
+            "conflicting-masks",
+            f"expected one mask, got 'mask' and an acceleration of {fields.acceleration:g}: give one of them",
+        )
+    try:
+        parsed = parser.load(files["file"], axes=fields.axes, variable=fields.variable, mask_file=files.get("mask"))
+        scan = parsed.scan
+        require_pictures_allowed(scan.meta, what="what the service answers with")
+        index = scan.num_slices // 2 if fields.slice is None else fields.slice
+        if index >= scan.num_slices:
+            raise Problem(
+                "invalid-request", f"slice: expected 0 to {scan.num_slices - 1}, got {index}: choose one of these"
+            )
+        _check_sampling(scan, fields, has_file="mask" in files)
+        mask = choose_mask(
+            scan,
+            mask_file=files.get("mask"),
+            mask_array=parsed.mask,
+            acceleration=fields.acceleration,
+            center_fraction=fields.center_fraction,
+            num_low_frequencies=fields.num_low_frequencies,
+            seed=fields.seed,
+            kind=fields.mask_kind,
+        )
+        for name, options in task.options.items():
+            _check_levels(scan, options, prefix="" if task.kind == "reconstruction" else f"{name}.")
+    except MriReconError as error:
+        raise problem_of(error) from error
+    return Prepared(task, scan, mask, index, sources)
+
+
+def batch_key(prepared: Prepared) -> str | None:
+    """Equal for tasks that one run of a network can do; None for what is done alone."""
+    task = prepared.task
+    (method, *more) = task.methods
+    if task.kind != "reconstruction" or more or not can_batch(method):
+        return None
+    return json.dumps([method, sorted(task.options[method].items()), prepared.shape], default=repr)
+
+
+def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None = None) -> Outcome:
+    """The same as `undersample` and `reconstruct`, or `mri_recon.compare`, in Python.
+
+    Raises:
+        Problem: whatever the library refuses.
+        Cancelled: as `on_progress` raised it.
+    """
+    task, scan, mask = prepared.task, prepared.scan, prepared.mask
+    try:
+        if task.kind == "comparison":
+            comparison = compare(scan, mask, task.methods, device=device, options=task.options, on_progress=on_progress)
+            return Outcome(prepared, comparison, device)
+        (method,) = task.methods
+        kspace = undersample(scan.kspace, mask)
+        result = reconstruct(
+            kspace, mask, method=method, device=device, on_progress=on_progress, **task.options[method]
+        )
+        result = with_scan_warnings(result, scan_warnings(scan))
+    except Cancelled:
+        raise
+    except MriReconError as error:
+        raise problem_of(error) from error
+    return Outcome(prepared, result, device)
+
+
+def perform_batch(several: Sequence[Prepared], *, device: str) -> list[Outcome]:
+    """Tasks of one batch key in one run of their network; each result equals the single one to 1e-5.
+
+    Raises:
+        Problem: whatever the library refuses; it does not say for which of them.
+    """
+    task = several[0].task
+    (method,) = task.methods
+    try:
+        problems = [(undersample(one.scan.kspace, one.mask), one.mask) for one in several]
+        results = [
+            with_scan_warnings(result, scan_warnings(one.scan))
+            for one, result in zip(
+                several, reconstruct_batch(problems, method=method, device=device, **task.options[method]), strict=True
+            )
+        ]
+    except MriReconError as error:
+        raise problem_of(error) from error
+    return [Outcome(one, result, device, batched=True) for one, result in zip(several, results, strict=True)]
+
+
+def _check_levels(scan: Scan, options: Mapping[str, Any], *, prefix: str = "") -> None:
+    """Sides are padded to multiples of 2^levels: without a bound one small number takes all memory there is."""
+    levels = options.get("levels")
+    most = min(scan.kspace.shape[-2:]).bit_length() - 1
+    if isinstance(levels, int) and not 1 <= levels <= max(most, 1):
+        raise Problem(
+            "invalid-option",
+            f"option '{prefix}levels': expected 1 to {max(most, 1)} for images of "
+            f"{scan.kspace.shape[-2]} x {scan.kspace.shape[-1]}, got {levels}: leave it out for the default",
+        )
+
+
+def _check_sampling(scan: Scan, fields: ScanFields, *, has_file: bool) -> None:
+    """The cases of `choose_mask` whose cure has another name here than on the command line."""
+    if has_file:
+        return
+    if fields.acceleration is None and scan.mask is None:
+        raise Problem(
+            "missing-mask",
+            "expected a sampling mask, got a scan that has none of its own: give the field 'acceleration', e.g. 4, "
+            "for a fully sampled scan, or the mask that it was sampled with as a file in the field 'mask'",
+        )
+    if fields.acceleration is not None and not scan.fully_sampled:
+        raise Problem(
+            "invalid-mask",
+            "expected fully sampled k-space to draw a mask for, got a scan that is already undersampled: leave "
+            "'acceleration' out, and give mask=file or the mask as a file",
+        )

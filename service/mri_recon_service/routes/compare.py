@@ -1,0 +1,33 @@
+"""`POST /v1/compare`: several methods on the same undersampled scan."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from mri_recon_service.dependencies import EngineDep, SettingsDep, UploadGateDep
+from mri_recon_service.openapi import job_accepted, problem_responses, upload_request
+from mri_recon_service.problems import UPLOAD_CODES
+from mri_recon_service.rendering import NPZ
+from mri_recon_service.schemas import CompareFields, ComparisonAnswer
+from mri_recon_service.submission import submit
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["reconstruction"])
+
+_ANSWER = {
+    "description": "Metrics and pictures as JSON, or an npz bundle: `image.METHOD`, `reference` where one is known, "
+    "`mask`, `kspace` (decadic logarithm of its magnitude over the largest one) and `metadata` (JSON).",
+    "content": {NPZ: {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+@router.post(
+    "/compare",
+    response_model=ComparisonAnswer,
+    responses={200: _ANSWER, 202: job_accepted(), **problem_responses("not-acceptable", *UPLOAD_CODES)},
+    openapi_extra=upload_request(CompareFields),
+)
+async def compare(request: Request, settings: SettingsDep, engine: EngineDep, gate: UploadGateDep) -> Response:
+    """Reconstruct an uploaded scan with each method: metrics where a reference is known, pictures."""
+    return await submit(request, "comparison", engine, gate, settings)

@@ -1,0 +1,28 @@
+"""`/health/live` and `/health/ready`: for whoever restarts or routes to the service."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from mri_recon_service.dependencies import ReadinessDep
+from mri_recon_service.openapi import problem_responses
+from mri_recon_service.problems import Problem
+from mri_recon_service.schemas import Live, Ready
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live")
+async def live() -> Live:
+    """The process answers."""
+    return Live()
+
+
+@router.get("/ready", responses=problem_responses("not-ready"))
+async def ready(readiness: ReadinessDep) -> Ready:
+    """Every shipped model is loaded and has run once; 503 with the reason until then."""
+    if readiness.reason is not None:
+        raise Problem("not-ready", readiness.reason, headers={"Retry-After": "2"})
+    return Ready(models=readiness.models)

@@ -1,0 +1,140 @@
+"""`/v1/jobs/{id}`: accepted work: where it stands, what happens, what came of it, and how to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from mri_recon_service.dependencies import EngineDep
+from mri_recon_service.engine import Engine
+from mri_recon_service.jobs import FINISHED, Job, document
+from mri_recon_service.negotiation import choose
+from mri_recon_service.openapi import job_accepted, problem_responses
+from mri_recon_service.problems import Problem
+from mri_recon_service.rendering import OFFERS
+from mri_recon_service.schemas import JobDocument
+from mri_recon_service.submission import client_of, job_answer, result_answer
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+JobId = Annotated[str, Path(description="The job's identifier.", max_length=64)]
+
+_EVENTS = {
+    "description": "Server-sent events: `status` and `end` with the job's document, `progress` with its progress.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+_RESULT = {
+    "description": "As the direct answer, by Accept.",
+    "content": {
+        media: {"schema": {"type": "string", "format": "binary"}} for offers in OFFERS.values() for media in offers
+    },
+}
+
+
+@router.get("/{job_id}", response_model=JobDocument, responses=problem_responses("job-not-found"))
+async def job(request: Request, job_id: JobId, engine: EngineDep) -> dict[str, Any]:
+    """Where a job stands."""
+    return document(await _found(request, job_id, engine))
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=EventSourceResponse,
+    responses={
+        200: _EVENTS,
+        204: {"description": "The job has ended, and nothing happened after Last-Event-ID: do not connect again."},
+        **problem_responses("job-not-found"),
+    },
+)
+async def events(
+    request: Request,
+    job_id: JobId,
+    engine: EngineDep,
+    last_event_id: Annotated[str | None, Header(description="Only what happened after this event.")] = None,
+) -> Response:
+    """What happens to a job, from its beginning or after `Last-Event-ID`, until it ends."""
+    found = await _found(request, job_id, engine)
+    after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+    after = min(after, 2**63 - 1)
+    if found.status in FINISHED and not await asyncio.to_thread(engine.store.events, job_id, after=after):
+        return Response(status_code=204)
+    return EventSourceResponse(_stream(job_id, after, engine))
+
+
+@router.get(
+    "/{job_id}/result",
+    response_class=Response,
+    responses={
+        200: _RESULT,
+        **problem_responses(
+            "job-not-found", "not-acceptable", "job-not-finished", "job-cancelled", "result-expired", "worker-lost"
+        ),
+    },
+)
+async def result(
+    request: Request,
+    job_id: JobId,
+    engine: EngineDep,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Response:
+    """The result of a job; where it failed, the problem it failed with."""
+    found = await _found(request, job_id, engine)
+    return await result_answer(found, choose(accept, OFFERS[found.kind]), engine)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    responses={
+        202: job_accepted("The job was waiting, and is cancelled, or running, and ends before its next iteration."),
+        204: {"description": "The job had ended; it is forgotten, and its result deleted."},
+        **problem_responses("job-not-found"),
+    },
+)
+async def delete(request: Request, job_id: JobId, engine: EngineDep) -> Response:
+    """Stop a job that waits or runs; forget one that has ended."""
+    found = await _found(request, job_id, engine)
+    if found.status not in FINISHED:
+        stopped = await asyncio.to_thread(engine.cancel, found)
+        if stopped is None:
+            raise _unknown()
+        if stopped.status not in FINISHED or stopped.status == "cancelled":
+            return job_answer(stopped)
+        found = stopped  # it ended just now
+    await asyncio.to_thread(engine.delete, found)
+    return Response(status_code=204)
+
+
+async def _found(request: Request, job_id: str, engine: Engine) -> Job:
+    """The job, for the client that it belongs to.
+
+    Raises:
+        Problem: job-not-found.
+    """
+    found = await asyncio.to_thread(engine.store.get, job_id)
+    if found is None or found.client != client_of(request):
+        raise _unknown()
+    return found
+
+
+def _unknown() -> Problem:
+    return Problem("job-not-found", "expected the identifier of a job of yours, got another: check it; it may be gone")
+
+
+async def _stream(job_id: str, after: int, engine: Engine) -> AsyncIterator[ServerSentEvent]:
+    with engine.listen(job_id) as changed:
+        while True:
+            for event in await asyncio.to_thread(engine.store.events, job_id, after=after):
+                after = event.id
+                yield ServerSentEvent(data=event.data, event=event.kind, id=str(event.id))
+                if event.kind == "end":
+                    return
+            await engine.changed(changed)
+            if await asyncio.to_thread(engine.store.get, job_id) is None:
+                return  # forgotten

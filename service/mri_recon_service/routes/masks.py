@@ -1,0 +1,138 @@
+"""`/v1/masks`: draw a sampling mask, to look at it or to use it elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import ValidationError
+
+from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.errors import MaskError
+from mri_recon.masks import ColumnMask
+from mri_recon.sampling import MASK_KINDS
+from mri_recon_service.negotiation import choose
+from mri_recon_service.openapi import problem_responses
+from mri_recon_service.png import gray_png
+from mri_recon_service.problems import Problem, invalid_request, problem_of
+from mri_recon_service.schemas import MaskFields, MaskReceipt
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["masks"])
+
+_MAX_BODY_BYTES = 1 << 14
+
+
+def _as_json(mask: ColumnMask, fields: MaskFields) -> bytes:
+    return json.dumps({"research_only": RESEARCH_ONLY, **mask.receipt()}).encode()
+
+
+def _as_npy(mask: ColumnMask, fields: MaskFields) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, mask.lines, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _as_png(mask: ColumnMask, fields: MaskFields) -> bytes:
+    picture = np.broadcast_to(mask.lines.astype(np.float32), (fields.height, mask.width))
+    text = {"Title": "sampled columns are white", "Mask": json.dumps(mask.receipt()), "Disclaimer": RESEARCH_ONLY}
+    return gray_png(picture, high=1.0, text=text)
+
+
+_RENDERERS: dict[str, Callable[[ColumnMask, MaskFields], bytes]] = {
+    "application/json": _as_json,
+    "application/x-npy": _as_npy,
+    "image/png": _as_png,
+}
+_ANSWER: dict[str, Any] = {
+    "model": MaskReceipt,
+    "description": "The receipt as JSON (default), the lines as npy, bool `(width,)`, or a picture.",
+    "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in list(_RENDERERS)[1:]},
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: _ANSWER,
+    **problem_responses("not-acceptable", "invalid-request", "invalid-mask"),
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": MaskFields.model_json_schema(),
+                "examples": {
+                    "fourfold": {"summary": "Four times fewer columns", "value": {"width": 320, "acceleration": 4}},
+                    "equispaced": {
+                        "summary": "Equally spaced, with 16 columns at the centre",
+                        "value": {
+                            "width": 368,
+                            "acceleration": 8,
+                            "num_low_frequencies": 16,
+                            "mask_kind": "equispaced",
+                            "seed": 7,
+                        },
+                    },
+                },
+            }
+        },
+    }
+}
+
+
+@router.get("/masks", response_class=Response, responses=_RESPONSES)
+def mask_from_query(
+    fields: Annotated[MaskFields, Query()],
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Response:
+    """Draw a mask of columns: the one that an upload with the same fields is reconstructed with."""
+    return _answer(fields, accept)
+
+
+@router.post(
+    "/masks",
+    response_class=Response,
+    responses={**_RESPONSES, **problem_responses("malformed-body", "upload-too-large")},
+    openapi_extra=_BODY,
+)
+async def mask_from_body(
+    request: Request, accept: Annotated[str | None, Header(include_in_schema=False)] = None
+) -> Response:
+    """The same with the fields as a JSON object."""
+    try:
+        fields = MaskFields.model_validate_json(await _bounded_body(request))
+    except ValidationError as error:
+        raise invalid_request(error) from error
+    return _answer(fields, accept)
+
+
+def _answer(fields: MaskFields, accept: str | None) -> Response:
+    media_type = choose(accept, list(_RENDERERS))
+    try:
+        mask = MASK_KINDS[fields.mask_kind](
+            fields.width,
+            fields.acceleration,
+            center_fraction=fields.center_fraction,
+            num_low_frequencies=fields.num_low_frequencies,
+            seed=fields.seed,
+        )
+    except MaskError as error:
+        raise problem_of(error) from error
+    content = _RENDERERS[media_type](mask, fields)
+    return Response(content, media_type=media_type, headers={"Vary": "Accept"})
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_BODY_BYTES:
+            raise Problem(
+                "upload-too-large",
+                f"expected a JSON object of at most {_MAX_BODY_BYTES} bytes, got more: send the fields of a mask only",
+                limit=_MAX_BODY_BYTES,
+            )
+    return bytes(body)

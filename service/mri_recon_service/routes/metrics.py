@@ -1,0 +1,23 @@
+"""`GET /metrics`: for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+
+from mri_recon_service.dependencies import MetricsDep
+from mri_recon_service.openapi import problem_responses
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["health"])
+
+_ANSWER = {"description": "Text in Prometheus' format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+@router.get("/metrics", response_class=Response, responses={200: _ANSWER, **problem_responses()})
+def metrics(found: MetricsDep, accept: Annotated[str | None, Header(include_in_schema=False)] = None) -> Response:
+    """Requests by route and status, times, queue, jobs by status, batch sizes, parsing processes that were started."""
+    content, content_type = found.exposition(accept)
+    return Response(content, headers={"Content-Type": content_type})

@@ -1,0 +1,31 @@
+"""`GET /v1/models`: what can be asked for."""
+
+from __future__ import annotations
+
+import inspect
+
+from fastapi import APIRouter
+
+from mri_recon.checkpoint import load_named, shipped_models
+from mri_recon.methods import get_method, method_names, method_options
+from mri_recon.results.comparison import jsonable
+from mri_recon_service.openapi import problem_responses
+from mri_recon_service.schemas import MethodInfo, Models
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["models"])
+
+
+@router.get("/models", responses=problem_responses("model-unavailable"))
+def models() -> Models:
+    """Model cards of the shipped weights, and the registered methods with their options."""
+    return Models(
+        models=[load_named(name).card for name in shipped_models()],
+        methods=[_method(name) for name in method_names()],
+    )
+
+
+def _method(name: str) -> MethodInfo:
+    summary = (inspect.getdoc(get_method(name)) or "").partition("\n\n")[0].replace("\n", " ")
+    return MethodInfo(name=name, summary=summary, options=jsonable(method_options(name)))

@@ -1,0 +1,96 @@
+"""`/v2`: health and model metadata as the Open Inference Protocol (KServe V2) states them.
+
+Inference itself is not among them: the protocol has no complex numbers and no files. `parameters` says where it is.
+An error has the member `error` that the protocol asks for, beside those of every problem here.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import APIRouter
+
+from mri_recon.checkpoint import RESEARCH_ONLY, load_named, shipped_models
+from mri_recon_service.dependencies import ReadinessDep
+from mri_recon_service.openapi import problem_responses
+from mri_recon_service.problems import Problem
+from mri_recon_service.readiness import Readiness
+from mri_recon_service.schemas import (
+    InferenceLive,
+    InferenceModel,
+    InferenceModelReady,
+    InferenceReady,
+    InferenceServer,
+    InferenceTensor,
+)
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+_NOT_READY = problem_responses("not-ready")
+_MODEL = problem_responses("unknown-inference-model", "not-ready", "model-unavailable")
+
+
+@router.get("")
+async def server() -> InferenceServer:
+    """Name and version of the server; it has no extensions of the protocol."""
+    return InferenceServer(version=version("mri-recon"))
+
+
+@router.get("/health/live")
+async def live() -> InferenceLive:
+    """The process answers."""
+    return InferenceLive()
+
+
+@router.get("/health/ready", responses=_NOT_READY)
+async def ready(readiness: ReadinessDep) -> InferenceReady:
+    """Every shipped model is loaded and has run once; 503 with the reason until then."""
+    if readiness.reason is not None:
+        raise _not_ready(readiness.reason)
+    return InferenceReady()
+
+
+@router.get("/models/{model_name}", responses=_MODEL)
+def model(model_name: str) -> InferenceModel:
+    """What a shipped model is, what goes in and what comes out."""
+    _check_known(model_name)
+    card = load_named(model_name).card
+    parameters = {"inference": "/v1/reconstructions", "method": card.architecture, "sha256": card.sha256}
+    return InferenceModel(
+        name=model_name,
+        versions=[card.sha256[:12]],
+        inputs=[
+            # Complex numbers as a last axis of 2, for the protocol has no complex type.
+            InferenceTensor(name="kspace", datatype="FP32", shape=[-1, -1, -1, -1, 2]),
+            InferenceTensor(name="mask", datatype="BOOL", shape=[-1]),
+        ],
+        outputs=[InferenceTensor(name="image", datatype="FP32", shape=[-1, -1, -1, 2])],
+        parameters={**parameters, "research_only": RESEARCH_ONLY},
+    )
+
+
+@router.get("/models/{model_name}/ready", responses=_MODEL)
+def model_ready(model_name: str, readiness: ReadinessDep) -> InferenceModelReady:
+    """The model is loaded and has run once; 503 until then."""
+    _check_known(model_name)
+    if model_name not in readiness.models:
+        raise _not_ready(_reason(readiness))
+    return InferenceModelReady(name=model_name)
+
+
+def _reason(readiness: Readiness) -> str:
+    return readiness.reason or "the model was not loaded"
+
+
+def _not_ready(reason: str) -> Problem:
+    return Problem("not-ready", reason, headers={"Retry-After": "2"}, error=reason)
+
+
+def _check_known(name: str) -> None:
+    if name not in shipped_models():
+        valid = list(shipped_models())
+        names = ", ".join(valid) or "(none installed)"
+        detail = f"expected one of the models {names}, got {name[:60]!a}: take one of them"
+        raise Problem("unknown-inference-model", detail, valid=valid, error=detail)

@@ -1,0 +1,36 @@
+"""`POST /v1/reconstructions`: a scan in, an image out."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from mri_recon_service.dependencies import EngineDep, SettingsDep, UploadGateDep
+from mri_recon_service.openapi import answer_headers, job_accepted, problem_responses, upload_request
+from mri_recon_service.problems import UPLOAD_CODES
+from mri_recon_service.rendering import OFFERS
+from mri_recon_service.schemas import ReconstructionFields
+from mri_recon_service.submission import submit
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["reconstruction"])
+
+_ANSWER = {
+    "description": "The image: fastMRI-style HDF5 (default), npy with `Reconstruction.image` as in Python, an npz "
+    "bundle of image, mask and metadata, or a PNG.",
+    "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in OFFERS["reconstruction"]},
+    "headers": answer_headers(
+        "X-Mask-Receipt", "X-Reconstruction-Info", "X-Provenance", "X-Preview-Slice", "X-Preview-Window"
+    ),
+}
+
+
+@router.post(
+    "/reconstructions",
+    response_class=Response,
+    responses={200: _ANSWER, 202: job_accepted(), **problem_responses("not-acceptable", *UPLOAD_CODES)},
+    openapi_extra=upload_request(ReconstructionFields),
+)
+async def reconstruct(request: Request, settings: SettingsDep, engine: EngineDep, gate: UploadGateDep) -> Response:
+    """Reconstruct an uploaded scan with one method. Fields that are not listed are the method's options."""
+    return await submit(request, "reconstruction", engine, gate, settings)

@@ -1,0 +1,521 @@
+"""Uploaded files become arrays in other processes; what comes back is believed no more than the files were.
+
+`ParserPool` keeps a few of them started (`parser_process`). A file is linked into the private folder of one, which may
+read nothing else; its arrays come back as a safetensors file, of which the names, types, shapes and sizes are checked
+before any memory is taken, and its findings as one line of JSON. `mri_recon.io.RawScan.scan` then checks the numbers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import queue
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from mri_recon._files import is_full
+from mri_recon.errors import FormatError, MaskError, MriReconError, ShapeError
+from mri_recon.io import Scan
+from mri_recon.io.scan import RawScan
+from mri_recon_service.exchange import (
+    ANSWER_FILE,
+    END_WORKER,
+    MAX_HEADER,
+    NO_ROOM,
+    NO_ROOM_STATUS,
+    Findings,
+    ParserConfig,
+    Refusal,
+    Request,
+    read_arrays,
+    read_json,
+)
+from mri_recon_service.isolation import Isolation
+from mri_recon_service.problems import Problem, problem_of, storage_full
+from mri_recon_service.settings import Settings
+
+__all__ = ["Parsed", "ParserPool"]
+
+log = logging.getLogger("mri_recon_service")
+
+_STOPPING = "the service is stopping: try again later"
+_PREFIX = "mri-recon-parser-"
+_COMMAND = (sys.executable, "-P", "-c", "from mri_recon_service.parser_process import main; main()")
+# Nothing of the service's environment but what Python itself needs; threads would outlive the restrictions.
+_KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
+_SET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
+_START_SECONDS = 120.0
+_GRACE_SECONDS = 2.0
+_MAX_MESSAGE = 2**23
+_MAX_TEXT = 1000
+
+_ERRORS: dict[str, type[MriReconError]] = {one.__name__: one for one in (FormatError, MaskError, ShapeError)}
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was in the files of a request.
+
+    Attributes:
+        scan: the scan.
+        mask: the array of the mask file, for `choose_mask(..., mask_array=...)`; None where there was no such file.
+    """
+
+    scan: Scan
+    mask: npt.NDArray[Any] | None
+
+
+class ParserPool:
+    """Processes that open uploaded files; thread-safe, `load` blocks.
+
+    Args:
+        settings: of the service.
+        folder: where the processes have their folders, best on the file system of the uploads: else each upload is
+            copied. None takes the upload folder.
+        command: what to start in place of the parser; its configuration is added as the last argument.
+    """
+
+    def __init__(self, settings: Settings, *, folder: Path | None = None, command: Sequence[str] = _COMMAND) -> None:
+        place = Path(folder or settings.upload_dir or tempfile.gettempdir())
+        self._processes = [_Parser(settings, place, command) for _ in range(settings.parser_processes)]
+        self._idle: queue.LifoQueue[_Parser] = queue.LifoQueue()
+        for process in self._processes:
+            self._idle.put(process)
+
+    def start(self) -> None:
+        """Start the processes; they import their readers while the caller goes on.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        for process in self._processes:
+            process.start()
+
+    def close(self) -> None:
+        """End the processes and delete their folders; a `load` that runs fails."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            with process.lock:
+                process.stop()
+
+    @property
+    def started(self) -> int:
+        """Processes that were made ready so far: each reads a bounded number of files, and a fault ends one."""
+        return sum(process.started for process in self._processes)
+
+    @property
+    def isolation(self) -> str | None:
+        """How the network is kept away, "namespace" or "seccomp"; None where it is not. Waits for the first process."""
+        return self.restrictions.network
+
+    @property
+    def restrictions(self) -> Isolation:
+        """All that was reached. Waits for the first process.
+
+        Raises:
+            Problem: internal-error, when the process does not start.
+        """
+        process = self._processes[0]
+        with process.lock:
+            return process.ready()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process numbers of the templates that run."""
+        return [pid for process in self._processes if (pid := process.pid) is not None]
+
+    def load(
+        self, path: Path, *, axes: str | None = None, variable: str | None = None, mask_file: Path | None = None
+    ) -> Parsed:
+        """The scan in a file, and the array of a mask file.
+
+        Args:
+            path: the scan, in a folder that nobody else writes to.
+            axes: as in `mri_recon.io.load`.
+            variable: as in `mri_recon.io.load`.
+            mask_file: a mask.
+
+        Raises:
+            Problem: whatever the readers refuse; invalid-file when reading it broke a limit or the reader itself;
+                internal-error when no process can be started.
+        """
+        for name, text in (("axes", axes), ("variable", variable)):
+            if text is not None and len(text) > _MAX_TEXT:
+                raise Problem("invalid-file", f"{name}: expected at most {_MAX_TEXT} characters, got {len(text)}")
+        process = self._idle.get()
+        try:
+            with process.lock:
+                raw, mask = process.parse(path, axes=axes, variable=variable, mask_file=mask_file)
+        finally:
+            self._idle.put(process)
+        try:
+            return Parsed(raw.scan(), mask)
+        except MriReconError as error:
+            raise problem_of(error) from error
+
+
+class _Died(Exception):
+    """The worker ended, with this exit code; a negative one is the signal."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Gone(OSError):
+    """The process was ended by somebody else, perhaps before it saw the file."""
+
+
+class _Parser:
+    """One parser process with its folder, started again when it is gone. Not thread-safe: hold `lock`."""
+
+    def __init__(self, settings: Settings, place: Path, command: Sequence[str]) -> None:
+        self.lock = threading.Lock()
+        self._settings = settings
+        self._place = place
+        self._command = command
+        self._child: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._requests = self._answers = self._events = self._lock_file = -1
+        self._buffers: dict[int, bytearray] = {}
+        self.started = 0
+        self._restrictions: Isolation | None = None  # of the worker that waits; None when one has to come first
+        self._files = 0
+        self._number = 0
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._child is None else self._child.pid
+
+    def start(self) -> None:
+        """Raises: OSError."""
+        try:
+            self._start()
+        except OSError:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        settings = self._settings
+        _remove_abandoned(self._place)
+        self._folder = folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._place)).resolve()
+        self._lock_file = _hold(folder)
+        for part in ("in/scan", "in/mask", "out"):
+            (folder / part).mkdir(parents=True)
+        request_read, self._requests = os.pipe()
+        self._answers, answer_write = os.pipe()
+        self._events, event_write = os.pipe()
+        self._buffers = {self._answers: bytearray(), self._events: bytearray()}
+        self._restrictions, self._files = None, 0
+        config = ParserConfig(
+            inbox=folder / "in",
+            outbox=folder / "out",
+            requests=request_read,
+            answers=answer_write,
+            events=event_write,
+            max_bytes=settings.max_decoded_bytes,
+            memory_bytes=settings.parser_memory_bytes or 4 * settings.max_decoded_bytes + 2**30,
+            file_bytes=4 * settings.max_decoded_bytes + MAX_HEADER,
+            cpu_seconds=settings.parser_timeout_seconds,
+        )
+        theirs = (request_read, answer_write, event_write)
+        try:
+            self._child = subprocess.Popen(
+                [*self._command, config.model_dump_json()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # it might quote the file
+                env={name: os.environ[name] for name in _KEPT if name in os.environ} | _SET,
+                cwd=folder,
+                pass_fds=theirs,
+                start_new_session=True,
+            )
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+
+    def kill(self) -> None:
+        """End the process for good; from any thread. Who waits for it learns that it is gone, and stops."""
+        self._closed = True
+        child = self._child
+        if child is not None:
+            _kill(child)
+
+    def ready(self) -> Isolation:
+        """Wait for a worker.
+
+        Raises:
+            Problem: internal-error.
+        """
+        if self._closed:
+            raise Problem("internal-error", _STOPPING)
+        try:
+            if self._child is not None and self._child.poll() is not None:
+                self.stop()  # ended by somebody else
+            if self._child is not None and self._pending(self._events):
+                self._restrictions = None  # the worker ended while it waited
+            if self._restrictions is not None:
+                return self._restrictions
+            if self._child is None:
+                self.start()
+            deadline = time.monotonic() + _START_SECONDS
+            while True:
+                message = self._line([self._events], deadline)[1]
+                if "ready" in message:
+                    self._restrictions = Isolation(**message["ready"])
+                    self.started += 1
+                    self._files = 0
+                    self._forget_the_last()
+                    return self._restrictions
+        except (OSError, ValueError, TypeError, TimeoutError) as error:
+            no_room = is_full(error) or (self._child is not None and _status(self._child) == NO_ROOM_STATUS)
+            self.stop()
+            if self._closed:
+                raise Problem("internal-error", _STOPPING) from error
+            if no_room:
+                log.error("the process that reads uploads does not start: the upload folder cannot be written to")
+                raise storage_full() from error
+            log.error("the process that reads uploads does not start: %s", type(error).__name__)
+            raise Problem("internal-error", "uploads cannot be read now: see the service's log") from error
+
+    def parse(
+        self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None
+    ) -> tuple[RawScan, npt.NDArray[Any] | None]:
+        """Raises: Problem."""
+        for last in (False, True):
+            try:
+                return self._parse(path, axes=axes, variable=variable, mask_file=mask_file)
+            except _Gone as error:
+                self.stop()
+                if last or self._closed:
+                    raise self._broken(path, None) from error
+        raise AssertionError
+
+    def _parse(
+        self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None
+    ) -> tuple[RawScan, npt.NDArray[Any] | None]:
+        self.ready()
+        assert self._folder is not None
+        self._files += 1
+        self._number += 1
+        request = Request(
+            number=self._number,
+            scan=f"scan/{path.name}",
+            mask=None if mask_file is None else f"mask/{mask_file.name}",
+            axes=axes,
+            variable=variable,
+            last=self._files >= self._settings.parser_files,
+        )
+        given = {"scan": path} if mask_file is None else {"scan": path, "mask": mask_file}
+        linked = [self._folder / "in" / kind / file.name for kind, file in given.items()]
+        result = self._folder / "out" / ANSWER_FILE
+        try:
+            try:
+                for file, link in zip(given.values(), linked, strict=True):
+                    _link(file, link)
+            except OSError as error:
+                raise Problem(
+                    "storage-full", "the upload cannot be linked or copied: the operator must look at the upload folder"
+                ) from error
+            return self._exchange(request, path, result)
+        finally:
+            for link in (*linked, result):
+                link.unlink(missing_ok=True)
+
+    def _exchange(self, request: Request, path: Path, result: Path) -> tuple[RawScan, npt.NDArray[Any] | None]:
+        seconds = self._settings.parser_timeout_seconds
+        try:
+            os.write(self._requests, request.model_dump_json().encode() + b"\n")
+            message = self._answer(time.monotonic() + seconds + _GRACE_SECONDS)
+            if message.get("number") != request.number:
+                raise ValueError("expected the answer to this request")
+            if "error" in message:
+                self._restrictions = None  # the worker ends
+                raise _problem(Refusal.model_validate(message), path)
+            if request.last:
+                self._restrictions = None
+            findings = Findings.model_validate(message)
+            arrays = read_arrays(result, max_bytes=2 * self._settings.max_decoded_bytes)
+            mask_file = arrays.pop("mask_file", None)
+            if (mask_file is None) != (request.mask is None) or findings.name != path.name:
+                raise ValueError("expected the arrays that were asked for")
+            raw = RawScan(
+                kspace=arrays["kspace"],
+                name=path.name,
+                meta=findings.meta,
+                mask=arrays.get("mask"),
+                padding=None if findings.padding is None else (findings.padding[0], findings.padding[1]),
+                recon_size=None if findings.recon_size is None else (findings.recon_size[0], findings.recon_size[1]),
+                target=arrays.get("target"),
+                target_source=findings.target_source,
+            )
+        except _Died as died:
+            self._restrictions = None  # another one is coming
+            raise self._broken(path, died.code) from died
+        except TimeoutError as error:
+            self._replace()
+            raise Problem(
+                "invalid-file", f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large"
+            ) from error
+        except _Gone:
+            raise
+        except (ValueError, OSError) as error:
+            self._replace()
+            log.warning(
+                "a process that reads uploads answered what it should not (%s); it was ended", type(error).__name__
+            )
+            raise self._broken(path, None) from error
+        return raw, mask_file
+
+    def _pending(self, source: int) -> bool:
+        """Whether there is something to read on a pipe, or its other end is closed."""
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        return bool(self._buffers[source]) or bool(poll.poll(0))
+
+    def _forget_the_last(self) -> None:
+        """Whatever the worker before this one still said or left: it has ended, so nothing is added."""
+        self._buffers[self._answers].clear()
+        while self._pending(self._answers):
+            if not os.read(self._answers, 1 << 16):
+                raise OSError("the process is gone")
+        assert self._folder is not None
+        for left in (self._folder / "out").iterdir():
+            left.unlink()
+
+    def _answer(self, deadline: float) -> dict[str, Any]:
+        source, message = self._line([self._answers, self._events], deadline)
+        if source == self._answers:
+            return message
+        ended = message.get("ended")
+        if ended == -signal.SIGKILL:
+            raise _Gone
+        raise _Died(ended if isinstance(ended, int) else 1)
+
+    def _line(self, sources: Sequence[int], deadline: float) -> tuple[int, dict[str, Any]]:
+        """The next message on one of the pipes, the earlier one first."""
+        while True:
+            for source in sources:
+                line, found, rest = self._buffers[source].partition(b"\n")
+                if found:
+                    self._buffers[source] = rest
+                    return source, read_json(line)
+                if len(line) > _MAX_MESSAGE:
+                    raise ValueError("expected a short message")
+            poll = select.poll()
+            for source in sources:
+                poll.register(source, select.POLLIN)
+            left = deadline - time.monotonic()
+            events = poll.poll(max(0.0, left) * 1000)
+            if not events:
+                raise TimeoutError
+            for source, _ in events:
+                data = os.read(source, 1 << 16)
+                if not data:
+                    raise _Gone
+                self._buffers[source] += data
+
+    def _broken(self, path: Path, code: int | None) -> Problem:
+        if self._closed:
+            return Problem("internal-error", _STOPPING)
+        if code == -signal.SIGXCPU:
+            seconds = self._settings.parser_timeout_seconds
+            detail = f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large"
+        else:
+            detail = f"{path.name} cannot be read: the reader failed on it; it is damaged, or made to do harm"
+        return Problem("invalid-file", detail)
+
+    def _replace(self) -> None:
+        """Have the worker ended, whatever it does, and another one take its place."""
+        self._restrictions = None
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                self._child.send_signal(END_WORKER)
+
+    def stop(self) -> None:
+        """End the process and whatever it forked; the next request starts another."""
+        child, self._child, self._restrictions = self._child, None, None
+        if child is not None:
+            _kill(child)
+            child.wait()
+        for descriptor in (self._requests, self._answers, self._events, self._lock_file):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._requests = self._answers = self._events = self._lock_file = -1
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def _problem(refusal: Refusal, path: Path) -> Problem:
+    if refusal.error == NO_ROOM:
+        log.error("a process that reads uploads cannot write what it read: the upload folder is full, or its limits")
+        return storage_full()
+    if refusal.error == "MemoryError":
+        return Problem("invalid-file", f"{path.name} takes more memory to read than a file may: send fewer slices")
+    kind = _ERRORS.get(refusal.error)
+    if kind is None:
+        raise ValueError("expected an error that a reader raises")
+    return problem_of(kind(refusal.message))
+
+
+def _status(child: subprocess.Popen[bytes]) -> int | None:
+    """The exit status of a process whose pipes are closed; None where it has not ended after all."""
+    try:
+        return child.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End a process and what it forked. It is not reaped yet, so the number is still its own."""
+    if child.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _hold(folder: Path) -> int:
+    """Lock a folder for as long as this process lives; the descriptor that holds the lock."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Delete the folders of services that were killed: nobody holds their locks."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        try:
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # being made, or somebody else's
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def _link(file: Path, link: Path) -> None:
+    """The same file under another name; a copy where the folders lie on different file systems."""
+    try:
+        os.link(file, link)
+    except OSError:
+        shutil.copyfile(file, link)

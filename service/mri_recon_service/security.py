@@ -1,0 +1,148 @@
+"""What keeps other web pages out: the names the service goes by, the origin of posts, and headers for browsers.
+
+A browser on this machine will send requests to a loopback address for any page it shows. A page elsewhere whose name is
+made to point at 127.0.0.1 (DNS rebinding) shows in `Host`; one that posts across origins shows in `Sec-Fetch-Site` and
+`Origin`. Programs such as curl send neither of the last two, and are not what this is about.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mri_recon.errors import ConfigError
+from mri_recon_service.problems import Problem
+from mri_recon_service.settings import Settings, is_loopback
+
+__all__ = ["API_POLICY", "PAGE_POLICY", "Security", "check_exposure", "route_path"]
+
+API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+"""Content security policy of answers that are no pages."""
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "font-src 'self'; worker-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""Content security policy of the page at `/` and of its files: own modules, nothing inline, pictures from memory."""
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Security:
+    """Checks of `Host` and of the origin, before anything is read, and headers for browsers on every answer."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self.app = app
+        self._local = is_loopback(settings.host)
+        self._hosts = frozenset(settings.allowed_hosts)
+        self._origins = frozenset(settings.allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request.
+
+        Raises:
+            Problem: unknown-host, forbidden-origin.
+        """
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        self._check_host(headers, route_path(scope))
+        if scope["method"] not in _SAFE_METHODS:
+            self._check_origin(headers)
+        await self.app(scope, receive, send)
+
+    def _check_host(self, headers: Headers, path: str) -> None:
+        if not (self._local or self._hosts) or path.startswith("/health/"):
+            return  # keys protect the first; those who watch over a service call it by its address
+        given = headers.get("host", "")
+        name = _name(given)
+        if name not in self._hosts and not is_loopback(name):
+            raise Problem(
+                "unknown-host",
+                f"expected the Host {' or '.join(sorted(self._hosts) or ['localhost'])}, got {given[:80]!a}: call "
+                "the service by that name, or have the name listed in MRI_RECON_ALLOWED_HOSTS",
+            )
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() in self._origins:
+            return
+        site = headers.get("sec-fetch-site")
+        same = site in {"same-origin", "none"} if site is not None else True
+        if not same or (origin is not None and not _same(origin, headers.get("host", ""))):
+            raise Problem(
+                "forbidden-origin",
+                "expected a request of a page of this service or of a program, got one of another web page: the "
+                "operator may list its origin in MRI_RECON_ALLOWED_ORIGINS",
+            )
+
+
+def add_headers(message: Message, path: str) -> None:
+    """Headers for browsers on the start of an answer; a route's own policy stays."""
+    headers = MutableHeaders(scope=message)
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    is_page = path == "/" or path.startswith("/static/")
+    headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else API_POLICY)
+
+
+def check_exposure(settings: Settings, isolation: str | None) -> None:
+    """Refuse to serve other machines where uploads are not parsed in isolation.
+
+    Args:
+        settings: where to listen.
+        isolation: what keeps the parsing process off the network, "namespace" or "seccomp"; None for nothing.
+
+    Raises:
+        ConfigError: an address or name that other machines reach, and no isolation.
+    """
+    if isolation is None and settings.exposed:
+        raise ConfigError(
+            f"expected a loopback address such as 127.0.0.1, got {settings.host!r}"
+            + (f" and the names {', '.join(settings.allowed_hosts)}" if settings.allowed_hosts else "")
+            + ": other machines would reach it, and here neither a network namespace nor seccomp keeps the process "
+            "that opens uploaded files off the network; listen on 127.0.0.1, or allow one of the two on this machine"
+        )
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the prefix that a proxy may have set."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root + "/") else path
+
+
+def _name(host: str) -> str:
+    """The name in `Host`, lower case, without a port."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def _same(origin: str, host: str) -> bool:
+    """Whether an origin is the host that was called. Its scheme is not compared: a proxy may have taken off TLS."""
+    try:
+        parts = urlsplit(origin)
+        default = _DEFAULT_PORTS[parts.scheme]
+        return (parts.hostname, parts.port or default) == _address(host, default)
+    except (KeyError, ValueError):
+        return False  # `null`, or no origin at all
+
+
+def _address(host: str, default_port: int) -> tuple[Any, int]:
+    parts = urlsplit(f"//{host}")
+    return parts.hostname, parts.port or default_port

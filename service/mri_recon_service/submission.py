@@ -1,0 +1,199 @@
+"""From a request that brings work to its answer: the result at once, or a job."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from mri_recon_service.engine import HDF5_FILE, NPZ_FILE, Engine
+from mri_recon_service.jobs import Job, Kind, document, problem_from
+from mri_recon_service.negotiation import choose
+from mri_recon_service.pipeline import Outcome, Prepared, read_task
+from mri_recon_service.preferences import Preferences, read_preferences
+from mri_recon_service.problems import Problem
+from mri_recon_service.rendering import NPZ, OFFERS, Bundle, Rendered, bundle_of, hdf5_of, read_bundle, render
+from mri_recon_service.settings import Settings
+from mri_recon_service.store import KeyInUse
+from mri_recon_service.uploads import Upload, UploadGate
+
+__all__ = ["client_of", "job_answer", "result_answer", "submit"]
+
+_LONGEST_KEY = 255
+
+
+async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate, settings: Settings) -> Response:
+    """The answer to a request that brings a scan.
+
+    Raises:
+        Problem: whatever is wrong with it.
+    """
+    arrived = time.time()
+    media_type = choose(request.headers.get("accept"), OFFERS[kind])
+    preferences = read_preferences(request.headers.get("prefer"))
+    key = _key(request)
+    durable = preferences.durable or key is not None
+    engine.refuse_if_full(durable=durable)
+    upload = await gate.receive(request)
+    place = None
+    try:
+        sources = upload.sources
+        fingerprint = _fingerprint(kind, upload.fields, sources)
+        if key is not None:
+            earlier = await asyncio.to_thread(engine.store.by_key, client_of(request), key)
+            if earlier is not None:
+                return await _repeated(earlier, fingerprint, media_type, engine, preferences)
+        task = read_task(kind, upload.fields, max_iters=settings.max_iters)
+        if not durable:
+            place = engine.place()
+        prepared = await engine.open(task, upload.files, sources)
+        if place is not None and engine.small(prepared):
+            upload.remove()
+            owned, place = place, None  # the work gives it back
+            rendered = await engine.answer(
+                prepared,
+                functools.partial(_rendered, media_type=media_type),
+                place=owned,
+                arrived=arrived,
+                left=functools.partial(_left, request),
+            )
+            return _response(rendered)
+        return await _as_job(
+            request, engine, upload, prepared, preferences, arrived, key, fingerprint, media_type, settings
+        )
+    finally:
+        upload.remove()
+        if place is not None:
+            place.release()
+
+
+def client_of(request: Request) -> str:
+    """Name of the key that the request came with; "" where no keys are in use."""
+    return str(getattr(request.state, "client", ""))
+
+
+def job_answer(job: Job, preferences: Preferences | None = None) -> Response:
+    """`202` with the job's document and address."""
+    shown = document(job)
+    headers = {"Location": shown["links"]["self"], **(preferences.applied if preferences else {})}
+    return JSONResponse(shown, status_code=202, headers=headers)
+
+
+async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
+    """The result of a finished job in a representation.
+
+    Raises:
+        Problem: job-not-finished, job-cancelled, result-expired, or why the job failed.
+    """
+    if job.status == "failed" and job.problem is not None:
+        raise problem_from(job.problem)
+    if job.status == "cancelled":
+        raise Problem("job-cancelled", "expected a job that was done, got one that was cancelled: send it again")
+    if job.status != "succeeded":
+        raise Problem(
+            "job-not-finished",
+            f"expected a finished job, got one that is {job.status}: follow its events, or ask again later",
+            headers={"Retry-After": "1"},
+        )
+    try:
+        if job.expired:
+            raise FileNotFoundError
+        return _response(await asyncio.to_thread(_stored, job, media_type, engine))
+    except FileNotFoundError as error:
+        raise Problem(
+            "result-expired", "expected a result that is still kept, got one that has expired: send it again"
+        ) from error
+
+
+def _key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= _LONGEST_KEY:
+        raise Problem(
+            "invalid-request",
+            f"expected an Idempotency-Key of 1 to {_LONGEST_KEY} characters, got {len(key)}: a UUID does",
+        )
+    return key
+
+
+def _fingerprint(kind: Kind, fields: Mapping[str, str], sources: Mapping[str, Mapping[str, Any]]) -> str:
+    """Equal for equal requests: what is asked for, of which bytes."""
+    content = [kind, sorted(fields.items()), sorted((name, one["sha256"]) for name, one in sources.items())]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+async def _repeated(job: Job, fingerprint: str, media_type: str, engine: Engine, preferences: Preferences) -> Response:
+    """The answer to a request whose key was used before: the same job, or its result."""
+    if job.fingerprint != fingerprint:
+        raise Problem(
+            "idempotency-mismatch",
+            "expected the request that this Idempotency-Key was first used for, got another: take a new key",
+        )
+    if preferences.respond_async or job.status in ("queued", "running"):
+        return job_answer(job, preferences)
+    return await result_answer(job, media_type, engine)
+
+
+async def _as_job(
+    request: Request,
+    engine: Engine,
+    upload: Upload,
+    prepared: Prepared,
+    preferences: Preferences,
+    arrived: float,
+    key: str | None,
+    fingerprint: str,
+    media_type: str,
+    settings: Settings,
+) -> Response:
+    accept = functools.partial(
+        engine.accept,
+        prepared,
+        upload.fields,
+        upload.files,
+        arrived=arrived,
+        client=client_of(request),
+        key=key,
+        fingerprint=fingerprint,
+        request_id=request.state.request_id,
+    )
+    try:
+        job = await asyncio.to_thread(accept)
+    except KeyInUse as error:  # by a request that came at the same time
+        return await _repeated(error.job, fingerprint, media_type, engine, preferences)
+    wait = preferences.wait
+    if wait is None and not preferences.respond_async and engine.small(prepared):
+        wait = settings.timeout_seconds  # it has a key, and is otherwise what is answered at once
+    if not wait:
+        return job_answer(job, preferences)
+    current = await engine.finished(job, wait)
+    if current is None or current.status in ("queued", "running"):
+        return job_answer(current or job, preferences)
+    return await result_answer(current, media_type, engine)
+
+
+def _rendered(outcome: Outcome, media_type: str) -> Rendered:
+    bundle = bundle_of(outcome, with_kspace=media_type == NPZ)
+    return render(bundle, media_type, hdf5=functools.partial(hdf5_of, outcome, bundle))
+
+
+def _stored(job: Job, media_type: str, engine: Engine) -> Rendered:
+    folder = engine.files.folder(job.id)
+    bundle: Bundle = read_bundle(job.kind, folder / NPZ_FILE)
+    return render(bundle, media_type, hdf5=(folder / HDF5_FILE).read_bytes)
+
+
+def _response(rendered: Rendered) -> Response:
+    return Response(rendered.content, media_type=rendered.media_type, headers=rendered.headers)
+
+
+async def _left(request: Request) -> None:
+    """Return when the client has closed the connection; the body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,221 @@
+"""Plots of an evaluation: quality by acceleration and by number of coils, mask variability as a band.
+
+Drawn with Matplotlib's objects alone, never `pyplot`: no global state.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mri_recon._files import write_atomically
+from mri_recon.errors import MethodError
+from mri_recon_training.averages import CLASSICAL, Spread, pooled, scan_summaries
+from mri_recon_training.evaluate import Evaluation
+from mri_recon_training.report import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["MAX_BYTES", "plot_by_acceleration", "plot_by_coils", "require_matplotlib", "save_plot", "save_plots"]
+
+MAX_BYTES = 300_000
+"""Largest size of a PNG."""
+
+_METRICS = {"psnr": "PSNR / dB", "ssim": "SSIM"}
+# Okabe and Ito's colours: told apart by colour-blind readers too; markers and dashes say it a second time.
+_STYLES = {
+    "zero-filled": ("#7f7f7f", "v", ":"),
+    "cg-sense": ("#e69f00", "s", "--"),
+    "cs-wavelet": ("#0072b2", "D", "--"),
+    "unet": ("#009e73", "^", "-"),
+    "unrolled": ("#d55e00", "o", "-"),
+}
+_FURTHER = (("#cc79a7", "P", "-"), ("#56b4e9", "X", "-"), ("#000000", "*", "-"))
+_DPI = 130
+
+Points = dict[float, Spread]
+
+
+def plot_by_acceleration(evaluation: Evaluation, methods: Sequence[str]) -> Figure:
+    """PSNR and SSIM against the requested acceleration, a column of panels a scan."""
+    lines: dict[tuple[str, str, str], Points] = {}
+    for row in scan_summaries(evaluation.rows):
+        for metric in _METRICS:
+            if row[metric] is not None:
+                label = evaluation.labels[row["file"]]
+                lines.setdefault((label, metric, row["method"]), {})[row["acceleration"]] = row[metric]
+    return _grid(
+        lines,
+        columns=list(evaluation.labels.values()),
+        methods=methods,
+        ticks=evaluation.accelerations,
+        x_label="acceleration R",
+        title=f"Real raw k-space, split {evaluation.split}",
+    )
+
+
+def plot_by_coils(evaluations: Sequence[Evaluation], methods: Sequence[str], accelerations: Sequence[float]) -> Figure:
+    """PSNR and SSIM of simulated k-space against the number of coils, a column of panels an acceleration."""
+    lines: dict[tuple[str, str, str], Points] = {}
+    for one in evaluations:
+        for acceleration in accelerations:
+            for metric in _METRICS:
+                for method in methods:
+                    values = [
+                        (row["file"], row["seed"], row[metric])
+                        for row in one.at(acceleration)
+                        if row["method"] == method
+                    ]
+                    mean = pooled(values, one.persons)
+                    if mean is not None and one.num_coils is not None:
+                        key = (f"R = {acceleration:g}", metric, method)
+                        lines.setdefault(key, {})[one.num_coils] = mean
+    return _grid(
+        lines,
+        columns=[f"R = {acceleration:g}" for acceleration in accelerations],
+        methods=methods,
+        ticks=[one.num_coils for one in evaluations if one.num_coils is not None],
+        x_label="coils",
+        title=f"SIMULATED multi-coil k-space, split {evaluations[0].split}",
+        logarithmic=True,
+    )
+
+
+def save_plots(
+    folder: Path,
+    raw: Evaluation,
+    simulated: Sequence[Evaluation],
+    *,
+    methods: Sequence[str],
+    accelerations: Sequence[float],
+) -> dict[str, Picture]:
+    """Write the plots of a results page into `folder`, each where there are two points at least for its lines.
+
+    Returns:
+        "acceleration" and "coils" to the picture.
+
+    Raises:
+        MethodError: Matplotlib is not installed.
+        FormatError: the folder cannot be written to.
+    """
+    plots = {}
+    if len(raw.accelerations) > 1:
+        save_plot(plot_by_acceleration(raw, methods), folder / "results-acceleration.png")
+        plots["acceleration"] = Picture(
+            f"{folder.name}/results-acceleration.png",
+            "PSNR and SSIM against acceleration, one column of panels a scan",
+            "PSNR and SSIM by acceleration on each real raw scan; bands: mask variability.",
+        )
+    if len(simulated) > 1:
+        save_plot(plot_by_coils(simulated, methods, accelerations), folder / "results-coils.png")
+        plots["coils"] = Picture(
+            f"{folder.name}/results-coils.png",
+            "PSNR and SSIM of simulated k-space against the number of coils",
+            "**Simulated**: PSNR and SSIM by number of coils, mean over persons; bands: mask variability of the mean.",
+        )
+    return plots
+
+
+def save_plot(figure: Figure, path: str | Path) -> None:
+    """Write a PNG of at most `MAX_BYTES`: at fewer dots an inch where it would be larger.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    content = b""
+    for share in (1.0, 0.75, 0.5):
+        packed = io.BytesIO()
+        figure.savefig(packed, format="png", dpi=_DPI * share)
+        content = packed.getvalue()
+        if len(content) <= MAX_BYTES:
+            break
+    write_atomically(path, content)
+
+
+def require_matplotlib() -> None:
+    """Say it before the work where no plot can be drawn.
+
+    Raises:
+        MethodError: Matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise MethodError(
+            "the results page needs Matplotlib for its plots, which is not installed: pip install 'mri-recon[plot]', "
+            "or leave --markdown out"
+        ) from error
+
+
+def _grid(
+    lines: Mapping[tuple[str, str, str], Points],
+    *,
+    columns: Sequence[str],
+    methods: Sequence[str],
+    ticks: Sequence[float],
+    x_label: str,
+    title: str,
+    logarithmic: bool = False,
+) -> Figure:
+    """Panels, metrics from top to bottom, `columns` from left to right; one scale a metric."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    width = max(2.5 * len(columns) + 0.9, 6.4)
+    figure = Figure(figsize=(width, 5.6), layout="constrained")
+    panels = figure.subplots(len(_METRICS), len(columns), sharex=True, sharey="row", squeeze=False)
+    styles = _styles(methods)
+    for line, (metric, name) in enumerate(_METRICS.items()):
+        for column, heading in enumerate(columns):
+            axes = panels[line][column]
+            for method in methods:
+                _draw(axes, lines.get((heading, metric, method), {}), method, styles[method])
+            if logarithmic:
+                axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticklabels([f"{tick:g}" for tick in ticks])
+            axes.grid(color="#e3e3e3", linewidth=0.6)
+            axes.set_axisbelow(True)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            if line == 0:
+                axes.set_title(heading, fontsize=10)
+            if line == len(_METRICS) - 1:
+                axes.set_xlabel(x_label)
+            if column == 0:
+                axes.set_ylabel(name)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.suptitle(f"{title}; bands: least and largest over masks", fontsize=10.5)
+    return figure
+
+
+def _draw(axes: Axes, points: Points, method: str, style: tuple[str, str, str]) -> None:
+    colour, marker, dashes = style
+    x = sorted(points)
+    # A classical method lies behind a learned one where both give the same numbers.
+    order = 2 if method in CLASSICAL else 3
+    axes.plot(
+        x,
+        [points[at].mean for at in x],
+        color=colour,
+        marker=marker,
+        linestyle=dashes,
+        linewidth=1.5,
+        markersize=4.5,
+        label=method,
+        zorder=order,
+    )
+    low, high = [points[at].low for at in x], [points[at].high for at in x]
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=order - 1)
+
+
+def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    further: Any = iter(_FURTHER * len(methods))
+    return {method: _STYLES.get(method) or next(further) for method in methods}

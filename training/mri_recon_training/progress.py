@@ -1,0 +1,117 @@
+"""What a run tells while it goes: a bar, curves for TensorBoard, a line a validation in `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mri_recon._files import write_atomically
+from mri_recon.errors import ConfigError
+from mri_recon_training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["ProgressReport"]
+
+_LINE_EVERY = 100  # steps between lines where there is no terminal: a log file shows no moving bar
+
+
+class ProgressReport:
+    """A context in which a run is told about; silent on every process but the first.
+
+    A run that goes on from step `first` takes back what was told of later steps, so that no curve has a point twice.
+
+    Args:
+        config: of the run.
+        folder: of the run; curves go to `folder/tensorboard`, validations to `folder/metrics.jsonl`.
+        first: finished steps.
+        history: validations up to `first`.
+        silent: whether to do nothing at all.
+
+    Raises:
+        ConfigError: curves were asked for, but TensorBoard is not installed.
+    """
+
+    def __init__(
+        self, config: TrainConfig, folder: Path, *, first: int, history: Sequence[Mapping[str, float]], silent: bool
+    ) -> None:
+        self._metrics, self._silent = folder / "metrics.jsonl", silent
+        self._batch_size, self._steps, self._told = config.run.batch_size, config.run.steps, first
+        self._writer = _writer(folder / "tensorboard", first) if config.run.tensorboard and not silent else None
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  validation {task.fields[psnr]:.2f} dB"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=1,
+            disable=silent,
+        )
+        psnr = history[-1]["psnr"] if history else math.nan
+        self._task = self._bar.add_task(config.run.name, total=self._steps, completed=first, loss=math.nan, psnr=psnr)
+        if not silent:
+            write_atomically(self._metrics, "".join(json.dumps(record) + "\n" for record in history).encode())
+
+    def __enter__(self) -> ProgressReport:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def training(self, step: int, scalars: Mapping[str, float]) -> None:
+        """How the training goes: `loss`, `steps_per_second`, and whatever else has a curve."""
+        if self._silent:
+            return
+        rate = scalars["steps_per_second"] * self._batch_size
+        self._curves("train", step, {**scalars, "examples_per_second": rate})
+        self._bar.update(self._task, completed=step, loss=scalars["loss"])
+        if not self._bar.console.is_terminal and step // _LINE_EVERY > self._told // _LINE_EVERY:
+            self._line(f"step {step}/{self._steps}  loss {scalars['loss']:.4f}  {rate:.2f} examples/s")
+            self._told = step
+
+    def validation(self, step: int, record: Mapping[str, float]) -> None:
+        """The result of a validation, with `psnr` and `ssim` among it."""
+        if self._silent:
+            return
+        self._curves("validation", step, {name: value for name, value in record.items() if name != "step"})
+        with self._metrics.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
+        self._bar.update(self._task, psnr=record["psnr"])
+        if not self._bar.console.is_terminal:
+            self._line(f"step {step}/{self._steps}  validation {record['psnr']:.2f} dB, SSIM {record['ssim']:.4f}")
+
+    def _line(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False)
+
+    def _curves(self, group: str, step: int, scalars: Mapping[str, float]) -> None:
+        if self._writer is not None:
+            for name, value in scalars.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+            self._writer.flush()
+
+
+def _writer(folder: Path, first: int) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "the training curves need TensorBoard, which is not installed: pip install 'mri-recon[train]', or set "
+            "run.tensorboard=false"
+        ) from error
+    # A run that was killed has told of steps beyond its state: TensorBoard forgets everything from purge_step on.
+    return SummaryWriter(str(folder), purge_step=first + 1 if first else None)
