@@ -1,7 +1,8 @@
-"""NumPy arrays to tensors, whatever their byte order, layout or right to be written to."""
+"""Arrays: NumPy to tensors, centre crops, and sums over the items of a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["as_complex_tensor", "as_tensor"]
+__all__ = [
+    "as_complex_tensor",
+    "as_tensor",
+    "center_crop",
+    "center_window",
+    "inner",
+    "parts",
+    "per_item",
+    "quotient",
+    "total",
+]
 
 
 def as_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
@@ -34,3 +45,51 @@ def as_complex_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
         with np.errstate(over="ignore"):
             return torch.from_numpy(np.require(array, dtype=np.complex64, requirements=["C", "W"]))
     return as_tensor(array)
+
+
+def center_window(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, slice]:
+    """Rows and columns of the centre of an array, for arrays and tensors alike.
+
+    Along an axis of N samples the n at the centre start at N//2 - n//2, as the zero frequency of k-space and the origin
+    of an image are at N//2. Images and references that are cut by different rules lie one pixel apart.
+
+    Args:
+        shape: of the array; its last two axes count.
+        size: `(h, w)` wanted; an axis that is not larger is left as it is.
+    """
+    rows, columns = (
+        slice(full // 2 - wanted // 2, full // 2 - wanted // 2 + wanted) if wanted < full else slice(0, full)
+        for full, wanted in zip(shape[-2:], size, strict=True)
+    )
+    return rows, columns
+
+
+def center_crop(images: Tensor, size: Sequence[int]) -> Tensor:
+    """The centre `(..., h, w)` of images, see `center_window`."""
+    return images[(..., *center_window(images.shape, size))]
+
+
+def parts(x: Tensor) -> Tensor:
+    """Real tensor `(..., 2)` of real and imaginary parts; `(..., 1)` of a real tensor."""
+    return torch.view_as_real(x) if x.is_complex() else x.unsqueeze(-1)
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum over all axes but the first, in float64, `(batch,)`."""
+    return x.flatten(1).sum(dim=1, dtype=torch.float64)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """`Re <a, b>` of each item, in float64, `(batch,)`."""
+    return total(parts(a) * parts(b))
+
+
+def per_item(values: Tensor, like: Tensor) -> Tensor:
+    """Scalars of the items, `(batch,)`, shaped to multiply a tensor; of its real type where they are numbers."""
+    shaped = values.reshape(-1, *([1] * (like.ndim - 1)))
+    return shaped if shaped.dtype == torch.bool else shaped.to(like.real.dtype)
+
+
+def quotient(a: Tensor, b: Tensor) -> Tensor:
+    """`a / b` element by element, and 0 where `b` is 0."""
+    return torch.where(b != 0, a / torch.where(b != 0, b, torch.ones_like(b)), torch.zeros_like(a))

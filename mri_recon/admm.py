@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mri_recon._items import inner, parts, per_item, total
+from mri_recon._arrays import inner, parts, per_item, total
 from mri_recon.errors import MaskError, MethodError, ShapeError
 from mri_recon.progress import OnIteration
 

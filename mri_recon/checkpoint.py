@@ -22,7 +22,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 from mri_recon.envelope import Envelope
 from mri_recon.errors import CheckpointError
 from mri_recon.models import Cascade, CascadeConfig, Unet, UnetConfig, Unrolled, UnrolledConfig

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mri_recon._items import inner, per_item
+from mri_recon._arrays import inner, per_item
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.progress import OnIteration
 from mri_recon.solvers import next_momentum, soft_threshold

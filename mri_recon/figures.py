@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mri_recon._files import write_atomically
-from mri_recon._outputs import FIGURE_SUFFIXES, check_suffix
-from mri_recon._text import printable
+from mri_recon._system.files import write_atomically
+from mri_recon._system.outputs import FIGURE_SUFFIXES, check_suffix
+from mri_recon._system.text import printable
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-import mri_recon._fork  # noqa: F401  from here on a forked process has one thread
+import mri_recon._system.fork  # noqa: F401  from here on a forked process has one thread
 from mri_recon.errors import ShapeError
 
 __all__ = ["fft1c", "fft2c", "fft_order_ramp", "ifft1c", "ifft2c", "in_fft_order"]

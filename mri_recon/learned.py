@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from mri_recon._items import quotient
+from mri_recon._arrays import quotient
 from mri_recon.checkpoint import LoadedModel, load_named
 from mri_recon.coils import rss
 from mri_recon.data_consistency import exact_data_consistency, weighted_data_consistency

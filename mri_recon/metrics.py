@@ -22,7 +22,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from mri_recon.center import center_window
+from mri_recon._arrays import center_window
 from mri_recon.errors import FormatError, ShapeError
 
 __all__ = ["CONVENTION", "FOREGROUND_RULE", "Metrics", "evaluate", "foreground", "nmse", "per_slice", "psnr", "ssim"]

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mri_recon._items import quotient
-from mri_recon.center import center_crop
+from mri_recon._arrays import center_crop, quotient
 from mri_recon.coils import rss
 from mri_recon.compression import compress_coils
 from mri_recon.errors import MethodError

@@ -29,8 +29,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from mri_recon._fork import forked_with_threads
-from mri_recon._text import storable
+from mri_recon._system.fork import forked_with_threads
+from mri_recon._system.jsonable import jsonable
+from mri_recon._system.text import storable
 from mri_recon.checkpoint import RESEARCH_ONLY, shipped_models
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
 from mri_recon.io import load_noise, load_result
@@ -38,7 +39,6 @@ from mri_recon.io.loading import read
 from mri_recon.masks import ColumnMask, Mask, PatternMask, undersample
 from mri_recon.methods import Reconstruction, method_options, reconstruct, resolve_device
 from mri_recon.progress import OnProgress
-from mri_recon.results.comparison import jsonable
 
 __all__ = [
     "TOLERANCE",

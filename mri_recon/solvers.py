@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mri_recon._items import per_item, quotient, total
+from mri_recon._arrays import per_item, quotient, total
 from mri_recon.data_term import LeastSquares, LinearMap, Residual, real_inner
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.progress import OnIteration

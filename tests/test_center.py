@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri_recon.center import center_crop, center_window
+from mri_recon._arrays import center_crop, center_window
 from mri_recon.coils import rss
 from mri_recon.fourier import ifft2c
 from mri_recon.io.scan import make_scan

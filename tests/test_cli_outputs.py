@@ -20,8 +20,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import mri_recon as mr
+from mri_recon._system.jsonable import jsonable
 from mri_recon.cli import build_app
-from mri_recon.results.comparison import jsonable
 
 LINKS = ("same", "symlink", "hard link")
 ONE = ["--method", "zero-filled", "--acceleration", "2"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mri_recon.center import center_crop
+from mri_recon._arrays import center_crop
+from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import MaskError, MethodError, OutputError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.io import Scan
@@ -23,11 +24,9 @@ from mri_recon.results.comparison import (
     Comparison,
     compare,
     convention,
-    jsonable,
     mask_caption,
     preparation_caption,
     results_document,
-    write_json,
 )
 from mri_recon.sampling import choose_mask
 from mri_recon.summary import estimate_noise, summarize

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mri_recon._files import is_full, write_atomically
+from mri_recon._system.files import is_full, write_atomically
 from mri_recon.errors import OutputError
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import mri_recon._outputs as outputs
-from mri_recon._outputs import STDOUT, check_outputs, check_suffix, check_writable_folder
+import mri_recon._system.outputs as outputs
+from mri_recon._system.outputs import STDOUT, check_outputs, check_suffix, check_writable_folder
 from mri_recon.errors import OutputError
 
 KINDS = ("same", "symlink", "link to link", "hard link", "dotted", "other folder", "linked folder")
@@ -130,7 +130,7 @@ def test_standard_output(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="one output on standard output"):
         check_outputs({"--json": STDOUT, "--log": STDOUT}, stdout=["--json", "--log"])
     code = (
-        "from pathlib import Path; from mri_recon._outputs import check_outputs\n"
+        "from pathlib import Path; from mri_recon._system.outputs import check_outputs\n"
         "try: check_outputs({'-o': Path('/dev/stdout')})\n"
         "except Exception as error: import sys; print(error, file=sys.stderr)"
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri_recon._text import printable, storable
+from mri_recon._system.text import printable, storable
 
 names = st.binary(max_size=40).map(os.fsdecode) | st.text(max_size=40)
 

@@ -25,7 +25,7 @@ from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, contender, f
 from benchmarks.fastmri_unet.page import page as markdown
 from benchmarks.fastmri_unet.quality import Budget, Study, finished
 from benchmarks.fastmri_unet.speed import GPU_TASKS, SCREENED, Entry, Setting, Task, measure, screen
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 

@@ -24,7 +24,7 @@ from mri_recon_training.optimizers import OptimizerConfig, build_optimizer, lear
 from torch import nn
 
 from benchmarks.fastmri_unet.networks import build, num_parameters
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 from mri_recon.metrics import Metrics
 
 LOSS = LossConfig(l1=0.0, ssim=0.2, log_l1=0.3, log_rms=0.7)

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from mri_recon.center import center_window
+from mri_recon._arrays import center_window
 from mri_recon.coils import combine, rss
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.fourier import fft2c, ifft2c

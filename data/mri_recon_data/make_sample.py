@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 from mri_recon.errors import DataError
 from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.io.write_hdf5 import hdf5_content

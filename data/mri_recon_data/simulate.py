@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mri_recon.center import center_window
+from mri_recon._arrays import center_window
 from mri_recon.errors import ShapeError
 from mri_recon.fourier import fft2c, ifft2c
 

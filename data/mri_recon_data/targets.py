@@ -26,7 +26,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 from mri_recon.classical import cs_wavelet
 from mri_recon.errors import DataError, MaskError
 from mri_recon.learned import network_measurement

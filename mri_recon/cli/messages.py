@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from mri_recon._text import printable
+from mri_recon._system.text import printable
 
 __all__ = ["PROGRAM", "say", "warn"]
 

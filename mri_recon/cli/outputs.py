@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 import mri_recon
-from mri_recon._outputs import STDOUT, check_outputs
-from mri_recon._text import printable
+from mri_recon._system.outputs import STDOUT, check_outputs
+from mri_recon._system.text import printable
 from mri_recon.cli.messages import warn
 
 __all__ = ["JSON_SUFFIXES", "STDOUT", "claim", "files_read", "tell"]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mri_recon._text import printable
+from mri_recon._system.text import printable
 from mri_recon.cli.interrupts import raise_if_interrupted
 from mri_recon.cli.messages import say
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mri_recon._text import printable
+from mri_recon._system.text import printable
 
 __all__ = ["number", "print_results"]
 

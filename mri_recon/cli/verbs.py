@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mri_recon._outputs import FIGURE_SUFFIXES
-from mri_recon._text import printable
+from mri_recon._system.outputs import FIGURE_SUFFIXES
+from mri_recon._system.text import printable
 from mri_recon.cli.messages import warn
 from mri_recon.cli.options import (
     AccelerationOption,
@@ -199,16 +199,10 @@ def compare(
     """
     names = method_list(methods)
     work = context.with_resource(working("starting", names))
+    from mri_recon._system.jsonable import json_text, write_json
     from mri_recon.io import load
     from mri_recon.provenance import describe, input_file
-    from mri_recon.results.comparison import (
-        check_methods,
-        convention,
-        json_text,
-        mask_caption,
-        preparation_caption,
-        write_json,
-    )
+    from mri_recon.results.comparison import check_methods, convention, mask_caption, preparation_caption
     from mri_recon.results.comparison import compare as run
     from mri_recon.sampling import choose_mask
 

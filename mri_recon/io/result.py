@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mri_recon._files import Content
+from mri_recon._system.files import Content
 
 __all__ = ["NOTICE", "Encoded", "SavedResult", "Writer"]
 

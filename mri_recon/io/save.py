@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mri_recon._files import check_target, unwritable, write_atomically
-from mri_recon._outputs import check_suffix
-from mri_recon._text import printable, storable
+from mri_recon._system.files import check_target, unwritable, write_atomically
+from mri_recon._system.outputs import check_suffix
+from mri_recon._system.text import printable, storable
 from mri_recon.errors import FormatError, OutputError, ShapeError
 from mri_recon.io.access import check_regular
 from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array

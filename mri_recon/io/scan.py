@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mri_recon.center import center_crop
+from mri_recon._arrays import center_crop
 from mri_recon.coils import rss
 from mri_recon.empty_slices import empty_slices
 from mri_recon.errors import FormatError

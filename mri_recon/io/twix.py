@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mri_recon.center import center_window
+from mri_recon._arrays import center_window
 from mri_recon.errors import FormatError
 from mri_recon.fourier import fft1c, ifft1c
 from mri_recon.io.choice import parse_choice, pick_index

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from mri_recon._files import Content
+from mri_recon._system.files import Content
 from mri_recon.io.result import Encoded, SavedResult, Writer
 
 __all__ = ["HDF5", "hdf5_content", "scan_header", "write_dataset"]

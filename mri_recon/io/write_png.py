@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mri_recon.center import center_crop
+from mri_recon._arrays import center_crop
 from mri_recon.errors import OutputError
 from mri_recon.io.result import Encoded, SavedResult, Writer
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mri_recon._files import write_atomically
-from mri_recon._text import storable
-from mri_recon.center import center_crop
+from mri_recon._arrays import center_crop
+from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
@@ -28,20 +24,18 @@ from mri_recon.progress import OnProgress
 from mri_recon.results.scan_warnings import scan_warnings
 
 __all__ = [
-    "METRICS",
     "Comparison",
+    "METRICS",
     "check_methods",
     "compare",
     "convention",
-    "json_text",
-    "jsonable",
     "mask_caption",
     "preparation_caption",
     "results_document",
     "scan_name",
     "warning_lines",
-    "write_json",
 ]
+
 
 METRICS = ("nmse", "psnr", "ssim")
 """Metrics of a row, in the order of a table."""
@@ -273,41 +267,6 @@ def results_document(
     """What `compare --json` and `evaluate --json` write."""
     stated = convention(target_source, foreground=any("foreground" in row for row in rows))
     return {"convention": stated, "mask": jsonable(mask), "results": jsonable(rows)}
-
-
-def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON file beside its final name, then move it there, so that no reader sees half of it.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    write_atomically(path, json_text(document).encode())
-
-
-def json_text(document: Mapping[str, Any]) -> str:
-    """Give the JSON of a document, in ASCII."""
-    return json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
-
-
-def jsonable(value: Any) -> Any:
-    """Plain JSON types of tensors, arrays, paths and tuples; a number that JSON cannot say (infinite) becomes null."""
-    match value:
-        case bool() | None | int():
-            return value
-        case str():
-            return storable(value)
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {storable(str(key)): jsonable(item) for key, item in value.items()}
-        case Tensor():
-            return jsonable(value.tolist())
-        case np.ndarray() | np.generic():
-            return jsonable(value.tolist())
-        case list() | tuple() | set() | frozenset():
-            return [jsonable(item) for item in value]
-        case _:
-            return storable(str(value))
 
 
 def _row(result: Reconstruction, target: Tensor | None, *, foreground: bool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mri_recon._files import is_full, write_atomically
+from mri_recon._system.files import is_full, write_atomically
 from mri_recon.errors import ConfigError, OutputError
 from mri_recon_service.problems import Problem
 from mri_recon_service.security import route_path

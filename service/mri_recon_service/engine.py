@@ -22,10 +22,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mri_recon._files import is_full
+from mri_recon._system.files import is_full
+from mri_recon._system.jsonable import jsonable
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
-from mri_recon.results.comparison import jsonable
 from mri_recon_service.control import Control
 from mri_recon_service.estimates import Estimates
 from mri_recon_service.job_files import JobFiles

@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from mri_recon._files import Content
+from mri_recon._system.files import Content
 from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
 from mri_recon.io.mask_files import read_mask_array

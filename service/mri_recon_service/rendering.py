@@ -19,14 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mri_recon.center import center_crop
+from mri_recon._arrays import center_crop
+from mri_recon._system.jsonable import jsonable
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.coils import rss
 from mri_recon.io import encode_result
 from mri_recon.masks import ColumnMask, undersample
 from mri_recon.methods import Reconstruction
 from mri_recon.provenance import InputFile, Provenance, describe
-from mri_recon.results.comparison import Comparison, jsonable
+from mri_recon.results.comparison import Comparison
 from mri_recon_service.jobs import Kind
 from mri_recon_service.pipeline import Outcome
 from mri_recon_service.png import gray_png

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from mri_recon._files import is_full
+from mri_recon._system.files import is_full
 from mri_recon.errors import FormatError, MaskError, MriReconError, ShapeError
 from mri_recon.io import Scan
 from mri_recon.io.scan import RawScan

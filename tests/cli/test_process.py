@@ -260,7 +260,7 @@ def test_a_warning_of_a_library_is_one_line(tmp_path: Path) -> None:
 TERMINATED = """
 import os, signal, sys, typer
 from pathlib import Path
-from mri_recon import _files
+from mri_recon._system import files as _files
 from mri_recon.cli import app, main
 
 number = int(sys.argv.pop())

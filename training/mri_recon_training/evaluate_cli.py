@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mri_recon._outputs import STDOUT
+from mri_recon._system.outputs import STDOUT
 from mri_recon.cli.progress import working
 from mri_recon.errors import ConfigError
 
@@ -70,10 +70,11 @@ def evaluate(
     work = context.with_resource(working("starting"))
     from mri_recon_data.registry import local_files
 
-    from mri_recon._files import write_atomically
-    from mri_recon._outputs import check_writable_folder
+    from mri_recon._system.files import write_atomically
+    from mri_recon._system.jsonable import json_text, write_json
+    from mri_recon._system.outputs import check_writable_folder
     from mri_recon.cli import JSON_SUFFIXES, claim, files_read, method_list, options_by_method, tell
-    from mri_recon.results.comparison import check_methods, json_text, write_json
+    from mri_recon.results.comparison import check_methods
     from mri_recon_training.evaluate import Masks, evaluate_scans, of_person, raw_sources, results_document
     from mri_recon_training.failures import draw_cases, worst_cases
     from mri_recon_training.partial import Partial

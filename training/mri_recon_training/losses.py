@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
-from mri_recon.center import center_crop
+from mri_recon._arrays import center_crop
 from mri_recon.errors import ShapeError
 from mri_recon.models import Measurement
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import DataError
-from mri_recon.results.comparison import jsonable, write_json
 
 __all__ = ["Partial"]
 

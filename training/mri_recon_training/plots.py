@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 from mri_recon.errors import MethodError
 from mri_recon_training.averages import CLASSICAL, Spread, pooled, scan_summaries
 from mri_recon_training.evaluate import Evaluation

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 from mri_recon.errors import ConfigError
 from mri_recon_training.config import TrainConfig
 

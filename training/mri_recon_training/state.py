@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 from mri_recon.errors import CheckpointError
 
 __all__ = ["load_state", "save_state"]

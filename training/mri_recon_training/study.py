@@ -26,9 +26,9 @@ import torch
 from mri_recon_data.batches import Batch
 from torch import nn
 
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
+from mri_recon._system.jsonable import jsonable
 from mri_recon.models import Unet
-from mri_recon.results.comparison import jsonable
 from mri_recon_training.objective import batch_loss
 from mri_recon_training.optimizers import (
     OptimizerConfig,

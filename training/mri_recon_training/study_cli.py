@@ -32,8 +32,8 @@ def study(
 
     Example: mri-recon study optimizers -o runs/study-optimizers
     """
-    from mri_recon._files import write_atomically
-    from mri_recon._outputs import check_writable_folder
+    from mri_recon._system.files import write_atomically
+    from mri_recon._system.outputs import check_writable_folder
     from mri_recon.cli import claim, tell
     from mri_recon_training.study import run_study
     from mri_recon_training.study_config import load_study

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mri_recon._files import write_atomically
+from mri_recon._system.files import write_atomically
 from mri_recon.errors import MethodError
 from mri_recon_training.study import Row, Study
 

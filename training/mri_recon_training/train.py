@@ -33,8 +33,8 @@ from mri_recon_data.examples import Example
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mri_recon._files import write_atomically
-from mri_recon._outputs import check_outputs, check_writable_folder
+from mri_recon._system.files import write_atomically
+from mri_recon._system.outputs import check_outputs, check_writable_folder
 from mri_recon.checkpoint import build_network, load_named, save_checkpoint, weights_file
 from mri_recon.errors import ConfigError, MriReconError
 from mri_recon.models import Unet

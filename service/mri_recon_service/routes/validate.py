@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from mri_recon._system.jsonable import jsonable
 from mri_recon.io import Scan
-from mri_recon.results.comparison import jsonable
 from mri_recon.summary import estimate_noise, scan_warnings
 from mri_recon_service.dependencies import EngineDep, EstimatesDep, ParserDep, SettingsDep, UploadGateDep
 from mri_recon_service.engine import Engine

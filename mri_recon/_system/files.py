@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import TypeAlias
 
-from mri_recon._text import printable
+from mri_recon._system.text import printable
 from mri_recon.errors import OutputError
 
 __all__ = ["Content", "check_target", "create_beside", "is_full", "unwritable", "write_atomically"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mri_recon._files import check_target, create_beside, unwritable
-from mri_recon._text import printable
+from mri_recon._system.files import check_target, create_beside, unwritable
+from mri_recon._system.text import printable
 from mri_recon.errors import OutputError
 
 __all__ = ["FIGURE_SUFFIXES", "STDOUT", "check_outputs", "check_suffix", "check_writable_folder"]

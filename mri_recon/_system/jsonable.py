@@ -1,0 +1,56 @@
+"""Values as JSON can hold them, and documents written whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mri_recon._system.files import write_atomically
+from mri_recon._system.text import storable
+
+__all__ = [
+    "json_text",
+    "jsonable",
+    "write_json",
+]
+
+
+def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON file beside its final name, then move it there, so that no reader sees half of it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_atomically(path, json_text(document).encode())
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Give the JSON of a document, in ASCII."""
+    return json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON types of tensors, arrays, paths and tuples; a number that JSON cannot say (infinite) becomes null."""
+    match value:
+        case bool() | None | int():
+            return value
+        case str():
+            return storable(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {storable(str(key)): jsonable(item) for key, item in value.items()}
+        case Tensor():
+            return jsonable(value.tolist())
+        case np.ndarray() | np.generic():
+            return jsonable(value.tolist())
+        case list() | tuple() | set() | frozenset():
+            return [jsonable(item) for item in value]
+        case _:
+            return storable(str(value))
