@@ -39,10 +39,10 @@ from torch import Tensor
 from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.coils import rss
 from mri_recon.errors import DataError, MriReconError
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import random_mask, undersample
 from mri_recon.metrics import CONVENTION, psnr, ssim
 from mri_recon.priors import auto_weight
+from mri_recon.transforms.fourier import fft2c, ifft2c
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 

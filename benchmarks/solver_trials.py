@@ -22,7 +22,7 @@ from mri_recon.data_term import SenseDataTerm
 from mri_recon.masks import as_mask
 from mri_recon.operators import SenseOperator
 from mri_recon.solvers import soft_threshold
-from mri_recon.wavelets import WaveletTransform
+from mri_recon.transforms.wavelets import WaveletTransform
 
 LEVELS = (0.1, 0.01, 0.001)
 

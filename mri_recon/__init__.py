@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         OutputError,
         ShapeError,
     )
-    from mri_recon.fourier import fft2c, ifft2c
     from mri_recon.io import Scan, load, load_mask
     from mri_recon.io.save import save
     from mri_recon.masks import (
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from mri_recon.metrics import Metrics, evaluate
     from mri_recon.progress import OnProgress, Progress
     from mri_recon.results.comparison import Comparison, compare
+    from mri_recon.transforms.fourier import fft2c, ifft2c
 
 __all__ = [
     "Cancelled",
@@ -106,8 +106,8 @@ _HOMES = {
     "equispaced_mask": "mri_recon.masks",
     "evaluate": "mri_recon.metrics",
     "fastmri_random_mask": "mri_recon.masks",
-    "fft2c": "mri_recon.fourier",
-    "ifft2c": "mri_recon.fourier",
+    "fft2c": "mri_recon.transforms.fourier",
+    "ifft2c": "mri_recon.transforms.fourier",
     "load": "mri_recon.io",
     "load_mask": "mri_recon.io",
     "method_names": "mri_recon.methods",

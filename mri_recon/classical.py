@@ -20,7 +20,6 @@ from mri_recon.data_term import SenseDataTerm
 from mri_recon.echo import echo_center
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.espirit import espirit_maps
-from mri_recon.fourier import ifft2c
 from mri_recon.masks import Mask, as_mask, center_block
 from mri_recon.noise import NoiseLevel, estimate_sigma
 from mri_recon.operators import SenseOperator
@@ -39,6 +38,7 @@ from mri_recon.priors import (
 )
 from mri_recon.progress import OnIteration, OnProgress, Progress, ScanProgress
 from mri_recon.solvers import conjugate_gradient
+from mri_recon.transforms.fourier import ifft2c
 
 __all__ = ["cg_sense", "cs_wavelet", "zero_filled"]
 

@@ -16,7 +16,7 @@ from mri_recon._arrays import inner, per_item
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.progress import OnIteration
 from mri_recon.solvers import next_momentum, soft_threshold
-from mri_recon.wavelets import WaveletTransform
+from mri_recon.transforms.wavelets import WaveletTransform
 
 __all__ = ["CycleSpinningSolution", "cycle_spinning"]
 

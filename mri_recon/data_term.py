@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import fft_order_ramp, ifft1c, in_fft_order
 from mri_recon.operators import SenseOperator
+from mri_recon.transforms.fourier import fft_order_ramp, ifft1c, in_fft_order
 
 __all__ = ["DataTerm", "LeastSquares", "LinearMap", "Residual", "SenseDataTerm", "real_inner"]
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from mri_recon.echo import echo_center
 from mri_recon.errors import FormatError, ShapeError
-from mri_recon.fourier import ifft2c
 from mri_recon.masks import as_mask
-from mri_recon.wavelets import WaveletTransform
+from mri_recon.transforms.fourier import ifft2c
+from mri_recon.transforms.wavelets import WaveletTransform
 
 if TYPE_CHECKING:
     from mri_recon.masks import Mask

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mri_recon.coils import combine, expand
 from mri_recon.errors import MaskError, ShapeError
-from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.transforms.fourier import fft2c, ifft2c
 
 __all__ = ["SenseOperator"]
 

@@ -19,9 +19,9 @@ from mri_recon.data_term import Residual, SenseDataTerm
 from mri_recon.errors import MethodError
 from mri_recon.progress import OnIteration
 from mri_recon.solvers import FistaSolution, fista, parts_modulus
-from mri_recon.stationary_wavelets import StationaryWaveletTransform
-from mri_recon.total_variation import PeriodicGradient
-from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
+from mri_recon.transforms.finite_differences import PeriodicGradient
+from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
+from mri_recon.transforms.wavelets import WaveletTransform, default_levels, padded_size
 
 __all__ = ["PRIORS", "Minimiser", "Prior", "StoppingRule", "choose_prior", "minimise", "most_iterations"]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from mri_recon_training.evaluate import Evaluation, Masks, Source, evaluate_scans
 
-from mri_recon.fourier import fft2c
 from mri_recon.io import Scan
+from mri_recon.transforms.fourier import fft2c
 
 METHODS = ["zero-filled", "cg-sense"]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from mri_recon.admm import AdmmSolution, admm, kspace_solver
 from mri_recon.errors import MaskError, MethodError, ShapeError
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.operators import SenseOperator
-from mri_recon.stationary_wavelets import StationaryWaveletTransform
-from mri_recon.total_variation import PeriodicGradient
+from mri_recon.transforms.finite_differences import PeriodicGradient
+from mri_recon.transforms.fourier import fft2c, ifft2c
+from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 from tests.helpers import complex_randn, phantom, smooth_maps
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from mri_recon._arrays import center_crop, center_window
 from mri_recon.coils import rss
-from mri_recon.fourier import ifft2c
 from mri_recon.io.scan import make_scan
 from mri_recon.metrics import nmse
+from mri_recon.transforms.fourier import ifft2c
 
 
 @given(full=st.tuples(st.integers(1, 12), st.integers(1, 12)), size=st.tuples(st.integers(1, 12), st.integers(1, 12)))

@@ -16,11 +16,11 @@ from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_cente
 from mri_recon.data_term import SenseDataTerm
 from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
 from mri_recon.espirit import EspiritMaps, espirit_maps
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import as_mask, random_mask, undersample
 from mri_recon.metrics import nmse, psnr
 from mri_recon.operators import SenseOperator
 from mri_recon.priors import PRIORS, StoppingRule, auto_weight, choose_prior, minimise
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 
 # (slice, coil, readout, phase): odd, non-square, one coil, one slice.

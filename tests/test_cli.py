@@ -20,7 +20,7 @@ import mri_recon as mr
 from mri_recon.cli import COMMAND_GROUP, build_app, options_by_method, parse_option
 from mri_recon.cli.plug_ins import help_of
 from mri_recon.errors import ConfigError, MethodError
-from mri_recon.fourier import fft2c
+from mri_recon.transforms.fourier import fft2c
 from tests.support.patience import PATIENCE
 
 

@@ -13,7 +13,6 @@ import torch
 from mri_recon._arrays import center_crop
 from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import MaskError, MethodError, OutputError
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.io import Scan
 from mri_recon.masks import PatternMask, equispaced_mask, random_mask, undersample
 from mri_recon.methods import reconstruct
@@ -30,6 +29,7 @@ from mri_recon.results.comparison import (
 )
 from mri_recon.sampling import choose_mask
 from mri_recon.summary import estimate_noise, summarize
+from mri_recon.transforms.fourier import fft2c, ifft2c
 
 METHODS = ["zero-filled", "cs-wavelet"]
 QUICK = {"cs-wavelet": {"max_iters": 5}}

@@ -19,7 +19,6 @@ from mri_recon.coils import calibration_block, low_resolution_images, rss, sens_
 from mri_recon.echo import USUAL_SHIFT, Echo, echo_center, echo_warnings, find_echo, replace_echo_warnings
 from mri_recon.embedded_sample import sample_path
 from mri_recon.espirit import espirit_maps
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.io import Scan
 from mri_recon.masks import ColumnMask, center_block, column_mask_from_lines, random_mask, undersample
 from mri_recon.methods import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
@@ -27,6 +26,7 @@ from mri_recon.noise import estimate_sigma, noise_samples_from_edge
 from mri_recon.phase import smooth_phase_map
 from mri_recon.results.comparison import compare
 from mri_recon.summary import scan_warnings, summarize
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom
 
 UNSHIFTED = r"k-space looks unshifted.*fftshift\(kspace, axes={}\)"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import fft1c, fft2c, ifft1c, ifft2c
+from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c
 
 SHAPES = [(5, 7), (6, 9), (1, 8), (3, 1, 7, 4), (2, 3, 11, 6)]
 

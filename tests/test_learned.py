@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mri_recon.envelope import Envelope
 from mri_recon.errors import CheckpointError, MaskError, MethodError
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import (
     apply_network,
     image_scale,
@@ -25,6 +24,7 @@ from mri_recon.masks import PatternMask, as_mask, random_mask, undersample
 from mri_recon.methods import reconstruct
 from mri_recon.models import Measurement, measure
 from mri_recon.operators import SenseOperator
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_network, tiny_weights
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from mri_recon import learned, methods
 from mri_recon.envelope import Envelope
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
-from mri_recon.fourier import fft2c
 from mri_recon.learned import network_measurement, wrap_margin
 from mri_recon.masks import ColumnMask, as_mask, random_mask, undersample
 from mri_recon.methods import (
@@ -29,6 +28,7 @@ from mri_recon.methods import (
 )
 from mri_recon.preparation import prepare
 from mri_recon.progress import Progress
+from mri_recon.transforms.fourier import fft2c
 from tests.networks import tiny_weights
 
 BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon.errors import FormatError, MaskError, ShapeError
-from mri_recon.fourier import fft2c
 from mri_recon.masks import ColumnMask, as_mask, random_mask
 from mri_recon.noise import (
     NoiseLevel,
@@ -21,6 +20,7 @@ from mri_recon.noise import (
     sigma_of_samples,
     whiten,
 )
+from mri_recon.transforms.fourier import fft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 
 

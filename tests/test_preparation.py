@@ -12,10 +12,10 @@ from torch import Tensor
 from mri_recon.classical import cg_sense, zero_filled
 from mri_recon.coils import combine, rss
 from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.masks import random_mask
 from mri_recon.methods import reconstruct
 from mri_recon.preparation import prepare
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 
 

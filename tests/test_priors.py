@@ -10,12 +10,12 @@ from torch import Tensor
 
 from mri_recon.classical import cs_wavelet
 from mri_recon.errors import MethodError
-from mri_recon.fourier import fft2c
 from mri_recon.masks import random_mask
 from mri_recon.operators import SenseOperator
 from mri_recon.priors import PRIORS, auto_weight, choose_prior
-from mri_recon.stationary_wavelets import StationaryWaveletTransform
-from mri_recon.wavelets import WaveletTransform
+from mri_recon.transforms.fourier import fft2c
+from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
+from mri_recon.transforms.wavelets import WaveletTransform
 from tests.helpers import complex_randn, phantom, smooth_maps
 
 SHAPES = [(1, 33, 40), (3, 31, 36), (8, 24, 27)]

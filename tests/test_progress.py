@@ -12,15 +12,15 @@ from mri_recon.admm import admm
 from mri_recon.cycle_spinning import cycle_spinning
 from mri_recon.data_term import DataTerm
 from mri_recon.errors import Cancelled, MriReconError
-from mri_recon.fourier import fft2c
 from mri_recon.io.scan import make_scan
 from mri_recon.masks import ColumnMask, random_mask, undersample
 from mri_recon.methods import get_method, method_options, reconstruct
 from mri_recon.progress import Progress, ScanProgress
 from mri_recon.results.comparison import compare
 from mri_recon.solvers import conjugate_gradient, fista
-from mri_recon.total_variation import PeriodicGradient
-from mri_recon.wavelets import WaveletTransform
+from mri_recon.transforms.finite_differences import PeriodicGradient
+from mri_recon.transforms.fourier import fft2c
+from mri_recon.transforms.wavelets import WaveletTransform
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_weights
 

@@ -16,11 +16,11 @@ import mri_recon as mr
 from mri_recon import provenance
 from mri_recon.cli import build_app
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
-from mri_recon.fourier import fft2c
 from mri_recon.io import load_result
 from mri_recon.masks import ColumnMask, Mask, PatternMask, column_mask_from_lines
 from mri_recon.methods import reconstruct_batch
 from mri_recon.provenance import MaskRecord, Provenance, describe, input_file, mask_of, mask_record, replay
+from mri_recon.transforms.fourier import fft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_weights
 

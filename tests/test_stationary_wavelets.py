@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_recon.errors import MethodError, ShapeError
-from mri_recon.stationary_wavelets import StationaryWaveletTransform
+from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 from tests.helpers import assert_adjoint, complex_randn
 
 

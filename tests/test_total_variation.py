@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import fft2c, ifft2c
-from mri_recon.total_variation import PeriodicGradient
+from mri_recon.transforms.finite_differences import PeriodicGradient
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import assert_adjoint, complex_randn
 
 

@@ -13,9 +13,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mri_recon import wavelets
 from mri_recon.errors import MethodError, ShapeError
-from mri_recon.wavelets import WaveletTransform, default_levels, padded_size
+from mri_recon.transforms import wavelets
+from mri_recon.transforms.wavelets import WaveletTransform, default_levels, padded_size
 from tests.helpers import assert_adjoint, complex_randn
 
 CASES = [
@@ -214,8 +214,8 @@ def test_threads_may_transform_at_once() -> None:
 
 
 def test_without_numba_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "mri_recon._wavelet_kernels", raising=False)
-    monkeypatch.delattr("mri_recon._wavelet_kernels", raising=False)
+    monkeypatch.delitem(sys.modules, "mri_recon.transforms._wavelet_kernels", raising=False)
+    monkeypatch.delattr("mri_recon.transforms._wavelet_kernels", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)  # its import fails
     transform = WaveletTransform("db2", 2, (128, 112))
     assert transform._compiled is None
@@ -225,7 +225,7 @@ def test_without_numba_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_numba_is_loaded_for_large_transforms_only() -> None:
     code = (
-        "import sys, mri_recon.wavelets as w; w.WaveletTransform('db4', 2, (64, 64)); "
+        "import sys, mri_recon.transforms.wavelets as w; w.WaveletTransform('db4', 2, (64, 64)); "
         "raise SystemExit('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -235,7 +235,7 @@ def test_numba_is_loaded_for_large_transforms_only() -> None:
 def test_kernels_load_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    from mri_recon import _wavelet_kernels
+    from mri_recon.transforms import _wavelet_kernels
 
     plain = numba.njit
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from mri_recon._arrays import center_window
 from mri_recon.coils import combine, rss
 from mri_recon.errors import MaskError, ShapeError
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import network_measurement
 from mri_recon.masks import ColumnMask, Mask, default_center_fraction, random_mask, undersample
 from mri_recon.models.measurement import Measurement
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.content import ContentConfig, vary_content
 from mri_recon_data.images import ImageSlice
 from mri_recon_data.simulate import coil_maps, complex_noise, fold_columns, fourier_crop, smooth_phase

@@ -30,8 +30,8 @@ import torch
 from scipy import ndimage
 
 from mri_recon.errors import DataError
-from mri_recon.fourier import ifft2c
 from mri_recon.noise import noise_covariance
+from mri_recon.transforms.fourier import ifft2c
 from mri_recon_data import registry
 from mri_recon_data.splits import Split
 

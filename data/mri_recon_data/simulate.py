@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mri_recon._arrays import center_window
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.transforms.fourier import fft2c, ifft2c
 
 __all__ = ["coil_maps", "complex_noise", "fold_columns", "fourier_crop", "smooth_phase"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import FormatError
-from mri_recon.fourier import ifft2c
 from mri_recon.io.axes import ORDER
+from mri_recon.transforms.fourier import ifft2c
 
 __all__ = ["look_like_coils", "refuse_wrong_axes"]
 

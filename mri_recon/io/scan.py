@@ -16,7 +16,6 @@ from mri_recon._arrays import center_crop
 from mri_recon.coils import rss
 from mri_recon.empty_slices import empty_slices
 from mri_recon.errors import FormatError
-from mri_recon.fourier import ifft2c
 from mri_recon.io.axes import ORDER
 from mri_recon.io.axes_check import refuse_wrong_axes
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
@@ -28,6 +27,7 @@ from mri_recon.masks import (
     drop_constant_axes,
     other_values,
 )
+from mri_recon.transforms.fourier import ifft2c
 
 __all__ = ["RawScan", "Scan", "make_scan", "sampled_pattern"]
 

@@ -23,11 +23,11 @@ import torch
 
 from mri_recon._arrays import center_window
 from mri_recon.errors import FormatError
-from mri_recon.fourier import fft1c, ifft1c
 from mri_recon.io.choice import parse_choice, pick_index
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.scan import RawScan
 from mri_recon.io.slices import Slices, chosen_slices, slices_meta
+from mri_recon.transforms.fourier import fft1c, ifft1c
 
 __all__ = ["is_twix", "read_twix"]
 

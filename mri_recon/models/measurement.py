@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import ifft1c, in_fft_order
+from mri_recon.transforms.fourier import ifft1c, in_fft_order
 
 __all__ = ["Measurement", "concatenate", "measure"]
 

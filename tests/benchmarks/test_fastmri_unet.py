@@ -15,8 +15,8 @@ from benchmarks.fastmri_unet import networks, page, quality, speed
 from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, Contender, build, contender, num_parameters
 from benchmarks.fastmri_unet.quality import Budget, Run, Study, finished
 from benchmarks.fastmri_unet.speed import PLAIN, Entry, Setting, Task
-from mri_recon.fourier import fft2c
 from mri_recon.models import Unet, UnetConfig, measure
+from mri_recon.transforms.fourier import fft2c
 
 needs_fastmri = pytest.mark.skipif(
     importlib.util.find_spec("fastmri") is None, reason="fastmri is not installed: pip install --no-deps fastmri"

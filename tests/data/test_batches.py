@@ -15,10 +15,10 @@ from torch import Tensor
 from mri_recon.coils import combine, low_resolution_images, rss, sens_maps_from_center
 from mri_recon.errors import ConfigError, MaskError
 from mri_recon.espirit import espirit_maps
-from mri_recon.fourier import fft2c, ifft2c
 from mri_recon.learned import image_scale
 from mri_recon.masks import ColumnMask, default_center_fraction, random_mask, undersample
 from mri_recon.phase import smooth_phase_map
+from mri_recon.transforms.fourier import fft2c, ifft2c
 
 CPU = torch.device("cpu")
 SHAPE = (57, 48)

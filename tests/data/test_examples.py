@@ -16,8 +16,8 @@ from mri_recon_data.images import ImageSlice
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import fft1c, fft2c, ifft1c, ifft2c
 from mri_recon.masks import random_mask, undersample
+from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c
 
 
 def _slice(shape: tuple[int, int] = (53, 48)) -> ImageSlice:

@@ -15,7 +15,7 @@ from scipy.ndimage import binary_erosion
 
 from mri_recon.errors import DataError
 from mri_recon.espirit import espirit_maps
-from mri_recon.fourier import fft2c, ifft2c
+from mri_recon.transforms.fourier import fft2c, ifft2c
 
 ArrayC = npt.NDArray[np.complex64]
 SIZE = 64

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mri_recon_data.simulate import coil_maps, complex_noise, fold_columns, fourier_crop, smooth_phase
 
 from mri_recon.errors import ShapeError
-from mri_recon.fourier import fft2c
+from mri_recon.transforms.fourier import fft2c
 
 SHAPES = [(31, 24), (16, 17), (1, 9), (40, 40)]
 

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from mri_recon.classical import cs_wavelet
 from mri_recon.errors import DataError, MaskError
-from mri_recon.fourier import fft2c
 from mri_recon.learned import network_measurement, run_network
 from mri_recon.masks import ColumnMask, Mask, PatternMask, random_mask, undersample
 from mri_recon.operators import SenseOperator
+from mri_recon.transforms.fourier import fft2c
 from tests.fastmri_files import write_fastmri
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_network
@@ -81,7 +81,7 @@ def test_the_target_is_the_minimiser_in_the_gauge_of_the_network(num_coils: int,
 
 def test_the_target_has_the_least_objective_around() -> None:
     """P(x) = 1/2 ||A x - y||^2 + lambda sum w |Re W x| + |Im W x|, written out, is larger at the truth and nearby."""
-    from mri_recon.stationary_wavelets import StationaryWaveletTransform
+    from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 
     kspace, mask = _kspace(1), _mask()
     example = cs_example(kspace, mask, CsConfig(max_iters=300))

@@ -9,8 +9,8 @@ import pytest
 from mri_recon_data import registry
 
 from mri_recon.errors import FormatError
-from mri_recon.fourier import ifft2c
 from mri_recon.io import load
+from mri_recon.transforms.fourier import ifft2c
 from tests.io.scanner_files import Complex, fid
 
 

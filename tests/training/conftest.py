@@ -10,7 +10,7 @@ import torch
 from mri_recon_data.dataset import RawSlice, RegistrySlices
 from mri_recon_data.images import ImageSlice
 
-from mri_recon.fourier import fft2c
+from mri_recon.transforms.fourier import fft2c
 from tests.fastmri_files import write_fastmri
 
 

@@ -10,7 +10,7 @@ from mri_recon_training.simulated import SNR, simulated_scan, simulated_sources
 
 from mri_recon.coils import rss
 from mri_recon.errors import DataError
-from mri_recon.fourier import ifft2c
+from mri_recon.transforms.fourier import ifft2c
 
 
 def test_simulated_scans_are_of_the_splits_persons(real_data: Path) -> None:

@@ -22,9 +22,9 @@ from mri_recon_data.images import load_slices
 from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
 
 from mri_recon.errors import DataError
-from mri_recon.fourier import fft2c
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
+from mri_recon.transforms.fourier import fft2c
 from mri_recon_training.evaluate import Source, labels_of
 
 __all__ = ["NUM_SLICES", "SNR", "TARGET_SOURCE", "simulated_scan", "simulated_sources"]

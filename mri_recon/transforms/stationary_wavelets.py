@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mri_recon._shifts import add_shifted, bands_for, complex_view, real_view, sum_with_shifted
 from mri_recon.errors import MethodError, ShapeError
-from mri_recon.wavelets import orthogonal_filters
+from mri_recon.transforms._shifts import add_shifted, bands_for, complex_view, real_view, sum_with_shifted
+from mri_recon.transforms.wavelets import orthogonal_filters
 
 __all__ = ["StationaryWaveletTransform"]
 

@@ -129,7 +129,7 @@ class _CompiledLevels:
     """All levels of real planes by the loops of `_wavelet_kernels`."""
 
     def __init__(self, levels: int, filters: pywt.Wavelet) -> None:
-        from mri_recon import _wavelet_kernels
+        from mri_recon.transforms import _wavelet_kernels
 
         self._kernels = _wavelet_kernels
         self._count = levels

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mri_recon._shifts import add_shifted, bands_for, complex_view, real_view, sum_with_shifted
 from mri_recon.errors import ShapeError
+from mri_recon.transforms._shifts import add_shifted, bands_for, complex_view, real_view, sum_with_shifted
 
 __all__ = ["PeriodicGradient"]
 

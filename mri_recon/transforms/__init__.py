@@ -1,0 +1,1 @@
+"""Linear transforms of images: Fourier, wavelets, finite differences. Nothing here knows MRI."""
