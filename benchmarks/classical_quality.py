@@ -39,7 +39,8 @@ from torch import Tensor
 from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.coils import rss
 from mri_recon.errors import DataError, MriReconError
-from mri_recon.masks import random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
 from mri_recon.metrics import CONVENTION, psnr, ssim
 from mri_recon.priors import auto_weight
 from mri_recon.transforms.fourier import fft2c, ifft2c

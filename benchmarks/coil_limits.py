@@ -24,7 +24,9 @@ from torch import Tensor
 from mri_recon.checkpoint import load_named
 from mri_recon.data_consistency import weighted_data_consistency
 from mri_recon.learned import apply_network, image_scale, network_measurement
-from mri_recon.masks import ColumnMask, random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask
 from mri_recon.methods import reconstruct
 from mri_recon.metrics import psnr
 from mri_recon.noise import estimate_sigma

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from mri_recon import learned
 from mri_recon.checkpoint import load_named
-from mri_recon.masks import random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
 from mri_recon.metrics import psnr
 from mri_recon.transforms.fourier import fft2c, ifft2c
 

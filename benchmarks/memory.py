@@ -72,7 +72,7 @@ def measure(case: dict[str, Any]) -> int:
     import torch
 
     import mri_recon as mr
-    from mri_recon.masks import PatternMask
+    from mri_recon.masks.types import PatternMask
     from mri_recon.methods import reconstruct_batch
 
     shape = tuple(case["shape"])

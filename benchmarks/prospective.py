@@ -33,7 +33,8 @@ from torch import Tensor
 from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.errors import DataError, MriReconError
 from mri_recon.learned import unet, unrolled
-from mri_recon.masks import Mask, as_mask
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.types import Mask
 
 app = typer.Typer(add_completion=False, help=__doc__)
 

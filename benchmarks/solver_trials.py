@@ -19,7 +19,7 @@ from classical import simulate
 from torch import Tensor
 
 from mri_recon.data_term import SenseDataTerm
-from mri_recon.masks import as_mask
+from mri_recon.masks.convert import as_mask
 from mri_recon.operators import SenseOperator
 from mri_recon.solvers import soft_threshold
 from mri_recon.transforms.wavelets import WaveletTransform

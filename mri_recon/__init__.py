@@ -33,14 +33,9 @@ if TYPE_CHECKING:
     )
     from mri_recon.io import Scan, load, load_mask
     from mri_recon.io.save import save
-    from mri_recon.masks import (
-        ColumnMask,
-        PatternMask,
-        equispaced_mask,
-        fastmri_random_mask,
-        random_mask,
-        undersample,
-    )
+    from mri_recon.masks.convert import undersample
+    from mri_recon.masks.draw import equispaced_mask, fastmri_random_mask, random_mask
+    from mri_recon.masks.types import ColumnMask, PatternMask
     from mri_recon.methods import Reconstruction, method_names, reconstruct
     from mri_recon.metrics import Metrics, evaluate
     from mri_recon.progress import OnProgress, Progress

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_center
 from mri_recon.data_term import SenseDataTerm
-from mri_recon.echo import echo_center
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.espirit import espirit_maps
-from mri_recon.masks import Mask, as_mask, center_block
+from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.echo import echo_center
+from mri_recon.masks.types import Mask
 from mri_recon.noise import NoiseLevel, estimate_sigma
 from mri_recon.operators import SenseOperator
 from mri_recon.option_values import Between, OneOf, check_values

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from mri_recon._pixelwise import orthogonal_iteration, principal_coil, row_chunks, turn_to
-from mri_recon.echo import echo_center
 from mri_recon.errors import MethodError, ShapeError
-from mri_recon.masks import center_block
+from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.echo import echo_center
 from mri_recon.transforms.fourier import ifft2c
 
 if TYPE_CHECKING:
-    from mri_recon.masks import Mask
+    from mri_recon.masks.types import Mask
 
 __all__ = [
     "adaptive_combine",

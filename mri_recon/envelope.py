@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mri_recon.column_arrangement import center_columns, column_arrangement
-from mri_recon.masks import ColumnMask, Mask, as_mask
+from mri_recon.masks.arrangement import column_arrangement
+from mri_recon.masks.calibration_region import center_columns
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.types import ColumnMask, Mask
 
 __all__ = ["ANY_SAMPLING", "MANY_SAMPLINGS", "RANDOM_COLUMNS", "Envelope"]
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from mri_recon._pixelwise import orthogonal_iteration, principal_coil, row_chunks, turn_to
 from mri_recon.coils import calibration_block
-from mri_recon.echo import echo_center
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
-from mri_recon.masks import as_mask
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.echo import echo_center
 
 if TYPE_CHECKING:
-    from mri_recon.masks import Mask
+    from mri_recon.masks.types import Mask
 
 __all__ = ["EspiritMaps", "espirit_maps", "interpolated_espirit_maps"]
 

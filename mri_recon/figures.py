@@ -21,7 +21,7 @@ from mri_recon._system.text import printable
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
-from mri_recon.masks import PatternMask
+from mri_recon.masks.types import PatternMask
 from mri_recon.results.comparison import Comparison, mask_caption
 
 if TYPE_CHECKING:

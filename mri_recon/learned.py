@@ -19,7 +19,7 @@ from mri_recon.data_consistency import exact_data_consistency, weighted_data_con
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.espirit import espirit_maps
 from mri_recon.map_extension import extend_maps
-from mri_recon.masks import Mask
+from mri_recon.masks.types import Mask
 from mri_recon.models import Cascade, Measurement, Unrolled, concatenate, measure, run_continued
 from mri_recon.noise import estimate_sigma, sigma_from_below
 from mri_recon.option_values import Between, OneOf

@@ -15,14 +15,14 @@ import pywt
 import torch
 from torch import Tensor
 
-from mri_recon.echo import echo_center
 from mri_recon.errors import FormatError, ShapeError
-from mri_recon.masks import as_mask
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.echo import echo_center
 from mri_recon.transforms.fourier import ifft2c
 from mri_recon.transforms.wavelets import WaveletTransform
 
 if TYPE_CHECKING:
-    from mri_recon.masks import Mask
+    from mri_recon.masks.types import Mask
 
 __all__ = [
     "OUTER_FRACTION",

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from mri_recon.coils import combine, rss
-from mri_recon.echo import echo_center
 from mri_recon.errors import ShapeError
-from mri_recon.masks import Mask, center_block
+from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.echo import echo_center
+from mri_recon.masks.types import Mask
 from mri_recon.transforms.fourier import ifft2c
 
 __all__ = ["smooth_phase_map", "smooth_phase_of_rows"]

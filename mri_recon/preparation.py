@@ -19,7 +19,7 @@ from mri_recon.errors import MethodError
 from mri_recon.noise import noise_covariance, noise_samples_from_edge, sigma_of_samples, whiten
 
 if TYPE_CHECKING:
-    from mri_recon.masks import Mask
+    from mri_recon.masks.types import Mask
 
 __all__ = ["EDGE", "Prepared", "prepare"]
 

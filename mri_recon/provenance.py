@@ -36,7 +36,8 @@ from mri_recon.checkpoint import RESEARCH_ONLY, shipped_models
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
 from mri_recon.io import load_noise, load_result
 from mri_recon.io.loading import read
-from mri_recon.masks import ColumnMask, Mask, PatternMask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.types import ColumnMask, Mask, PatternMask
 from mri_recon.methods import Reconstruction, method_options, reconstruct, resolve_device
 from mri_recon.progress import OnProgress
 

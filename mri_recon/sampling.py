@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from mri_recon.errors import MaskError
 from mri_recon.io import Scan, load_mask, sampled_pattern
-from mri_recon.masks import ColumnMask, Mask, as_mask, equispaced_mask, mask_from_file, random_mask
+from mri_recon.masks.convert import as_mask, mask_from_file
+from mri_recon.masks.draw import equispaced_mask, random_mask
+from mri_recon.masks.types import ColumnMask, Mask
 
 __all__ = ["FROM_ZEROS", "MASK_KINDS", "choose_mask"]
 

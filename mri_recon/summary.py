@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from mri_recon.echo import Echo, find_echo
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan
-from mri_recon.masks import ColumnMask
+from mri_recon.masks.echo import Echo, find_echo
+from mri_recon.masks.types import ColumnMask
 from mri_recon.noise import OUTER_FRACTION, noise_samples_from_edge, sigma_of_samples
 from mri_recon.results.scan_warnings import scan_warnings
 

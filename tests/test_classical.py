@@ -16,7 +16,8 @@ from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_cente
 from mri_recon.data_term import SenseDataTerm
 from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
 from mri_recon.espirit import EspiritMaps, espirit_maps
-from mri_recon.masks import as_mask, random_mask, undersample
+from mri_recon.masks.convert import as_mask, undersample
+from mri_recon.masks.draw import random_mask
 from mri_recon.metrics import nmse, psnr
 from mri_recon.operators import SenseOperator
 from mri_recon.priors import PRIORS, StoppingRule, auto_weight, choose_prior, minimise

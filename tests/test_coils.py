@@ -14,7 +14,8 @@ from mri_recon.coils import (
     sens_maps_from_center,
 )
 from mri_recon.errors import MaskError, MethodError, ShapeError
-from mri_recon.masks import as_mask, random_mask
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import KSPACE_SHAPES, assert_adjoint, complex_randn, phantom, smooth_maps
 

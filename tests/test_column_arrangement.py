@@ -4,8 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mri_recon.column_arrangement import column_arrangement
-from mri_recon.masks import ColumnMask, column_mask_from_lines, equispaced_mask, fastmri_random_mask, random_mask
+from mri_recon.masks.arrangement import column_arrangement
+from mri_recon.masks.convert import column_mask_from_lines
+from mri_recon.masks.draw import equispaced_mask, fastmri_random_mask, random_mask
+from mri_recon.masks.types import ColumnMask
 
 
 def _around_a_centre(width: int, centre: int, outside: npt.ArrayLike) -> ColumnMask:

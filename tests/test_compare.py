@@ -14,7 +14,9 @@ from mri_recon._arrays import center_crop
 from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import MaskError, MethodError, OutputError
 from mri_recon.io import Scan
-from mri_recon.masks import PatternMask, equispaced_mask, random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import equispaced_mask, random_mask
+from mri_recon.masks.types import PatternMask
 from mri_recon.methods import reconstruct
 from mri_recon.metrics import evaluate
 from mri_recon.results import comparison as comparing

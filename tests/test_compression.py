@@ -7,7 +7,7 @@ import torch
 from mri_recon.coils import rss
 from mri_recon.compression import CompressedCoils, compress_coils
 from mri_recon.errors import FormatError, MethodError, ShapeError
-from mri_recon.masks import random_mask
+from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft2c
 from tests.helpers import KSPACE_SHAPES, complex_randn, phantom, smooth_maps
 

@@ -16,11 +16,14 @@ from typer.testing import CliRunner
 import mri_recon as mr
 from mri_recon.cli import build_app
 from mri_recon.coils import calibration_block, low_resolution_images, rss, sens_maps_from_center
-from mri_recon.echo import USUAL_SHIFT, Echo, echo_center, echo_warnings, find_echo, replace_echo_warnings
 from mri_recon.embedded_sample import sample_path
 from mri_recon.espirit import espirit_maps
 from mri_recon.io import Scan
-from mri_recon.masks import ColumnMask, center_block, column_mask_from_lines, random_mask, undersample
+from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.convert import column_mask_from_lines, undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.echo import USUAL_SHIFT, Echo, echo_center, echo_warnings, find_echo, replace_echo_warnings
+from mri_recon.masks.types import ColumnMask
 from mri_recon.methods import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
 from mri_recon.noise import estimate_sigma, noise_samples_from_edge
 from mri_recon.phase import smooth_phase_map

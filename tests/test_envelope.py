@@ -5,7 +5,9 @@ import pytest
 
 from mri_recon.checkpoint import load_named, shipped_models
 from mri_recon.envelope import Envelope
-from mri_recon.masks import ColumnMask, PatternMask, column_mask_from_lines, equispaced_mask, random_mask
+from mri_recon.masks.convert import column_mask_from_lines
+from mri_recon.masks.draw import equispaced_mask, random_mask
+from mri_recon.masks.types import ColumnMask, PatternMask
 
 ENVELOPE = Envelope(acceleration=(2, 10), num_coils=(1, 16), anatomy="head")
 MASK = random_mask(127, 4, seed=1)

@@ -19,7 +19,9 @@ from mri_recon.embedded_sample import sample_path
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.espirit import EspiritMaps, espirit_maps, interpolated_espirit_maps
 from mri_recon.io import load
-from mri_recon.masks import ColumnMask, as_mask, random_mask, undersample
+from mri_recon.masks.convert import as_mask, undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask
 from mri_recon.transforms.fourier import fft2c
 from tests.helpers import complex_randn, phantom
 

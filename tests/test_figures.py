@@ -14,7 +14,8 @@ from PIL import Image
 from mri_recon.errors import MethodError, OutputError, ShapeError
 from mri_recon.figures import MAX_BYTES, RESEARCH_ONLY, _round_up, comparison_figure, draw_comparison
 from mri_recon.io import Scan
-from mri_recon.masks import PatternMask, random_mask
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import PatternMask
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.transforms.fourier import fft2c
 

@@ -20,7 +20,9 @@ from mri_recon.learned import (
     unrolled,
     wrap_margin,
 )
-from mri_recon.masks import PatternMask, as_mask, random_mask, undersample
+from mri_recon.masks.convert import as_mask, undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import PatternMask
 from mri_recon.methods import reconstruct
 from mri_recon.models import Measurement, measure
 from mri_recon.operators import SenseOperator

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import mri_recon as mr
 from mri_recon.errors import MriReconError
-from mri_recon.mask_data import mask_data_warnings
-from mri_recon.masks import as_mask, equispaced_mask, random_mask, undersample
+from mri_recon.masks.convert import as_mask, undersample
+from mri_recon.masks.draw import equispaced_mask, random_mask
+from mri_recon.masks.unsampled import mask_data_warnings
 from mri_recon.methods import reconstruct
 
 SHAPE = (2, 3, 40, 48)

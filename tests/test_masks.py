@@ -20,19 +20,10 @@ from hypothesis import strategies as st
 
 from mri_recon.errors import FormatError, MaskError, ShapeError
 from mri_recon.io import load_mask
-from mri_recon.masks import (
-    ColumnMask,
-    PatternMask,
-    as_mask,
-    center_block,
-    column_mask_from_lines,
-    default_center_fraction,
-    equispaced_mask,
-    fastmri_random_mask,
-    mask_from_file,
-    random_mask,
-    undersample,
-)
+from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.convert import as_mask, column_mask_from_lines, mask_from_file, undersample
+from mri_recon.masks.draw import default_center_fraction, equispaced_mask, fastmri_random_mask, random_mask
+from mri_recon.masks.types import ColumnMask, PatternMask
 
 # (width, center_fraction, acceleration, seed, num_low_frequencies, lines as packed bits in hex), made by
 # RandomMaskFunc([center_fraction], [acceleration])((1, 640, width, 2), seed=seed) of fastmri 0.3.0 from PyPI, with

@@ -15,7 +15,9 @@ from mri_recon import learned, methods
 from mri_recon.envelope import Envelope
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.learned import network_measurement, wrap_margin
-from mri_recon.masks import ColumnMask, as_mask, random_mask, undersample
+from mri_recon.masks.convert import as_mask, undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask
 from mri_recon.methods import (
     Reconstruction,
     can_batch,

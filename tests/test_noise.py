@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon.errors import FormatError, MaskError, ShapeError
-from mri_recon.masks import ColumnMask, as_mask, random_mask
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask
 from mri_recon.noise import (
     NoiseLevel,
     estimate_sigma,

@@ -13,7 +13,9 @@ from mri_recon.cycle_spinning import cycle_spinning
 from mri_recon.data_term import DataTerm
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io.scan import make_scan
-from mri_recon.masks import ColumnMask, random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask
 from mri_recon.methods import get_method, method_options, reconstruct
 from mri_recon.progress import Progress, ScanProgress
 from mri_recon.results.comparison import compare

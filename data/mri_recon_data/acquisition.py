@@ -16,7 +16,7 @@ from torch import Tensor
 from mri_recon.coils import combine
 from mri_recon.espirit import interpolated_espirit_maps
 from mri_recon.learned import image_scale, network_measurement, unit_maps
-from mri_recon.masks import ColumnMask, Mask
+from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.models.measurement import Measurement
 from mri_recon.noise import sigma_from_below
 from mri_recon.phase import smooth_phase_of_rows

@@ -27,7 +27,8 @@ from mri_recon.coils import calibration_block, combine
 from mri_recon.errors import ConfigError
 from mri_recon.espirit import espirit_maps
 from mri_recon.learned import image_scale
-from mri_recon.masks import ColumnMask, center_block
+from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.types import ColumnMask
 from mri_recon.models import Measurement, measure
 from mri_recon.noise import sigma_from_below
 from mri_recon.transforms.fourier import fft2c, ifft2c

@@ -14,7 +14,9 @@ from mri_recon._arrays import center_window
 from mri_recon.coils import combine, rss
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.learned import network_measurement
-from mri_recon.masks import ColumnMask, Mask, default_center_fraction, random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import default_center_fraction, random_mask
+from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.models.measurement import Measurement
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.content import ContentConfig, vary_content

@@ -7,7 +7,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.ndimage import maximum_filter
 
-from mri_recon.masks import ColumnMask, PatternMask, default_center_fraction, equispaced_mask, random_mask
+from mri_recon.masks.draw import default_center_fraction, equispaced_mask, random_mask
+from mri_recon.masks.types import ColumnMask, PatternMask
 
 __all__ = ["WideSamplingConfig", "draw_columns", "draw_pattern", "draw_support"]
 

@@ -30,7 +30,9 @@ from mri_recon._system.files import write_atomically
 from mri_recon.classical import cs_wavelet
 from mri_recon.errors import DataError, MaskError
 from mri_recon.learned import network_measurement
-from mri_recon.masks import ColumnMask, Mask, PatternMask, center_block, undersample
+from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.types import ColumnMask, Mask, PatternMask
 from mri_recon.models.measurement import measure
 from mri_recon_data.examples import Example, raw_example
 

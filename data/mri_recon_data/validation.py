@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from mri_recon.masks import random_mask
+from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft2c
 from mri_recon_data.acquisition import AcquisitionConfig, with_phase
 from mri_recon_data.arrays import ReceiveArray, draw_array, measured_array

@@ -95,7 +95,7 @@ def reconstruct(
     """
     work = context.with_resource(working("starting"))
     from mri_recon.io import RESULT_SUFFIXES, check_holds, load, save
-    from mri_recon.masks import undersample
+    from mri_recon.masks.convert import undersample
     from mri_recon.methods import check_options, with_scan_warnings
     from mri_recon.methods import reconstruct as run
     from mri_recon.provenance import describe, input_file

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from mri_recon.errors import FormatError
 from mri_recon.io.access import cannot_read, check_regular
-from mri_recon.masks import Mask, mask_from_file
+from mri_recon.masks.convert import mask_from_file
+from mri_recon.masks.types import Mask
 
 __all__ = ["load_mask", "read_mask_array"]
 

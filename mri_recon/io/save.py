@@ -29,7 +29,7 @@ from mri_recon.io.write_hdf5 import HDF5, hdf5_content, scan_header, write_datas
 from mri_recon.io.write_matlab import MAT
 from mri_recon.io.write_numpy import NPY, NPZ
 from mri_recon.io.write_png import PNG
-from mri_recon.masks import ColumnMask, Mask
+from mri_recon.masks.types import ColumnMask, Mask
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

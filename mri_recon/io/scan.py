@@ -14,19 +14,13 @@ from torch import Tensor
 
 from mri_recon._arrays import center_crop
 from mri_recon.coils import rss
-from mri_recon.empty_slices import empty_slices
 from mri_recon.errors import FormatError
 from mri_recon.io.axes import ORDER
 from mri_recon.io.axes_check import refuse_wrong_axes
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
-from mri_recon.masks import (
-    ColumnMask,
-    Mask,
-    PatternMask,
-    column_mask_from_lines,
-    drop_constant_axes,
-    other_values,
-)
+from mri_recon.masks.convert import column_mask_from_lines, drop_constant_axes, other_values
+from mri_recon.masks.empty_slices import empty_slices
+from mri_recon.masks.types import ColumnMask, Mask, PatternMask
 from mri_recon.transforms.fourier import ifft2c
 
 __all__ = ["RawScan", "Scan", "make_scan", "sampled_pattern"]

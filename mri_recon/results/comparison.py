@@ -17,7 +17,8 @@ from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
-from mri_recon.masks import Mask, as_mask, undersample
+from mri_recon.masks.convert import as_mask, undersample
+from mri_recon.masks.types import Mask
 from mri_recon.methods import Reconstruction, check_options, reconstruct, with_scan_warnings
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
 from mri_recon.progress import OnProgress

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from mri_recon.echo import echo_warnings
 from mri_recon.io import Scan
+from mri_recon.masks.echo import echo_warnings
 
 __all__ = ["scan_warnings"]
 

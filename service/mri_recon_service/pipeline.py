@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import require_pictures_allowed
-from mri_recon.masks import Mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.types import Mask
 from mri_recon.methods import Reconstruction, can_batch, reconstruct, reconstruct_batch, with_scan_warnings
 from mri_recon.progress import OnProgress
 from mri_recon.results.comparison import Comparison, compare

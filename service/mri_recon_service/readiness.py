@@ -9,7 +9,8 @@ import torch
 
 from mri_recon.checkpoint import load_named, shipped_models
 from mri_recon.errors import MriReconError
-from mri_recon.masks import random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
 from mri_recon.methods import method_names, reconstruct
 
 __all__ = ["Readiness"]

@@ -24,7 +24,8 @@ from mri_recon._system.jsonable import jsonable
 from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.coils import rss
 from mri_recon.io import encode_result
-from mri_recon.masks import ColumnMask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.types import ColumnMask
 from mri_recon.methods import Reconstruction
 from mri_recon.provenance import InputFile, Provenance, describe
 from mri_recon.results.comparison import Comparison

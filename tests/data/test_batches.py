@@ -16,7 +16,9 @@ from mri_recon.coils import combine, low_resolution_images, rss, sens_maps_from_
 from mri_recon.errors import ConfigError, MaskError
 from mri_recon.espirit import espirit_maps
 from mri_recon.learned import image_scale
-from mri_recon.masks import ColumnMask, default_center_fraction, random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import default_center_fraction, random_mask
+from mri_recon.masks.types import ColumnMask
 from mri_recon.phase import smooth_phase_map
 from mri_recon.transforms.fourier import fft2c, ifft2c
 

@@ -16,7 +16,8 @@ from mri_recon_data.images import ImageSlice
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import ShapeError
-from mri_recon.masks import random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c
 
 

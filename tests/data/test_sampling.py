@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mri_recon_data.sampling import WideSamplingConfig, draw_columns, draw_pattern, draw_support
 
-from mri_recon.column_arrangement import column_arrangement
-from mri_recon.masks import center_block
+from mri_recon.masks.arrangement import column_arrangement
+from mri_recon.masks.calibration_region import center_block
 
 CONFIG = WideSamplingConfig(partial=0.5)
 

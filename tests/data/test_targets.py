@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from mri_recon.classical import cs_wavelet
 from mri_recon.errors import DataError, MaskError
 from mri_recon.learned import network_measurement, run_network
-from mri_recon.masks import ColumnMask, Mask, PatternMask, random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask, Mask, PatternMask
 from mri_recon.operators import SenseOperator
 from mri_recon.transforms.fourier import fft2c
 from tests.fastmri_files import write_fastmri

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from mri_recon.errors import ConfigError
 from mri_recon.learned import image_scale
-from mri_recon.masks import random_mask
+from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft2c
 
 TWO_PICTURES = WorldsConfig(pictures=2, shares={"procedural": 0.3, "images": 0.5, "raw": 0.2})

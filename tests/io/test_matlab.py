@@ -15,7 +15,7 @@ import scipy.sparse
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load
-from mri_recon.masks import ColumnMask
+from mri_recon.masks.types import ColumnMask
 
 
 @pytest.mark.parametrize("compress", [False, True])

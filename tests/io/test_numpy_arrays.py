@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load
-from mri_recon.masks import ColumnMask
+from mri_recon.masks.types import ColumnMask
 
 
 def npy_header(shape: tuple[int, ...], descr: str = "<c8", *, fortran: bool = False) -> bytes:

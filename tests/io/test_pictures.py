@@ -14,7 +14,8 @@ from mri_recon.errors import DataError
 from mri_recon.figures import comparison_figure
 from mri_recon.io import Scan, load, save, save_scan
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
-from mri_recon.masks import random_mask, undersample
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
 from mri_recon.methods import reconstruct
 from mri_recon.results.comparison import compare
 

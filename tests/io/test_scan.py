@@ -12,7 +12,8 @@ import torch
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan, load, sampled_pattern
 from mri_recon.io.scan import make_scan
-from mri_recon.masks import ColumnMask, PatternMask, random_mask
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask, PatternMask
 from mri_recon.results.comparison import compare
 from mri_recon.summary import scan_warnings, summarize
 

@@ -10,7 +10,7 @@ from mri_recon_training.config import parse_config
 
 from mri_recon.checkpoint import ModelCard, save_checkpoint
 from mri_recon.envelope import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
-from mri_recon.masks import equispaced_mask
+from mri_recon.masks.draw import equispaced_mask
 from mri_recon.models import Unet, UnetConfig
 from tests.fastmri_files import write_fastmri
 

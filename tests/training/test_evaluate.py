@@ -9,7 +9,7 @@ from mri_recon_data import registry
 from mri_recon_training.evaluate import Masks, Source, evaluate_scans, labels_of, raw_sources, results_document
 
 from mri_recon.errors import DataError, MethodError
-from mri_recon.masks import random_mask
+from mri_recon.masks.draw import random_mask
 from mri_recon.results.comparison import compare
 from tests.evaluations import METHODS, small_evaluation, small_scan, small_sources
 

@@ -11,7 +11,7 @@ from mri_recon_training.failures import draw_cases, worst_cases
 from PIL import Image
 
 from mri_recon import methods as method_table
-from mri_recon.masks import Mask
+from mri_recon.masks.types import Mask
 from tests.evaluations import row, small_sources
 
 METHODS = ["zero-filled", "cs-wavelet", "unet"]

@@ -8,7 +8,7 @@ from mri_recon_training.averages import average, differences
 from mri_recon_training.evaluate import Evaluation
 from mri_recon_training.report import Page, Picture, markdown_page
 
-from mri_recon.masks import random_mask
+from mri_recon.masks.draw import random_mask
 from tests.evaluations import METHODS, row, small_evaluation
 
 LEARNED = ["zero-filled", "cs-wavelet", "unet"]

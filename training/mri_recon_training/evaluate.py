@@ -17,7 +17,7 @@ from mri_recon_data import registry
 from mri_recon._system.jsonable import jsonable
 from mri_recon.errors import DataError
 from mri_recon.io import Scan
-from mri_recon.masks import Mask
+from mri_recon.masks.types import Mask
 from mri_recon.results.comparison import check_methods, compare, convention
 from mri_recon.sampling import choose_mask
 from mri_recon_training.averages import MASK_VARIABILITY, average, differences, scan_summaries

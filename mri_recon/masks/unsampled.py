@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mri_recon.masks import ColumnMask, Mask
+from mri_recon.masks.types import ColumnMask, Mask
 
 __all__ = ["mask_data_warnings"]
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mri_recon.masks import Mask, as_mask
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.types import Mask
 
 __all__ = ["USUAL_SHIFT", "Echo", "echo_center", "echo_warnings", "find_echo", "replace_echo_warnings"]
 

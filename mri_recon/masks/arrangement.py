@@ -1,9 +1,4 @@
-"""How the columns of a mask lie outside its dense centre: at random, or in a way that random masks do not come out.
-
-A network removes the incoherent artefact of random columns. Equally spaced ones alias into sharp copies of the object,
-and columns that thin out or lie on one side blur in their own way: what a network makes of those may be wrong and look
-right, so they must not pass for random ones.
-"""
+"""Classify the phase-encoding lines outside the calibration region: random, equispaced, one-sided or variable-density."""
 
 from __future__ import annotations
 
@@ -12,10 +7,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mri_recon.errors import MaskError
-from mri_recon.masks import ColumnMask, center_block
+from mri_recon.masks.calibration_region import center_columns
+from mri_recon.masks.types import ColumnMask
 
-__all__ = ["center_columns", "column_arrangement"]
+__all__ = [
+    "column_arrangement",
+]
+
 
 _FEWEST_LINES = 8
 """With fewer lines outside the centre any arrangement may be chance."""
@@ -25,14 +23,6 @@ _MANY_GAPS = 16
 
 _FAR = 3.5
 """Standard deviations from what random columns would have: about one random mask in 2000 is as far."""
-
-
-def center_columns(mask: ColumnMask) -> slice:
-    """The columns of the dense centre; empty where there is none."""
-    try:
-        return center_block(mask)[1]
-    except MaskError:
-        return slice(mask.width // 2, mask.width // 2)
 
 
 def column_arrangement(mask: ColumnMask) -> str:

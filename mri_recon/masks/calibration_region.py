@@ -1,0 +1,95 @@
+"""Find the calibration region: the fully sampled block around the centre of k-space."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mri_recon.errors import MaskError
+from mri_recon.masks.convert import _mask_from_array, as_bool, mask_to_numpy
+from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask, receipt_run, run_around
+
+__all__ = [
+    "center_block",
+    "center_columns",
+]
+
+
+def center_block(mask: Mask | npt.ArrayLike | Tensor, *, at: tuple[int, int] | None = None) -> tuple[slice, slice]:
+    """Find the fully sampled block at the centre of k-space, as slices `(readout, phase)`.
+
+    For columns: all of readout (`slice(None)`), and the centre lines of the receipt where known, else the run of
+    sampled lines around N//2. For a pattern: the fully sampled rectangle of the largest area that contains
+    (N//2, N//2).
+
+    With `at`, the block around that position where it is one to calibrate with: at least 2 samples along either axis,
+    and half as many columns as the block above.
+
+    Args:
+        mask: whatever `as_mask` takes, `(phase,)` or `(readout, phase)`.
+        at: `(row, column)` of an echo off the centre (`echo.echo_center`); None for the usual one.
+
+    Raises:
+        MaskError: the centre is not sampled.
+    """
+    if not isinstance(mask, ColumnMask | PatternMask):
+        array = as_bool(mask_to_numpy(mask))
+        if array.ndim > 2 and array.size == math.prod(array.shape[-2:]):
+            array = array.reshape(array.shape[-2:])
+        if not 1 <= array.ndim <= 2:
+            raise MaskError(f"expected a mask (phase,) or (readout, phase), got shape {array.shape}")
+        mask = _mask_from_array(array, "array")
+    if isinstance(mask, PatternMask):
+        return _center_rectangle(mask.pattern, at)
+    block = receipt_run(mask) or run_around(mask.lines, mask.width // 2)
+    if at is not None and not block.start <= at[1] < block.stop:
+        run = run_around(mask.lines, at[1])
+        if run.stop - run.start >= max(2, (block.stop - block.start) / 2):
+            block = run
+    if block.stop <= block.start:
+        raise MaskError(
+            f"expected a fully sampled centre, got a mask that leaves out column {mask.width // 2} of {mask.width}: "
+            "sample a few central lines (center_fraction or num_low_frequencies), or pass sens_maps"
+        )
+    return slice(None), block
+
+
+def _center_rectangle(pattern: BoolArray, at: tuple[int, int] | None) -> tuple[slice, slice]:
+    if at is not None and pattern[at]:
+        rows, columns = _rectangle_around(pattern, *at)
+        if min(rows.stop - rows.start, columns.stop - columns.start) >= 2:
+            return rows, columns
+    row, column = (n // 2 for n in pattern.shape)
+    if not pattern[row, column]:
+        raise MaskError(
+            f"expected a fully sampled centre, got a pattern {pattern.shape} that does not sample ({row}, {column}): "
+            "pass sens_maps, or check that the centre of k-space is at N//2"
+        )
+    return _rectangle_around(pattern, row, column)
+
+
+def _rectangle_around(pattern: BoolArray, row: int, column: int) -> tuple[slice, slice]:
+    runs = [run_around(line, column) for line in pattern]
+    left = np.array([column - run.start for run in runs])
+    right = np.array([run.stop - column for run in runs])  # 0 where the row does not sample the centre column
+    # A rectangle from `up` rows above to `down` rows below the centre is as wide as the narrowest of its rows.
+    left_up, right_up = (np.minimum.accumulate(side[row::-1]) for side in (left, right))
+    left_down, right_down = (np.minimum.accumulate(side[row:]) for side in (left, right))
+    wide_left = np.minimum.outer(left_up, left_down)
+    wide_right = np.minimum.outer(right_up, right_down)
+    height = np.add.outer(np.arange(left_up.size), np.arange(left_down.size)) + 1
+    area = np.where(wide_right > 0, (wide_left + wide_right) * height, 0)
+    up, down = (int(i) for i in np.unravel_index(int(np.argmax(area)), area.shape))
+    phase = slice(column - int(wide_left[up, down]), column + int(wide_right[up, down]))
+    return slice(row - up, row + down + 1), phase
+
+
+def center_columns(mask: ColumnMask) -> slice:
+    """The columns of the dense centre; empty where there is none."""
+    try:
+        return center_block(mask)[1]
+    except MaskError:
+        return slice(mask.width // 2, mask.width // 2)

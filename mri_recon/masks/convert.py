@@ -1,0 +1,220 @@
+"""Convert arrays and tensors to masks, and undersample k-space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mri_recon._arrays import as_complex_tensor
+from mri_recon.errors import MaskError, ShapeError
+from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask, run_around
+
+__all__ = [
+    "as_bool",
+    "as_mask",
+    "column_mask_from_lines",
+    "drop_constant_axes",
+    "mask_from_file",
+    "mask_to_numpy",
+    "other_values",
+    "support_columns",
+    "undersample",
+]
+
+
+def column_mask_from_lines(
+    lines: npt.ArrayLike, *, kind: str = "file", support: npt.ArrayLike | None = None
+) -> ColumnMask:
+    """A column mask whose lines are known but not how they were chosen; its centre is the run of lines around N//2.
+
+    Args:
+        lines: bool or 0/1, `(phase,)`.
+        kind: where the lines came from.
+        support: bool `(phase,)`, the columns that could have been sampled; all of them by default.
+
+    Raises:
+        MaskError: not 1-D, values other than 0 and 1, nothing sampled, or lines outside the support.
+    """
+    sampled = as_bool(np.asarray(lines))
+    if sampled.ndim != 1:
+        raise MaskError(f"expected the lines of a column mask as a 1-D array, got shape {sampled.shape}")
+    columns = support_columns(sampled.size, support)
+    if np.setdiff1d(np.flatnonzero(sampled), columns).size:
+        raise MaskError("expected every sampled line inside the support, got lines outside it: pass the right support")
+    run = run_around(sampled, sampled.size // 2)
+    return ColumnMask(
+        lines=sampled,
+        kind=kind,
+        num_low_frequencies=run.stop - run.start,
+        center_start=run.start if run.stop > run.start else None,
+        support_width=columns.size,
+    )
+
+
+def as_mask(mask: Mask | npt.ArrayLike | Tensor, kspace_shape: Sequence[int]) -> Mask:
+    """Any accepted form of a mask as a `Mask` that fits k-space `(..., readout, phase)`.
+
+    Args:
+        mask: a `Mask`, or bool or 0/1 of shape `(phase,)`, `(readout, phase)`, with 1 for an axis along which it is
+            constant and any number of leading axes along which it is constant, such as those of slices and coils. A
+            2-D mask that is constant along readout becomes a `ColumnMask`.
+        kspace_shape: shape of the k-space it is for.
+
+    Raises:
+        MaskError: it does not fit, has values other than 0 and 1, or samples nothing.
+        ShapeError: `kspace_shape` has fewer than two axes.
+    """
+    if len(kspace_shape) < 2:
+        raise ShapeError(f"expected k-space (..., readout, phase), got shape {tuple(kspace_shape)}")
+    readout, phase = (int(n) for n in kspace_shape[-2:])
+    if isinstance(mask, ColumnMask):
+        return _fitting(mask, (phase,), kspace_shape)
+    if isinstance(mask, PatternMask):
+        return _fitting(mask, (readout, phase), kspace_shape)
+    given = as_bool(mask_to_numpy(mask))
+    core = given
+    while core.ndim > 2 and core.shape[0] > 0 and bool((core == core[:1]).all()):
+        core = core[0]
+    shape = (readout, phase) if core.ndim == 2 else (phase,)
+    fits = 1 <= core.ndim <= 2 and all(n in (1, wanted) for n, wanted in zip(core.shape, shape, strict=True))
+    if not fits:
+        raise _misfit(given.shape, kspace_shape)
+    return _mask_from_array(np.broadcast_to(core, shape), "array")
+
+
+def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | Tensor) -> Tensor:
+    """k-space with everything outside the mask set to zero: y = P k.
+
+    Args:
+        kspace: complex `(..., readout, phase)`, array or tensor.
+        mask: whatever `as_mask` takes.
+
+    Returns:
+        complex64 tensor of the same shape, on the input's device.
+
+    Raises:
+        ShapeError: k-space that is not complex or has fewer than two axes.
+        MaskError: a mask that does not fit.
+    """
+    full = kspace if isinstance(kspace, Tensor) else np.asarray(kspace)
+    if not (full.is_complex() if isinstance(full, Tensor) else np.iscomplexobj(full)):
+        raise ShapeError(
+            f"expected complex k-space, got {full.dtype}: join real and imaginary parts first (torch.view_as_complex)"
+        )
+    full = as_complex_tensor(full)
+    keep = as_mask(mask, full.shape).tensor(full.device)
+    full = full.to(torch.complex64)
+    # where, not *: what was not sampled is 0 even where the file held inf or nan.
+    return torch.where(keep, full, torch.zeros((), dtype=full.dtype, device=full.device))
+
+
+def mask_from_file(array: npt.NDArray[Any], name: str) -> Mask:
+    """The mask that the array of a mask file stands for; see `mri_recon.io.load_mask`.
+
+    Args:
+        array: as stored in the file.
+        name: of the file, for the receipt.
+
+    Raises:
+        MaskError: more than two axes, values other than 0 and 1, or nothing sampled.
+    """
+    array = as_bool(array)
+    squeezed = drop_constant_axes(array, None)
+    if squeezed.ndim > 2:
+        raise MaskError(
+            f"expected a mask (phase,) or (readout, phase) in {name}, got shape {array.shape}: "
+            "store one mask for all slices and coils"
+        )
+    return _mask_from_array(squeezed, "file", source=name)
+
+
+def drop_constant_axes(array: npt.NDArray[Any], plane: tuple[int, int] | None) -> npt.NDArray[Any]:
+    """A mask of a file without its axes of length 1, and without those of slices and coils along which it is constant.
+
+    Args:
+        array: as stored.
+        plane: `(readout, phase)` of the k-space that it is for: the axes of a larger mask that do not end in these
+            may come behind them, as in MATLAB. None where that is not known: they come first.
+    """
+    squeezed = array.reshape([n for n in array.shape if n != 1] or [1])
+    while squeezed.ndim > 2 and squeezed.size:
+        behind = plane is not None and squeezed.shape[-2:] != plane and squeezed.shape[:2] == plane
+        axis = squeezed.ndim - 1 if behind else 0
+        first = squeezed.take([0], axis=axis)
+        if not bool((squeezed == first).all()):
+            break
+        squeezed = first.squeeze(axis)
+    slices = plane is not None and squeezed.ndim == 2 and squeezed.shape != plane and squeezed.shape[1] == plane[1]
+    return squeezed[0] if slices and bool((squeezed == squeezed[:1]).all()) else squeezed
+
+
+def other_values(array: npt.NDArray[Any]) -> str:
+    """What a mask has beside 0 and 1, in words; for messages."""
+    values = array[~np.isin(array, (0, 1))]
+    if array.dtype.kind not in "iufc" or values.size == 0:
+        return f"other values ({array.dtype})"
+    if array.dtype.kind != "c" and values.min() > 1:
+        return f"other values up to {values.max()!s} ({array.dtype})"
+    return f"other values such as {values[0]!s} ({array.dtype})"
+
+
+def support_columns(width: int, support: npt.ArrayLike | None) -> npt.NDArray[np.intp]:
+    if support is None:
+        return np.arange(width)
+    array = as_bool(np.asarray(support))
+    if array.shape != (width,):
+        raise MaskError(f"expected a support of shape ({width},), one entry a column, got {array.shape}")
+    if not array.any():
+        raise MaskError(f"expected a support with acquired columns, got {width} columns and none acquired")
+    return np.flatnonzero(array)
+
+
+# ---------------------------------------------------------------------------------------------- converting
+
+
+def mask_to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
+    if not isinstance(mask, Tensor):
+        return np.asarray(mask)
+    mask = mask.detach().cpu().resolve_conj()
+    return (mask.float() if mask.dtype == torch.bfloat16 else mask).numpy()  # which NumPy does not have
+
+
+def as_bool(array: npt.NDArray[Any]) -> BoolArray:
+    if array.dtype.kind == "c" and not array.imag.any():
+        array = array.real  # k-space and mask come out of some programs in one type
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise MaskError(
+            f"expected a mask of booleans, or of 0 and 1, got {other_values(array)}: "
+            "threshold it first (mask > 0 where what was sampled is marked by another number)"
+        )
+    return array.astype(np.bool_)
+
+
+def _mask_from_array(array: BoolArray, kind: str, source: str | None = None) -> Mask:
+    if array.size == 0:
+        raise MaskError(f"expected a mask with samples, got an empty array of shape {array.shape}")
+    if array.ndim == 1:
+        return column_mask_from_lines(array, kind=kind)
+    if bool((array == array[:1]).all()):
+        return column_mask_from_lines(array[0], kind=kind)
+    return PatternMask(array, source=source or kind)
+
+
+def _fitting(mask: Mask, shape: tuple[int, ...], kspace_shape: Sequence[int]) -> Mask:
+    got = mask.lines.shape if isinstance(mask, ColumnMask) else mask.pattern.shape
+    if got != shape:
+        raise _misfit(got, kspace_shape)
+    return mask
+
+
+def _misfit(got: tuple[int, ...], kspace_shape: Sequence[int]) -> MaskError:
+    readout, phase = kspace_shape[-2:]
+    return MaskError(
+        f"expected a mask ({phase},) or ({readout}, {phase}) for k-space of shape {tuple(kspace_shape)} "
+        f"(..., readout, phase), got {tuple(got)}: make the mask for this width, or check the order of the axes"
+    )
