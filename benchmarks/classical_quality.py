@@ -37,7 +37,7 @@ from peers import read_cfl, write_cfl
 from torch import Tensor
 
 from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
-from mri_recon.coils import rss
+from mri_recon.coils.combine import rss
 from mri_recon.errors import DataError, MriReconError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask

@@ -348,7 +348,7 @@ class Ours:
 
     def espirit(self) -> float | None:
         try:
-            from mri_recon.espirit import espirit_maps
+            from mri_recon.coils.espirit import espirit_maps
         except ImportError:
             return None
         start = time.perf_counter()

@@ -18,7 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mri_recon.coils import rss, sens_maps_from_center
+    from mri_recon.coils.combine import rss
+    from mri_recon.coils.sensitivity_maps import sens_maps_from_center
     from mri_recon.errors import (
         Cancelled,
         CheckpointError,

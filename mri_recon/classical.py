@@ -15,18 +15,19 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_center
+from mri_recon.coils.combine import adaptive_combine, combine, rss
+from mri_recon.coils.espirit import espirit_maps
+from mri_recon.coils.noise import NoiseLevel, estimate_sigma
+from mri_recon.coils.phase import smooth_phase_map
+from mri_recon.coils.sensitivity_maps import sens_maps_from_center
 from mri_recon.data_term import SenseDataTerm
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
-from mri_recon.espirit import espirit_maps
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.types import Mask
-from mri_recon.noise import NoiseLevel, estimate_sigma
 from mri_recon.operators import SenseOperator
 from mri_recon.option_values import Between, OneOf, check_values
-from mri_recon.phase import smooth_phase_map
 from mri_recon.priors import (
     PHASES,
     PRIORS,

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from mri_recon._arrays import quotient
 from mri_recon.checkpoint import LoadedModel, load_named
-from mri_recon.coils import rss
+from mri_recon.coils.combine import rss
+from mri_recon.coils.espirit import espirit_maps
+from mri_recon.coils.map_extension import extend_maps
+from mri_recon.coils.noise import estimate_sigma, sigma_from_below
+from mri_recon.coils.phase import smooth_phase_map
 from mri_recon.data_consistency import exact_data_consistency, weighted_data_consistency
 from mri_recon.errors import FormatError, MethodError
-from mri_recon.espirit import espirit_maps
-from mri_recon.map_extension import extend_maps
 from mri_recon.masks.types import Mask
 from mri_recon.models import Cascade, Measurement, Unrolled, concatenate, measure, run_continued
-from mri_recon.noise import estimate_sigma, sigma_from_below
 from mri_recon.option_values import Between, OneOf
-from mri_recon.phase import smooth_phase_map
 from mri_recon.progress import OnProgress, Progress
 
 __all__ = [

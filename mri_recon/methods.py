@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 
 from mri_recon._arrays import as_complex_tensor, as_tensor
+from mri_recon.coils.prepare import prepare
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_warnings, replace_echo_warnings
@@ -49,7 +50,6 @@ from mri_recon.masks.empty_slices import empty_slices, fill_empty, kept_slices, 
 from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.masks.unsampled import mask_data_warnings
 from mri_recon.option_values import check_values
-from mri_recon.preparation import prepare
 from mri_recon.progress import OnProgress, Progress
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mri_recon.coils import combine, expand
+from mri_recon.coils.combine import combine, expand
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.transforms.fourier import fft2c, ifft2c
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from mri_recon.coils.noise import OUTER_FRACTION, noise_samples_from_edge, sigma_of_samples
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan
 from mri_recon.masks.echo import Echo, find_echo
 from mri_recon.masks.types import ColumnMask
-from mri_recon.noise import OUTER_FRACTION, noise_samples_from_edge, sigma_of_samples
 from mri_recon.results.scan_warnings import scan_warnings
 
 __all__ = ["NOISE_RULE", "Noise", "estimate_noise", "scan_warnings", "summarize"]
@@ -38,7 +38,7 @@ class Noise:
 def estimate_noise(scan: Scan) -> Noise | None:
     """Robust noise level from the outermost acquired samples; None when nothing was acquired.
 
-    The rule is that of `mri_recon.noise`, over all coils and slices together. Where the object's signal still fills the
+    The rule is that of `mri_recon.coils.noise`, over all coils and slices together. Where the object's signal still fills the
     edge, sigma is too large. A receiver's own noise scan is better where there is one.
     """
     everywhere = torch.ones(scan.kspace.shape[-1], dtype=torch.bool)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_recon._arrays import center_crop, center_window
-from mri_recon.coils import rss
+from mri_recon.coils.combine import rss
 from mri_recon.io.scan import make_scan
 from mri_recon.metrics import nmse
 from mri_recon.transforms.fourier import ifft2c

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from mri_recon import classical
 from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
-from mri_recon.coils import adaptive_combine, combine, rss, sens_maps_from_center
+from mri_recon.coils.combine import adaptive_combine, combine, rss
+from mri_recon.coils.espirit import EspiritMaps, espirit_maps
+from mri_recon.coils.sensitivity_maps import sens_maps_from_center
 from mri_recon.data_term import SenseDataTerm
 from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
-from mri_recon.espirit import EspiritMaps, espirit_maps
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.metrics import nmse, psnr

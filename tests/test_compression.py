@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mri_recon.coils import rss
-from mri_recon.compression import CompressedCoils, compress_coils
+from mri_recon.coils.combine import rss
+from mri_recon.coils.compression import CompressedCoils, compress_coils
 from mri_recon.errors import FormatError, MethodError, ShapeError
 from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft2c

@@ -15,9 +15,12 @@ from typer.testing import CliRunner
 
 import mri_recon as mr
 from mri_recon.cli import build_app
-from mri_recon.coils import calibration_block, low_resolution_images, rss, sens_maps_from_center
+from mri_recon.coils.combine import rss
+from mri_recon.coils.espirit import espirit_maps
+from mri_recon.coils.noise import estimate_sigma, noise_samples_from_edge
+from mri_recon.coils.phase import smooth_phase_map
+from mri_recon.coils.sensitivity_maps import calibration_block, low_resolution_images, sens_maps_from_center
 from mri_recon.embedded_sample import sample_path
-from mri_recon.espirit import espirit_maps
 from mri_recon.io import Scan
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import column_mask_from_lines, undersample
@@ -25,8 +28,6 @@ from mri_recon.masks.draw import random_mask
 from mri_recon.masks.echo import USUAL_SHIFT, Echo, echo_center, echo_warnings, find_echo, replace_echo_warnings
 from mri_recon.masks.types import ColumnMask
 from mri_recon.methods import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
-from mri_recon.noise import estimate_sigma, noise_samples_from_edge
-from mri_recon.phase import smooth_phase_map
 from mri_recon.results.comparison import compare
 from mri_recon.summary import scan_warnings, summarize
 from mri_recon.transforms.fourier import fft2c, ifft2c

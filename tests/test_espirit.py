@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from mri_recon_data.simulate import coil_maps, complex_noise
 from torch import Tensor
 
-from mri_recon.coils import rss, sens_maps_from_center
+from mri_recon.coils.combine import rss
+from mri_recon.coils.espirit import EspiritMaps, espirit_maps, interpolated_espirit_maps
+from mri_recon.coils.sensitivity_maps import sens_maps_from_center
 from mri_recon.embedded_sample import sample_path
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
-from mri_recon.espirit import EspiritMaps, espirit_maps, interpolated_espirit_maps
 from mri_recon.io import load
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mri_recon.map_extension import extend_maps
+from mri_recon.coils.map_extension import extend_maps
 from tests.helpers import complex_randn, smooth_maps
 
 

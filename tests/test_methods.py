@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon import learned, methods
+from mri_recon.coils.prepare import prepare
 from mri_recon.envelope import Envelope
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.learned import network_measurement, wrap_margin
@@ -28,7 +29,6 @@ from mri_recon.methods import (
     reconstruct,
     reconstruct_batch,
 )
-from mri_recon.preparation import prepare
 from mri_recon.progress import Progress
 from mri_recon.transforms.fourier import fft2c
 from tests.networks import tiny_weights

@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mri_recon.errors import FormatError, MaskError, ShapeError
-from mri_recon.masks.convert import as_mask
-from mri_recon.masks.draw import random_mask
-from mri_recon.masks.types import ColumnMask
-from mri_recon.noise import (
+from mri_recon.coils.noise import (
     NoiseLevel,
     estimate_sigma,
     noise_covariance,
@@ -22,6 +18,10 @@ from mri_recon.noise import (
     sigma_of_samples,
     whiten,
 )
+from mri_recon.errors import FormatError, MaskError, ShapeError
+from mri_recon.masks.convert import as_mask
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask
 from mri_recon.transforms.fourier import fft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mri_recon.coils import low_resolution_images
+from mri_recon.coils.phase import smooth_phase_map, smooth_phase_of_rows
+from mri_recon.coils.sensitivity_maps import low_resolution_images
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
-from mri_recon.phase import smooth_phase_map, smooth_phase_of_rows
 from mri_recon.transforms.fourier import fft2c
 from tests.helpers import KSPACE_SHAPES, complex_randn, phantom, smooth_maps
 

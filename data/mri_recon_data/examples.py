@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mri_recon._arrays import center_window
-from mri_recon.coils import combine, rss
+from mri_recon.coils.combine import combine, rss
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.learned import network_measurement
 from mri_recon.masks.convert import undersample

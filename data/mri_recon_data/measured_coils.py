@@ -29,8 +29,8 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
+from mri_recon.coils.noise import noise_covariance
 from mri_recon.errors import DataError
-from mri_recon.noise import noise_covariance
 from mri_recon.transforms.fourier import ifft2c
 from mri_recon_data import registry
 from mri_recon_data.splits import Split

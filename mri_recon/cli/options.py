@@ -133,8 +133,8 @@ def noise_source(text: str | None) -> Tensor | str | None:
     Raises:
         FormatError: no such file, or no noise samples in it.
     """
+    from mri_recon.coils.prepare import EDGE
     from mri_recon.io import load_noise
-    from mri_recon.preparation import EDGE
 
     return text if text is None or text == EDGE else load_noise(text)
 
@@ -145,7 +145,7 @@ def noise_record(text: str | None) -> InputFile | str | None:
     Raises:
         FormatError: no such file.
     """
-    from mri_recon.preparation import EDGE
+    from mri_recon.coils.prepare import EDGE
     from mri_recon.provenance import input_file
 
     return text if text is None or text == EDGE else input_file(text)

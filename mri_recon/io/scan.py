@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mri_recon._arrays import center_crop
-from mri_recon.coils import rss
+from mri_recon.coils.combine import rss
 from mri_recon.errors import FormatError
 from mri_recon.io.axes import ORDER
 from mri_recon.io.axes_check import refuse_wrong_axes

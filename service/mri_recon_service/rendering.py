@@ -22,7 +22,7 @@ import torch
 from mri_recon._arrays import center_crop
 from mri_recon._system.jsonable import jsonable
 from mri_recon.checkpoint import RESEARCH_ONLY
-from mri_recon.coils import rss
+from mri_recon.coils.combine import rss
 from mri_recon.io import encode_result
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import ColumnMask

@@ -12,14 +12,15 @@ from mri_recon_data.images import ImageSlice
 from mri_recon_data.simulate import coil_maps, smooth_phase
 from torch import Tensor
 
-from mri_recon.coils import combine, low_resolution_images, rss, sens_maps_from_center
+from mri_recon.coils.combine import combine, rss
+from mri_recon.coils.espirit import espirit_maps
+from mri_recon.coils.phase import smooth_phase_map
+from mri_recon.coils.sensitivity_maps import low_resolution_images, sens_maps_from_center
 from mri_recon.errors import ConfigError, MaskError
-from mri_recon.espirit import espirit_maps
 from mri_recon.learned import image_scale
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import default_center_fraction, random_mask
 from mri_recon.masks.types import ColumnMask
-from mri_recon.phase import smooth_phase_map
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
 CPU = torch.device("cpu")

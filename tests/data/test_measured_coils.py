@@ -13,8 +13,8 @@ from mri_recon_data.measured_coils import MeasuredArray, array_sources, fit_arra
 from mri_recon_data.simulate import coil_maps
 from scipy.ndimage import binary_erosion
 
+from mri_recon.coils.espirit import espirit_maps
 from mri_recon.errors import DataError
-from mri_recon.espirit import espirit_maps
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
 ArrayC = npt.NDArray[np.complex64]

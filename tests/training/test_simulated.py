@@ -8,7 +8,7 @@ from mri_recon_data import registry
 from mri_recon_training.evaluate import Masks, evaluate_scans
 from mri_recon_training.simulated import SNR, simulated_scan, simulated_sources
 
-from mri_recon.coils import rss
+from mri_recon.coils.combine import rss
 from mri_recon.errors import DataError
 from mri_recon.transforms.fourier import ifft2c
 

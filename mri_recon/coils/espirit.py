@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mri_recon._pixelwise import orthogonal_iteration, principal_coil, row_chunks, turn_to
-from mri_recon.coils import calibration_block
+from mri_recon.coils._eigenvectors import orthogonal_iteration, principal_coil, row_chunks, turn_to
+from mri_recon.coils.sensitivity_maps import calibration_block
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center

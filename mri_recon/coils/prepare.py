@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from mri_recon._arrays import center_crop, quotient
-from mri_recon.coils import rss
-from mri_recon.compression import compress_coils
+from mri_recon.coils.combine import rss
+from mri_recon.coils.compression import compress_coils
+from mri_recon.coils.noise import noise_covariance, noise_samples_from_edge, sigma_of_samples, whiten
 from mri_recon.errors import MethodError
-from mri_recon.noise import noise_covariance, noise_samples_from_edge, sigma_of_samples, whiten
 
 if TYPE_CHECKING:
     from mri_recon.masks.types import Mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mri_recon.coils import combine, rss
+from mri_recon.coils.combine import combine, rss
 from mri_recon.errors import ShapeError
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.echo import echo_center

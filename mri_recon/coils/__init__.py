@@ -1,0 +1,1 @@
+"""What receive coils do to signal and noise."""
