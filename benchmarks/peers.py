@@ -291,7 +291,8 @@ class Ours:
 
         torch.set_num_threads(threads)
         self._torch = torch
-        from mri_recon import classical, masks, operators
+        from mri_recon import classical, masks
+        from mri_recon.operators import sense as operators
         from mri_recon.transforms import wavelets
 
         self._classical, self._masks, self._operators, self._wavelets = classical, masks, operators, wavelets

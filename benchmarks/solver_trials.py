@@ -3,7 +3,7 @@
     python benchmarks/solver_trials.py [--weight 0.001] [--snr 40] [--most 60]
 
 Counts applications of `A^H A`, the costly part, until `P(x) - P* <= level P*`. Plain versions for comparison; the one
-that is kept is `mri_recon.solvers.fista`.
+that is kept is `mri_recon.solvers.fista.fista`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import typer
 from classical import simulate
 from torch import Tensor
 
-from mri_recon.data_term import SenseDataTerm
 from mri_recon.masks.convert import as_mask
-from mri_recon.operators import SenseOperator
-from mri_recon.solvers import soft_threshold
+from mri_recon.operators.data_term import SenseDataTerm
+from mri_recon.operators.sense import SenseOperator
+from mri_recon.solvers.fista import soft_threshold
 from mri_recon.transforms.wavelets import WaveletTransform
 
 LEVELS = (0.1, 0.01, 0.001)

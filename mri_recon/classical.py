@@ -20,13 +20,13 @@ from mri_recon.coils.espirit import espirit_maps
 from mri_recon.coils.noise import NoiseLevel, estimate_sigma
 from mri_recon.coils.phase import smooth_phase_map
 from mri_recon.coils.sensitivity_maps import sens_maps_from_center
-from mri_recon.data_term import SenseDataTerm
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.types import Mask
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.data_term import SenseDataTerm
+from mri_recon.operators.sense import SenseOperator
 from mri_recon.option_values import Between, OneOf, check_values
 from mri_recon.priors import (
     PHASES,
@@ -40,7 +40,7 @@ from mri_recon.priors import (
     most_iterations,
 )
 from mri_recon.progress import OnIteration, OnProgress, Progress, ScanProgress
-from mri_recon.solvers import conjugate_gradient
+from mri_recon.solvers.conjugate_gradient import conjugate_gradient
 from mri_recon.transforms.fourier import ifft2c
 
 __all__ = ["cg_sense", "cs_wavelet", "zero_filled"]

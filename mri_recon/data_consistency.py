@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from mri_recon.models import Measurement
-from mri_recon.solvers import conjugate_gradient
+from mri_recon.solvers.conjugate_gradient import conjugate_gradient
 
 __all__ = ["EXPECTED_ERROR", "exact_data_consistency", "weighted_data_consistency"]
 

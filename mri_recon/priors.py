@@ -13,12 +13,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mri_recon.admm import AnalysisTransform, admm
-from mri_recon.cycle_spinning import cycle_spinning
-from mri_recon.data_term import Residual, SenseDataTerm
 from mri_recon.errors import MethodError
+from mri_recon.operators.data_term import SenseDataTerm
 from mri_recon.progress import OnIteration
-from mri_recon.solvers import FistaSolution, fista, parts_modulus
+from mri_recon.solvers.admm import AnalysisTransform, admm
+from mri_recon.solvers.cycle_spinning import cycle_spinning
+from mri_recon.solvers.fista import FistaSolution, fista, parts_modulus
+from mri_recon.solvers.problem import Residual
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 from mri_recon.transforms.wavelets import WaveletTransform, default_levels, padded_size

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mri_recon.admm import AdmmSolution, admm, kspace_solver
 from mri_recon.errors import MaskError, MethodError, ShapeError
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
+from mri_recon.solvers.admm import AdmmSolution, admm, kspace_solver
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform

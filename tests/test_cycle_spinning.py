@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mri_recon.cycle_spinning import CycleSpinningSolution, cycle_spinning
 from mri_recon.errors import MethodError, ShapeError
-from mri_recon.solvers import soft_threshold
+from mri_recon.solvers.cycle_spinning import CycleSpinningSolution, cycle_spinning
+from mri_recon.solvers.fista import soft_threshold
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon.transforms.wavelets import WaveletTransform
 from tests.helpers import column_lines, complex_randn, phantom

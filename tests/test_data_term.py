@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mri_recon.data_term import DataTerm, SenseDataTerm, real_inner
 from mri_recon.errors import ShapeError
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.data_term import SenseDataTerm
+from mri_recon.operators.sense import SenseOperator
+from mri_recon.solvers.problem import real_inner
 from tests.helpers import complex_randn, smooth_maps
+from tests.support.data_term import DataTerm
 
 
 def _term(

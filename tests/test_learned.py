@@ -25,7 +25,7 @@ from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import PatternMask
 from mri_recon.methods import reconstruct
 from mri_recon.models import Measurement, measure
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_network, tiny_weights

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mri_recon.errors import MaskError, ShapeError
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
 from tests.helpers import KSPACE_SHAPES, assert_adjoint, column_lines, complex_randn, smooth_maps
 
 

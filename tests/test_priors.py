@@ -11,7 +11,7 @@ from torch import Tensor
 from mri_recon.classical import cs_wavelet
 from mri_recon.errors import MethodError
 from mri_recon.masks.draw import random_mask
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
 from mri_recon.priors import PRIORS, auto_weight, choose_prior
 from mri_recon.transforms.fourier import fft2c
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform

@@ -8,9 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mri_recon.admm import admm
-from mri_recon.cycle_spinning import cycle_spinning
-from mri_recon.data_term import DataTerm
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io.scan import make_scan
 from mri_recon.masks.convert import undersample
@@ -19,12 +16,16 @@ from mri_recon.masks.types import ColumnMask
 from mri_recon.methods import get_method, method_options, reconstruct
 from mri_recon.progress import Progress, ScanProgress
 from mri_recon.results.comparison import compare
-from mri_recon.solvers import conjugate_gradient, fista
+from mri_recon.solvers.admm import admm
+from mri_recon.solvers.conjugate_gradient import conjugate_gradient
+from mri_recon.solvers.cycle_spinning import cycle_spinning
+from mri_recon.solvers.fista import fista
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.fourier import fft2c
 from mri_recon.transforms.wavelets import WaveletTransform
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_weights
+from tests.support.data_term import DataTerm
 
 SHAPES = [(1, 1, 21, 26), (3, 1, 16, 19), (2, 3, 24, 22)]
 CS_PRIORS = ["stationary", "orthonormal", "stationary-synthesis", "cycle-spinning", "tv"]

@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mri_recon.data_term import DataTerm, Residual
 from mri_recon.errors import MethodError, ShapeError
-from mri_recon.solvers import conjugate_gradient, fista, parts_modulus, soft_threshold
+from mri_recon.solvers.conjugate_gradient import conjugate_gradient
+from mri_recon.solvers.fista import fista, parts_modulus, soft_threshold
+from mri_recon.solvers.problem import Residual
 from tests.helpers import complex_randn
+from tests.support.data_term import DataTerm
 
 
 def _problem(

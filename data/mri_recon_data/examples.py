@@ -17,7 +17,7 @@ from mri_recon.learned import network_measurement
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import default_center_fraction, random_mask
 from mri_recon.masks.types import ColumnMask, Mask
-from mri_recon.models.measurement import Measurement
+from mri_recon.operators.measurement import Measurement
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.content import ContentConfig, vary_content
 from mri_recon_data.images import ImageSlice

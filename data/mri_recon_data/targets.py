@@ -33,7 +33,7 @@ from mri_recon.learned import network_measurement
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
-from mri_recon.models.measurement import measure
+from mri_recon.operators.measurement import measure
 from mri_recon_data.examples import Example, raw_example
 
 __all__ = ["CsConfig", "Problem", "SsduConfig", "Target", "cs_example", "make_example", "split_mask", "ssdu_example"]

@@ -31,7 +31,7 @@ def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | No
     reaches to the further end of the dense centre.
 
     An image times conj(p) is nearly real where the phase is smooth, so that its real and imaginary parts can be
-    penalised one by one (`magnitude="parts"` in `mri_recon.admm`); p times the maps is the operator for it.
+    penalised one by one (`magnitude="parts"` in `mri_recon.solvers.admm`); p times the maps is the operator for it.
 
     Args:
         kspace: y, complex `(slice, coil, readout, phase)`; only its dense centre is read.

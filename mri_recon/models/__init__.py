@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mri_recon.models.cascade import Cascade, CascadeConfig
 from mri_recon.models.continuation import run_continued
-from mri_recon.models.measurement import Measurement, concatenate, measure
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.models.unrolled import Unrolled, UnrolledConfig
+from mri_recon.operators.measurement import Measurement, concatenate, measure
 
 __all__ = [
     "Cascade",

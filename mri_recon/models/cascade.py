@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mri_recon.errors import ShapeError
 from mri_recon.models.continuation import run_continued
-from mri_recon.models.measurement import Measurement
 from mri_recon.models.unet import Unet, UnetConfig
-from mri_recon.solvers import conjugate_gradient
+from mri_recon.operators.measurement import Measurement
+from mri_recon.solvers.conjugate_gradient import conjugate_gradient
 
 __all__ = ["Cascade", "CascadeConfig", "StepWeights", "data_step"]
 

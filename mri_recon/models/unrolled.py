@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mri_recon.models.cascade import solve_normal
 from mri_recon.models.continuation import run_continued
-from mri_recon.models.measurement import Measurement
 from mri_recon.models.unet import Unet, UnetConfig
+from mri_recon.operators.measurement import Measurement
 
 __all__ = ["Unrolled", "UnrolledConfig"]
 

@@ -17,7 +17,7 @@ class PeriodicGradient:
         (D x)[0, k, l] = x[(k + 1) mod h, l] - x[k, l],   (D x)[1, k, l] = x[k, (l + 1) mod w] - x[k, l]
 
     Total variation is `sum_kl |(D x)[:, k, l]|`: isotropic where the two differences of a pixel are one vector, see
-    `coupled` in `mri_recon.admm.admm`. `D^H D` is a periodic convolution, `||D||^2 <= 8`.
+    `coupled` in `mri_recon.solvers.admm.admm`. `D^H D` is a periodic convolution, `||D||^2 <= 8`.
 
     Shapes:
         x: real or complex `(..., h, w)`; d: of the same type, `(..., 2, h, w)`.

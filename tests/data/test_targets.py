@@ -29,7 +29,7 @@ from mri_recon.learned import network_measurement, run_network
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
 from mri_recon.transforms.fourier import fft2c
 from tests.fastmri_files import write_fastmri
 from tests.helpers import complex_randn, phantom, smooth_maps

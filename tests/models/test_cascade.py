@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mri_recon.errors import ShapeError
 from mri_recon.models import Cascade, CascadeConfig, Measurement, measure
 from mri_recon.models.cascade import data_step
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
 from tests.helpers import column_lines, complex_randn, smooth_maps
 from tests.networks import tiny_network
 

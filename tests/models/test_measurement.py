@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mri_recon.errors import ShapeError
 from mri_recon.models import Measurement, concatenate, measure
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
 from tests.helpers import KSPACE_SHAPES, assert_adjoint, column_lines, complex_randn
 
 

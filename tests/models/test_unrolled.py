@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mri_recon.models import Measurement, Unrolled, UnrolledConfig, measure
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
 from tests.helpers import column_lines, complex_randn, smooth_maps
 from tests.networks import tiny_network
 

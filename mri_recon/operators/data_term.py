@@ -1,32 +1,19 @@
-"""The data term `1/2 ||A u - y||^2` of multi-coil reconstruction, with all that an iteration does not change done once.
-
-The samples fix the operator `A = P F S C` of `operators.SenseOperator`; what a solver asks for in its loop is the
-gradient `A^H (y - A u)`. What makes it cheap:
-
-- `F^H P F` is a circular convolution, which commutes with circular shifts. So no centring shift is needed inside: the
-  mask is brought to FFT order once, and `y` is stored as the plain FFT of the centred coil images.
-- Where the mask is constant along the readout, the transform along that axis cancels: `F^H P F` acts on the phase axis
-  alone, row by row. One-dimensional FFTs do, and any other mask takes the two-dimensional ones.
-- Nothing is shifted or cast inside the loop, and maps are not copied: beside them, the samples and two arrays of the
-  size of the k-space are alive, these only within a call.
-"""
+"""The data term `1/2 ||A u - y||^2` of multi-coil reconstruction; everything that iterations share is computed once."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.operators import SenseOperator
+from mri_recon.operators.sense import SenseOperator
+from mri_recon.solvers.problem import LeastSquares, LinearMap, Residual, real_inner
 from mri_recon.transforms.fourier import fft_order_ramp, ifft1c, in_fft_order
 
-__all__ = ["DataTerm", "LeastSquares", "LinearMap", "Residual", "SenseDataTerm", "real_inner"]
+__all__ = [
+    "SenseDataTerm",
+]
 
-LinearMap = Callable[[Tensor], Tensor]
 
 _BLOCK = 8
 """Rows that share their virtual coils."""
@@ -38,65 +25,9 @@ _EXACT_CALL = 3
 """Which gradient of the virtual coils is computed from all coils, to correct the others before the first look."""
 
 _MIN_COILS = 4
+
 _WORTHWHILE = 0.7
 """Below this many coils, or above this share of them kept, all coils it is."""
-
-
-@dataclass(frozen=True)
-class Residual:
-    """`r = y - B x` as solvers and certificates use it.
-
-    Attributes:
-        gradient: `B^H r`, of the shape of `x`: the negative gradient of the data term.
-        energy: `||r||^2`, float64 `(batch,)`.
-        correlation: `Re <r, y>`, float64 `(batch,)`.
-    """
-
-    gradient: Tensor
-    energy: Tensor
-    correlation: Tensor
-
-
-class LeastSquares(Protocol):
-    """`1/2 ||B x - y||^2` for a batch of independent problems; the first axis of `x` counts them."""
-
-    def at_zero(self) -> Residual:
-        """The residual at `x = 0`, which is `y`."""
-        ...
-
-    def gradient(self, x: Tensor) -> Tensor:
-        """`B^H (y - B x)`."""
-        ...
-
-    def residual(self, x: Tensor) -> Residual:
-        """Gradient, energy and correlation of `r = y - B x`."""
-        ...
-
-
-class DataTerm:
-    """`LeastSquares` of any linear map given by its products.
-
-    Shapes:
-        data: y, `(batch, ...)`, real or complex; x: what `adjoint` makes of it.
-    """
-
-    def __init__(self, forward: LinearMap, adjoint: LinearMap, data: Tensor) -> None:
-        self._forward, self._adjoint, self._data = forward, adjoint, data
-
-    def at_zero(self) -> Residual:
-        """The residual at `x = 0`, which is `y`."""
-        return self._of(self._data)
-
-    def gradient(self, x: Tensor) -> Tensor:
-        """`B^H (y - B x)`."""
-        return self._adjoint(self._data - self._forward(x))
-
-    def residual(self, x: Tensor) -> Residual:
-        """Gradient, energy and correlation of `r = y - B x`."""
-        return self._of(self._data - self._forward(x))
-
-    def _of(self, r: Tensor) -> Residual:
-        return Residual(self._adjoint(r), real_inner(r, r), real_inner(r, self._data))
 
 
 class SenseDataTerm:
@@ -272,15 +203,3 @@ def _power_of_two(image: Tensor) -> Tensor:
     largest = image.abs().flatten(1).amax(dim=1)
     one = torch.ones_like(largest)
     return torch.where(largest > 0, torch.ldexp(one, torch.frexp(largest).exponent), 0 * one)
-
-
-def real_inner(a: Tensor, b: Tensor) -> Tensor:
-    """`Re <a, b>` over all axes but the first, float64 `(batch,)`.
-
-    Rows along the last axis are summed in the working precision, a few hundred terms, and the rows in double: four
-    times as fast as double throughout, and single precision loses nothing that its terms had.
-    """
-    if a.is_complex():
-        a, b = torch.view_as_real(a).flatten(-2), torch.view_as_real(b).flatten(-2)
-    rows: Tensor = torch.linalg.vecdot(a, b)
-    return rows.reshape(len(a), -1).sum(dim=1, dtype=torch.float64)

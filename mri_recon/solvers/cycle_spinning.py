@@ -15,7 +15,7 @@ from torch import Tensor
 from mri_recon._arrays import inner, per_item
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.progress import OnIteration
-from mri_recon.solvers import next_momentum, soft_threshold
+from mri_recon.solvers.fista import next_momentum, soft_threshold
 from mri_recon.transforms.wavelets import WaveletTransform
 
 __all__ = ["CycleSpinningSolution", "cycle_spinning"]
@@ -66,7 +66,7 @@ def cycle_spinning(
     T shifts both axes by whole numbers that are drawn anew each time, uniform in 0 .. 2^levels - 1: larger shifts
     repeat these, as the decimated transform commutes with shifts by 2^levels. S shrinks by `step lambda`. beta is that
     of FISTA, and the momentum of an item is dropped where it points uphill, `Re <z - x_new, x_new - x> > 0`, as in
-    `mri_recon.solvers.fista`.
+    `mri_recon.solvers.fista.fista`.
 
     The result depends on nothing but the arguments: the generator is made from `seed` here, the shifts are the same for
     all items, and one item does not see the others.

@@ -1,0 +1,1 @@
+"""The acquisition `A = P F S C` as a linear operator, and its data term."""

@@ -1,0 +1,1 @@
+"""Iterative solvers: callables in, solution and history out. Nothing here knows MRI."""
