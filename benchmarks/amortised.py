@@ -34,14 +34,14 @@ from mri_recon_data.registry import files
 from mri_recon_training.train import run
 from torch import Tensor, nn
 
-from mri_recon.checkpoint import load_checkpoint
-from mri_recon.classical import cs_wavelet
-from mri_recon.learned import apply_network, network_measurement
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
+from mri_recon.methods.cs_wavelet import cs_wavelet
 from mri_recon.metrics import psnr
 from mri_recon.models import Measurement
+from mri_recon.models.checkpoint import load_checkpoint
+from mri_recon.models.inference import apply_network, network_measurement
 from mri_recon.transforms.fourier import ifft2c
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 

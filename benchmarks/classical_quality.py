@@ -36,13 +36,15 @@ from mri_recon_training.simulated import simulated_scan
 from peers import read_cfl, write_cfl
 from torch import Tensor
 
-from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.coils.combine import rss
 from mri_recon.errors import DataError, MriReconError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
+from mri_recon.methods.cg_sense import cg_sense
+from mri_recon.methods.cs_wavelet import cs_wavelet
+from mri_recon.methods.priors import auto_weight
+from mri_recon.methods.zero_filled import zero_filled
 from mri_recon.metrics import CONVENTION, psnr, ssim
-from mri_recon.priors import auto_weight
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)

@@ -21,15 +21,15 @@ from mri_recon_data.registry import files
 from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
 from torch import Tensor
 
-from mri_recon.checkpoint import load_named
 from mri_recon.coils.noise import estimate_sigma
-from mri_recon.data_consistency import weighted_data_consistency
-from mri_recon.learned import apply_network, image_scale, network_measurement
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
-from mri_recon.methods import reconstruct
+from mri_recon.methods.data_consistency import weighted_data_consistency
 from mri_recon.metrics import psnr
+from mri_recon.models.checkpoint import load_named
+from mri_recon.models.inference import apply_network, image_scale, network_measurement
+from mri_recon.reconstruction import reconstruct
 from mri_recon.transforms.fourier import fft2c
 
 ACCELERATIONS = (4, 8)

@@ -3,7 +3,7 @@
     python benchmarks/field_of_view.py
 
 Raw validation scans as they are, shifted along the phase axis, and folded into a smaller field of view. `edge` is what
-`mri_recon.learned.wrap_margin` decides by: mean magnitude of the outer columns over that of the slice.
+`mri_recon.models.inference.wrap_margin` decides by: mean magnitude of the outer columns over that of the slice.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mri_recon_data.simulate import fold_columns
 from torch import Tensor
 
 from mri_recon import learned
-from mri_recon.checkpoint import load_named
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.metrics import psnr
+from mri_recon.models.checkpoint import load_named
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
 

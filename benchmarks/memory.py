@@ -73,7 +73,7 @@ def measure(case: dict[str, Any]) -> int:
 
     import mri_recon as mr
     from mri_recon.masks.types import PatternMask
-    from mri_recon.methods import reconstruct_batch
+    from mri_recon.reconstruction import reconstruct_batch
 
     shape = tuple(case["shape"])
     if case["mask"] == "random":
@@ -120,7 +120,7 @@ def _child() -> None:
     """Do the cases on standard input, after the imports that a service has done before its first work."""
     import torch
 
-    from mri_recon.methods import get_method, method_names
+    from mri_recon.methods.table import get_method, method_names
 
     torch.set_num_threads(1)
     for name in method_names():
@@ -154,7 +154,7 @@ def main() -> int:
     if arguments.child:
         _child()
         return 0
-    from mri_recon.methods import method_names
+    from mri_recon.methods.table import method_names
 
     methods = arguments.methods.split(",") if arguments.methods else list(method_names())
     found = []

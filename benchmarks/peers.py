@@ -284,7 +284,7 @@ class SigPy:
 
 
 class Ours:
-    """`mri_recon.classical.cs_wavelet`; the time is that of the whole call."""
+    """`mri_recon.methods.cs_wavelet.cs_wavelet`; the time is that of the whole call."""
 
     def __init__(self, threads: int) -> None:
         import torch

@@ -30,11 +30,13 @@ from mri_recon_data.registry import files
 from peers import read_cfl, write_cfl
 from torch import Tensor
 
-from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.errors import DataError, MriReconError
-from mri_recon.learned import unet, unrolled
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.types import Mask
+from mri_recon.methods.cg_sense import cg_sense
+from mri_recon.methods.cs_wavelet import cs_wavelet
+from mri_recon.methods.networks import unet, unrolled
+from mri_recon.methods.zero_filled import zero_filled
 
 app = typer.Typer(add_completion=False, help=__doc__)
 

@@ -19,7 +19,7 @@ from mri_recon_data.dataset import DataConfig, ExampleStream, RegistrySlices
 from mri_recon_training.config import load_config
 from mri_recon_training.objective import batch_loss
 
-from mri_recon.checkpoint import build_network
+from mri_recon.models.checkpoint import build_network
 
 
 def _seconds(work: Callable[[int], object], repeats: int, device: torch.device) -> float:

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from mri_recon.masks.convert import undersample
     from mri_recon.masks.draw import equispaced_mask, fastmri_random_mask, random_mask
     from mri_recon.masks.types import ColumnMask, PatternMask
-    from mri_recon.methods import Reconstruction, method_names, reconstruct
+    from mri_recon.methods.table import method_names
     from mri_recon.metrics import Metrics, evaluate
     from mri_recon.progress import OnProgress, Progress
+    from mri_recon.reconstruction import Reconstruction, reconstruct
     from mri_recon.results.comparison import Comparison, compare
     from mri_recon.transforms.fourier import fft2c, ifft2c
 

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from mri_recon._system.files import write_atomically
 from mri_recon._system.outputs import FIGURE_SUFFIXES, check_suffix
 from mri_recon._system.text import printable
-from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
 from mri_recon.masks.types import PatternMask
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.results.comparison import Comparison, mask_caption
 
 if TYPE_CHECKING:

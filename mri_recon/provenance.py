@@ -32,14 +32,16 @@ from torch import Tensor
 from mri_recon._system.fork import forked_with_threads
 from mri_recon._system.jsonable import jsonable
 from mri_recon._system.text import storable
-from mri_recon.checkpoint import RESEARCH_ONLY, shipped_models
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
 from mri_recon.io import load_noise, load_result
 from mri_recon.io.loading import read
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
-from mri_recon.methods import Reconstruction, method_options, reconstruct, resolve_device
+from mri_recon.methods.table import method_options
+from mri_recon.models.checkpoint import shipped_models
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.progress import OnProgress
+from mri_recon.reconstruction import Reconstruction, reconstruct, resolve_device
 
 __all__ = [
     "TOLERANCE",

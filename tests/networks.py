@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mri_recon.checkpoint import ModelCard, save_checkpoint
-from mri_recon.envelope import Envelope
 from mri_recon.models import Cascade, CascadeConfig, Unet, UnetConfig, Unrolled, UnrolledConfig
+from mri_recon.models.checkpoint import ModelCard, save_checkpoint
+from mri_recon.models.training_range import Envelope
 
 
 def tiny_network(

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from mri_recon import checkpoint
-from mri_recon.checkpoint import (
+from mri_recon.errors import CheckpointError
+from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig, measure
+from mri_recon.models.checkpoint import (
     ModelCard,
     build_network,
     load_checkpoint,
@@ -15,9 +17,7 @@ from mri_recon.checkpoint import (
     save_checkpoint,
     shipped_models,
 )
-from mri_recon.envelope import Envelope
-from mri_recon.errors import CheckpointError
-from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig, measure
+from mri_recon.models.training_range import Envelope
 from tests.helpers import complex_randn
 from tests.networks import tiny_network
 

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from mri_recon import classical
-from mri_recon.classical import cg_sense, cs_wavelet, zero_filled
 from mri_recon.coils.combine import adaptive_combine, combine, rss
 from mri_recon.coils.espirit import EspiritMaps, espirit_maps
 from mri_recon.coils.sensitivity_maps import sens_maps_from_center
 from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask
+from mri_recon.methods.cg_sense import cg_sense
+from mri_recon.methods.cs_wavelet import cs_wavelet
+from mri_recon.methods.priors import PRIORS, StoppingRule, auto_weight, choose_prior, minimise
+from mri_recon.methods.zero_filled import zero_filled
 from mri_recon.metrics import nmse, psnr
 from mri_recon.operators.data_term import SenseDataTerm
 from mri_recon.operators.sense import SenseOperator
-from mri_recon.priors import PRIORS, StoppingRule, auto_weight, choose_prior, minimise
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 

@@ -17,8 +17,8 @@ from mri_recon.io import Scan
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import equispaced_mask, random_mask
 from mri_recon.masks.types import PatternMask
-from mri_recon.methods import reconstruct
 from mri_recon.metrics import evaluate
+from mri_recon.reconstruction import reconstruct
 from mri_recon.results import comparison as comparing
 from mri_recon.results.comparison import (
     CONVENTION,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mri_recon.data_consistency import exact_data_consistency, weighted_data_consistency
 from mri_recon.masks.draw import random_mask
+from mri_recon.methods.data_consistency import exact_data_consistency, weighted_data_consistency
 from mri_recon.models import measure
 from mri_recon.operators.sense import SenseOperator
 from tests.helpers import complex_randn, smooth_maps

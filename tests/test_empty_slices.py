@@ -13,8 +13,8 @@ from torch import Tensor
 import mri_recon as mr
 from mri_recon.errors import FormatError
 from mri_recon.masks.empty_slices import empty_slices, fill_empty, kept_slices, note_empty
-from mri_recon.methods import reconstruct_batch
 from mri_recon.metrics import evaluate, per_slice
+from mri_recon.reconstruction import reconstruct_batch
 
 METHODS = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
 QUICK = {"cs-wavelet": {"max_iters": 5}}

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mri_recon.checkpoint import load_named, shipped_models
-from mri_recon.envelope import Envelope
 from mri_recon.masks.convert import column_mask_from_lines
 from mri_recon.masks.draw import equispaced_mask, random_mask
 from mri_recon.masks.types import ColumnMask, PatternMask
+from mri_recon.models.checkpoint import load_named, shipped_models
+from mri_recon.models.training_range import Envelope
 
 ENVELOPE = Envelope(acceleration=(2, 10), num_coils=(1, 16), anatomy="head")
 MASK = random_mask(127, 4, seed=1)

@@ -9,23 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mri_recon.envelope import Envelope
 from mri_recon.errors import CheckpointError, MaskError, MethodError
-from mri_recon.learned import (
-    apply_network,
-    image_scale,
-    network_measurement,
-    run_network,
-    unet,
-    unrolled,
-    wrap_margin,
-)
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import PatternMask
-from mri_recon.methods import reconstruct
+from mri_recon.methods.networks import unet, unrolled
 from mri_recon.models import Measurement, measure
+from mri_recon.models.inference import apply_network, image_scale, network_measurement, run_network, wrap_margin
+from mri_recon.models.training_range import Envelope
 from mri_recon.operators.sense import SenseOperator
+from mri_recon.reconstruction import reconstruct
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_network, tiny_weights

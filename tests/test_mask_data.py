@@ -15,7 +15,7 @@ from mri_recon.errors import MriReconError
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import equispaced_mask, random_mask
 from mri_recon.masks.unsampled import mask_data_warnings
-from mri_recon.methods import reconstruct
+from mri_recon.reconstruction import reconstruct
 
 SHAPE = (2, 3, 40, 48)
 

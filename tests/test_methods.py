@@ -13,23 +13,15 @@ from torch import Tensor
 
 from mri_recon import learned, methods
 from mri_recon.coils.prepare import prepare
-from mri_recon.envelope import Envelope
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
-from mri_recon.learned import network_measurement, wrap_margin
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
-from mri_recon.methods import (
-    Reconstruction,
-    can_batch,
-    check_options,
-    get_method,
-    method_names,
-    method_options,
-    reconstruct,
-    reconstruct_batch,
-)
+from mri_recon.methods.table import can_batch, check_options, get_method, method_names, method_options
+from mri_recon.models.inference import network_measurement, wrap_margin
+from mri_recon.models.training_range import Envelope
 from mri_recon.progress import Progress
+from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_batch
 from mri_recon.transforms.fourier import fft2c
 from tests.networks import tiny_weights
 
@@ -502,7 +494,7 @@ def test_a_batch_is_what_each_is_alone(name: str, shape: tuple[int, ...], model:
 def test_a_batch_of_several_margins_kinds_of_mask_and_runs(
     name: str, model: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mri_recon.learned._SLICES_AT_ONCE", 2)
+    monkeypatch.setattr("mri_recon.models.inference._SLICES_AT_ONCE", 2)
     problems = _several((2, 1, 16, 40), crossing=True)
     pattern = np.random.default_rng(0).random((16, 40)) < 0.6
     pattern[5:11, 15:25] = True

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import mri_recon as mr
 from mri_recon.cli.options import options_by_method, parse_option
 from mri_recon.errors import MethodError, MriReconError
-from mri_recon.methods import _check_finite, check_options, get_method, method_names, method_options
-from mri_recon.option_values import Between, OneOf, check_values, option_types, parse_value
+from mri_recon.methods.option_values import Between, OneOf, check_values, option_types, parse_value
+from mri_recon.methods.table import check_options, get_method, method_names, method_options
+from mri_recon.reconstruction import _check_finite
 
 METHODS = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
 OPTIONS = [(method, option) for method in METHODS for option in method_options(method)]

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mri_recon.classical import cg_sense, zero_filled
 from mri_recon.coils.combine import combine, rss
 from mri_recon.coils.prepare import prepare
 from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
 from mri_recon.masks.draw import random_mask
-from mri_recon.methods import reconstruct
+from mri_recon.methods.cg_sense import cg_sense
+from mri_recon.methods.zero_filled import zero_filled
+from mri_recon.reconstruction import reconstruct
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 

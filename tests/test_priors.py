@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mri_recon.classical import cs_wavelet
 from mri_recon.errors import MethodError
 from mri_recon.masks.draw import random_mask
+from mri_recon.methods.cs_wavelet import cs_wavelet
+from mri_recon.methods.priors import PRIORS, auto_weight, choose_prior
 from mri_recon.operators.sense import SenseOperator
-from mri_recon.priors import PRIORS, auto_weight, choose_prior
 from mri_recon.transforms.fourier import fft2c
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 from mri_recon.transforms.wavelets import WaveletTransform

@@ -13,8 +13,9 @@ from mri_recon.io.scan import make_scan
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
-from mri_recon.methods import get_method, method_options, reconstruct
+from mri_recon.methods.table import get_method, method_options
 from mri_recon.progress import Progress, ScanProgress
+from mri_recon.reconstruction import reconstruct
 from mri_recon.results.comparison import compare
 from mri_recon.solvers.admm import admm
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient
@@ -169,7 +170,7 @@ def test_the_callback_is_no_option_of_a_method() -> None:
 def test_a_method_without_the_keyword_works(takes: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     namespace: dict[str, Any] = {}
     exec(f"def f({takes}):\n    return kspace[:, 0], {{'given': sorted(locals())}}", namespace)
-    monkeypatch.setattr("mri_recon.methods.get_method", lambda name: namespace["f"])
+    monkeypatch.setattr("mri_recon.methods.table.get_method", lambda name: namespace["f"])
     kspace, mask = _masked(1, 1, 16, 19)
     seen, result = _told(kspace, mask, "foreign")
     assert seen == [Progress("foreign", "prepare", 0, None)]

@@ -17,8 +17,8 @@ from mri_recon.coils.combine import combine
 from mri_recon.coils.espirit import interpolated_espirit_maps
 from mri_recon.coils.noise import sigma_from_below
 from mri_recon.coils.phase import smooth_phase_of_rows
-from mri_recon.learned import image_scale, network_measurement, unit_maps
 from mri_recon.masks.types import ColumnMask, Mask
+from mri_recon.models.inference import image_scale, network_measurement, unit_maps
 from mri_recon.operators.measurement import Measurement
 from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c, in_fft_order
 from mri_recon_data.arrays import ArrayConfig, ReceiveArray, draw_array, draw_num_coils

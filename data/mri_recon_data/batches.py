@@ -28,10 +28,10 @@ from mri_recon.coils.espirit import espirit_maps
 from mri_recon.coils.noise import sigma_from_below
 from mri_recon.coils.sensitivity_maps import calibration_block
 from mri_recon.errors import ConfigError
-from mri_recon.learned import image_scale
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.types import ColumnMask
 from mri_recon.models import Measurement, measure
+from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.dataset import DataConfig, FolderSlices, RegistrySlices
 from mri_recon_data.examples import draw_mask, draw_num_coils

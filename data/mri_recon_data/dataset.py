@@ -22,10 +22,10 @@ from torch.utils.data import Dataset
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.io import Scan, load
 from mri_recon.io.fastmri import FastMRIFile
-from mri_recon.learned import image_scale
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
+from mri_recon.models.inference import image_scale
 from mri_recon_data.content import ContentConfig
 from mri_recon_data.examples import (
     Example,

@@ -13,10 +13,10 @@ from torch import Tensor
 from mri_recon._arrays import center_window
 from mri_recon.coils.combine import combine, rss
 from mri_recon.errors import MaskError, ShapeError
-from mri_recon.learned import network_measurement
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import default_center_fraction, random_mask
 from mri_recon.masks.types import ColumnMask, Mask
+from mri_recon.models.inference import network_measurement
 from mri_recon.operators.measurement import Measurement
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.content import ContentConfig, vary_content

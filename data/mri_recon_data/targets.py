@@ -27,12 +27,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from mri_recon._system.files import write_atomically
-from mri_recon.classical import cs_wavelet
 from mri_recon.errors import DataError, MaskError
-from mri_recon.learned import network_measurement
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
+from mri_recon.methods.cs_wavelet import cs_wavelet
+from mri_recon.models.inference import network_measurement
 from mri_recon.operators.measurement import measure
 from mri_recon_data.examples import Example, raw_example
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mri_recon.errors import ConfigError
-from mri_recon.learned import image_scale
+from mri_recon.models.inference import image_scale
 from mri_recon_data.acquisition import AcquisitionConfig, draw_example
 from mri_recon_data.examples import Example, crop_rows, raw_example
 from mri_recon_data.images import ImageSlice

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mri_recon.errors import ConfigError, MethodError, ShapeError
-from mri_recon.option_values import option_types, parse_value
+from mri_recon.methods.option_values import option_types, parse_value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,7 @@ def parse_option(text: str, method: str | None = None) -> tuple[str, Any]:
     name = key.strip().replace("-", "_")
     types: dict[str, Any] = {}
     if method is not None:
-        from mri_recon.methods import get_method
+        from mri_recon.methods.table import get_method
 
         types = option_types(get_method(method))
     return name, parse_value(value, types.get(name, Any))

@@ -96,9 +96,10 @@ def reconstruct(
     work = context.with_resource(working("starting"))
     from mri_recon.io import RESULT_SUFFIXES, check_holds, load, save
     from mri_recon.masks.convert import undersample
-    from mri_recon.methods import check_options, with_scan_warnings
-    from mri_recon.methods import reconstruct as run
+    from mri_recon.methods.table import check_options
     from mri_recon.provenance import describe, input_file
+    from mri_recon.reconstruction import reconstruct as run
+    from mri_recon.reconstruction import with_scan_warnings
     from mri_recon.results.comparison import preparation_caption
     from mri_recon.sampling import choose_mask
     from mri_recon.summary import scan_warnings

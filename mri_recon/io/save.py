@@ -34,7 +34,7 @@ from mri_recon.masks.types import ColumnMask, Mask
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from mri_recon.methods import Reconstruction
+    from mri_recon.reconstruction import Reconstruction
 
 __all__ = [
     "NOTICE",

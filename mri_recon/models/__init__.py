@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mri_recon.models.cascade import Cascade, CascadeConfig
-from mri_recon.models.continuation import run_continued
+from mri_recon.models.layers import run_continued
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.models.unrolled import Unrolled, UnrolledConfig
 from mri_recon.operators.measurement import Measurement, concatenate, measure

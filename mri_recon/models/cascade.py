@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mri_recon.errors import ShapeError
-from mri_recon.models.continuation import run_continued
+from mri_recon.models.layers import run_continued
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.operators.measurement import Measurement
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mri_recon.errors import ShapeError
-from mri_recon.models.normalization import normalization
+from mri_recon.models.layers import normalization
 
 __all__ = ["Unet", "UnetConfig"]
 

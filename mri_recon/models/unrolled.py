@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mri_recon.models.cascade import solve_normal
-from mri_recon.models.continuation import run_continued
+from mri_recon.models.layers import run_continued
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.operators.measurement import Measurement
 

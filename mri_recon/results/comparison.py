@@ -19,9 +19,10 @@ from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.types import Mask
-from mri_recon.methods import Reconstruction, check_options, reconstruct, with_scan_warnings
+from mri_recon.methods.table import check_options
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
 from mri_recon.progress import OnProgress
+from mri_recon.reconstruction import Reconstruction, reconstruct, with_scan_warnings
 from mri_recon.results.scan_warnings import scan_warnings
 
 __all__ = [

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.errors import ConfigError
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service import problems
 from mri_recon_service.auth import Authentication, Keyring
 from mri_recon_service.engine import Engine, open_engine

@@ -27,7 +27,7 @@ def serve(
     """
     import uvicorn
 
-    from mri_recon.checkpoint import RESEARCH_ONLY
+    from mri_recon.notice import RESEARCH_ONLY
     from mri_recon_service import logs
     from mri_recon_service.app import create_app
     from mri_recon_service.engine import check_data_folder

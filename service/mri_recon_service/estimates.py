@@ -29,11 +29,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mri_recon.checkpoint import read_card, weights_file
 from mri_recon.errors import MriReconError
-from mri_recon.learned import slices_at_once, widest_margin
+from mri_recon.methods.priors import choose_prior
+from mri_recon.models.checkpoint import read_card, weights_file
 from mri_recon.models.footprint import working_bytes
-from mri_recon.priors import choose_prior
+from mri_recon.models.inference import slices_at_once, widest_margin
 
 __all__ = ["Estimates"]
 

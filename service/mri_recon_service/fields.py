@@ -9,9 +9,9 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from mri_recon.checkpoint import shipped_models
 from mri_recon.errors import MethodError
-from mri_recon.methods import check_option_names, check_options, get_method, method_names, method_options
+from mri_recon.methods.table import check_option_names, check_options, get_method, method_names, method_options
+from mri_recon.models.checkpoint import shipped_models
 from mri_recon_service.problems import Problem, invalid_request
 from mri_recon_service.schemas import CompareFields, ReconstructionFields, ScanFields
 

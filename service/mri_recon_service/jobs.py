@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.problems import Problem
 
 __all__ = ["FINISHED", "Event", "Job", "Kind", "NewJob", "Status", "document", "problem_from", "problem_record"]

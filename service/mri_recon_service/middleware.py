@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mri_recon._system.files import is_full
-from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.logs import current_request
 from mri_recon_service.metrics import Metrics
 from mri_recon_service.problems import Problem, respond, storage_full

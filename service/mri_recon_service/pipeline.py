@@ -13,8 +13,9 @@ from mri_recon.io import Scan
 from mri_recon.io.pictures import require_pictures_allowed
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import Mask
-from mri_recon.methods import Reconstruction, can_batch, reconstruct, reconstruct_batch, with_scan_warnings
+from mri_recon.methods.table import can_batch
 from mri_recon.progress import OnProgress
+from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.sampling import choose_mask
 from mri_recon.summary import scan_warnings

@@ -7,11 +7,12 @@ import threading
 
 import torch
 
-from mri_recon.checkpoint import load_named, shipped_models
 from mri_recon.errors import MriReconError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
-from mri_recon.methods import method_names, reconstruct
+from mri_recon.methods.table import method_names
+from mri_recon.models.checkpoint import load_named, shipped_models
+from mri_recon.reconstruction import reconstruct
 
 __all__ = ["Readiness"]
 

@@ -21,13 +21,13 @@ import torch
 
 from mri_recon._arrays import center_crop
 from mri_recon._system.jsonable import jsonable
-from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.coils.combine import rss
 from mri_recon.io import encode_result
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import ColumnMask
-from mri_recon.methods import Reconstruction
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.provenance import InputFile, Provenance, describe
+from mri_recon.reconstruction import Reconstruction
 from mri_recon.results.comparison import Comparison
 from mri_recon_service.jobs import Kind
 from mri_recon_service.pipeline import Outcome

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mri_recon.checkpoint import RESEARCH_ONLY, ModelCard
+from mri_recon.models.checkpoint import ModelCard
+from mri_recon.notice import RESEARCH_ONLY
 
 __all__ = [
     "CompareFields",

@@ -17,10 +17,10 @@ from mri_recon.coils.espirit import espirit_maps
 from mri_recon.coils.phase import smooth_phase_map
 from mri_recon.coils.sensitivity_maps import low_resolution_images, sens_maps_from_center
 from mri_recon.errors import ConfigError, MaskError
-from mri_recon.learned import image_scale
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import default_center_fraction, random_mask
 from mri_recon.masks.types import ColumnMask
+from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
 CPU = torch.device("cpu")

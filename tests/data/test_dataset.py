@@ -23,7 +23,7 @@ from mri_recon_data.images import ImageSlice, load_slices
 from mri_recon_data.splits import SPLITS
 
 from mri_recon.errors import ConfigError, DataError
-from mri_recon.learned import image_scale
+from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c
 from tests.fastmri_files import write_fastmri
 

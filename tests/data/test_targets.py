@@ -23,12 +23,12 @@ from mri_recon_training.losses import LossConfig, example_loss
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mri_recon.classical import cs_wavelet
 from mri_recon.errors import DataError, MaskError
-from mri_recon.learned import network_measurement, run_network
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
+from mri_recon.methods.cs_wavelet import cs_wavelet
+from mri_recon.models.inference import network_measurement, run_network
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.transforms.fourier import fft2c
 from tests.fastmri_files import write_fastmri

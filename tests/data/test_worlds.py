@@ -28,8 +28,8 @@ from mri_recon_data.worlds import Worlds, WorldsConfig, picture_sources
 from pydantic import ValidationError
 
 from mri_recon.errors import ConfigError
-from mri_recon.learned import image_scale
 from mri_recon.masks.draw import random_mask
+from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c
 
 TWO_PICTURES = WorldsConfig(pictures=2, shares={"procedural": 0.3, "images": 0.5, "raw": 0.2})

@@ -16,7 +16,7 @@ from mri_recon.io import Scan, load, save, save_scan
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
-from mri_recon.methods import reconstruct
+from mri_recon.reconstruction import reconstruct
 from mri_recon.results.comparison import compare
 
 

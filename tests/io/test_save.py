@@ -16,7 +16,7 @@ from mri_recon.io import NOTICE, load, load_image, save, save_scan
 from mri_recon.io.ismrmrd import parse_header
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask, PatternMask
-from mri_recon.methods import Reconstruction
+from mri_recon.reconstruction import Reconstruction
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.io.save import RESULT_SUFFIXES, WRITERS
 from mri_recon.io.write_png import _montage
 from mri_recon.masks.draw import random_mask
-from mri_recon.methods import Reconstruction
+from mri_recon.reconstruction import Reconstruction
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mri_recon.errors import ConfigError
 from mri_recon.models import Unet, UnetConfig
-from mri_recon.models.normalization import normalization
+from mri_recon.models.layers import normalization
 
 SHAPE = (3, 12, 5, 7)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from mri_recon.errors import ConfigError, ShapeError
 from mri_recon.models import Unet, UnetConfig
-from mri_recon.models.normalization import NORMALIZATIONS, normalization
+from mri_recon.models.layers import NORMALIZATIONS, normalization
 
 
 def _unet(**config: object) -> Unet:

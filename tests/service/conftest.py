@@ -25,9 +25,9 @@ from mri_recon_service.app import create_app
 from mri_recon_service.sandbox import ParserPool
 from mri_recon_service.settings import Settings
 
-from mri_recon.checkpoint import ModelCard, save_checkpoint
-from mri_recon.envelope import Envelope
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
+from mri_recon.models.checkpoint import ModelCard, save_checkpoint
+from mri_recon.models.training_range import Envelope
 from tests.support.patience import PATIENCE
 
 ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]

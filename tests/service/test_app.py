@@ -26,7 +26,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mri_recon.errors import CheckpointError, ConfigError
-from mri_recon.methods import method_names
+from mri_recon.methods.table import method_names
 
 OFFERS = ["application/x-hdf5", "application/x-npy", "image/png"]
 RECONSTRUCTION_OFFERS = ["application/x-hdf5", "application/x-npy", "application/x-npz", "image/png"]

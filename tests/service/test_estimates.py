@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from mri_recon_service.estimates import Estimates
 
 from benchmarks.memory import draw_cases, run
-from mri_recon.checkpoint import ModelCard, save_checkpoint
-from mri_recon.envelope import Envelope
-from mri_recon.methods import method_names
+from mri_recon.methods.priors import PRIORS
+from mri_recon.methods.table import method_names
 from mri_recon.models import Unet, UnetConfig
+from mri_recon.models.checkpoint import ModelCard, save_checkpoint
 from mri_recon.models.footprint import working_bytes
-from mri_recon.priors import PRIORS
+from mri_recon.models.training_range import Envelope
 
 SHAPES = [(1, 1, 321, 320), (2, 6, 193, 210)]
 needs_proc = pytest.mark.skipif(

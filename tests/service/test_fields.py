@@ -22,7 +22,7 @@ def _no_type(kspace: Tensor, mask: Any, *, sens_maps: Tensor | None, levels: Unh
 @pytest.fixture
 def options_of(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(function: Any) -> Any:
-        monkeypatch.setattr("mri_recon.methods.get_method", lambda name: function)
+        monkeypatch.setattr("mri_recon.methods.table.get_method", lambda name: function)
         monkeypatch.setattr(fields, "get_method", lambda name: function)
         return lambda **texts: reconstruction_fields({"method": "it", **texts}, max_iters=9)[1]
 

@@ -12,7 +12,7 @@ import pytest
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 
-from mri_recon.checkpoint import load_named
+from mri_recon.models.checkpoint import load_named
 from tests.support.patience import PATIENCE
 
 Check = Callable[..., dict[str, Any]]

@@ -21,8 +21,8 @@ from mri_recon_service.settings import Settings
 from PIL import Image
 
 import mri_recon as mr
-from mri_recon.checkpoint import RESEARCH_ONLY
 from mri_recon.figures import draw_comparison
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.results.comparison import Comparison, compare
 from tests.support.patience import PATIENCE
 

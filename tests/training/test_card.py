@@ -8,10 +8,10 @@ from mri_recon_data.dataset import FolderSlices, RegistrySlices
 from mri_recon_training.card import envelope_of, model_card, sources_of
 from mri_recon_training.config import parse_config
 
-from mri_recon.checkpoint import ModelCard, save_checkpoint
-from mri_recon.envelope import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
 from mri_recon.masks.draw import equispaced_mask
 from mri_recon.models import Unet, UnetConfig
+from mri_recon.models.checkpoint import ModelCard, save_checkpoint
+from mri_recon.models.training_range import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
 from tests.fastmri_files import write_fastmri
 
 

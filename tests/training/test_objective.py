@@ -10,8 +10,8 @@ from mri_recon_data.examples import Example
 from mri_recon_training.losses import LossConfig
 from mri_recon_training.objective import Shared, batch_loss, to_network
 
-from mri_recon.checkpoint import build_network
 from mri_recon.models import Measurement
+from mri_recon.models.checkpoint import build_network
 
 MODELS = {
     "unet": {"chans": 4, "num_pool_layers": 1, "channels_per_group": 4},

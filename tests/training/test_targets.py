@@ -11,10 +11,10 @@ import pytest
 import torch
 from mri_recon_training.train import run
 
-from mri_recon.checkpoint import load_checkpoint
 from mri_recon.errors import DataError
 from mri_recon.masks.draw import random_mask
-from mri_recon.methods import reconstruct
+from mri_recon.models.checkpoint import load_checkpoint
+from mri_recon.reconstruction import reconstruct
 from tests.fastmri_files import write_fastmri
 
 TINY = {

@@ -28,11 +28,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from mri_recon.checkpoint import build_network, load_checkpoint
 from mri_recon.cli import build_app
 from mri_recon.errors import CheckpointError, ConfigError, MriReconError, OutputError
-from mri_recon.learned import image_scale
 from mri_recon.masks.draw import random_mask
+from mri_recon.models.checkpoint import build_network, load_checkpoint
+from mri_recon.models.inference import image_scale
 from tests.fastmri_files import write_fastmri
 from tests.support.patience import PATIENCE
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mri_recon import metrics
 from mri_recon._arrays import center_crop
-from mri_recon.learned import apply_network, run_network
 from mri_recon.models import Measurement
+from mri_recon.models.inference import apply_network, run_network
 from mri_recon_training.losses import LossConfig, example_loss, image_loss
 
 __all__ = ["Shared", "batch_loss", "score", "to_network"]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mri_recon.checkpoint import RESEARCH_ONLY
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_training.averages import (
     CLASSICAL,
     MASK_VARIABILITY,

@@ -35,9 +35,9 @@ from torch.utils.data import DataLoader
 
 from mri_recon._system.files import write_atomically
 from mri_recon._system.outputs import check_outputs, check_writable_folder
-from mri_recon.checkpoint import build_network, load_named, save_checkpoint, weights_file
 from mri_recon.errors import ConfigError, MriReconError
 from mri_recon.models import Unet
+from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint, weights_file
 from mri_recon_training.card import envelope_of, model_card, sources_of
 from mri_recon_training.config import TrainConfig, load_config, parse_config
 from mri_recon_training.meter import Meter

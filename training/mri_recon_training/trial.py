@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
 
-from mri_recon.checkpoint import load_named, shipped_models
 from mri_recon.errors import ConfigError, MethodError, MriReconError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
-from mri_recon.methods import reconstruct
+from mri_recon.models.checkpoint import load_named, shipped_models
+from mri_recon.reconstruction import reconstruct
 from mri_recon.results.comparison import check_methods
 from mri_recon.transforms.fourier import fft2c
 

@@ -7,8 +7,8 @@ import inspect
 from fastapi import APIRouter
 
 from mri_recon._system.jsonable import jsonable
-from mri_recon.checkpoint import load_named, shipped_models
-from mri_recon.methods import get_method, method_names, method_options
+from mri_recon.methods.table import get_method, method_names, method_options
+from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon_service.openapi import problem_responses
 from mri_recon_service.schemas import MethodInfo, Models
 

@@ -10,7 +10,8 @@ from importlib.metadata import version
 
 from fastapi import APIRouter
 
-from mri_recon.checkpoint import RESEARCH_ONLY, load_named, shipped_models
+from mri_recon.models.checkpoint import load_named, shipped_models
+from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.dependencies import ReadinessDep
 from mri_recon_service.openapi import problem_responses
 from mri_recon_service.problems import Problem

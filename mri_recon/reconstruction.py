@@ -1,40 +1,12 @@
-"""The table name -> reconstruction method, and `reconstruct()`, the one way to call any of them.
-
-A method is a function from undersampled k-space and its mask to an image:
-
-    def my_method(kspace, mask, *, sens_maps, device, my_option=1.0):
-        ...
-        return image, {"iterations": 7}
-
-A method that takes long names `on_progress=None` too, and calls it as `mri_recon.progress` says where it is not None.
-
-`kspace` is complex64 `(slice, coil, readout, phase)`, already on `device`, zero outside `mask`; `image` is
-`(slice, h, w)`. What follows these fixed names in the signature are the method's options, with their defaults; a
-method that has no use for `device` may leave it out. A method with an option `sigma` is told the noise, `sqrt(E|n|^2)`
-of one sample, where pre-whitening made it known and the caller did not give it, and `info["sigma_source"]` says so. The
-names of `reconstruct`'s own arguments are no options.
-
-The type of an option, with a range or a list of words where there is one (`Annotated[float, Between(0, 1)]`, see
-`mri_recon.option_values`), says what it may be. Other values are refused before any work. An image with pixels that
-are not finite is refused after it.
-
-A package adds a method under the entry-point group `mri_recon.methods`
-
-    [project.entry-points."mri_recon.methods"]
-    my-method = "my_package.my_module:my_method"
-
-and it appears in the command line, the service and the evaluation. Nothing is imported before it is asked for.
-"""
+"""Reconstruct images from undersampled k-space with any method: check, prepare, run, undo."""
 
 from __future__ import annotations
 
 import inspect
 import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,37 +21,16 @@ from mri_recon.masks.echo import echo_warnings, replace_echo_warnings
 from mri_recon.masks.empty_slices import empty_slices, fill_empty, kept_slices, note_empty, of_kept
 from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.masks.unsampled import mask_data_warnings
-from mri_recon.option_values import check_values
+from mri_recon.methods.table import BATCHES, can_batch, check_options, get_method, method_options
 from mri_recon.progress import OnProgress, Progress
 
 __all__ = [
-    "ENTRY_POINT_GROUP",
-    "Method",
     "Reconstruction",
-    "can_batch",
-    "check_option_names",
-    "check_options",
-    "get_method",
-    "method_names",
-    "method_options",
     "reconstruct",
     "reconstruct_batch",
     "resolve_device",
     "with_scan_warnings",
 ]
-
-ENTRY_POINT_GROUP = "mri_recon.methods"
-_FIXED_PARAMETERS = ("kspace", "mask", "sens_maps", "device", "on_progress")
-
-
-class Method(Protocol):
-    """What a reconstruction method looks like from outside."""
-
-    def __call__(
-        self, kspace: Tensor, mask: Mask, *, sens_maps: Tensor | None, device: torch.device, **options: Any
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """k-space `(slice, coil, readout, phase)` and its mask to the image `(slice, h, w)` and `info`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -109,139 +60,6 @@ class Reconstruction:
     def warnings(self) -> tuple[str, ...]:
         """What looks wrong with the scan or this result, and what to do about it: `info["warnings"]`."""
         return tuple(map(str, self.info.get("warnings", ())))
-
-
-def _zero_filled() -> Callable[..., Any]:
-    from mri_recon.classical import zero_filled
-
-    return zero_filled
-
-
-def _cg_sense() -> Callable[..., Any]:
-    from mri_recon.classical import cg_sense
-
-    return cg_sense
-
-
-def _cs_wavelet() -> Callable[..., Any]:
-    from mri_recon.classical import cs_wavelet
-
-    return cs_wavelet
-
-
-def _unet() -> Callable[..., Any]:
-    from mri_recon.learned import unet
-
-    return unet
-
-
-def _unrolled() -> Callable[..., Any]:
-    from mri_recon.learned import unrolled
-
-    return unrolled
-
-
-# Loaders, not functions: naming a method costs no import of what it needs.
-_BUILT_IN: dict[str, Callable[[], Callable[..., Any]]] = {
-    "zero-filled": _zero_filled,
-    "cg-sense": _cg_sense,
-    "cs-wavelet": _cs_wavelet,
-    "unet": _unet,
-    "unrolled": _unrolled,
-}
-
-
-def _unet_batch() -> Callable[..., Any]:
-    from mri_recon.learned import unet_batch
-
-    return unet_batch
-
-
-def _unrolled_batch() -> Callable[..., Any]:
-    from mri_recon.learned import unrolled_batch
-
-    return unrolled_batch
-
-
-# What does several problems at once.
-_BATCHES: dict[str, Callable[[], Callable[..., Any]]] = {"unet": _unet_batch, "unrolled": _unrolled_batch}
-
-
-def method_names() -> list[str]:
-    """Names that `reconstruct` accepts: the built-in ones, then those of installed packages."""
-    return [*_BUILT_IN, *sorted(_third_party())]
-
-
-def get_method(name: str) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
-    """The function behind a name.
-
-    Raises:
-        MethodError: unknown name (the message lists the valid ones), or the package that registers it cannot be loaded.
-    """
-    if not isinstance(name, str):
-        raise _unknown_method(name)
-    if name in _BUILT_IN:
-        return _BUILT_IN[name]()
-    third_party = _third_party()
-    if name not in third_party:
-        raise _unknown_method(name)
-    entry = third_party[name]
-    try:
-        function = entry.load()
-    except Exception as error:  # whatever a foreign package raises while it is imported
-        raise MethodError(
-            f"method {name!r} ({entry.value}) cannot be loaded ({type(error).__name__}: {error}): "
-            "repair or uninstall the package that registers it"
-        ) from error
-    if not callable(function):
-        raise MethodError(
-            f"method {name!r} ({entry.value}) is a {type(function).__name__}, expected a function: repair it"
-        )
-    return cast(Callable[..., tuple[Tensor, dict[str, Any]]], function)
-
-
-def _unknown_method(name: object) -> MethodError:
-    return MethodError(f"expected one of the methods {', '.join(method_names())}, got {name!r}: choose one of them")
-
-
-def method_options(name: str) -> dict[str, Any]:
-    """Options of a method and their defaults, read from its signature.
-
-    Raises:
-        MethodError: unknown method.
-    """
-    return {
-        key: None if parameter.default is inspect.Parameter.empty else parameter.default
-        for key, parameter in inspect.signature(get_method(name)).parameters.items()
-        if key not in _FIXED_PARAMETERS and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    }
-
-
-def check_option_names(name: str, options: Iterable[str]) -> None:
-    """Refuse an option that the method does not have.
-
-    Raises:
-        MethodError: unknown method or option; the message lists the valid ones.
-    """
-    parameters = inspect.signature(get_method(name)).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return  # the method takes anything, and checks for itself
-    valid = method_options(name)
-    for key in options:
-        if key not in valid:
-            has = f"one of its options {', '.join(valid)}" if valid else "no option, for it has none"
-            raise MethodError(f"method {name!r}: expected {has}, got {key!r}: leave it out or correct its name")
-
-
-def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse an option that the method does not have, and a value that it may not have, before any work is done.
-
-    Raises:
-        MethodError: unknown method or option, the message lists the valid ones; or a value of another type, or out of
-            the range, than the method's signature says (`mri_recon.option_values`).
-    """
-    check_option_names(name, options)
-    check_values(name, get_method(name), options)
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -359,16 +177,6 @@ def with_scan_warnings(result: Reconstruction, warnings: Sequence[str]) -> Recon
     return result if after == before else replace(result, info={**result.info, "warnings": after})
 
 
-def can_batch(method: str) -> bool:
-    """Whether `reconstruct_batch` takes the method.
-
-    Raises:
-        MethodError: unknown method.
-    """
-    get_method(method)
-    return method in _BATCHES
-
-
 def reconstruct_batch(
     problems: Sequence[tuple[Tensor | npt.NDArray[Any], Mask | npt.NDArray[Any] | Tensor]],
     *,
@@ -401,7 +209,7 @@ def reconstruct_batch(
     """
     if not can_batch(method):
         raise MethodError(
-            f"expected a method that takes several problems at once, one of {', '.join(_BATCHES)}, got {method!r}: "
+            f"expected a method that takes several problems at once, one of {', '.join(BATCHES)}, got {method!r}: "
             "call reconstruct for each problem"
         )
     check_options(method, options)
@@ -427,7 +235,7 @@ def reconstruct_batch(
         ((y[those] if without else y).to(target_device), sampling)
         for (y, sampling), those, without in zip(checked, kept, empty, strict=True)
     ]
-    found = _BATCHES[method]()(moved, device=target_device, **told, **options)
+    found = BATCHES[method]()(moved, device=target_device, **told, **options)
     for image, _ in found:
         _check_finite(image, method)
     found = [
@@ -458,20 +266,6 @@ def _with_empty(
         return found
     image, info = found
     return fill_empty(image, kept, num_slices), note_empty(info, empty, kept, num_slices)
-
-
-def _third_party() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name in _BUILT_IN:
-            warnings.warn(
-                f"method {entry.name!r} of {entry.value} has the name of a built-in method and is ignored: rename it",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        else:
-            found[entry.name] = entry
-    return found
 
 
 def _wants_device(function: Callable[..., Any]) -> bool:

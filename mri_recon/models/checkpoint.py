@@ -1,8 +1,4 @@
-"""Weights as safetensors with a JSON model card beside them; never a pickle.
-
-`NAME.safetensors` holds the tensors (bfloat16 or float32), `NAME.json` the card: what the network is, what it learned
-from, under which licences, for what it is meant, and the SHA-256 of the weights.
-"""
+"""Weights as safetensors with a JSON model card beside them; never a pickle."""
 
 from __future__ import annotations
 
@@ -23,9 +19,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from mri_recon._system.files import write_atomically
-from mri_recon.envelope import Envelope
 from mri_recon.errors import CheckpointError
 from mri_recon.models import Cascade, CascadeConfig, Unet, UnetConfig, Unrolled, UnrolledConfig
+from mri_recon.models.training_range import Envelope
+from mri_recon.notice import RESEARCH_ONLY
 
 __all__ = [
     "LoadedModel",
@@ -36,8 +33,6 @@ __all__ = [
     "save_checkpoint",
     "shipped_models",
 ]
-
-RESEARCH_ONLY = "Research only: not a medical device, not for diagnosis or treatment."
 
 
 class ModelCard(BaseModel):

@@ -1,9 +1,4 @@
-"""Reconstruction without learning: zero-filled, CG-SENSE and wavelet compressed sensing.
-
-Each method takes k-space `(slice, coil, readout, phase)` that is zero outside `mask`, and returns the image
-`(slice, h, w)` with what is known about it. The solvers work on slices scaled to a largest zero-filled magnitude near 1
-and undo the scale, so `1e6 * kspace` gives `1e6 * image`; double precision in gives double precision out.
-"""
+"""Wavelet compressed sensing, and total variation, with a certified duality gap."""
 
 from __future__ import annotations
 
@@ -15,20 +10,16 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from mri_recon.coils.combine import adaptive_combine, combine, rss
-from mri_recon.coils.espirit import espirit_maps
 from mri_recon.coils.noise import NoiseLevel, estimate_sigma
 from mri_recon.coils.phase import smooth_phase_map
-from mri_recon.coils.sensitivity_maps import sens_maps_from_center
-from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
+from mri_recon.errors import MaskError, MethodError
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.types import Mask
-from mri_recon.operators.data_term import SenseDataTerm
-from mri_recon.operators.sense import SenseOperator
-from mri_recon.option_values import Between, OneOf, check_values
-from mri_recon.priors import (
+from mri_recon.methods._inputs import _checked, _data_term, _Iterations, _largest_coverage, _Maps, _operator, _seen
+from mri_recon.methods.option_values import Between, OneOf, check_values
+from mri_recon.methods.priors import (
     PHASES,
     PRIORS,
     Minimiser,
@@ -39,25 +30,23 @@ from mri_recon.priors import (
     minimise,
     most_iterations,
 )
-from mri_recon.progress import OnIteration, OnProgress, Progress, ScanProgress
-from mri_recon.solvers.conjugate_gradient import conjugate_gradient
-from mri_recon.transforms.fourier import ifft2c
+from mri_recon.operators.sense import SenseOperator
+from mri_recon.progress import OnIteration, OnProgress, ScanProgress
 
-__all__ = ["cg_sense", "cs_wavelet", "zero_filled"]
+__all__ = [
+    "cs_wavelet",
+]
+
 
 _SMALL_WEIGHT = 1e-5
 """Below this lambda, of an image scaled to about 1, single precision drowns the penalty: double is used inside."""
 
-_Combination = Annotated[str, OneOf("rss", "adaptive")]
-_Maps = Annotated[str, OneOf("espirit", "center")]
 _Prior = Annotated[str, OneOf(*PRIORS)]
+
 _Phase = Annotated[str, OneOf("auto", *PHASES)]
-_Iterations = Annotated[int, Between(1, 1_000_000_000)]
-# A relative residual of 1 is that of the image 0.
-_Tolerance = Annotated[float, Between(0, 0.5, cure="1e-4 is common")]
+
 _GapTolerance = Annotated[float, Between(0, cure="0.01 is common")]
-# Beyond 1e6 single precision has nothing left of the samples.
-_Weight = Annotated[float, Between(0, 1e6, cure="0.03 is a common start")]
+
 _NoiseWeight = Annotated[
     float,
     Between(
@@ -67,120 +56,6 @@ _NoiseWeight = Annotated[
         cure="it is lambda in units of the noise sigma, 0.05 to 1 is common; without a weight use cg-sense",
     ),
 ]
-
-
-def zero_filled(
-    kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None, *, combination: _Combination = "rss"
-) -> tuple[Tensor, dict[str, Any]]:
-    """Inverse FFT of the samples, with zeros for the rest.
-
-    One coil: `F^-1 y`. Several coils with maps: `sum_c conj(S_c) F^-1 y_c`. Several coils without maps: the
-    root sum of squares `sqrt(sum_c |F^-1 y_c|^2)`, which is real, or the adaptive combination, which is complex and
-    lets in less noise where there is little signal (`coils.adaptive_combine`).
-
-    Args:
-        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
-        mask: the sampling mask.
-        sens_maps: complex, one slice or all slices of k-space; `None` as above.
-        combination: of several coils without maps, "rss" or "adaptive".
-
-    Returns:
-        image `(slice, readout, phase)`, complex or (root sum of squares) real; info with `combination` ("sens_maps",
-        "none" for one coil, "rss" or "adaptive") and `seconds`.
-
-    Raises:
-        ShapeError: k-space or maps of the wrong shape or type.
-        MaskError: a mask that does not fit the k-space.
-        FormatError: k-space that is not finite, or a slice without a signal.
-        MethodError: an unknown combination.
-    """
-    start = time.perf_counter()
-    check_values("zero-filled", zero_filled, {"combination": combination})
-    _checked(kspace)
-    as_mask(mask, kspace.shape)
-    coil_images = ifft2c(kspace)
-    if sens_maps is not None:
-        image, combination = combine(coil_images, _checked_maps(sens_maps, kspace)), "sens_maps"
-    elif kspace.shape[1] == 1:
-        image, combination = coil_images[:, 0], "none"
-    elif combination == "adaptive":
-        image = adaptive_combine(coil_images)
-    else:
-        image, combination = rss(coil_images), "rss"
-    return image, {"combination": combination, "seconds": time.perf_counter() - start}
-
-
-def cg_sense(
-    kspace: Tensor,
-    mask: Mask | Tensor,
-    sens_maps: Tensor | None = None,
-    *,
-    maps: _Maps = "espirit",
-    reg_weight: _Weight = 3e-2,
-    tol: _Tolerance = 1e-4,
-    max_iters: _Iterations = 50,
-    on_progress: OnProgress | None = None,
-) -> tuple[Tensor, dict[str, Any]]:
-    """SENSE with a small quadratic penalty, solved by conjugate gradients.
-
-        minimise 1/2 ||A x - y||^2 + mu/2 ||x||^2,   (A^H A + mu) x = A^H y,   A = P F S
-
-    With one coil `A^H A` is a projection, and the solution is the zero-filled image divided by `1 + mu`.
-
-    With estimated maps the image is `sqrt(sum |S|^2) x`, the combination of the coil images `S x`. That is `x` on the
-    support; in its rim, where ESPIRiT's maps fade, it is what the coils saw and not what would have to be there; and
-    0 outside. With given maps the image is `x`, which is 0 where they all are.
-
-    Args:
-        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
-        mask: the sampling mask.
-        sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
-        maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
-        reg_weight: `mu >= 0`, in units of `||A||^2`, which is 1 for maps with sum |S|^2 = 1: no unit of the data in it.
-        tol: relative residual of the normal equations to stop at.
-        max_iters: most iterations.
-        on_progress: told of every iteration, see `mri_recon.progress`.
-
-    Returns:
-        complex image `(slice, readout, phase)`; info with `iterations`, `relative_residual`, `reg_weight`, `stop`
-        ("tol" or "max_iters"), `maps` ("given", "espirit", "center" or "one coil"), `seconds`. Over several slices the
-        worst of them counts.
-
-    Raises:
-        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from,
-            of two columns at least for "espirit"; FormatError also where the centre of a slice gives no maps.
-        MethodError: an option out of range, or an unknown way to estimate maps.
-
-    Source: Pruessmann et al., Magn Reson Med 2001.
-    """
-    start = time.perf_counter()
-    given = {"maps": maps, "reg_weight": reg_weight, "tol": tol, "max_iters": max_iters}
-    check_values("cg-sense", cg_sense, given)
-    reg_weight, tol, max_iters = float(reg_weight), float(tol), int(max_iters)
-    _checked(kspace)
-    operator, source = _operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
-    data = _data_term(operator, kspace)
-    told = None if on_progress is None else ScanProgress(on_progress, "cg-sense", num_parts=1, max_iters=max_iters)
-    mu = reg_weight * _largest_coverage(data)
-    solution = conjugate_gradient(
-        lambda x: data.normal(x) + mu * x,
-        data.rhs,
-        tol=tol,
-        max_iters=max_iters,
-        on_iteration=None if told is None else told.on_iteration,
-    )
-    if told is not None:
-        told.end_part(None, None)
-    info = {
-        "iterations": int(solution.iterations.max()),
-        "relative_residual": float(solution.relative_residual.max()),
-        "reg_weight": reg_weight,
-        "stop": "tol" if bool(solution.converged.all()) else "max_iters",
-        "maps": source,
-    }
-    image = _seen(solution.x, data, source) * data.scale[:, None, None]
-    info["seconds"] = time.perf_counter() - start
-    return image, info
 
 
 def cs_wavelet(
@@ -405,95 +280,5 @@ def _noise(sigma: float | Tensor | None, kspace: Tensor, mask: Mask | Tensor) ->
     return NoiseLevel(given.expand(kspace.shape[0]), "given")
 
 
-def _checked(kspace: Tensor) -> None:
-    """Refuse what would become an image without meaning."""
-    if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
-        raise ShapeError(
-            f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
-            "a single image of one coil is kspace[None, None]"
-        )
-    largest = _largest_part(kspace)
-    if not bool(torch.isfinite(largest).all()):
-        raise FormatError("expected finite k-space, got infinite or not-a-number samples: repair or mask them out")
-    empty = (largest == 0).nonzero().flatten().tolist()
-    if empty:
-        raise FormatError(f"expected a signal in every slice, got only zeros in slices {empty}: leave them out")
-
-
-def _largest_part(x: Tensor) -> Tensor:
-    """The largest |Re| or |Im| of each item, in one pass; not a number where an entry is not."""
-    extremes = [torch.aminmax(item) for item in torch.view_as_real(x)]  # item by item: along an axis it is far slower
-    return torch.stack([torch.maximum(-least, most) for least, most in extremes])
-
-
-def _checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
-    if tuple(sens_maps.shape) not in (tuple(kspace.shape), tuple(kspace.shape[1:])) or not sens_maps.is_complex():
-        raise ShapeError(
-            f"expected complex sens_maps {tuple(kspace.shape[1:])} or {tuple(kspace.shape)}, got {sens_maps.dtype} of "
-            f"shape {tuple(sens_maps.shape)}: give one map a coil"
-        )
-    largest = _largest_part(sens_maps if sens_maps.ndim == 4 else sens_maps[None])
-    if not bool(((largest > 1e-6) & (largest < 1e6)).all()):
-        raise FormatError(
-            "expected finite sens_maps whose largest magnitude in each slice is near 1, between 1e-6 and 1e6, got "
-            f"{largest.tolist()}: normalise them or estimate them again"
-        )
-    return sens_maps.to(device=kspace.device, dtype=kspace.dtype).expand(kspace.shape)
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _operator(
-    kspace: Tensor,
-    mask: Mask | Tensor,
-    sens_maps: Tensor | None,
-    maps: str,
-    method: str,
-    on_progress: OnProgress | None,
-) -> tuple[SenseOperator, str]:
-    """A, and where its maps come from."""
-    checked_mask = as_mask(mask, kspace.shape)
-    if sens_maps is not None:
-        found, source = _checked_maps(sens_maps, kspace), "given"
-    elif kspace.shape[1] == 1:
-        found, source = torch.ones_like(kspace), "one coil"
-    else:
-        if on_progress is not None:
-            on_progress(Progress(method, "maps", 0, None))
-        found = _espirit(kspace, checked_mask) if maps == "espirit" else sens_maps_from_center(kspace, checked_mask)
-        source = maps
-    return SenseOperator(checked_mask.tensor(kspace.device), found), source
-
-
-def _espirit(kspace: Tensor, mask: Mask) -> Tensor:
-    found = espirit_maps(kspace, mask).maps[:, 0]
-    nowhere = (found == 0).flatten(1).all(dim=1).nonzero().flatten().tolist()
-    if nowhere:
-        raise FormatError(
-            f"expected coils that agree on an object, got none in the centre of slices {nowhere}: "
-            'leave them out, or give maps="center" or sens_maps'
-        )
-    return found
-
-
-def _data_term(operator: SenseOperator, kspace: Tensor) -> SenseDataTerm:
-    data = SenseDataTerm(operator, kspace)
-    if not bool((data.scale > 0).all()):
-        raise FormatError(
-            "expected k-space samples on the mask, got a slice without any: the mask belongs to another scan"
-        )
-    return data
-
-
-def _largest_coverage(data: SenseDataTerm) -> Tensor:
-    """`||A||^2` of each slice at most, shaped to divide images."""
-    return data.coverage.flatten(1).amax(dim=1)[:, None, None]
-
-
-def _seen(image: Tensor, data: SenseDataTerm, source: str) -> Tensor:
-    """The image as the coils see it: weighted by estimated maps, 0 where given ones are 0."""
-    if source == "one coil":
-        return image
-    return image * ((data.coverage > 0) if source == "given" else data.coverage.sqrt())

@@ -1,12 +1,18 @@
-"""Normalisation layers by name."""
+"""Layers of the networks: normalisation by name, and periodic continuation at both ends of the phase axis."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from mri_recon.errors import ConfigError
 
-__all__ = ["NORMALIZATIONS", "normalization"]
+__all__ = [
+    "NORMALIZATIONS",
+    "normalization",
+    "run_continued",
+]
+
 
 NORMALIZATIONS = ("group", "batch", "layer", "instance", "none")
 
@@ -69,3 +75,16 @@ def _groups(num_channels: int, channels_per_group: int, num_groups: int) -> int:
             "choose a divisor"
         )
     return num_channels // size
+
+
+def run_continued(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
+    """The answer of a network that sees its input continued by `margin` columns at both ends, those cut off again.
+
+    Args:
+        network: `(batch, channel, h, w)` to `(batch, other channel, h, w)`, for any w.
+        channels: `(batch, channel, h, w)`.
+        margin: columns, at most w; 0: the network as it is.
+    """
+    wide = functional.pad(channels, (margin, margin, 0, 0), mode="circular") if margin else channels
+    out: Tensor = network(wide)
+    return out[..., margin : margin + channels.shape[-1]]

@@ -1,0 +1,98 @@
+"""CG-SENSE: regularised least squares over the coils, by conjugate gradients."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from torch import Tensor
+
+from mri_recon.masks.types import Mask
+from mri_recon.methods._inputs import _checked, _data_term, _Iterations, _largest_coverage, _Maps, _operator, _seen
+from mri_recon.methods.option_values import Between, check_values
+from mri_recon.progress import OnProgress, ScanProgress
+from mri_recon.solvers.conjugate_gradient import conjugate_gradient
+
+__all__ = [
+    "cg_sense",
+]
+
+
+# A relative residual of 1 is that of the image 0.
+_Tolerance = Annotated[float, Between(0, 0.5, cure="1e-4 is common")]
+
+# Beyond 1e6 single precision has nothing left of the samples.
+_Weight = Annotated[float, Between(0, 1e6, cure="0.03 is a common start")]
+
+
+def cg_sense(
+    kspace: Tensor,
+    mask: Mask | Tensor,
+    sens_maps: Tensor | None = None,
+    *,
+    maps: _Maps = "espirit",
+    reg_weight: _Weight = 3e-2,
+    tol: _Tolerance = 1e-4,
+    max_iters: _Iterations = 50,
+    on_progress: OnProgress | None = None,
+) -> tuple[Tensor, dict[str, Any]]:
+    """SENSE with a small quadratic penalty, solved by conjugate gradients.
+
+        minimise 1/2 ||A x - y||^2 + mu/2 ||x||^2,   (A^H A + mu) x = A^H y,   A = P F S
+
+    With one coil `A^H A` is a projection, and the solution is the zero-filled image divided by `1 + mu`.
+
+    With estimated maps the image is `sqrt(sum |S|^2) x`, the combination of the coil images `S x`. That is `x` on the
+    support; in its rim, where ESPIRiT's maps fade, it is what the coils saw and not what would have to be there; and
+    0 outside. With given maps the image is `x`, which is 0 where they all are.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
+        mask: the sampling mask.
+        sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
+        maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
+        reg_weight: `mu >= 0`, in units of `||A||^2`, which is 1 for maps with sum |S|^2 = 1: no unit of the data in it.
+        tol: relative residual of the normal equations to stop at.
+        max_iters: most iterations.
+        on_progress: told of every iteration, see `mri_recon.progress`.
+
+    Returns:
+        complex image `(slice, readout, phase)`; info with `iterations`, `relative_residual`, `reg_weight`, `stop`
+        ("tol" or "max_iters"), `maps` ("given", "espirit", "center" or "one coil"), `seconds`. Over several slices the
+        worst of them counts.
+
+    Raises:
+        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from,
+            of two columns at least for "espirit"; FormatError also where the centre of a slice gives no maps.
+        MethodError: an option out of range, or an unknown way to estimate maps.
+
+    Source: Pruessmann et al., Magn Reson Med 2001.
+    """
+    start = time.perf_counter()
+    given = {"maps": maps, "reg_weight": reg_weight, "tol": tol, "max_iters": max_iters}
+    check_values("cg-sense", cg_sense, given)
+    reg_weight, tol, max_iters = float(reg_weight), float(tol), int(max_iters)
+    _checked(kspace)
+    operator, source = _operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
+    data = _data_term(operator, kspace)
+    told = None if on_progress is None else ScanProgress(on_progress, "cg-sense", num_parts=1, max_iters=max_iters)
+    mu = reg_weight * _largest_coverage(data)
+    solution = conjugate_gradient(
+        lambda x: data.normal(x) + mu * x,
+        data.rhs,
+        tol=tol,
+        max_iters=max_iters,
+        on_iteration=None if told is None else told.on_iteration,
+    )
+    if told is not None:
+        told.end_part(None, None)
+    info = {
+        "iterations": int(solution.iterations.max()),
+        "relative_residual": float(solution.relative_residual.max()),
+        "reg_weight": reg_weight,
+        "stop": "tol" if bool(solution.converged.all()) else "max_iters",
+        "maps": source,
+    }
+    image = _seen(solution.x, data, source) * data.scale[:, None, None]
+    info["seconds"] = time.perf_counter() - start
+    return image, info
