@@ -329,5 +329,5 @@ def test_new_files_follow_the_umask(folder: Path, tmp_path: Path) -> None:
 
 def test_attributes_of_a_scan_cannot_control_the_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `info` shows may come from anywhere."""
-    monkeypatch.setattr("mri_recon.summary.summarize", lambda scan: [("note", "[red]\x1b[2J\udcff")])
+    monkeypatch.setattr("mri_recon.results.summary.summarize", lambda scan: [("note", "[red]\x1b[2J\udcff")])
     assert "[red]\\x1b[2J\\xff" in run("info", folder / "scan.npy").stdout

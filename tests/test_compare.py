@@ -14,6 +14,7 @@ from mri_recon._arrays import center_crop
 from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import MaskError, MethodError, OutputError
 from mri_recon.io import Scan
+from mri_recon.io.masks import choose_mask
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import equispaced_mask, random_mask
 from mri_recon.masks.types import PatternMask
@@ -29,8 +30,7 @@ from mri_recon.results.comparison import (
     preparation_caption,
     results_document,
 )
-from mri_recon.sampling import choose_mask
-from mri_recon.summary import estimate_noise, summarize
+from mri_recon.results.summary import estimate_noise, summarize
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
 METHODS = ["zero-filled", "cs-wavelet"]

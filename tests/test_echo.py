@@ -29,7 +29,7 @@ from mri_recon.masks.echo import USUAL_SHIFT, Echo, echo_center, echo_warnings, 
 from mri_recon.masks.types import ColumnMask
 from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
 from mri_recon.results.comparison import compare
-from mri_recon.summary import scan_warnings, summarize
+from mri_recon.results.summary import scan_warnings, summarize
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.helpers import complex_randn, phantom
 

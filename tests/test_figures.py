@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from mri_recon.errors import MethodError, OutputError, ShapeError
-from mri_recon.figures import MAX_BYTES, RESEARCH_ONLY, _round_up, comparison_figure, draw_comparison
 from mri_recon.io import Scan
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import PatternMask
 from mri_recon.results.comparison import Comparison, compare
+from mri_recon.results.figure import MAX_BYTES, RESEARCH_ONLY, _round_up, comparison_figure, draw_comparison
 from mri_recon.transforms.fourier import fft2c
 
 METHODS = ["zero-filled", "cg-sense"]
@@ -166,5 +166,5 @@ def test_scales_are_round_numbers() -> None:
 
 def test_importing_draws_nothing() -> None:
     """Neither the library nor its picture room loads Matplotlib before a picture is asked for."""
-    program = "import sys, mri_recon.figures; sys.exit('matplotlib' in sys.modules)"
+    program = "import sys, mri_recon.results.figure; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

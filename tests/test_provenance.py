@@ -19,8 +19,9 @@ from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodErro
 from mri_recon.io import load_result
 from mri_recon.masks.convert import column_mask_from_lines
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
-from mri_recon.provenance import MaskRecord, Provenance, describe, input_file, mask_of, mask_record, replay
 from mri_recon.reconstruction import reconstruct_batch
+from mri_recon.results.provenance import MaskRecord, Provenance, describe, input_file, mask_of, mask_record
+from mri_recon.results.replay import replay
 from mri_recon.transforms.fourier import fft2c
 from tests.helpers import complex_randn, phantom, smooth_maps
 from tests.networks import tiny_weights

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mri_recon.io import Scan
-    from mri_recon.provenance import InputFile
+    from mri_recon.results.provenance import InputFile
 
 __all__ = [
     "AccelerationOption",
@@ -146,7 +146,7 @@ def noise_record(text: str | None) -> InputFile | str | None:
         FormatError: no such file.
     """
     from mri_recon.coils.prepare import EDGE
-    from mri_recon.provenance import input_file
+    from mri_recon.results.provenance import input_file
 
     return text if text is None or text == EDGE else input_file(text)
 

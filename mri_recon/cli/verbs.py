@@ -48,7 +48,7 @@ def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, va
     from rich.text import Text
 
     from mri_recon.io import load
-    from mri_recon.summary import NOISE_RULE, summarize
+    from mri_recon.results.summary import NOISE_RULE, summarize
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -95,14 +95,14 @@ def reconstruct(
     """
     work = context.with_resource(working("starting"))
     from mri_recon.io import RESULT_SUFFIXES, check_holds, load, save
+    from mri_recon.io.masks import choose_mask
     from mri_recon.masks.convert import undersample
     from mri_recon.methods.table import check_options
-    from mri_recon.provenance import describe, input_file
     from mri_recon.reconstruction import reconstruct as run
     from mri_recon.reconstruction import with_scan_warnings
     from mri_recon.results.comparison import preparation_caption
-    from mri_recon.sampling import choose_mask
-    from mri_recon.summary import scan_warnings
+    from mri_recon.results.provenance import describe, input_file
+    from mri_recon.results.summary import scan_warnings
 
     options = dict(parse_option(text, method) for text in option or [])
     claim(
@@ -202,10 +202,10 @@ def compare(
     work = context.with_resource(working("starting", names))
     from mri_recon._system.jsonable import json_text, write_json
     from mri_recon.io import load
-    from mri_recon.provenance import describe, input_file
+    from mri_recon.io.masks import choose_mask
     from mri_recon.results.comparison import check_methods, convention, mask_caption, preparation_caption
     from mri_recon.results.comparison import compare as run
-    from mri_recon.sampling import choose_mask
+    from mri_recon.results.provenance import describe, input_file
 
     names = method_list(methods)
     options = options_by_method(option or [], names)
@@ -261,7 +261,7 @@ def compare(
         if not piped:
             write_json(json, document)
     if figure is not None:
-        from mri_recon.figures import comparison_figure
+        from mri_recon.results.figure import comparison_figure
 
         comparison_figure(comparison, figure, slice_index=slice_index)
     work.end()
@@ -303,8 +303,8 @@ def replay(
     Example: mri-recon replay knee-cs.h5 --input knee.h5
     """
     work = context.with_resource(working(f"reading {result}"))
-    from mri_recon.provenance import TOLERANCE
-    from mri_recon.provenance import replay as run
+    from mri_recon.results.replay import TOLERANCE
+    from mri_recon.results.replay import replay as run
 
     done = run(result, input_file, noise=noise, model=model, on_progress=work.on_progress)
     work.end()

@@ -85,7 +85,7 @@ def save(
         reconstruction: what `reconstruct` returned.
         scan: where it came from, for the file's attributes; its own file is never replaced.
         mask: what it was reconstructed from, for its receipt.
-        provenance: a `mri_recon.provenance.Provenance`, with which `mri-recon replay` makes the result again.
+        provenance: a `mri_recon.results.provenance.Provenance`, with which `mri-recon replay` makes the result again.
 
     Returns:
         What the format leaves out, in one sentence; "" where it holds everything.

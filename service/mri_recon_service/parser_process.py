@@ -28,7 +28,7 @@ import numpy.typing as npt
 from mri_recon._system.files import Content
 from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
-from mri_recon.io.mask_files import read_mask_array
+from mri_recon.io.masks import read_mask_array
 from mri_recon.io.write_hdf5 import hdf5_content
 from mri_recon.masks.convert import drop_constant_axes
 from mri_recon_service.exchange import (

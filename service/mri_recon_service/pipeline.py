@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io import Scan
+from mri_recon.io.masks import choose_mask
 from mri_recon.io.pictures import require_pictures_allowed
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import Mask
@@ -17,8 +18,7 @@ from mri_recon.methods.table import can_batch
 from mri_recon.progress import OnProgress
 from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
 from mri_recon.results.comparison import Comparison, compare
-from mri_recon.sampling import choose_mask
-from mri_recon.summary import scan_warnings
+from mri_recon.results.summary import scan_warnings
 from mri_recon_service.fields import compare_fields, reconstruction_fields
 from mri_recon_service.jobs import Kind
 from mri_recon_service.problems import Problem, problem_of

@@ -26,9 +26,9 @@ from mri_recon.io import encode_result
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import ColumnMask
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon.provenance import InputFile, Provenance, describe
 from mri_recon.reconstruction import Reconstruction
 from mri_recon.results.comparison import Comparison
+from mri_recon.results.provenance import InputFile, Provenance, describe
 from mri_recon_service.jobs import Kind
 from mri_recon_service.pipeline import Outcome
 from mri_recon_service.png import gray_png

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import mri_recon as mr
 from mri_recon.cli import build_app
-from mri_recon.figures import draw_comparison
 from mri_recon.results.comparison import warning_lines
+from mri_recon.results.figure import draw_comparison
 
 WARNING = "the echo is nowhere, [/red] $x_1$: repeat the scan"
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from mri_recon.errors import DataError
-from mri_recon.figures import comparison_figure
 from mri_recon.io import Scan, load, save, save_scan
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.reconstruction import reconstruct
 from mri_recon.results.comparison import compare
+from mri_recon.results.figure import comparison_figure
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mri_recon.io.scan import make_scan
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask, PatternMask
 from mri_recon.results.comparison import compare
-from mri_recon.summary import scan_warnings, summarize
+from mri_recon.results.summary import scan_warnings, summarize
 
 
 def scan_of(kspace: np.ndarray) -> Scan:

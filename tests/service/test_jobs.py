@@ -20,7 +20,7 @@ from mri_recon_service.settings import Settings
 import mri_recon as mr
 import mri_recon.methods as methods
 from mri_recon.progress import OnProgress, Progress
-from mri_recon.provenance import Provenance
+from mri_recon.results.provenance import Provenance
 from tests.support.patience import PATIENCE
 
 Post = Callable[..., httpx.Response]

@@ -19,7 +19,7 @@ from mri_recon_service.sandbox import ParserPool
 from mri_recon_service.settings import Settings
 
 from mri_recon.io import load, load_mask
-from mri_recon.sampling import choose_mask
+from mri_recon.io.masks import choose_mask
 from tests.service.attacks.corpus import Canary, noise, sound_files
 from tests.service.attacks.hostile import COMMAND
 from tests.support.patience import PATIENCE

@@ -17,9 +17,9 @@ from mri_recon_data import registry
 from mri_recon._system.jsonable import jsonable
 from mri_recon.errors import DataError
 from mri_recon.io import Scan
+from mri_recon.io.masks import choose_mask
 from mri_recon.masks.types import Mask
 from mri_recon.results.comparison import check_methods, compare, convention
-from mri_recon.sampling import choose_mask
 from mri_recon_training.averages import MASK_VARIABILITY, average, differences, scan_summaries
 from mri_recon_training.partial import Partial
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from mri_recon.figures import comparison_figure
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.results.comparison import Comparison, compare
+from mri_recon.results.figure import comparison_figure
 from mri_recon_training.averages import CLASSICAL, best_classical
 from mri_recon_training.evaluate import Evaluation, Masks, Source
 from mri_recon_training.report import Picture

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ValidationError
 
 from mri_recon.errors import MaskError
+from mri_recon.io.masks import MASK_KINDS
 from mri_recon.masks.types import ColumnMask
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon.sampling import MASK_KINDS
 from mri_recon_service.negotiation import choose
 from mri_recon_service.openapi import problem_responses
 from mri_recon_service.png import gray_png

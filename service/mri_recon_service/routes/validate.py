@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from mri_recon._system.jsonable import jsonable
 from mri_recon.io import Scan
-from mri_recon.summary import estimate_noise, scan_warnings
+from mri_recon.results.summary import estimate_noise, scan_warnings
 from mri_recon_service.dependencies import EngineDep, EstimatesDep, ParserDep, SettingsDep, UploadGateDep
 from mri_recon_service.engine import Engine
 from mri_recon_service.estimates import Estimates

@@ -1,23 +1,14 @@
-"""Where a result comes from, in enough detail to make it again, and the check that it comes out the same.
-
-A result carries its provenance: the input by its SHA-256, what was done to it, the mask with its lines, method,
-options, weights, versions and machine. `replay` finds the input, does it all again and compares. On the same kind of
-processor, with the same number of threads and the same versions, a result that was computed alone comes out bit for
-bit; one that was part of a batch, or one on another machine, within `TOLERANCE` of its largest magnitude.
-"""
+"""Record where a result comes from, in enough detail to reproduce it."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import functools
 import hashlib
 import platform
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,44 +18,33 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
-from mri_recon._system.fork import forked_with_threads
 from mri_recon._system.jsonable import jsonable
 from mri_recon._system.text import storable
-from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
-from mri_recon.io import load_noise, load_result
-from mri_recon.io.loading import read
-from mri_recon.masks.convert import undersample
+from mri_recon.errors import FormatError, MaskError
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
-from mri_recon.methods.table import method_options
-from mri_recon.models.checkpoint import shipped_models
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon.progress import OnProgress
-from mri_recon.reconstruction import Reconstruction, reconstruct, resolve_device
+from mri_recon.reconstruction import Reconstruction, resolve_device
 
 __all__ = [
-    "TOLERANCE",
     "ImageRecord",
     "InputFile",
     "MaskRecord",
     "ModelRecord",
     "Provenance",
-    "Replay",
     "describe",
     "image_array",
     "input_file",
     "mask_of",
     "mask_record",
     "read_provenance",
-    "replay",
 ]
 
-TOLERANCE = 1e-5
-"""Largest difference, relative to the largest magnitude, where bit-equality is not promised."""
 
 _PACKAGES = ("mri-recon", "torch", "numpy", "scipy", "pywavelets", "numba", "safetensors")
+
 _MAX_PATTERN = 1 << 28
+
 _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -127,32 +107,6 @@ class Provenance(_Record):
     device_name: str
     threads: int = Field(ge=1)
     image: ImageRecord
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What came of doing it again.
-
-    Attributes:
-        provenance: of the result.
-        reconstruction: the new one.
-        identical: whether every bit is the same.
-        relative_difference: largest difference over the largest magnitude of the old image; 0 where identical.
-        differences: what is not as it was then (versions, processor, device, threads), one sentence each.
-        exact: whether bit-equality is promised: computed alone, on a processor, and nothing is different.
-    """
-
-    provenance: Provenance
-    reconstruction: Reconstruction
-    identical: bool
-    relative_difference: float
-    differences: tuple[str, ...]
-    exact: bool
-
-    @property
-    def kept(self) -> bool:
-        """Whether the promise was kept: identical, or within `TOLERANCE` where no more is promised."""
-        return self.identical or (not self.exact and self.relative_difference <= TOLERANCE)
 
 
 def input_file(
@@ -307,160 +261,6 @@ def read_provenance(text: str | None, name: str) -> Provenance:
         ) from error
 
 
-def replay(
-    result: str | Path,
-    source: str | Path | None = None,
-    *,
-    noise: str | Path | None = None,
-    model: str | Path | None = None,
-    on_progress: OnProgress | None = None,
-) -> Replay:
-    """Compute a saved result again from its input and compare.
-
-    It runs on the recorded device where there is one of the kind, with the recorded number of threads.
-
-    Args:
-        result: an HDF5 file that `save` wrote with a provenance.
-        source: its input; None: whatever file beside `result`, or in the working folder, has its size and SHA-256.
-        noise: likewise the noise samples, where there were some.
-        model: the weights, a shipped name or a file; None: those of the recorded option, else the shipped ones with
-            the recorded SHA-256.
-        on_progress: told of the work, as in `reconstruct`.
-
-    Raises:
-        FormatError: a result that cannot be read, has no provenance or another image than it says, or an input that is
-            not found or is another one.
-        CheckpointError: the weights are not found.
-        MaskError: a damaged record of the mask.
-        MethodError: a method that is not installed, or no longer has the recorded options.
-    """
-    result = Path(result)
-    old, text = load_result(result)
-    record = read_provenance(text, result.name)
-    if _sha256_of_array(old) != record.image.sha256:
-        raise FormatError(
-            f"expected the image that {result.name} was written with (SHA-256 {record.image.sha256}), got another: "
-            "the file was changed since"
-        )
-    folders = (result.parent, Path.cwd())
-    path = _located(record.input, source, folders, "--input")
-    samples: Tensor | str | None = record.prewhiten
-    if record.noise is not None:
-        samples = load_noise(_located(record.noise, noise, folders, "--noise"))
-    options = dict(record.options)
-    if record.model is not None and "model" in method_options(record.method):
-        options["model"] = _located_model(record.model, record.options, model)
-    device, differences = _device(record)
-    differences += _changes(record)
-    slices = None if record.input.slices is None else slice(*record.input.slices)
-    raw = read(path, axes=record.input.axes, variable=record.input.variable, slices=slices)
-    # As then, whatever is asked now.
-    scan = dataclasses.replace(raw, meta={**raw.meta, "axes_assumed": False, "axes_by_rank": False}).scan()
-    mask = mask_of(record.mask)
-    with _threads(record.threads):
-        new = reconstruct(
-            undersample(scan.kspace, mask),
-            mask,
-            method=record.method,
-            prewhiten=samples,
-            num_virtual_coils=record.num_virtual_coils,
-            device=device,
-            on_progress=on_progress,
-            **options,
-        )
-    array = image_array(new)
-    identical = _sha256_of_array(array) == record.image.sha256 and array.shape == old.shape
-    return Replay(
-        provenance=record,
-        reconstruction=new,
-        identical=identical,
-        relative_difference=0.0 if identical else _relative_difference(array, old),
-        differences=tuple(differences),
-        exact=not record.batched and not differences and record.device == "cpu",
-    )
-
-
-def _relative_difference(new: npt.NDArray[Any], old: npt.NDArray[Any]) -> float:
-    if new.shape != old.shape or new.dtype != old.dtype:
-        return float("inf")
-    largest = float(np.abs(old).max(initial=0))
-    difference = float(np.abs(new - old).max(initial=0))
-    return difference / largest if largest > 0 else float("inf") if difference else 0.0
-
-
-def _located(record: InputFile, given: str | Path | None, folders: Sequence[Path], option: str) -> Path:
-    """The file with the recorded size and content: the given one, or one in the folders."""
-    if given is not None:
-        path = Path(given)
-        if (size := _size(path)) != record.bytes:
-            raise FormatError(
-                f"expected {record.name} of {record.bytes} bytes, got {path} of {size}: it is another file"
-            )
-        if (sha256 := _sha256_of(path)) != record.sha256:
-            raise FormatError(
-                f"expected {record.name} with SHA-256 {record.sha256}, got {path} with {sha256}: it is another file, "
-                "or was changed since"
-            )
-        return path
-    for folder in dict.fromkeys(folder.resolve() for folder in folders):
-        try:
-            files = [path for path in folder.iterdir() if path.is_file() and path.stat().st_size == record.bytes]
-        except OSError:  # a folder that may not be listed holds nothing for us
-            continue
-        for path in sorted(files, key=lambda path: (path.name != record.name, path.name)):
-            try:
-                if _sha256_of(path) == record.sha256:
-                    return path
-            except FormatError:  # not ours to read
-                continue
-    raise FormatError(
-        f"expected {record.name} ({record.bytes} bytes, SHA-256 {record.sha256}) beside the result or in the working "
-        f"folder, found no such file: name it with {option} FILE"
-    )
-
-
-def _located_model(record: ModelRecord, options: Mapping[str, Any], given: str | Path | None) -> str:
-    shipped = shipped_models()
-    if given is not None:
-        candidates = [str(given)]
-    else:
-        recorded = options.get("model")
-        candidates = [*([str(recorded)] if recorded is not None else []), *shipped]
-    for candidate in candidates:
-        path = shipped.get(candidate, Path(candidate))
-        if path.is_file() and _sha256_of(path) == record.sha256:
-            return candidate
-    raise CheckpointError(
-        f"expected the weights {record.name!r} with SHA-256 {record.sha256}, found none among "
-        f"{', '.join(candidates) or 'the shipped ones'}: name their file with --model FILE"
-    )
-
-
-def _device(record: Provenance) -> tuple[torch.device, list[str]]:
-    try:
-        return resolve_device(record.device), []
-    except MethodError:
-        return torch.device("cpu"), [f"it was computed on {record.device}, which this machine does not have"]
-
-
-def _changes(record: Provenance) -> list[str]:
-    now = _versions()
-    notes = [
-        f"{name} was {record.versions.get(name) or 'absent'}, is {now.get(name) or 'absent'}"
-        for name in dict.fromkeys([*record.versions, *now])
-        if record.versions.get(name) != now.get(name)
-    ]
-    try:
-        device = _device_name(resolve_device(record.device))
-    except MethodError:  # said already
-        return notes
-    return (
-        notes
-        if device == record.device_name
-        else [*notes, f"it was computed by {record.device_name}, this is {device}"]
-    )
-
-
 def _versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
 
@@ -488,16 +288,6 @@ def _processor() -> str:
     except OSError:  # not Linux
         pass
     return platform.processor() or platform.machine()
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if forked_with_threads() else number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _size(path: Path) -> int:
