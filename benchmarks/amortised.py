@@ -28,8 +28,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from mri_recon_data.dataset import RegistrySlices
-from mri_recon_data.examples import SimulationConfig, simulate_kspace
+from mri_recon_data.examples.example import SimulationConfig, simulate_kspace
+from mri_recon_data.examples.streams import RegistrySlices
 from mri_recon_data.registry import files
 from mri_recon_training.train import run
 from torch import Tensor, nn

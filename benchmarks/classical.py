@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import torch
 import typer
-from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 from peers import Bart, Problem, Worker
 
 from mri_recon.embedded_sample import sample_path

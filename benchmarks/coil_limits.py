@@ -16,9 +16,9 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from mri_recon_data.images import load_slices
 from mri_recon_data.registry import files
-from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
+from mri_recon_data.scenes.images import load_slices
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 from torch import Tensor
 
 from mri_recon.coils.noise import estimate_sigma

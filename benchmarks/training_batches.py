@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from mri_recon_data.batches import BatchConfig, BatchSimulator
-from mri_recon_data.dataset import DataConfig, ExampleStream, RegistrySlices
+from mri_recon_data.examples.batches import BatchConfig, BatchSimulator
+from mri_recon_data.examples.streams import DataConfig, ExampleStream, RegistrySlices
 from mri_recon_training.config import load_config
 from mri_recon_training.objective import batch_loss
 

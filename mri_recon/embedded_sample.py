@@ -1,6 +1,6 @@
 """The embedded sample: a small simulated multi-coil scan that travels with the package, for the demo and for tests.
 
-It is simulated from Colin27 by `mri_recon_data.make_sample`, was never trained on, and is no result.
+It is simulated from Colin27 by `mri_recon_data.simulation.make_sample`, was never trained on, and is no result.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mri_recon_data.registry import files
-from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 from torch import Tensor
 from typer.testing import CliRunner
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mri_recon_data.simulate import coil_maps, complex_noise
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise
 from torch import Tensor
 
 from mri_recon.coils.combine import rss

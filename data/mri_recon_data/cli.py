@@ -19,8 +19,7 @@ def list_sets() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mri_recon_data.registry import load_registry
-    from mri_recon_data.splits import SPLITS
+    from mri_recon_data.registry import SPLITS, load_registry
 
     table = Table(title="Registered open data sets")
     for column in ("name", "kind", "files", *SPLITS, "licence", "source"):

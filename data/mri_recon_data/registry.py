@@ -18,16 +18,19 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from mri_recon.errors import DataError
 from mri_recon_data.fetch import cache_folder, data_folder, locate
-from mri_recon_data.splits import Split, check_split
 
 if TYPE_CHECKING:
     from mri_recon.io import Scan
+from typing import Literal, get_args
 
 __all__ = [
     "DataSet",
     "Kind",
     "RegisteredFile",
     "Registry",
+    "SPLITS",
+    "Split",
+    "check_split",
     "files",
     "load_registry",
     "local_files",
@@ -36,11 +39,13 @@ __all__ = [
     "volumes",
 ]
 
+
 Kind = Literal["raw", "image", "phantom"]
 """raw: k-space of a person or an animal. image: magnitude images, from which k-space can only be simulated. phantom:
 k-space of a phantom, for coil sensitivities and readers: never trained on or evaluated as a person."""
 
 _ARRAYS = (".mat", ".npy", ".npz")  # formats that do not say what their axes are
+
 _RAW_URL = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 
 
@@ -94,7 +99,9 @@ class RegisteredFile:
             FormatError: a file that the readers refuse.
         """
         if self.kind == "image":
-            raise DataError(f"{self.name}: magnitude images hold no k-space: simulate it, see mri_recon_data.simulate")
+            raise DataError(
+                f"{self.name}: magnitude images hold no k-space: simulate it, see mri_recon_data.simulation.kspace"
+            )
         from mri_recon.io import load  # here: listing sets needs no reader
         from mri_recon.io.pictures import NO_PICTURES
 
@@ -379,3 +386,21 @@ def _build(entry: _SetEntry, persons: dict[str, Split]) -> DataSet:
         notes=entry.notes,
         files=tuple(found),
     )
+
+
+Split = Literal["train", "validation", "test", "sample"]
+"""train: weights. validation: every choice. test: numbers that are reported. sample: the demo, never a result."""
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def check_split(name: str) -> Split:
+    """The split of that name.
+
+    Raises:
+        DataError: an unknown name; the message lists the valid ones.
+    """
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise DataError(f"unknown split {name!r}: expected one of {', '.join(SPLITS)}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from mri_recon_data.examples import Example
+from mri_recon_data.examples.example import Example
 from torch import nn
 
 from benchmarks.fastmri_unet import __main__ as cli

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from mri_recon_data import batches
-from mri_recon_data.batches import Batch, BatchConfig, BatchSimulator, maps_from_centers, smooth_phases
-from mri_recon_data.dataset import DataConfig, FolderSlices, RawSlice, RegistrySlices
-from mri_recon_data.images import ImageSlice
-from mri_recon_data.simulate import coil_maps, smooth_phase
+from mri_recon_data.examples import batches
+from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator, maps_from_centers, smooth_phases
+from mri_recon_data.examples.streams import DataConfig, FolderSlices, RawSlice, RegistrySlices
+from mri_recon_data.scenes.images import ImageSlice
+from mri_recon_data.simulation.kspace import coil_maps, smooth_phase
 from torch import Tensor
 
 from mri_recon.coils.combine import combine, rss

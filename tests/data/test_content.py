@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_data.content import ContentConfig, vary_content
+from mri_recon_data.scenes.content import ContentConfig, vary_content
 
 
 def _head(shape: tuple[int, int] = (61, 48)) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

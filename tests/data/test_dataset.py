@@ -7,8 +7,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from mri_recon_data import dataset, registry
-from mri_recon_data.dataset import (
+from mri_recon_data import registry
+from mri_recon_data.examples import streams as dataset
+from mri_recon_data.examples.example import SimulationConfig
+from mri_recon_data.examples.streams import (
     DataConfig,
     ExampleStream,
     FolderSlices,
@@ -18,9 +20,8 @@ from mri_recon_data.dataset import (
     split_folder,
     validation_examples,
 )
-from mri_recon_data.examples import SimulationConfig
-from mri_recon_data.images import ImageSlice, load_slices
-from mri_recon_data.splits import SPLITS
+from mri_recon_data.registry import SPLITS
+from mri_recon_data.scenes.images import ImageSlice, load_slices
 
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.models.inference import image_scale

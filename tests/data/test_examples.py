@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.examples import (
+from mri_recon_data.examples.example import (
     SamplingConfig,
     Simulated,
     SimulationConfig,
@@ -12,7 +12,7 @@ from mri_recon_data.examples import (
     raw_example,
     simulate_kspace,
 )
-from mri_recon_data.images import ImageSlice
+from mri_recon_data.scenes.images import ImageSlice
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import ShapeError

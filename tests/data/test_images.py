@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mri_recon_data import images, registry
-from mri_recon_data.dataset import RegistrySlices
-from mri_recon_data.images import is_isotropic, load_slices
+from mri_recon_data import registry
+from mri_recon_data.examples.streams import RegistrySlices
+from mri_recon_data.scenes import images
+from mri_recon_data.scenes.images import is_isotropic, load_slices
 from mri_recon_training.simulated import simulated_scan, simulated_sources
 
 from mri_recon.errors import DataError

@@ -8,9 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from mri_recon_data import measured_coils, registry
-from mri_recon_data.measured_coils import MeasuredArray, array_sources, fit_array, measured_arrays, measured_coil_maps
-from mri_recon_data.simulate import coil_maps
+from mri_recon_data import registry
+from mri_recon_data.simulation import measured_coils
+from mri_recon_data.simulation.kspace import coil_maps
+from mri_recon_data.simulation.measured_coils import (
+    MeasuredArray,
+    array_sources,
+    fit_array,
+    measured_arrays,
+    measured_coil_maps,
+)
 from scipy.ndimage import binary_erosion
 
 from mri_recon.coils.espirit import espirit_maps

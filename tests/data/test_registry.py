@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mri_recon_data import registry
 from mri_recon_data.cli import app
-from mri_recon_data.splits import SPLITS
+from mri_recon_data.registry import SPLITS
 from typer.testing import CliRunner
 
 from mri_recon.errors import DataError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_data.sampling import WideSamplingConfig, draw_columns, draw_pattern, draw_support
+from mri_recon_data.simulation.sampling import WideSamplingConfig, draw_columns, draw_pattern, draw_support
 
 from mri_recon.masks.arrangement import column_arrangement
 from mri_recon.masks.calibration_region import center_block

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mri_recon_data.dataset import (
+from mri_recon_data.examples.example import Example
+from mri_recon_data.examples.streams import (
     DataConfig,
     ExampleStream,
     FolderSlices,
@@ -16,9 +17,16 @@ from mri_recon_data.dataset import (
     RegistrySlices,
     validation_examples,
 )
-from mri_recon_data.examples import Example
-from mri_recon_data.images import ImageSlice
-from mri_recon_data.targets import CsConfig, Problem, SsduConfig, cs_example, make_example, split_mask, ssdu_example
+from mri_recon_data.examples.targets import (
+    CsConfig,
+    Problem,
+    SsduConfig,
+    cs_example,
+    make_example,
+    split_mask,
+    ssdu_example,
+)
+from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_training.losses import LossConfig, example_loss
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -133,7 +141,7 @@ def test_solutions_are_kept_by_their_content(tmp_path: Path, monkeypatch: pytest
     cs_example(kspace * 2, mask, config)
     cs_example(kspace, mask, config.model_copy(update={"max_iters": 20}))
     assert len(list((tmp_path / "solutions").iterdir())) == 4
-    monkeypatch.setattr("mri_recon_data.targets.cs_wavelet", None)  # not to be called again
+    monkeypatch.setattr("mri_recon_data.examples.targets.cs_wavelet", None)  # not to be called again
     assert torch.equal(cs_example(kspace, mask, config).target, first.target)
 
 

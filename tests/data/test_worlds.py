@@ -5,17 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mri_recon_data import worlds as worlds_module
-from mri_recon_data.acquisition import (
-    AcquisitionConfig,
-    acquire,
-    draw_example,
-    example_of_rows,
-    example_of_slice,
-    given_maps,
-)
-from mri_recon_data.arrays import ReceiveArray, measured_array, modelled_maps
-from mri_recon_data.dataset import (
+from mri_recon_data.examples import worlds as worlds_module
+from mri_recon_data.examples.streams import (
     DataConfig,
     ExampleStream,
     FolderSlices,
@@ -23,8 +14,17 @@ from mri_recon_data.dataset import (
     RegistrySlices,
     validation_examples,
 )
-from mri_recon_data.images import ImageSlice
-from mri_recon_data.worlds import Worlds, WorldsConfig, picture_sources
+from mri_recon_data.examples.worlds import Worlds, WorldsConfig, picture_sources
+from mri_recon_data.scenes.images import ImageSlice
+from mri_recon_data.simulation.acquisition import (
+    AcquisitionConfig,
+    acquire,
+    draw_example,
+    example_of_rows,
+    example_of_slice,
+    given_maps,
+)
+from mri_recon_data.simulation.arrays import ReceiveArray, measured_array, modelled_maps
 from pydantic import ValidationError
 
 from mri_recon.errors import ConfigError

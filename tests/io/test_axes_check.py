@@ -15,7 +15,7 @@ import scipy.io
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_data.simulate import coil_maps
+from mri_recon_data.simulation.kspace import coil_maps
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load

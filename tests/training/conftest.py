@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.dataset import RawSlice, RegistrySlices
-from mri_recon_data.images import ImageSlice
+from mri_recon_data.examples.streams import RawSlice, RegistrySlices
+from mri_recon_data.scenes.images import ImageSlice
 
 from mri_recon.transforms.fourier import fft2c
 from tests.fastmri_files import write_fastmri

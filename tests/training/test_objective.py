@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mri_recon_data.batches import Batch, BatchConfig, BatchSimulator
-from mri_recon_data.dataset import DataConfig, RegistrySlices
-from mri_recon_data.examples import Example
+from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator
+from mri_recon_data.examples.example import Example
+from mri_recon_data.examples.streams import DataConfig, RegistrySlices
 from mri_recon_training.losses import LossConfig
 from mri_recon_training.objective import Shared, batch_loss, to_network
 

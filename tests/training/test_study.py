@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.dataset import RegistrySlices
-from mri_recon_data.images import ImageSlice
+from mri_recon_data.examples.streams import RegistrySlices
+from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_training import study as study_module
 from mri_recon_training.objective import batch_loss
 from mri_recon_training.study import Study, run_study
@@ -305,7 +305,7 @@ def test_self_supervision_has_no_target_to_measure_on(tmp_path: Path) -> None:
 
 
 def _example(config: StudyConfig) -> Any:
-    from mri_recon_data.dataset import ExampleStream
+    from mri_recon_data.examples.streams import ExampleStream
 
     return ExampleStream(_slices(0), config.data, seed=0, batch_size=1, steps=1)[0][0]
 

@@ -15,9 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.batches import BatchSimulator
-from mri_recon_data.dataset import ExampleStream, FolderSlices, RegistrySlices, split_folder, validation_examples
-from mri_recon_data.examples import crop_rows, raw_example
+from mri_recon_data.examples.batches import BatchSimulator
+from mri_recon_data.examples.example import crop_rows, raw_example
+from mri_recon_data.examples.streams import (
+    ExampleStream,
+    FolderSlices,
+    RegistrySlices,
+    split_folder,
+    validation_examples,
+)
 from mri_recon_training.config import load_config
 from mri_recon_training.losses import LossConfig
 from mri_recon_training.objective import batch_loss

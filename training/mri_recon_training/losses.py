@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from mri_recon_data.examples import Example
+from mri_recon_data.examples.example import Example
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from mri_recon_data.batches import Batch
-from mri_recon_data.examples import Example
+from mri_recon_data.examples.batches import Batch
+from mri_recon_data.examples.example import Example
 from torch import Tensor, nn
 
 from mri_recon import metrics

@@ -18,8 +18,8 @@ from functools import partial
 import numpy as np
 import torch
 from mri_recon_data import registry
-from mri_recon_data.images import load_slices
-from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
+from mri_recon_data.scenes.images import load_slices
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 from mri_recon.errors import DataError
 from mri_recon.io import Scan

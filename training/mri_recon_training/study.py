@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mri_recon_data.batches import Batch
+from mri_recon_data.examples.batches import Batch
 from torch import nn
 
 from mri_recon._system.files import write_atomically

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from mri_recon_data.batches import Batch
-from mri_recon_data.dataset import ExampleStream, Slices, read_slices, validation_examples
-from mri_recon_data.examples import Example
+from mri_recon_data.examples.batches import Batch
+from mri_recon_data.examples.example import Example
+from mri_recon_data.examples.streams import ExampleStream, Slices, read_slices, validation_examples
 from torch import Tensor, nn
 
 from mri_recon.errors import ConfigError

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from mri_recon_data.batches import Batch, BatchSimulator
-from mri_recon_data.dataset import ExampleStream, FolderSlices, Slices, read_slices, validation_examples
-from mri_recon_data.examples import Example
+from mri_recon_data.examples.batches import Batch, BatchSimulator
+from mri_recon_data.examples.example import Example
+from mri_recon_data.examples.streams import ExampleStream, FolderSlices, Slices, read_slices, validation_examples
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mri_recon_data.simulate import coil_maps, complex_noise, smooth_phase
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 from mri_recon.errors import ConfigError, MethodError, MriReconError
 from mri_recon.masks.convert import undersample

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from mri_recon.errors import ConfigError
 from mri_recon.models.inference import image_scale
-from mri_recon_data.acquisition import AcquisitionConfig, draw_example
-from mri_recon_data.examples import Example, crop_rows, raw_example
-from mri_recon_data.images import ImageSlice
-from mri_recon_data.photographs import collections, load_photographs
-from mri_recon_data.pictures import PicturePool
-from mri_recon_data.raw_slice import RawSlice
-from mri_recon_data.sampling import draw_columns
-from mri_recon_data.scenes import SceneConfig, scene_of_picture, scene_of_slice
+from mri_recon_data.examples.example import Example, crop_rows, raw_example
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.scenes.images import ImageSlice
+from mri_recon_data.scenes.photographs import collections, load_photographs
+from mri_recon_data.scenes.pictures import PicturePool
+from mri_recon_data.scenes.sources import SceneConfig, scene_of_picture, scene_of_slice
+from mri_recon_data.simulation.acquisition import AcquisitionConfig, draw_example
+from mri_recon_data.simulation.sampling import draw_columns
 
 __all__ = ["World", "Worlds", "WorldsConfig", "picture_sources"]
 
@@ -138,7 +138,7 @@ def picture_sources(config: WorldsConfig) -> list[dict[str, Any]]:
     """What a model card says of the pictures behind its weights: procedural ones, and the photographs at hand."""
     sources: list[dict[str, Any]] = []
     if config.shares.get(PROCEDURAL, 0):
-        sources.append(_source("procedural pictures", "MIT", "drawn by this project", "mri_recon_data.pictures"))
+        sources.append(_source("procedural pictures", "MIT", "drawn by this project", "mri_recon_data.scenes.pictures"))
     if config.shares.get(PHOTOGRAPHS, 0):
         sources += [_source(one.name, one.licence, one.citation, one.package) for one in collections() if one.paths()]
     return sources

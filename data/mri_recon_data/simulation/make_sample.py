@@ -1,4 +1,4 @@
-"""Make the embedded sample from Colin27: `python -m mri_recon_data.make_sample OUT.h5`.
+"""Make the embedded sample from Colin27: `python -m mri_recon_data.simulation.make_sample OUT.h5`.
 
 Four axial slices of the registered magnitude volume become multi-coil k-space:
 
@@ -26,7 +26,7 @@ from mri_recon.errors import DataError
 from mri_recon.io.write_hdf5 import hdf5_content
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.registry import RegisteredFile, load_registry
-from mri_recon_data.simulate import complex_noise, fourier_crop, smooth_phase
+from mri_recon_data.simulation.kspace import complex_noise, fourier_crop, smooth_phase
 
 __all__ = ["loop_sensitivities", "read_volume", "simulate_sample", "write_sample"]
 
@@ -126,7 +126,7 @@ def write_sample(path: Path, volume: Volume) -> None:
     kspace, sigma = simulate_sample(volume)
     target = ifft2c(torch.from_numpy(kspace)).abs().square().sum(dim=1).sqrt().numpy()
     provenance = {
-        "made_by": "python -m mri_recon_data.make_sample",
+        "made_by": "python -m mri_recon_data.simulation.make_sample",
         "source": {"file": _source().name, "sha256": _source().sha256, "slices": SLICES},
         "seed": SEED,
         "true_support": f"Fourier-cropped from 217x181 to {SIZE[0]}x{SIZE[1]}, 0.7 of the Nyquist frequency",
@@ -204,5 +204,5 @@ def _source() -> RegisteredFile:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m mri_recon_data.make_sample OUT.h5")
+        sys.exit("usage: python -m mri_recon_data.simulation.make_sample OUT.h5")
     write_sample(Path(sys.argv[1]), read_volume())

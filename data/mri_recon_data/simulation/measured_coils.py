@@ -33,7 +33,7 @@ from mri_recon.coils.noise import noise_covariance
 from mri_recon.errors import DataError
 from mri_recon.transforms.fourier import ifft2c
 from mri_recon_data import registry
-from mri_recon_data.splits import Split
+from mri_recon_data.registry import Split
 
 if TYPE_CHECKING:
     from torch import Tensor

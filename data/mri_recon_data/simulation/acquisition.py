@@ -21,11 +21,11 @@ from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.models.inference import image_scale, network_measurement, unit_maps
 from mri_recon.operators.measurement import Measurement
 from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c, in_fft_order
-from mri_recon_data.arrays import ArrayConfig, ReceiveArray, draw_array, draw_num_coils
-from mri_recon_data.examples import Example
-from mri_recon_data.sampling import WideSamplingConfig, draw_columns, draw_pattern, draw_support
-from mri_recon_data.scenes import smooth_modes
-from mri_recon_data.simulate import complex_noise, fold_columns
+from mri_recon_data.examples.example import Example
+from mri_recon_data.scenes.sources import smooth_modes
+from mri_recon_data.simulation.arrays import ArrayConfig, ReceiveArray, draw_array, draw_num_coils
+from mri_recon_data.simulation.kspace import complex_noise, fold_columns
+from mri_recon_data.simulation.sampling import WideSamplingConfig, draw_columns, draw_pattern, draw_support
 
 __all__ = ["AcquisitionConfig", "Scan", "acquire", "draw_example", "example_of_rows", "example_of_slice", "with_phase"]
 

@@ -9,8 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from mri_recon_data.measured_coils import measured_coil_maps
-from mri_recon_data.splits import Split
+from mri_recon_data.registry import Split
+from mri_recon_data.simulation.measured_coils import measured_coil_maps
 
 __all__ = ["ArrayConfig", "ReceiveArray", "draw_array", "draw_num_coils", "measured_array", "modelled_maps"]
 

@@ -34,7 +34,7 @@ from mri_recon.masks.types import ColumnMask, Mask, PatternMask
 from mri_recon.methods.cs_wavelet import cs_wavelet
 from mri_recon.models.inference import network_measurement
 from mri_recon.operators.measurement import measure
-from mri_recon_data.examples import Example, raw_example
+from mri_recon_data.examples.example import Example, raw_example
 
 __all__ = ["CsConfig", "Problem", "SsduConfig", "Target", "cs_example", "make_example", "split_mask", "ssdu_example"]
 

@@ -19,9 +19,9 @@ from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.models.inference import network_measurement
 from mri_recon.operators.measurement import Measurement
 from mri_recon.transforms.fourier import fft2c, ifft2c
-from mri_recon_data.content import ContentConfig, vary_content
-from mri_recon_data.images import ImageSlice
-from mri_recon_data.simulate import coil_maps, complex_noise, fold_columns, fourier_crop, smooth_phase
+from mri_recon_data.scenes.content import ContentConfig, vary_content
+from mri_recon_data.scenes.images import ImageSlice
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, fold_columns, fourier_crop, smooth_phase
 
 __all__ = [
     "Example",

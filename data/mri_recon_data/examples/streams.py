@@ -26,8 +26,7 @@ from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
 from mri_recon.models.inference import image_scale
-from mri_recon_data.content import ContentConfig
-from mri_recon_data.examples import (
+from mri_recon_data.examples.example import (
     Example,
     SamplingConfig,
     Simulated,
@@ -37,13 +36,14 @@ from mri_recon_data.examples import (
     raw_example,
     simulate_kspace,
 )
-from mri_recon_data.images import ImageSlice, is_isotropic, load_slices
-from mri_recon_data.raw_slice import RawSlice
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.examples.targets import CsConfig, Problem, SsduConfig, Target, cs_example, make_example
+from mri_recon_data.examples.validation import validation_worlds
+from mri_recon_data.examples.worlds import Worlds, WorldsConfig
 from mri_recon_data.registry import RegisteredFile
 from mri_recon_data.registry import files as registered_files
-from mri_recon_data.targets import CsConfig, Problem, SsduConfig, Target, cs_example, make_example
-from mri_recon_data.validation import validation_worlds
-from mri_recon_data.worlds import Worlds, WorldsConfig
+from mri_recon_data.scenes.content import ContentConfig
+from mri_recon_data.scenes.images import ImageSlice, is_isotropic, load_slices
 
 __all__ = [
     "DataConfig",

@@ -1,0 +1,1 @@
+"""Training and validation examples: a measurement and the image it should become."""

@@ -1,0 +1,1 @@
+"""Magnitude images to simulate scans from: MR slices, photographs and procedural pictures."""

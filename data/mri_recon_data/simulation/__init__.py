@@ -1,0 +1,1 @@
+"""Scans simulated from magnitude images: phase, coils, noise and undersampling."""
