@@ -32,7 +32,7 @@ from mri_recon_data.registry import RegisteredFile
 from mri_recon_data.registry import files as registered_files
 from mri_recon_data.scenes.images import load_slices
 from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
-from mri_recon_training.simulated import simulated_scan
+from mri_recon_training.evaluation.simulated import simulated_scan
 from peers import read_cfl, write_cfl
 from torch import Tensor
 

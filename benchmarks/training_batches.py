@@ -17,7 +17,7 @@ import torch
 from mri_recon_data.examples.batches import BatchConfig, BatchSimulator
 from mri_recon_data.examples.streams import DataConfig, ExampleStream, RegistrySlices
 from mri_recon_training.config import load_config
-from mri_recon_training.objective import batch_loss
+from mri_recon_training.losses import batch_loss
 
 from mri_recon.models.checkpoint import build_network
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_training.evaluate import Evaluation, Masks, Source, evaluate_scans
+from mri_recon_training.evaluation.scans import Evaluation, Masks, Source, evaluate_scans
 
 from mri_recon.io import Scan
 from mri_recon.transforms.fourier import fft2c

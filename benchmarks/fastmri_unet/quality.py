@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.streams import DataConfig, ExampleStream, RegistrySlices, validation_examples
-from mri_recon_training.losses import LossConfig
-from mri_recon_training.objective import batch_loss, score
+from mri_recon_training.losses import LossConfig, batch_loss, score
 from mri_recon_training.optimizers import OptimizerConfig, build_optimizer, learning_rate_factor
 from torch import nn
 

@@ -11,7 +11,7 @@ from mri_recon_data import registry
 from mri_recon_data.examples.streams import RegistrySlices
 from mri_recon_data.scenes import images
 from mri_recon_data.scenes.images import is_isotropic, load_slices
-from mri_recon_training.simulated import simulated_scan, simulated_sources
+from mri_recon_training.evaluation.simulated import simulated_scan, simulated_sources
 
 from mri_recon.errors import DataError
 from mri_recon.io.pictures import NO_PICTURES

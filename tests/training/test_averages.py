@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mri_recon_training.averages import (
+from mri_recon_training.evaluation.averages import (
     MIN_PERSONS,
     Spread,
     average,

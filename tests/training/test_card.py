@@ -5,8 +5,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 from mri_recon_data.examples.streams import FolderSlices, RegistrySlices
-from mri_recon_training.card import envelope_of, model_card, sources_of
 from mri_recon_training.config import parse_config
+from mri_recon_training.model_card import envelope_of, model_card, sources_of
 
 from mri_recon.masks.draw import equispaced_mask
 from mri_recon.models import Unet, UnetConfig

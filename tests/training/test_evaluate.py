@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mri_recon_data import registry
-from mri_recon_training.evaluate import Masks, Source, evaluate_scans, labels_of, raw_sources, results_document
+from mri_recon_training.evaluation.scans import Masks, Source, evaluate_scans, labels_of, raw_sources, results_document
 
 from mri_recon.errors import DataError, MethodError
 from mri_recon.masks.draw import random_mask

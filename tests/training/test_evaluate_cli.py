@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mri_recon_training.evaluate import Source
+from mri_recon_training.evaluation.scans import Source
 from typer.testing import CliRunner, Result
 
 from mri_recon.cli import build_app
@@ -18,9 +18,10 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def small_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mri_recon_training.evaluate.raw_sources", lambda split: small_sources())
+    monkeypatch.setattr("mri_recon_training.evaluation.scans.raw_sources", lambda split: small_sources())
     monkeypatch.setattr(
-        "mri_recon_training.simulated.simulated_sources", lambda split, num_coils, num_slices: small_sources()[:2]
+        "mri_recon_training.evaluation.simulated.simulated_sources",
+        lambda split, num_coils, num_slices: small_sources()[:2],
     )
 
 
@@ -59,9 +60,9 @@ def test_five_masks_are_the_default(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_registry")
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mri_recon_training import evaluate
+    from mri_recon_training.evaluation import scans as evaluate
 
-    monkeypatch.setattr("mri_recon_training.run_log.code_state", lambda: "abc")
+    monkeypatch.setattr("mri_recon_training.evaluation.run_log.code_state", lambda: "abc")
     out = tmp_path / "out.json"
     arguments = ["--split", "validation", "--methods", "zero-filled", "--seeds", "0", "--json", out]
     whole, calls = evaluate.compare, []
@@ -156,7 +157,7 @@ def test_networks_are_not_measured_on_whom_they_learned_from(tmp_path: Path, mon
     def sources(split: str) -> list[Source]:
         return [replace(source, person="ulf-patient-6a") for source in small_sources()]
 
-    monkeypatch.setattr("mri_recon_training.evaluate.raw_sources", sources)
+    monkeypatch.setattr("mri_recon_training.evaluation.scans.raw_sources", sources)
     result = run("--split", "train", "--methods", "zero-filled,unet", "--log", tmp_path / "log")
     assert result.exit_code == 2
     assert "unet, which knows ulf-patient-6a" in result.stderr

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_training.evaluate import Evaluation, Masks, evaluate_scans
-from mri_recon_training.failures import draw_cases, worst_cases
+from mri_recon_training.evaluation.scans import Evaluation, Masks, evaluate_scans
+from mri_recon_training.evaluation.worst_cases import draw_cases, worst_cases
 from PIL import Image
 
 from mri_recon import methods as method_table

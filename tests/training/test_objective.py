@@ -7,8 +7,7 @@ import torch
 from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator
 from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.streams import DataConfig, RegistrySlices
-from mri_recon_training.losses import LossConfig
-from mri_recon_training.objective import Shared, batch_loss, to_network
+from mri_recon_training.losses import LossConfig, Shared, batch_loss, to_network
 
 from mri_recon.models import Measurement
 from mri_recon.models.checkpoint import build_network

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mri_recon_training.evaluate import Masks, evaluate_scans
-from mri_recon_training.partial import Partial
+from mri_recon_training.evaluation.resume import Partial
+from mri_recon_training.evaluation.scans import Masks, evaluate_scans
 
 from mri_recon.errors import DataError
 from tests.evaluations import METHODS, small_evaluation, small_sources

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from mri_recon_training.averages import scan_summaries
-from mri_recon_training.plots import (
+from mri_recon_training.evaluation.averages import scan_summaries
+from mri_recon_training.evaluation.plots import (
     MAX_BYTES,
     plot_by_acceleration,
     plot_by_coils,

@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 import pytest
-from mri_recon_training.averages import average, differences
-from mri_recon_training.evaluate import Evaluation
-from mri_recon_training.report import Page, Picture, markdown_page
+from mri_recon_training.evaluation.averages import average, differences
+from mri_recon_training.evaluation.page import Page, Picture, markdown_page
+from mri_recon_training.evaluation.scans import Evaluation
 
 from mri_recon.masks.draw import random_mask
 from tests.evaluations import METHODS, row, small_evaluation

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mri_recon_training.run_log import code_state, command_text, commit, find_repository, log_test_run
+from mri_recon_training.evaluation.run_log import code_state, command_text, commit, find_repository, log_test_run
 
 
 def test_the_log_gets_a_line_a_run(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from mri_recon_data.examples.streams import RegistrySlices
 from mri_recon_data.scenes.images import ImageSlice
-from mri_recon_training import study as study_module
-from mri_recon_training.objective import batch_loss
-from mri_recon_training.study import Study, run_study
-from mri_recon_training.study_config import StudyConfig, candidates, load_study, optimizer_config
-from mri_recon_training.study_data import StudyData, _draw, read_study_data, stacked, take
-from mri_recon_training.study_report import answers, markdown_section, relative_gap, replace_section, table
+from mri_recon_training.losses import batch_loss
+from mri_recon_training.study import study as study_module
+from mri_recon_training.study.config import StudyConfig, candidates, load_study, optimizer_config
+from mri_recon_training.study.examples import StudyData, _draw, read_study_data, stacked, take
+from mri_recon_training.study.page import answers, markdown_section, relative_gap, replace_section, table
+from mri_recon_training.study.study import Study, run_study
 from typer.testing import CliRunner
 
 from mri_recon.cli import build_app

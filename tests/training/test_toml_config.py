@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mri_recon_training.config import TrainConfig, load_config, parse_config
-from mri_recon_training.study_config import StudyConfig, candidates, load_study, optimizer_config
+from mri_recon_training.study.config import StudyConfig, candidates, load_study, optimizer_config
 from mri_recon_training.toml_config import read_json, read_tables, validated
 from typer.testing import CliRunner
 

@@ -25,8 +25,7 @@ from mri_recon_data.examples.streams import (
     validation_examples,
 )
 from mri_recon_training.config import load_config
-from mri_recon_training.losses import LossConfig
-from mri_recon_training.objective import batch_loss
+from mri_recon_training.losses import LossConfig, batch_loss
 from mri_recon_training.processes import share_of_batch
 from mri_recon_training.train import run, validate
 from safetensors.torch import load as load_tensors

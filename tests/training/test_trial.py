@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mri_recon_training.trial import check_unseen, try_methods
+from mri_recon_training.evaluation.preflight import check_unseen, try_methods
 
 from mri_recon.errors import CheckpointError, ConfigError, MethodError
 
@@ -35,7 +35,7 @@ def test_a_method_that_breaks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("mri_recon_training.trial.reconstruct", broken)
+    monkeypatch.setattr("mri_recon_training.evaluation.preflight.reconstruct", broken)
     with pytest.raises(MethodError, match="method 'cg-sense' fails on a small phantom .ZeroDivisionError: division by"):
         try_methods(["cg-sense"])
 

@@ -38,13 +38,12 @@ from mri_recon._system.outputs import check_outputs, check_writable_folder
 from mri_recon.errors import ConfigError, MriReconError
 from mri_recon.models import Unet
 from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint, weights_file
-from mri_recon_training.card import envelope_of, model_card, sources_of
 from mri_recon_training.config import TrainConfig, load_config, parse_config
-from mri_recon_training.meter import Meter
-from mri_recon_training.objective import Shared, batch_loss, score
+from mri_recon_training.losses import Shared, batch_loss, score
+from mri_recon_training.model_card import envelope_of, model_card, sources_of
 from mri_recon_training.optimizers import build_optimizer, full_batch, learning_rate_factor
 from mri_recon_training.processes import all_reduce, launch, share_of_batch
-from mri_recon_training.progress import ProgressReport
+from mri_recon_training.progress import Meter, ProgressReport
 from mri_recon_training.state import load_state, save_state
 from mri_recon_training.toml_config import config_file, read_json
 

@@ -20,8 +20,8 @@ from mri_recon.io import Scan
 from mri_recon.io.masks import choose_mask
 from mri_recon.masks.types import Mask
 from mri_recon.results.comparison import check_methods, compare, convention
-from mri_recon_training.averages import MASK_VARIABILITY, average, differences, scan_summaries
-from mri_recon_training.partial import Partial
+from mri_recon_training.evaluation.averages import MASK_VARIABILITY, average, differences, scan_summaries
+from mri_recon_training.evaluation.resume import Partial
 
 __all__ = [
     "MASK_DEFINITION",

@@ -15,7 +15,7 @@ from mri_recon.cli.progress import working
 from mri_recon.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mri_recon_training.evaluate import Evaluation, Masks, Source
+    from mri_recon_training.evaluation.scans import Evaluation, Masks, Source
 
 __all__ = ["evaluate"]
 
@@ -75,14 +75,14 @@ def evaluate(
     from mri_recon._system.outputs import check_writable_folder
     from mri_recon.cli import JSON_SUFFIXES, claim, files_read, method_list, options_by_method, tell
     from mri_recon.results.comparison import check_methods
-    from mri_recon_training.evaluate import Masks, evaluate_scans, of_person, raw_sources, results_document
-    from mri_recon_training.failures import draw_cases, worst_cases
-    from mri_recon_training.partial import Partial
-    from mri_recon_training.plots import require_matplotlib, save_plots
-    from mri_recon_training.report import Page, markdown_page
-    from mri_recon_training.run_log import code_state, command_text, commit
-    from mri_recon_training.simulated import simulated_sources
-    from mri_recon_training.trial import check_unseen, try_methods
+    from mri_recon_training.evaluation.page import Page, markdown_page
+    from mri_recon_training.evaluation.plots import require_matplotlib, save_plots
+    from mri_recon_training.evaluation.preflight import check_unseen, try_methods
+    from mri_recon_training.evaluation.resume import Partial
+    from mri_recon_training.evaluation.run_log import code_state, command_text, commit
+    from mri_recon_training.evaluation.scans import Masks, evaluate_scans, of_person, raw_sources, results_document
+    from mri_recon_training.evaluation.simulated import simulated_sources
+    from mri_recon_training.evaluation.worst_cases import draw_cases, worst_cases
 
     names = method_list(methods)
     options = options_by_method(option or [], names)
@@ -178,7 +178,7 @@ def _count(sources: Sequence[Source], masks: Masks) -> int:
 def _print(result: Evaluation, *, err: bool) -> None:
     from mri_recon.cli import print_results
     from mri_recon.results.comparison import warning_lines
-    from mri_recon_training.averages import scan_summaries
+    from mri_recon_training.evaluation.averages import scan_summaries
 
     coils = "" if result.num_coils is None else f", {result.num_coils} coils"
     what = f"split {result.split}, {result.kind} k-space{coils}"
@@ -206,7 +206,7 @@ def _print(result: Evaluation, *, err: bool) -> None:
 
 
 def _log(log: Path | None, command: str) -> None:
-    from mri_recon_training.run_log import find_repository, log_test_run
+    from mri_recon_training.evaluation.run_log import find_repository, log_test_run
 
     if log is None:
         repository = find_repository(Path.cwd())

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from mri_recon._system.files import write_atomically
 from mri_recon.errors import MethodError
-from mri_recon_training.averages import CLASSICAL, Spread, pooled, scan_summaries
-from mri_recon_training.evaluate import Evaluation
-from mri_recon_training.report import Picture
+from mri_recon_training.evaluation.averages import CLASSICAL, Spread, pooled, scan_summaries
+from mri_recon_training.evaluation.page import Picture
+from mri_recon_training.evaluation.scans import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

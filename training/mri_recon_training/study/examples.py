@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mri_recon.errors import ConfigError
 from mri_recon.models import Measurement
-from mri_recon_training.objective import score
-from mri_recon_training.study_config import StudyConfig
+from mri_recon_training.losses import score
+from mri_recon_training.study.config import StudyConfig
 
 __all__ = ["StudyData", "raw_psnr", "read_study_data", "stacked", "take"]
 

@@ -35,10 +35,10 @@ def study(
     from mri_recon._system.files import write_atomically
     from mri_recon._system.outputs import check_writable_folder
     from mri_recon.cli import claim, tell
-    from mri_recon_training.study import run_study
-    from mri_recon_training.study_config import load_study
-    from mri_recon_training.study_figures import study_figures
-    from mri_recon_training.study_report import markdown_section, replace_section, table
+    from mri_recon_training.study.config import load_study
+    from mri_recon_training.study.figures import study_figures
+    from mri_recon_training.study.page import markdown_section, replace_section, table
+    from mri_recon_training.study.study import run_study
     from mri_recon_training.toml_config import config_file
 
     command = "mri-recon " + shlex.join(sys.argv[1:])

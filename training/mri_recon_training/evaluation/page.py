@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon_training.averages import (
+from mri_recon_training.evaluation.averages import (
     CLASSICAL,
     MASK_VARIABILITY,
     MIN_PERSONS,
@@ -21,7 +21,7 @@ from mri_recon_training.averages import (
     pooled_differences,
     scan_summaries,
 )
-from mri_recon_training.evaluate import MASK_DEFINITION, Evaluation
+from mri_recon_training.evaluation.scans import MASK_DEFINITION, Evaluation
 
 __all__ = ["Page", "Picture", "markdown_page"]
 

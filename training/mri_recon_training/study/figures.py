@@ -10,7 +10,7 @@ import numpy as np
 
 from mri_recon._system.files import write_atomically
 from mri_recon.errors import MethodError
-from mri_recon_training.study import Row, Study
+from mri_recon_training.study.study import Row, Study
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -8,7 +8,7 @@ from typing import Any
 
 from mri_recon.errors import ConfigError
 from mri_recon_training.optimizers import full_batch
-from mri_recon_training.study import Row, Study
+from mri_recon_training.study.study import Row, Study
 
 __all__ = ["answers", "markdown_section", "relative_gap", "replace_section", "table"]
 

@@ -16,9 +16,9 @@ import torch
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.results.figure import comparison_figure
-from mri_recon_training.averages import CLASSICAL, best_classical
-from mri_recon_training.evaluate import Evaluation, Masks, Source
-from mri_recon_training.report import Picture
+from mri_recon_training.evaluation.averages import CLASSICAL, best_classical
+from mri_recon_training.evaluation.page import Picture
+from mri_recon_training.evaluation.scans import Evaluation, Masks, Source
 
 __all__ = ["Case", "draw_cases", "worst_cases"]
 

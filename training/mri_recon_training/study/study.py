@@ -29,7 +29,7 @@ from torch import nn
 from mri_recon._system.files import write_atomically
 from mri_recon._system.jsonable import jsonable
 from mri_recon.models import Unet
-from mri_recon_training.objective import batch_loss
+from mri_recon_training.losses import batch_loss
 from mri_recon_training.optimizers import (
     OptimizerConfig,
     build_optimizer,
@@ -37,8 +37,8 @@ from mri_recon_training.optimizers import (
     learning_rate_factor,
     needs_closure,
 )
-from mri_recon_training.study_config import Candidate, StudyConfig, candidates, optimizer_config
-from mri_recon_training.study_data import StudyData, raw_psnr, read_study_data, take
+from mri_recon_training.study.config import Candidate, StudyConfig, candidates, optimizer_config
+from mri_recon_training.study.examples import StudyData, raw_psnr, read_study_data, take
 
 __all__ = ["Row", "Study", "run_study"]
 

@@ -1,0 +1,1 @@
+"""Comparisons of optimizers and of normalisations under one budget."""
