@@ -16,12 +16,13 @@ from starlette.staticfiles import StaticFiles
 from mri_recon.errors import ConfigError
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service import problems
-from mri_recon_service.auth import Authentication, Keyring
-from mri_recon_service.engine import Engine, open_engine
-from mri_recon_service.estimates import Estimates
-from mri_recon_service.metrics import Metrics
-from mri_recon_service.middleware import RequestContext
-from mri_recon_service.openapi import problem_responses
+from mri_recon_service.http.keys import Authentication, Keyring
+from mri_recon_service.http.middleware import RequestContext
+from mri_recon_service.http.openapi import problem_responses
+from mri_recon_service.http.prometheus import Metrics
+from mri_recon_service.http.security import Security, check_exposure
+from mri_recon_service.jobs.engine import Engine, open_engine
+from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.routes import (
     compare,
@@ -37,10 +38,9 @@ from mri_recon_service.routes import (
     validate,
     viewer,
 )
-from mri_recon_service.sandbox import ParserPool
-from mri_recon_service.security import Security, check_exposure
 from mri_recon_service.settings import Settings
-from mri_recon_service.uploads import UploadGate
+from mri_recon_service.uploads.parser_pool import ParserPool
+from mri_recon_service.uploads.receive import UploadGate
 
 __all__ = ["create_app"]
 

@@ -28,9 +28,9 @@ def serve(
     import uvicorn
 
     from mri_recon.notice import RESEARCH_ONLY
-    from mri_recon_service import logs
     from mri_recon_service.app import create_app
-    from mri_recon_service.engine import check_data_folder
+    from mri_recon_service.http import logs
+    from mri_recon_service.jobs.engine import check_data_folder
 
     settings = read_settings(host=host, port=port)
     logs.configure(settings)
@@ -64,8 +64,8 @@ def _check_isolation(settings: Settings) -> None:
     Raises:
         ConfigError: nothing keeps the processes that open uploads off the network.
     """
-    from mri_recon_service.sandbox import ParserPool
-    from mri_recon_service.security import check_exposure
+    from mri_recon_service.http.security import check_exposure
+    from mri_recon_service.uploads.parser_pool import ParserPool
 
     parser = ParserPool(settings.model_copy(update={"parser_processes": 1}))
     parser.start()

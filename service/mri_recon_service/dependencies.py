@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from mri_recon_service.engine import Engine
-from mri_recon_service.estimates import Estimates
-from mri_recon_service.metrics import Metrics
-from mri_recon_service.pipeline import Parser
+from mri_recon_service.http.prometheus import Metrics
+from mri_recon_service.jobs.engine import Engine
+from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
-from mri_recon_service.uploads import UploadGate
+from mri_recon_service.uploads.receive import UploadGate
+from mri_recon_service.work import Parser
 
 __all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ParserDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
 

@@ -29,7 +29,7 @@ def add(
 
     Example: mri-recon key add reading-room
     """
-    from mri_recon_service.auth import add_key
+    from mri_recon_service.http.keys import add_key
 
     path = _path(file)
     typer.echo(add_key(path, name))
@@ -39,7 +39,7 @@ def add(
 @app.command("list")
 def list_keys(file: FileOption = None) -> None:
     """Whose keys there are, and since when."""
-    from mri_recon_service.auth import read_keys
+    from mri_recon_service.http.keys import read_keys
 
     for one in read_keys(_path(file)):
         typer.echo(f"{one.name}\t{one.created:%Y-%m-%d %H:%M} UTC")
@@ -48,7 +48,7 @@ def list_keys(file: FileOption = None) -> None:
 @app.command()
 def remove(name: Annotated[str, typer.Argument(help="Whose key to remove")], file: FileOption = None) -> None:
     """Take a key away; a running service refuses it from the next request on."""
-    from mri_recon_service.auth import remove_key
+    from mri_recon_service.http.keys import remove_key
 
     remove_key(_path(file), name)
 

@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
-from mri_recon_service import logs
 from mri_recon_service.app import create_app
+from mri_recon_service.http import logs
 from mri_recon_service.settings import Settings
 
 __all__ = ["application", "build"]

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from mri_recon_service.answers.png import gray_png
 from mri_recon_service.app import create_app
 from mri_recon_service.cli import listen, read_settings
-from mri_recon_service.negotiation import choose
-from mri_recon_service.png import gray_png
+from mri_recon_service.http.negotiation import choose
 from mri_recon_service.problems import Problem
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings, is_loopback

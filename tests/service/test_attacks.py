@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 from mri_recon_service.problems import Problem
-from mri_recon_service.sandbox import ParserPool
 from mri_recon_service.settings import Settings
+from mri_recon_service.uploads.parser_pool import ParserPool
 
 from mri_recon.io import Scan
 from tests.service.attacks.corpus import ATTACKS, MASK_ATTACKS, MAX_DECODED, Attack, Canary, noise, sound_files

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mri_recon_service import auth
-from mri_recon_service.auth import KeyRecord, Keyring, add_key, read_keys, remove_key
+from mri_recon_service.http import keys as auth
+from mri_recon_service.http.keys import KeyRecord, Keyring, add_key, read_keys, remove_key
 from mri_recon_service.settings import Settings
 from pydantic import ValidationError
 from typer.testing import CliRunner

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from mri_recon_service.estimates import Estimates
+from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.settings import Settings
 
 import mri_recon.methods as methods

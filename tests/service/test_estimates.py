@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mri_recon_service.estimates import Estimates
+from mri_recon_service.jobs.estimates import Estimates
 
 from benchmarks.memory import draw_cases, run
 from mri_recon.methods.priors import PRIORS

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mri_recon_service.exchange import read_arrays, read_json, write_arrays
+from mri_recon_service.uploads.protocol import read_arrays, read_json, write_arrays
 from safetensors.numpy import load_file
 
 KSPACE = np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6).astype(np.complex64)

@@ -18,13 +18,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from mri_recon_service import parser_process
-from mri_recon_service.exchange import NO_ROOM, ParserConfig, Refusal, Request
-from mri_recon_service.jobs import NewJob
+from mri_recon_service.job import NewJob
 from mri_recon_service.problems import Problem, problem_of
-from mri_recon_service.sandbox import ParserPool, _problem
 from mri_recon_service.settings import Settings
-from mri_recon_service.store import SqliteStore
+from mri_recon_service.storage.store import SqliteStore
+from mri_recon_service.uploads import parser as parser_process
+from mri_recon_service.uploads.parser_pool import ParserPool
+from mri_recon_service.uploads.parser_process import _problem
+from mri_recon_service.uploads.protocol import NO_ROOM, ParserConfig, Refusal, Request
 
 from mri_recon.errors import OutputError
 from tests.support.patience import PATIENCE
@@ -67,7 +68,7 @@ def test_an_upload(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mri_recon_service.uploads._Sink._put", refuse(number))
+    monkeypatch.setattr("mri_recon_service.uploads.multipart._Sink._put", refuse(number))
     with serve(Settings(upload_dir=tmp_path)) as client:
         if raw:
             answer = client.post(
@@ -220,7 +221,7 @@ def test_what_is_deleted_makes_room_for_its_own_deletion(
 def test_a_failed_job_makes_room_for_its_record(
     serve: Any, request_of: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mri_recon_service.engine.write_bundle", refuse())
+    monkeypatch.setattr("mri_recon_service.jobs.engine.write_bundle", refuse())
     with serve(Settings(data_dir=tmp_path)) as client:
         store = client.app.state.engine.store
         monkeypatch.setattr(store, "finish", once(store.finish))
@@ -280,7 +281,7 @@ def test_a_parser_that_cannot_start(tmp_path: Path) -> None:
     """Its first files cannot be written: that is no fault of the upload that waits for it."""
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
-        "from mri_recon_service.parser_process import main; main()"
+        "from mri_recon_service.uploads.parser import main; main()"
     )
     pool = ParserPool(Settings(upload_dir=tmp_path, parser_processes=1), command=(sys.executable, "-P", "-c", code))
     pool.start()
@@ -348,7 +349,7 @@ LOG_AT_THE_END_OF_THE_DISK = """
 import resource, sys
 from pathlib import Path
 from mri_recon_service.problems import Problem
-from mri_recon_service.store import SqliteStore
+from mri_recon_service.storage.store import SqliteStore
 
 store = SqliteStore(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

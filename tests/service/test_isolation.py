@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mri_recon_service import isolation
+from mri_recon_service.uploads import isolation
 
 from tests.support.patience import PATIENCE
 

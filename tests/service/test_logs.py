@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from mri_recon_service import logs
+from mri_recon_service.http import logs
 from mri_recon_service.settings import Settings
 
 import mri_recon as mr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mri_recon_service.metrics import Metrics
+from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.settings import Settings
 from prometheus_client.parser import text_string_to_metric_families
 

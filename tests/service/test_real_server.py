@@ -18,9 +18,9 @@ import h5py
 import httpx
 import numpy as np
 import pytest
-from mri_recon_service.auth import add_key
+from mri_recon_service.http.keys import add_key
 from mri_recon_service.problems import PROBLEMS
-from mri_recon_service.sandbox import ParserPool
+from mri_recon_service.uploads.parser_pool import ParserPool
 from typer.testing import CliRunner
 
 import mri_recon as mr

@@ -17,11 +17,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from mri_recon_service.job_files import JobFiles
-from mri_recon_service.jobs import NewJob
-from mri_recon_service.ownership import Ownership
+from mri_recon_service.job import NewJob
 from mri_recon_service.settings import Settings
-from mri_recon_service.store import SqliteStore
+from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.ownership import Ownership
+from mri_recon_service.storage.store import SqliteStore
 from typer.testing import CliRunner
 
 import mri_recon as mr
@@ -125,7 +125,7 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
 
 def test_owners_live_as_long_as_their_process(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mri_recon_service.ownership import Ownership\n"
+        "import sys; from pathlib import Path; from mri_recon_service.storage.ownership import Ownership\n"
         f"print(Ownership(Path({str(tmp_path)!r})).id, flush=True); sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -164,7 +164,7 @@ def test_a_disk_that_refuses(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("mri_recon_service.job_files._sync", full)
+            patch.setattr("mri_recon_service.storage.files._sync", full)
             answer = problem(client.post("/v1/reconstructions", **request), 507, "storage-full")
             assert "free space" in answer["detail"]
             assert not list((tmp_path / "jobs").iterdir())

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 from mri_recon_service.problems import Problem
-from mri_recon_service.sandbox import ParserPool
 from mri_recon_service.settings import Settings
+from mri_recon_service.uploads.parser_pool import ParserPool
 
 from mri_recon.io import load, load_mask
 from mri_recon.io.masks import choose_mask

@@ -13,7 +13,7 @@ import h5py
 import httpx
 import numpy as np
 import pytest
-from mri_recon_service.estimates import Estimates
+from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.settings import Settings
 
 import mri_recon as mr

@@ -11,7 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
-from mri_recon_service.openapi import problem_responses
+from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.problems import PROBLEMS
 from mri_recon_service.schemas import ProblemInfo
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from mri_recon_service.dependencies import ReadinessDep
-from mri_recon_service.openapi import problem_responses
+from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.problems import Problem
 from mri_recon_service.schemas import Live, Ready
 

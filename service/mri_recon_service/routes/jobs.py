@@ -9,15 +9,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from mri_recon_service.answers.rendering import OFFERS
 from mri_recon_service.dependencies import EngineDep
-from mri_recon_service.engine import Engine
-from mri_recon_service.jobs import FINISHED, Job, document
-from mri_recon_service.negotiation import choose
-from mri_recon_service.openapi import job_accepted, problem_responses
+from mri_recon_service.http.negotiation import choose
+from mri_recon_service.http.openapi import job_accepted, problem_responses
+from mri_recon_service.job import FINISHED, Job, document
+from mri_recon_service.jobs.engine import Engine
+from mri_recon_service.jobs.submission import client_of, job_answer, result_answer
 from mri_recon_service.problems import Problem
-from mri_recon_service.rendering import OFFERS
 from mri_recon_service.schemas import JobDocument
-from mri_recon_service.submission import client_of, job_answer, result_answer
 
 __all__ = ["router"]
 

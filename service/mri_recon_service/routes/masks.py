@@ -15,9 +15,9 @@ from mri_recon.errors import MaskError
 from mri_recon.io.masks import MASK_KINDS
 from mri_recon.masks.types import ColumnMask
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon_service.negotiation import choose
-from mri_recon_service.openapi import problem_responses
-from mri_recon_service.png import gray_png
+from mri_recon_service.answers.png import gray_png
+from mri_recon_service.http.negotiation import choose
+from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.problems import Problem, invalid_request, problem_of
 from mri_recon_service.schemas import MaskFields, MaskReceipt
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from mri_recon_service.dependencies import MetricsDep
-from mri_recon_service.openapi import problem_responses
+from mri_recon_service.http.openapi import problem_responses
 
 __all__ = ["router"]
 

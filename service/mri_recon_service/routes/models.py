@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from mri_recon._system.jsonable import jsonable
 from mri_recon.methods.table import get_method, method_names, method_options
 from mri_recon.models.checkpoint import load_named, shipped_models
-from mri_recon_service.openapi import problem_responses
+from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.schemas import MethodInfo, Models
 
 __all__ = ["router"]

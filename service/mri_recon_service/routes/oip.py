@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.dependencies import ReadinessDep
-from mri_recon_service.openapi import problem_responses
+from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.problems import Problem
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.schemas import (

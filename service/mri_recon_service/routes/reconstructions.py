@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from mri_recon_service.answers.rendering import OFFERS
 from mri_recon_service.dependencies import EngineDep, SettingsDep, UploadGateDep
-from mri_recon_service.openapi import answer_headers, job_accepted, problem_responses, upload_request
+from mri_recon_service.http.openapi import answer_headers, job_accepted, problem_responses, upload_request
+from mri_recon_service.jobs.submission import submit
 from mri_recon_service.problems import UPLOAD_CODES
-from mri_recon_service.rendering import OFFERS
 from mri_recon_service.schemas import ReconstructionFields
-from mri_recon_service.submission import submit
 
 __all__ = ["router"]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from mri_recon_service import parser_process
-from mri_recon_service.exchange import ANSWER_FILE, ParserConfig
+from mri_recon_service.uploads import parser as parser_process
+from mri_recon_service.uploads.protocol import ANSWER_FILE, ParserConfig
 
 from mri_recon.errors import FormatError
 from mri_recon.io.loading import read

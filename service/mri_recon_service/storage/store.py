@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from mri_recon.errors import ConfigError
-from mri_recon_service.jobs import FINISHED, Event, Job, NewJob, Status, document
+from mri_recon_service.job import FINISHED, Event, Job, NewJob, Status, document
 from mri_recon_service.problems import Problem, storage_full
 
 __all__ = ["JobStore", "KeyInUse", "QueueFull", "SqliteStore"]

@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mri_recon._system.files import is_full, write_atomically
 from mri_recon.errors import ConfigError, OutputError
+from mri_recon_service.http.security import route_path
 from mri_recon_service.problems import Problem
-from mri_recon_service.security import route_path
 
 __all__ = ["Authentication", "KeyRecord", "Keyring", "add_key", "read_keys", "remove_key"]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from mri_recon_service.ownership import unusable_folder
 from mri_recon_service.problems import storage_full
+from mri_recon_service.storage.ownership import unusable_folder
 
 __all__ = ["JobFiles"]
 

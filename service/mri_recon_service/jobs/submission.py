@@ -13,16 +13,16 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from mri_recon_service.engine import HDF5_FILE, NPZ_FILE, Engine
-from mri_recon_service.jobs import Job, Kind, document, problem_from
-from mri_recon_service.negotiation import choose
-from mri_recon_service.pipeline import Outcome, Prepared, read_task
-from mri_recon_service.preferences import Preferences, read_preferences
+from mri_recon_service.answers.rendering import NPZ, OFFERS, Bundle, Rendered, bundle_of, hdf5_of, read_bundle, render
+from mri_recon_service.http.negotiation import choose
+from mri_recon_service.http.preferences import Preferences, read_preferences
+from mri_recon_service.job import Job, Kind, document, problem_from
+from mri_recon_service.jobs.engine import HDF5_FILE, NPZ_FILE, Engine
 from mri_recon_service.problems import Problem
-from mri_recon_service.rendering import NPZ, OFFERS, Bundle, Rendered, bundle_of, hdf5_of, read_bundle, render
 from mri_recon_service.settings import Settings
-from mri_recon_service.store import KeyInUse
-from mri_recon_service.uploads import Upload, UploadGate
+from mri_recon_service.storage.store import KeyInUse
+from mri_recon_service.uploads.receive import Upload, UploadGate
+from mri_recon_service.work import Outcome, Prepared, read_task
 
 __all__ = ["client_of", "job_answer", "result_answer", "submit"]
 

@@ -1,27 +1,18 @@
-"""Uploaded files become arrays in other processes; what comes back is believed no more than the files were.
-
-`ParserPool` keeps a few of them started (`parser_process`). A file is linked into the private folder of one, which may
-read nothing else; its arrays come back as a safetensors file, of which the names, types, shapes and sizes are checked
-before any memory is taken, and its findings as one line of JSON. `mri_recon.io.RawScan.scan` then checks the numbers.
-"""
+"""One child process that parses uploaded files, seen from the parent."""
 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
-import queue
 import select
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +20,12 @@ import numpy.typing as npt
 
 from mri_recon._system.files import is_full
 from mri_recon.errors import FormatError, MaskError, MriReconError, ShapeError
-from mri_recon.io import Scan
 from mri_recon.io.scan import RawScan
-from mri_recon_service.exchange import (
+from mri_recon_service.problems import Problem, problem_of, storage_full
+from mri_recon_service.settings import Settings
+from mri_recon_service.uploads.isolation import Isolation
+from mri_recon_service.uploads.parser_pool import log
+from mri_recon_service.uploads.protocol import (
     ANSWER_FILE,
     END_WORKER,
     MAX_HEADER,
@@ -44,129 +38,28 @@ from mri_recon_service.exchange import (
     read_arrays,
     read_json,
 )
-from mri_recon_service.isolation import Isolation
-from mri_recon_service.problems import Problem, problem_of, storage_full
-from mri_recon_service.settings import Settings
 
-__all__ = ["Parsed", "ParserPool"]
+__all__ = [
+    "Parser",
+]
 
-log = logging.getLogger("mri_recon_service")
 
 _STOPPING = "the service is stopping: try again later"
+
 _PREFIX = "mri-recon-parser-"
-_COMMAND = (sys.executable, "-P", "-c", "from mri_recon_service.parser_process import main; main()")
+
 # Nothing of the service's environment but what Python itself needs; threads would outlive the restrictions.
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
+
 _SET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
+
 _START_SECONDS = 120.0
+
 _GRACE_SECONDS = 2.0
+
 _MAX_MESSAGE = 2**23
-_MAX_TEXT = 1000
 
 _ERRORS: dict[str, type[MriReconError]] = {one.__name__: one for one in (FormatError, MaskError, ShapeError)}
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """What was in the files of a request.
-
-    Attributes:
-        scan: the scan.
-        mask: the array of the mask file, for `choose_mask(..., mask_array=...)`; None where there was no such file.
-    """
-
-    scan: Scan
-    mask: npt.NDArray[Any] | None
-
-
-class ParserPool:
-    """Processes that open uploaded files; thread-safe, `load` blocks.
-
-    Args:
-        settings: of the service.
-        folder: where the processes have their folders, best on the file system of the uploads: else each upload is
-            copied. None takes the upload folder.
-        command: what to start in place of the parser; its configuration is added as the last argument.
-    """
-
-    def __init__(self, settings: Settings, *, folder: Path | None = None, command: Sequence[str] = _COMMAND) -> None:
-        place = Path(folder or settings.upload_dir or tempfile.gettempdir())
-        self._processes = [_Parser(settings, place, command) for _ in range(settings.parser_processes)]
-        self._idle: queue.LifoQueue[_Parser] = queue.LifoQueue()
-        for process in self._processes:
-            self._idle.put(process)
-
-    def start(self) -> None:
-        """Start the processes; they import their readers while the caller goes on.
-
-        Raises:
-            OSError: the folder cannot be written to.
-        """
-        for process in self._processes:
-            process.start()
-
-    def close(self) -> None:
-        """End the processes and delete their folders; a `load` that runs fails."""
-        for process in self._processes:
-            process.kill()
-        for process in self._processes:
-            with process.lock:
-                process.stop()
-
-    @property
-    def started(self) -> int:
-        """Processes that were made ready so far: each reads a bounded number of files, and a fault ends one."""
-        return sum(process.started for process in self._processes)
-
-    @property
-    def isolation(self) -> str | None:
-        """How the network is kept away, "namespace" or "seccomp"; None where it is not. Waits for the first process."""
-        return self.restrictions.network
-
-    @property
-    def restrictions(self) -> Isolation:
-        """All that was reached. Waits for the first process.
-
-        Raises:
-            Problem: internal-error, when the process does not start.
-        """
-        process = self._processes[0]
-        with process.lock:
-            return process.ready()
-
-    @property
-    def pids(self) -> list[int]:
-        """Process numbers of the templates that run."""
-        return [pid for process in self._processes if (pid := process.pid) is not None]
-
-    def load(
-        self, path: Path, *, axes: str | None = None, variable: str | None = None, mask_file: Path | None = None
-    ) -> Parsed:
-        """The scan in a file, and the array of a mask file.
-
-        Args:
-            path: the scan, in a folder that nobody else writes to.
-            axes: as in `mri_recon.io.load`.
-            variable: as in `mri_recon.io.load`.
-            mask_file: a mask.
-
-        Raises:
-            Problem: whatever the readers refuse; invalid-file when reading it broke a limit or the reader itself;
-                internal-error when no process can be started.
-        """
-        for name, text in (("axes", axes), ("variable", variable)):
-            if text is not None and len(text) > _MAX_TEXT:
-                raise Problem("invalid-file", f"{name}: expected at most {_MAX_TEXT} characters, got {len(text)}")
-        process = self._idle.get()
-        try:
-            with process.lock:
-                raw, mask = process.parse(path, axes=axes, variable=variable, mask_file=mask_file)
-        finally:
-            self._idle.put(process)
-        try:
-            return Parsed(raw.scan(), mask)
-        except MriReconError as error:
-            raise problem_of(error) from error
 
 
 class _Died(Exception):
@@ -181,7 +74,7 @@ class _Gone(OSError):
     """The process was ended by somebody else, perhaps before it saw the file."""
 
 
-class _Parser:
+class Parser:
     """One parser process with its folder, started again when it is gone. Not thread-safe: hold `lock`."""
 
     def __init__(self, settings: Settings, place: Path, command: Sequence[str]) -> None:

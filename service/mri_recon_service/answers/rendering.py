@@ -29,10 +29,10 @@ from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.reconstruction import Reconstruction
 from mri_recon.results.comparison import Comparison
 from mri_recon.results.provenance import InputFile, Provenance, describe
-from mri_recon_service.jobs import Kind
-from mri_recon_service.pipeline import Outcome
-from mri_recon_service.png import gray_png
+from mri_recon_service.answers.png import gray_png
+from mri_recon_service.job import Kind
 from mri_recon_service.schemas import ComparisonAnswer, Images, MethodImages
+from mri_recon_service.work import Outcome
 
 __all__ = [
     "HDF5",

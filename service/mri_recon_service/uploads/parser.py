@@ -31,7 +31,8 @@ from mri_recon.io.loading import read
 from mri_recon.io.masks import read_mask_array
 from mri_recon.io.write_hdf5 import hdf5_content
 from mri_recon.masks.convert import drop_constant_axes
-from mri_recon_service.exchange import (
+from mri_recon_service.uploads.isolation import die_with_parent, limit, limit_seconds, restrict
+from mri_recon_service.uploads.protocol import (
     ANSWER_FILE,
     DTYPES,
     END_WORKER,
@@ -41,7 +42,6 @@ from mri_recon_service.exchange import (
     Request,
     write_arrays,
 )
-from mri_recon_service.isolation import die_with_parent, limit, limit_seconds, restrict
 
 __all__ = ["answer", "main"]
 

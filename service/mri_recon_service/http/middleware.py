@@ -13,10 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mri_recon._system.files import is_full
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon_service.logs import current_request
-from mri_recon_service.metrics import Metrics
+from mri_recon_service.http.logs import current_request
+from mri_recon_service.http.prometheus import Metrics
+from mri_recon_service.http.security import add_headers, route_path
 from mri_recon_service.problems import Problem, respond, storage_full
-from mri_recon_service.security import add_headers, route_path
 
 __all__ = ["RequestContext"]
 

@@ -1,31 +1,37 @@
-"""Request bodies, counted while they stream, into private files with names of the server's own.
-
-Two forms: multipart/form-data with the scan as the part `file`, and the scan itself as the body, with the fields in the
-query string. Of a client's file name only the suffix is looked at, and only to choose a format from an allow list.
-"""
+"""Receive request bodies into private files, counted while they stream."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import anyio
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
+from mri_recon_service.uploads.multipart import Multipart, Sink
 
-__all__ = ["FILE_FIELDS", "MULTIPART", "RAW_TYPES", "SUFFIXES", "Upload", "UploadGate", "receive"]
+__all__ = [
+    "FILE_FIELDS",
+    "MULTIPART",
+    "RAW_TYPES",
+    "SUFFIXES",
+    "Upload",
+    "UploadGate",
+    "receive",
+]
+
 
 MULTIPART = "multipart/form-data"
+
 RAW_TYPES = {
     "application/x-hdf5": ".h5",
     "application/x-npy": ".npy",
@@ -35,16 +41,12 @@ RAW_TYPES = {
 """Content types of a scan or mask, and the suffix of the format; application/octet-stream needs a file name instead."""
 
 OCTETS = "application/octet-stream"
+
 SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat", ".dat", ".7")
 """Suffixes of file names that name a format."""
 
 FILE_FIELDS = ("file", "mask")
 """Parts that may be files: the scan, and a sampling mask."""
-
-_MAX_FIELDS = 64
-_MAX_FIELD_BYTES = 1 << 14
-_MAX_PART_HEADER_BYTES = 1 << 13
-_BLOCK = 1 << 20  # written at once, so that few hops to a thread are needed
 
 
 @dataclass
@@ -134,7 +136,7 @@ async def receive(request: Request, settings: Settings) -> Upload:
         stream = _counted(request, settings.max_upload_bytes)
         with anyio.fail_after(settings.upload_timeout_seconds):
             if raw_suffix is None:
-                await _Multipart(upload, parameters.get(b"boundary", b"")).read(stream)
+                await Multipart(upload, parameters.get(b"boundary", b"")).read(stream)
             else:
                 await _read_raw(upload, stream, raw_suffix)
         _check_files(upload)
@@ -243,159 +245,10 @@ def _check_files(upload: Upload) -> None:
 
 
 async def _read_raw(upload: Upload, stream: AsyncIterator[bytes], suffix: str) -> None:
-    sink = _Sink(upload.folder / f"upload{suffix}")
+    sink = Sink(upload.folder / f"upload{suffix}")
     try:
         async for chunk in stream:
             await sink.write(chunk)
     finally:
         await sink.close()
     upload.files["file"], upload.sha256["file"] = sink.path, sink.sha256
-
-
-class _Sink:
-    """A private file, written in large blocks by a thread."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[bytes] = path.open("xb")
-        self._pending = bytearray()
-        self._digest = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        """Of everything that was written."""
-        return self._digest.hexdigest()
-
-    def add(self, data: bytes) -> None:
-        """Take data in memory; `flush` writes it."""
-        self._pending += data
-
-    async def write(self, data: bytes) -> None:
-        self.add(data)
-        if len(self._pending) >= _BLOCK:
-            await self.flush()
-
-    async def flush(self) -> None:
-        if self._pending:
-            block, self._pending = self._pending, bytearray()
-            await anyio.to_thread.run_sync(self._put, block)
-
-    async def close(self) -> None:
-        """Write the rest; what is left after an error or a cancellation goes with the folder."""
-        try:
-            if self._pending:
-                self._put(self._pending)  # at most a block: no thread, for this also runs when cancelled
-        finally:
-            self._file.close()
-
-    def _put(self, block: bytearray) -> None:
-        self._digest.update(block)
-        self._file.write(block)
-
-
-@dataclass
-class _Part:
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    name: str = ""
-    value: bytearray = field(default_factory=bytearray)
-    sink: _Sink | None = None
-
-
-class _Multipart:
-    """One multipart body: files go to disk as they come, fields are bounded in number and length."""
-
-    def __init__(self, upload: Upload, boundary: bytes) -> None:
-        if not boundary:
-            raise Problem("malformed-body", "expected multipart/form-data with a boundary in Content-Type, got none")
-        self._upload = upload
-        self._part = _Part()
-        self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
-        self._sinks: dict[str, _Sink] = {}
-        self._parts = 0
-        self._header_bytes = 0
-        self._ended = False
-        callbacks: Any = {
-            "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._extend_header(0, data[start:end]),
-            "on_header_value": lambda data, start, end: self._extend_header(1, data[start:end]),
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._open,
-            "on_part_data": self._data,
-            "on_part_end": self._end,
-            "on_end": self._finish,
-        }
-        self._parser = MultipartParser(boundary, callbacks)
-
-    async def read(self, stream: AsyncIterator[bytes]) -> None:
-        try:
-            async for chunk in stream:
-                if chunk:
-                    self._parser.write(chunk)
-                if self._part.sink is not None:
-                    await self._part.sink.write(b"")
-            if not self._ended:
-                raise Problem("malformed-body", "expected a complete multipart body, got one that is cut short")
-        finally:
-            for name, sink in self._sinks.items():
-                await sink.close()
-                self._upload.sha256[name] = sink.sha256
-
-    def _begin(self) -> None:
-        self._parts += 1
-        self._header_bytes = 0
-        self._part = _Part()
-        if self._parts > _MAX_FIELDS:
-            raise Problem(
-                "invalid-request", f"expected at most {_MAX_FIELDS} fields, got more: send what is documented"
-            )
-
-    def _extend_header(self, which: int, data: bytes) -> None:
-        self._header_bytes += len(data)
-        if self._header_bytes > _MAX_PART_HEADER_BYTES:
-            raise Problem("malformed-body", "expected short headers in each part, got very long ones")
-        self._header[which].extend(data)
-
-    def _end_header(self) -> None:
-        name, value = self._header
-        self._part.headers[bytes(name).lower()] = bytes(value)
-        self._header = (bytearray(), bytearray())
-
-    def _open(self) -> None:
-        disposition, options = parse_options_header(self._part.headers.get(b"content-disposition", b""))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        if disposition != b"form-data" or not name:
-            raise Problem("malformed-body", "expected a name in the Content-Disposition of each part, got none")
-        self._part.name = name
-        if b"filename" not in options:
-            return
-        if name not in FILE_FIELDS:
-            raise Problem(
-                "invalid-request",
-                f"expected files in the fields {', '.join(FILE_FIELDS)}, got one in {name[:60]!a}: send it as text",
-            )
-        if name in self._upload.files or name in self._upload.fields:
-            raise Problem("invalid-request", f"expected the field {name!r} once, got it twice: send one")
-        kind, _ = parse_options_header(self._part.headers.get(b"content-type", b""))
-        suffix = _suffix(options[b"filename"].decode("utf-8", "replace"), kind.decode("latin-1"))
-        self._part.sink = _Sink(self._upload.folder / f"{'upload' if name == 'file' else name}{suffix}")
-        self._sinks[name] = self._part.sink
-        self._upload.files[name] = self._part.sink.path
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._part.sink is not None:
-            self._part.sink.add(data[start:end])
-            return
-        self._part.value += data[start:end]
-        if len(self._part.value) > _MAX_FIELD_BYTES:
-            raise Problem(
-                "invalid-request",
-                f"expected at most {_MAX_FIELD_BYTES} bytes in a field, got more in {self._part.name[:60]!a}: "
-                "send files with a file name",
-            )
-
-    def _end(self) -> None:
-        if self._part.sink is None:
-            self._upload.set_field(self._part.name, self._part.value.decode("utf-8", "replace"))
-
-    def _finish(self) -> None:
-        self._ended = True

@@ -26,13 +26,17 @@ from mri_recon._system.files import is_full
 from mri_recon._system.jsonable import jsonable
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
-from mri_recon_service.control import Control
-from mri_recon_service.estimates import Estimates
-from mri_recon_service.job_files import JobFiles
-from mri_recon_service.jobs import FINISHED, Job, NewJob, Status, problem_record
-from mri_recon_service.metrics import Metrics
-from mri_recon_service.ownership import Ownership
-from mri_recon_service.pipeline import (
+from mri_recon_service.answers.rendering import bundle_of, hdf5_of, write_bundle
+from mri_recon_service.http.prometheus import Metrics
+from mri_recon_service.job import FINISHED, Job, NewJob, Status, problem_record
+from mri_recon_service.jobs.control import Control
+from mri_recon_service.jobs.estimates import Estimates
+from mri_recon_service.problems import Problem, storage_full
+from mri_recon_service.settings import Settings
+from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.ownership import Ownership
+from mri_recon_service.storage.store import JobStore, QueueFull, SqliteStore
+from mri_recon_service.work import (
     Outcome,
     Parser,
     Prepared,
@@ -43,10 +47,6 @@ from mri_recon_service.pipeline import (
     prepare,
     read_task,
 )
-from mri_recon_service.problems import Problem, storage_full
-from mri_recon_service.rendering import bundle_of, hdf5_of, write_bundle
-from mri_recon_service.settings import Settings
-from mri_recon_service.store import JobStore, QueueFull, SqliteStore
 
 __all__ = ["HDF5_FILE", "NPZ_FILE", "Engine", "Place", "check_data_folder", "open_engine"]
 

@@ -20,7 +20,7 @@ from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_ba
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.results.summary import scan_warnings
 from mri_recon_service.fields import compare_fields, reconstruction_fields
-from mri_recon_service.jobs import Kind
+from mri_recon_service.job import Kind
 from mri_recon_service.problems import Problem, problem_of
 from mri_recon_service.schemas import ScanFields
 

@@ -1,0 +1,1 @@
+"""Results as clients want them: HDF5, NumPy, PNG, JSON."""

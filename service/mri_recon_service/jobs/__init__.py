@@ -1,0 +1,1 @@
+"""Admitting work, running it directly or as jobs, and reporting on it."""

@@ -1,0 +1,1 @@
+"""What survives a crash: the job store, the files of jobs, and who owns them."""

@@ -1,0 +1,1 @@
+"""Uploaded files: received while they stream, and parsed in sandboxed child processes."""

@@ -1,0 +1,136 @@
+"""Parse uploaded files in sandboxed child processes. Their answers are validated like untrusted input."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from mri_recon.errors import MriReconError
+from mri_recon.io import Scan
+from mri_recon_service.problems import Problem, problem_of
+from mri_recon_service.settings import Settings
+from mri_recon_service.uploads.isolation import Isolation
+from mri_recon_service.uploads.parser_process import Parser
+
+__all__ = [
+    "Parsed",
+    "ParserPool",
+]
+
+
+log = logging.getLogger("mri_recon_service")
+
+_COMMAND = (sys.executable, "-P", "-c", "from mri_recon_service.uploads.parser import main; main()")
+
+_MAX_TEXT = 1000
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was in the files of a request.
+
+    Attributes:
+        scan: the scan.
+        mask: the array of the mask file, for `choose_mask(..., mask_array=...)`; None where there was no such file.
+    """
+
+    scan: Scan
+    mask: npt.NDArray[Any] | None
+
+
+class ParserPool:
+    """Processes that open uploaded files; thread-safe, `load` blocks.
+
+    Args:
+        settings: of the service.
+        folder: where the processes have their folders, best on the file system of the uploads: else each upload is
+            copied. None takes the upload folder.
+        command: what to start in place of the parser; its configuration is added as the last argument.
+    """
+
+    def __init__(self, settings: Settings, *, folder: Path | None = None, command: Sequence[str] = _COMMAND) -> None:
+        place = Path(folder or settings.upload_dir or tempfile.gettempdir())
+        self._processes = [Parser(settings, place, command) for _ in range(settings.parser_processes)]
+        self._idle: queue.LifoQueue[Parser] = queue.LifoQueue()
+        for process in self._processes:
+            self._idle.put(process)
+
+    def start(self) -> None:
+        """Start the processes; they import their readers while the caller goes on.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        for process in self._processes:
+            process.start()
+
+    def close(self) -> None:
+        """End the processes and delete their folders; a `load` that runs fails."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            with process.lock:
+                process.stop()
+
+    @property
+    def started(self) -> int:
+        """Processes that were made ready so far: each reads a bounded number of files, and a fault ends one."""
+        return sum(process.started for process in self._processes)
+
+    @property
+    def isolation(self) -> str | None:
+        """How the network is kept away, "namespace" or "seccomp"; None where it is not. Waits for the first process."""
+        return self.restrictions.network
+
+    @property
+    def restrictions(self) -> Isolation:
+        """All that was reached. Waits for the first process.
+
+        Raises:
+            Problem: internal-error, when the process does not start.
+        """
+        process = self._processes[0]
+        with process.lock:
+            return process.ready()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process numbers of the templates that run."""
+        return [pid for process in self._processes if (pid := process.pid) is not None]
+
+    def load(
+        self, path: Path, *, axes: str | None = None, variable: str | None = None, mask_file: Path | None = None
+    ) -> Parsed:
+        """The scan in a file, and the array of a mask file.
+
+        Args:
+            path: the scan, in a folder that nobody else writes to.
+            axes: as in `mri_recon.io.load`.
+            variable: as in `mri_recon.io.load`.
+            mask_file: a mask.
+
+        Raises:
+            Problem: whatever the readers refuse; invalid-file when reading it broke a limit or the reader itself;
+                internal-error when no process can be started.
+        """
+        for name, text in (("axes", axes), ("variable", variable)):
+            if text is not None and len(text) > _MAX_TEXT:
+                raise Problem("invalid-file", f"{name}: expected at most {_MAX_TEXT} characters, got {len(text)}")
+        process = self._idle.get()
+        try:
+            with process.lock:
+                raw, mask = process.parse(path, axes=axes, variable=variable, mask_file=mask_file)
+        finally:
+            self._idle.put(process)
+        try:
+            return Parsed(raw.scan(), mask)
+        except MriReconError as error:
+            raise problem_of(error) from error
