@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import torch
 from mri_recon_data.registry import files
-from mri_recon_data.simulation.kspace import fold_columns
+from mri_recon_data.scenes.crop import fold_columns
 from torch import Tensor
 
 from mri_recon import learned

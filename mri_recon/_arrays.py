@@ -1,4 +1,8 @@
-"""Arrays: NumPy to tensors, centre crops, and sums over the items of a batch."""
+"""Arrays: NumPy to tensors, centre crops, and sums over the items of a batch.
+
+A centre crop takes N//2 of the whole to n//2 of the part, odd or even. Batched problems count their items on the first
+axis; their scalars are float64.
+"""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ from mri_recon.solvers.fista import fista
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.fourier import fft2c
 from mri_recon.transforms.wavelets import WaveletTransform
-from tests.helpers import complex_randn, phantom, smooth_maps
-from tests.networks import tiny_weights
 from tests.support.data_term import DataTerm
+from tests.support.helpers import complex_randn, phantom, smooth_maps
+from tests.support.networks import tiny_weights
 
 SHAPES = [(1, 1, 21, 26), (3, 1, 16, 19), (2, 3, 24, 22)]
 CS_PRIORS = ["stationary", "orthonormal", "stationary-synthesis", "cycle-spinning", "tv"]

@@ -21,14 +21,13 @@ from mri_recon_data.fetch import cache_folder, data_folder, locate
 
 if TYPE_CHECKING:
     from mri_recon.io import Scan
-from typing import Literal, get_args
 
 __all__ = [
+    "SPLITS",
     "DataSet",
     "Kind",
     "RegisteredFile",
     "Registry",
-    "SPLITS",
     "Split",
     "check_split",
     "files",

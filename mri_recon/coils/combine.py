@@ -1,4 +1,7 @@
-"""Combine coil images into one image, and expand an image into coil images."""
+"""Combine coil images into one image, and expand an image into coil images.
+
+Coil axis: the third from the end, `(..., coil, h, w)`; one coil keeps its axis of 1.
+"""
 
 from __future__ import annotations
 

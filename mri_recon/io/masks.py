@@ -1,4 +1,8 @@
-"""Masks for a scan: the user's file, a drawn one, or the scan's own; never a guess."""
+"""Masks for a scan: the user's file, a drawn one, or the scan's own; never a guess.
+
+Mask files come through the readers of k-space (`mri_recon.io`), which check sizes before anything is allocated, load
+no pickles and follow no links.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classify the phase-encoding lines outside the calibration region: random, equispaced, one-sided or variable-density."""
+"""Classify the lines outside the calibration region: random, equispaced, one-sided or variable-density."""
 
 from __future__ import annotations
 

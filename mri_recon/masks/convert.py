@@ -164,6 +164,7 @@ def other_values(array: npt.NDArray[Any]) -> str:
 
 
 def support_columns(width: int, support: npt.ArrayLike | None) -> npt.NDArray[np.intp]:
+    """Return the indices of the acquired columns: all, where `support` is None."""
     if support is None:
         return np.arange(width)
     array = as_bool(np.asarray(support))
@@ -178,6 +179,7 @@ def support_columns(width: int, support: npt.ArrayLike | None) -> npt.NDArray[np
 
 
 def mask_to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
+    """Convert a tensor or nested lists to a NumPy array."""
     if not isinstance(mask, Tensor):
         return np.asarray(mask)
     mask = mask.detach().cpu().resolve_conj()
@@ -185,6 +187,7 @@ def mask_to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
 
 
 def as_bool(array: npt.NDArray[Any]) -> BoolArray:
+    """Convert an array of 0 and 1, or of booleans, to booleans; anything else is a `MaskError`."""
     if array.dtype.kind == "c" and not array.imag.any():
         array = array.real  # k-space and mask come out of some programs in one type
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():

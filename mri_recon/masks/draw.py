@@ -264,10 +264,12 @@ def _too_much_centre(w: int, num_lines: float, acceleration: float, num_low: int
 
 
 def as_int(value: object) -> int | None:
+    """Return an integer of any integer type as `int`; None for anything else, booleans included."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         return None
     return int(value)
 
 
 def is_real(value: object) -> bool:
+    """Tell whether a value is a real number and no boolean."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

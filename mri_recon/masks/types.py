@@ -1,4 +1,9 @@
-"""Undersampling masks: which samples of k-space were taken, and the receipt that says how the mask came to be."""
+"""Undersampling masks: which samples of k-space were taken, and the receipt that says how the mask came to be.
+
+A mask is boolean, True where a sample was taken. A `ColumnMask` samples whole columns (phase-encoding lines, the last
+axis of k-space); a `PatternMask` is any 2-D pattern. The acceleration that was asked for and the one that was realised
+are different numbers, and a receipt carries both.
+"""
 
 from __future__ import annotations
 
@@ -208,6 +213,7 @@ def run_around(lines: BoolArray, index: int) -> slice:
 
 
 def receipt_run(mask: ColumnMask) -> slice | None:
+    """Return the columns of the fully sampled centre as a slice, or None where the mask has none."""
     center = mask.center_lines
     if center.size == 0:
         return None

@@ -1,4 +1,30 @@
-"""The table of reconstruction methods by name, and what a method looks like."""
+"""The table of reconstruction methods by name, and what a method looks like.
+
+A method is a function from undersampled k-space and its mask to an image:
+
+    def my_method(kspace, mask, *, sens_maps, device, my_option=1.0):
+        ...
+        return image, {"iterations": 7}
+
+A method that takes long names `on_progress=None` too, and calls it as `mri_recon.progress` says where it is not None.
+
+`kspace` is complex64 `(slice, coil, readout, phase)`, already on `device`, zero outside `mask`; `image` is
+`(slice, h, w)`. What follows these fixed names in the signature are the method's options, with their defaults; a
+method that has no use for `device` may leave it out. A method with an option `sigma` is told the noise, `sqrt(E|n|^2)`
+of one sample, where pre-whitening made it known and the caller did not give it, and `info["sigma_source"]` says so. The
+names of `reconstruct`'s own arguments are no options.
+
+The type of an option, with a range or a list of words where there is one (`Annotated[float, Between(0, 1)]`, see
+`mri_recon.methods.option_values`), says what it may be. Other values are refused before any work.
+An image with pixels that are not finite is refused after it.
+
+A package adds a method under the entry-point group `mri_recon.methods`
+
+    [project.entry-points."mri_recon.methods"]
+    my-method = "my_package.my_module:my_method"
+
+and it appears in the command line, the service and the evaluation. Nothing is imported before it is asked for.
+"""
 
 from __future__ import annotations
 

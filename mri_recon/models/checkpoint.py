@@ -1,4 +1,8 @@
-"""Weights as safetensors with a JSON model card beside them; never a pickle."""
+"""Weights as safetensors with a JSON model card beside them; never a pickle.
+
+`NAME.safetensors` holds the tensors (bfloat16 or float32), `NAME.json` the card: what the network is, what it learned
+from, under which licences, for what it is meant, and the SHA-256 of the weights.
+"""
 
 from __future__ import annotations
 

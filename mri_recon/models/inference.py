@@ -1,4 +1,7 @@
-"""Run a network on a scan: combine the coils, scale, run, undo the scale."""
+"""Run a network on a scan: combine the coils, scale, run, undo the scale.
+
+The same three functions make a network's training examples and its input at inference, so that the two cannot differ.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""The data term `1/2 ||A u - y||^2` of multi-coil reconstruction; everything that iterations share is computed once."""
+"""The data term `1/2 ||A u - y||^2` of multi-coil reconstruction; everything that iterations share is computed once.
+
+The samples fix the operator `A = P F S C` of `operators.sense.SenseOperator`; what a solver asks for in its loop is the
+gradient `A^H (y - A u)`. What makes it cheap:
+
+- `F^H P F` is a circular convolution, which commutes with circular shifts. So no centring shift is needed inside: the
+  mask is brought to FFT order once, and `y` is stored as the plain FFT of the centred coil images.
+- Where the mask is constant along the readout, the transform along that axis cancels: `F^H P F` acts on the phase axis
+  alone, row by row. One-dimensional FFTs do, and any other mask takes the two-dimensional ones.
+- Nothing is shifted or cast inside the loop, and maps are not copied: beside them, the samples and two arrays of the
+  size of the k-space are alive, these only within a call.
+"""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from mri_recon.reconstruction import Reconstruction, reconstruct, with_scan_warn
 from mri_recon.results.scan_warnings import scan_warnings
 
 __all__ = [
-    "Comparison",
     "METRICS",
+    "Comparison",
     "check_methods",
     "compare",
     "convention",

@@ -1,4 +1,8 @@
-"""Record where a result comes from, in enough detail to reproduce it."""
+"""Record where a result comes from, in enough detail to reproduce it.
+
+A result carries its provenance: the input by its SHA-256, what was done to it, the mask with its lines, method,
+options, weights, versions and machine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Reproduce a result from its recorded input, and check that it comes out the same."""
+"""Reproduce a result from its recorded input, and check that it comes out the same.
+
+`replay` finds the input, reconstructs it again and compares. On the same kind of processor, with the same number of
+threads and the same versions, a result that was computed alone comes out bit for bit; one that was part of a batch, or
+one on another machine, within `TOLERANCE` of its largest magnitude.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +43,8 @@ from mri_recon.results.provenance import (
 )
 
 __all__ = [
-    "Replay",
     "TOLERANCE",
+    "Replay",
     "replay",
 ]
 

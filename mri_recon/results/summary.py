@@ -38,7 +38,8 @@ class Noise:
 def estimate_noise(scan: Scan) -> Noise | None:
     """Robust noise level from the outermost acquired samples; None when nothing was acquired.
 
-    The rule is that of `mri_recon.coils.noise`, over all coils and slices together. Where the object's signal still fills the
+    The rule is that of `mri_recon.coils.noise`, over all coils and slices together. Where
+    the object's signal still fills the
     edge, sigma is too large. A receiver's own noise scan is better where there is one.
     """
     everywhere = torch.ones(scan.kspace.shape[-1], dtype=torch.bool)

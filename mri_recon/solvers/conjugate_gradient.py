@@ -1,4 +1,9 @@
-"""Conjugate gradients on Hermitian positive definite systems, item by item of a batch."""
+"""Conjugate gradients on Hermitian positive definite systems, item by item of a batch.
+
+Works on batches: the first axis of the unknown and of the data counts independent problems. Each has its
+own weight, step control and stopping test, and is frozen as soon as it is solved, so its result does not depend on its
+neighbours (up to the order in which a batched FFT or matrix product sums). Scalars are summed in float64.
+"""
 
 from __future__ import annotations
 

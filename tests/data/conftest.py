@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fastmri_files import write_folder
+from tests.support.fastmri_files import write_folder
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from mri_recon_data.scenes.images import ImageSlice, load_slices
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c
-from tests.fastmri_files import write_fastmri
+from tests.support.fastmri_files import write_fastmri
 
 
 def _registry_like() -> RegistrySlices:

@@ -39,9 +39,9 @@ from mri_recon.methods.cs_wavelet import cs_wavelet
 from mri_recon.models.inference import network_measurement, run_network
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.transforms.fourier import fft2c
-from tests.fastmri_files import write_fastmri
-from tests.helpers import complex_randn, phantom, smooth_maps
-from tests.networks import tiny_network
+from tests.support.fastmri_files import write_fastmri
+from tests.support.helpers import complex_randn, phantom, smooth_maps
+from tests.support.networks import tiny_network
 
 CS = CsConfig(max_iters=60)
 SSDU = SsduConfig()

@@ -6,6 +6,14 @@ import numpy as np
 import pytest
 import torch
 from mri_recon_data.examples import worlds as worlds_module
+from mri_recon_data.examples.acquisition import (
+    AcquisitionConfig,
+    acquire,
+    draw_example,
+    example_of_rows,
+    example_of_slice,
+    given_maps,
+)
 from mri_recon_data.examples.streams import (
     DataConfig,
     ExampleStream,
@@ -16,14 +24,6 @@ from mri_recon_data.examples.streams import (
 )
 from mri_recon_data.examples.worlds import Worlds, WorldsConfig, picture_sources
 from mri_recon_data.scenes.images import ImageSlice
-from mri_recon_data.simulation.acquisition import (
-    AcquisitionConfig,
-    acquire,
-    draw_example,
-    example_of_rows,
-    example_of_slice,
-    given_maps,
-)
 from mri_recon_data.simulation.arrays import ReceiveArray, measured_array, modelled_maps
 from pydantic import ValidationError
 

@@ -10,8 +10,8 @@ from mri_recon.errors import ShapeError
 from mri_recon.models import Cascade, CascadeConfig, Measurement, measure
 from mri_recon.models.cascade import data_step
 from mri_recon.operators.sense import SenseOperator
-from tests.helpers import column_lines, complex_randn, smooth_maps
-from tests.networks import tiny_network
+from tests.support.helpers import column_lines, complex_randn, smooth_maps
+from tests.support.networks import tiny_network
 
 
 def _problem(

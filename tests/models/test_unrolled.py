@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mri_recon.models import Measurement, Unrolled, UnrolledConfig, measure
 from mri_recon.operators.sense import SenseOperator
-from tests.helpers import column_lines, complex_randn, smooth_maps
-from tests.networks import tiny_network
+from tests.support.helpers import column_lines, complex_randn, smooth_maps
+from tests.support.networks import tiny_network
 
 
 def _problem(

@@ -11,7 +11,7 @@ from mri_recon_data.examples.streams import RawSlice, RegistrySlices
 from mri_recon_data.scenes.images import ImageSlice
 
 from mri_recon.transforms.fourier import fft2c
-from tests.fastmri_files import write_fastmri
+from tests.support.fastmri_files import write_fastmri
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from skimage.metrics import structural_similarity
 from mri_recon.errors import ShapeError
 from mri_recon.models import measure
 from mri_recon.transforms.fourier import fft2c
-from tests.helpers import column_lines, complex_randn
+from tests.support.helpers import column_lines, complex_randn
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 7), (2, 19, 12)])

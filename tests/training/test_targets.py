@@ -15,7 +15,7 @@ from mri_recon.errors import DataError
 from mri_recon.masks.draw import random_mask
 from mri_recon.models.checkpoint import load_checkpoint
 from mri_recon.reconstruction import reconstruct
-from tests.fastmri_files import write_fastmri
+from tests.support.fastmri_files import write_fastmri
 
 TINY = {
     "unet": ["model.chans=4", "model.num_pool_layers=1", "model.channels_per_group=4"],

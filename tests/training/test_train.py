@@ -38,7 +38,7 @@ from mri_recon.errors import CheckpointError, ConfigError, MriReconError, Output
 from mri_recon.masks.draw import random_mask
 from mri_recon.models.checkpoint import build_network, load_checkpoint
 from mri_recon.models.inference import image_scale
-from tests.fastmri_files import write_fastmri
+from tests.support.fastmri_files import write_fastmri
 from tests.support.patience import PATIENCE
 
 COMMON = [

@@ -1,7 +1,7 @@
 """Training examples in batches, simulated where the network is: on a GPU no loader has to keep up with it.
 
-The model is that of `mri_recon_data.examples.example` and `mri_recon_data.simulation.kspace`, and so are its settings. All slices lie on
-the device (magnitudes in float16, raw k-space in complex64). What is small is drawn on the host by
+The model and its settings are those of `mri_recon_data.examples.example` and `mri_recon_data.simulation.kspace`. All
+slices lie on the device (magnitudes in float16, raw k-space in complex64). What is small is drawn on the host by
 `numpy.random.default_rng([seed, step, 1 + item])`: which slice, its orientation, contrast, phase, coils, noise level,
 mask. What is large is made on the device: Fourier crop, phase, maps, noise, transforms, the estimated maps and phase.
 So a batch depends on the seed and its step alone, item by item: several processes that share it make the same items.
@@ -35,7 +35,7 @@ from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.examples.example import draw_mask, draw_num_coils
 from mri_recon_data.examples.streams import DataConfig, FolderSlices, RegistrySlices
-from mri_recon_data.simulation.kspace import fourier_crop
+from mri_recon_data.scenes.crop import fourier_crop
 
 __all__ = ["Batch", "BatchConfig", "BatchSimulator", "maps_from_centers", "smooth_phases"]
 

@@ -20,8 +20,9 @@ from mri_recon.models.inference import network_measurement
 from mri_recon.operators.measurement import Measurement
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.scenes.content import ContentConfig, vary_content
+from mri_recon_data.scenes.crop import fold_columns, fourier_crop
 from mri_recon_data.scenes.images import ImageSlice
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise, fold_columns, fourier_crop, smooth_phase
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 __all__ = [
     "Example",

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.examples.acquisition import AcquisitionConfig, with_phase
 from mri_recon_data.examples.example import Example, raw_example
 from mri_recon_data.examples.raw_slice import RawSlice
 from mri_recon_data.scenes.content import ContentConfig
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.scenes.pictures import PicturePool
 from mri_recon_data.scenes.sources import SceneConfig, scene_of_picture, scene_of_slice
-from mri_recon_data.simulation.acquisition import AcquisitionConfig, with_phase
 from mri_recon_data.simulation.arrays import ReceiveArray, draw_array, measured_array
 from mri_recon_data.simulation.kspace import complex_noise
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from mri_recon.errors import ConfigError
 from mri_recon.models.inference import image_scale
+from mri_recon_data.examples.acquisition import AcquisitionConfig, draw_example
 from mri_recon_data.examples.example import Example, crop_rows, raw_example
 from mri_recon_data.examples.raw_slice import RawSlice
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.scenes.photographs import collections, load_photographs
 from mri_recon_data.scenes.pictures import PicturePool
 from mri_recon_data.scenes.sources import SceneConfig, scene_of_picture, scene_of_slice
-from mri_recon_data.simulation.acquisition import AcquisitionConfig, draw_example
 from mri_recon_data.simulation.sampling import draw_columns
 
 __all__ = ["World", "Worlds", "WorldsConfig", "picture_sources"]

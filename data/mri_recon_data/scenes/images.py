@@ -13,7 +13,7 @@ import torch
 
 from mri_recon.errors import DataError
 from mri_recon_data.registry import load_registry
-from mri_recon_data.simulation.kspace import fourier_crop
+from mri_recon_data.scenes.crop import fourier_crop
 
 __all__ = ["MAX_SIZE", "ImageSlice", "is_isotropic", "load_slices"]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mri_recon_data.scenes.content import ContentConfig, vary_content
-from mri_recon_data.simulation.kspace import fourier_crop
+from mri_recon_data.scenes.crop import fourier_crop
 
 __all__ = ["SceneConfig", "crop_of_picture", "normalised", "scene_of_picture", "scene_of_slice", "smooth_modes"]
 

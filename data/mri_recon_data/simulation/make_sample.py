@@ -26,7 +26,8 @@ from mri_recon.errors import DataError
 from mri_recon.io.write_hdf5 import hdf5_content
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.registry import RegisteredFile, load_registry
-from mri_recon_data.simulation.kspace import complex_noise, fourier_crop, smooth_phase
+from mri_recon_data.scenes.crop import fourier_crop
+from mri_recon_data.simulation.kspace import complex_noise, smooth_phase
 
 __all__ = ["loop_sensitivities", "read_volume", "simulate_sample", "write_sample"]
 

@@ -49,11 +49,13 @@ class Sink:
         self._pending += data
 
     async def write(self, data: bytes) -> None:
+        """Add bytes, and write them out by whole blocks."""
         self.add(data)
         if len(self._pending) >= _BLOCK:
             await self.flush()
 
     async def flush(self) -> None:
+        """Write out what is pending."""
         if self._pending:
             block, self._pending = self._pending, bytearray()
             await anyio.to_thread.run_sync(self._put, block)
@@ -73,6 +75,8 @@ class Sink:
 
 @dataclass
 class Part:
+    """One part of a multipart body: its headers and its name."""
+
     headers: dict[bytes, bytes] = field(default_factory=dict)
     name: str = ""
     value: bytearray = field(default_factory=bytearray)
@@ -105,6 +109,7 @@ class Multipart:
         self._parser = MultipartParser(boundary, callbacks)
 
     async def read(self, stream: AsyncIterator[bytes]) -> None:
+        """Parse the body while it streams."""
         try:
             async for chunk in stream:
                 if chunk:

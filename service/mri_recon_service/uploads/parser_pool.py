@@ -1,4 +1,9 @@
-"""Parse uploaded files in sandboxed child processes. Their answers are validated like untrusted input."""
+"""Parse uploaded files in sandboxed child processes. Their answers are validated like untrusted input.
+
+`ParserPool` keeps a few of them started (`uploads.parser`). A file is linked into the private folder of one, which may
+read nothing else; its arrays come back as a safetensors file, of which the names, types, shapes and sizes are checked
+before any memory is taken, and its findings as one line of JSON. `mri_recon.io.RawScan.scan` then checks the numbers.
+"""
 
 from __future__ import annotations
 

@@ -94,6 +94,7 @@ class Parser:
 
     @property
     def pid(self) -> int | None:
+        """Process id of the child, or None before its start."""
         return None if self._child is None else self._child.pid
 
     def start(self) -> None:

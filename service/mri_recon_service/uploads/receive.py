@@ -1,4 +1,8 @@
-"""Receive request bodies into private files, counted while they stream."""
+"""Receive request bodies into private files, counted while they stream.
+
+Two forms: multipart/form-data with the scan as the part `file`, and the scan itself as the body, with the fields in the
+query string. Of a client's file name only the suffix is looked at, and only to choose a format from an allow list.
+"""
 
 from __future__ import annotations
 

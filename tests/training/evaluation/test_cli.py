@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mri_recon_training.evaluation.scans import Source
+from typer.testing import CliRunner, Result
+
+from mri_recon.cli import build_app
+from tests.support.evaluations import small_evaluation, small_sources
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(build_app(), ["evaluate", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def small_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mri_recon_training.evaluation.scans.raw_sources", lambda split: small_sources())
+    monkeypatch.setattr(
+        "mri_recon_training.evaluation.simulated.simulated_sources",
+        lambda split, num_coils, num_slices: small_sources()[:2],
+    )
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, page = tmp_path / "out.json", tmp_path / "out.md"
+    monkeypatch.setattr("sys.argv", ["mri-recon", "evaluate", "--json", str(out)])
+    arguments = ["--acceleration", "4", "--curve", "2", "--seeds", "0,5", "--methods", "zero-filled,cg-sense"]
+    coils = ["--coils", "2,8", "--coil-seeds", "3"]
+    result = run("--split", "validation", *arguments, *coils, "--json", out, "--markdown", page)
+    assert result.exit_code == 0, result.output
+    document = json.loads(out.read_text())
+    expected = small_evaluation()
+    numbers = [(row["file"], row["psnr"]) for row in document["results"]]
+    assert numbers == [(row["file"], row["psnr"]) for row in expected.rows]
+    assert [one["num_coils"] for one in document["simulated"]] == [2, 8]
+    assert {(row["acceleration"], row["seed"]) for row in document["simulated"][0]["results"]} == {(4, 3)}
+    assert "Means: split validation" in result.stdout
+    assert "Not measured: set/p" in result.stdout
+    assert document["convention"] in result.stdout
+    text = page.read_text()
+    assert text.startswith("# Results\n")
+    assert "mri-recon evaluate --json out.json" in text
+    assert "### Each scan at R = 4" in text
+    assert "### Each scan at R = 2" not in text, "the further accelerations are for the plot"
+    assert {file.name for file in tmp_path.iterdir()} == {"out.json", "out.md", "images"}
+    assert {file.name for file in (tmp_path / "images").iterdir()} == {"results-acceleration.png", "results-coils.png"}
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_five_masks_are_the_default(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert run("--split", "validation", "--methods", "zero-filled", "--acceleration", "4", "--json", out).exit_code == 0
+    assert {row["seed"] for row in json.loads(out.read_text())["results"]} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mri_recon_training.evaluation import scans as evaluate
+
+    monkeypatch.setattr("mri_recon_training.evaluation.run_log.code_state", lambda: "abc")
+    out = tmp_path / "out.json"
+    arguments = ["--split", "validation", "--methods", "zero-filled", "--seeds", "0", "--json", out]
+    whole, calls = evaluate.compare, []
+
+    def stopped(*arguments: object, **options: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "compare", stopped)
+    assert run(*arguments).exit_code != 0
+    assert not out.exists()
+    again = run(*arguments)
+    assert again.exit_code == 0, again.output
+    assert "going on with 2 finished comparisons" in again.stderr
+    assert len(calls) == 3 + 4
+    assert len(json.loads(out.read_text())["results"]) == 6
+    assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_other_settings_do_not_go_on(tmp_path: Path) -> None:
+    (tmp_path / "out.json.partial").write_text('{"settings": {"split": "test"}, "comparisons": {}}')
+    result = run("--split", "validation", "--methods", "zero-filled", "--json", tmp_path / "out.json")
+    assert result.exit_code == 2
+    assert "got another split (test there, validation now)" in result.stderr
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_only_test_runs_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "mri-recon"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["mri-recon", "evaluate", "--json", "/somewhere/else/out.json"])
+    arguments = ["--acceleration", "4", "--seeds", "0", "--methods", "zero-filled"]
+    assert run("--split", "validation", *arguments).exit_code == 0
+    assert not (tmp_path / "docs").exists()
+    assert run("--split", "test", *arguments).exit_code == 0
+    (line,) = (tmp_path / "docs" / "test-runs.log").read_text().splitlines()
+    assert line.endswith(" mri-recon evaluate --json out.json")
+    assert run("--split", "test", *arguments, "--log", tmp_path / "my.log").exit_code == 0
+    assert len((tmp_path / "my.log").read_text().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_a_test_run_elsewhere_warns_that_it_is_not_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("--split", "test", "--acceleration", "4", "--seeds", "0", "--methods", "zero-filled")
+    assert "this test run is not logged" in result.stderr
+
+
+@pytest.mark.usefixtures("small_registry")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--acceleration", "four"], "--acceleration as numbers separated by commas, got 'four'"),
+        (["--curve", "2,x"], "--curve as numbers separated by commas, got '2,x'"),
+        (["--seeds", "0.5"], "--seeds as whole numbers"),
+        (["--coils", "2.5"], "--coils as whole numbers"),
+        (["--methods", "magic"], "got 'magic'"),
+        (["--methods", "unet", "--option", "unet.x=1"], "got 'x'"),
+        (["--methods", "unet", "--option", "unet.model=absent"], "unknown model 'absent'"),
+        (["--json", "absent/out.json"], "folder that exists"),
+    ],
+)
+def test_mistakes_are_one_line_and_come_before_any_work(arguments: list[str], message: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    result = run("--split", "test", "--log", log, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not log.exists(), "a run that did not start is not a run"
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_one_person_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["--split", "validation", "--methods", "zero-filled", "--acceleration", "4", "--seeds", "0"]
+    assert run(*arguments, "--coils", "2", "--coil-seeds", "1", "--person", "anna", "--json", out).exit_code == 0
+    document = json.loads(out.read_text())
+    assert set(document["persons"].values()) == {"anna"}
+    assert set(document["simulated"][0]["persons"].values()) == {"anna"}
+    result = run(*arguments, "--person", "eve")
+    assert result.exit_code == 2
+    assert (
+        "expected raw scans of 'eve' in this split, got those of anna, ben, carl: choose one of them" in result.stderr
+    )
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_networks_are_not_measured_on_whom_they_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sources(split: str) -> list[Source]:
+        return [replace(source, person="ulf-patient-6a") for source in small_sources()]
+
+    monkeypatch.setattr("mri_recon_training.evaluation.scans.raw_sources", sources)
+    result = run("--split", "train", "--methods", "zero-filled,unet", "--log", tmp_path / "log")
+    assert result.exit_code == 2
+    assert "unet, which knows ulf-patient-6a" in result.stderr
+
+
+def test_an_unknown_split_and_missing_data_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "expected one of train, validation, test" in run("--split", "everything").stderr
+    monkeypatch.setenv("MRI_RECON_DATA", str(tmp_path))
+    result = run("--split", "validation", "--methods", "zero-filled")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("mri-recon: error: ")

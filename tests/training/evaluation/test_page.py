@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from mri_recon_training.evaluation.averages import average, differences
+from mri_recon_training.evaluation.page import Page, Picture, markdown_page
+from mri_recon_training.evaluation.scans import Evaluation
+
+from mri_recon.masks.draw import random_mask
+from tests.support.evaluations import METHODS, row, small_evaluation
+
+LEARNED = ["zero-filled", "cs-wavelet", "unet"]
+PICTURE = Picture("images/p.png", "what it shows", "A caption.")
+
+
+def _page(**changed: Any) -> Page:
+    given = {"command": "mri-recon evaluate", "commit": "abc", "methods": METHODS, "accelerations": [2, 4]}
+    return Page(**{**given, "raw": small_evaluation(), **changed})
+
+
+def _learned(
+    gain: float = 2.0, *, persons: int = 2, seeds: int = 3, acceleration: float = 4, **changed: Any
+) -> Evaluation:
+    rows = [
+        row(f"s{person}", method, base + seed + 10 * person, seed=seed, acceleration=acceleration)
+        for person in range(persons)
+        for seed in range(seeds)
+        for method, base in (("zero-filled", 20.0), ("cs-wavelet", 22.0), ("unet", 22.0 + gain + 0.25 * seed))
+    ]
+    evaluation = Evaluation("test", rows=rows, persons={f"s{p}": f"person {p}" for p in range(persons)}, **changed)
+    evaluation.labels = {f"s{person}": f"label {person}" for person in range(persons)}
+    evaluation.shapes = {f"s{person}": (1, changed.get("num_coils") or 1, 21, 30) for person in range(persons)}
+    evaluation.receipts = [
+        {"file": f"s{person}", **random_mask(30, acceleration, seed=seed).receipt()}
+        for person in range(persons)
+        for seed in range(seeds)
+    ]
+    return evaluation
+
+
+def _learned_page(evaluation: Evaluation, **changed: Any) -> str:
+    return markdown_page(_page(raw=evaluation, methods=LEARNED, accelerations=[4], **changed))
+
+
+def test_the_page_says_how_it_was_made() -> None:
+    page = markdown_page(_page())
+    assert "```\nmri-recon evaluate\n```" in page
+    assert "Commit `abc`" in page
+    assert "Data range: maximum of the reference volume" in page
+    assert "Research only" in page
+    assert "Mask variability" in page
+    assert "confidence" not in page
+    assert "Not measured: `set/p`" in page
+    assert "15 of 30 (2.00x)" in page
+
+
+def test_only_a_page_of_another_split_says_that_nothing_was_chosen_on_it() -> None:
+    assert "Every choice was made on validation persons, none of them here" in _learned_page(_learned())
+    validation = markdown_page(_page())
+    assert "its numbers are no test" in validation
+    assert "none of them here" not in validation
+
+
+def test_the_summary_comes_first_and_holds_every_mean() -> None:
+    evaluation = small_evaluation()
+    page = markdown_page(_page(raw=evaluation))
+    headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
+    assert headings == ["Summary", "How it was made", "Real raw k-space", "Where methods lose", "Time of one call"]
+    summary = page.split("## How it was made")[0]
+    for mean in evaluation.means():
+        assert f"| `{mean['method']}` | {mean['nmse']:.4f} | {mean['psnr']:.2f} | {mean['ssim']:.3f} |" in summary
+
+
+def test_single_masks_are_not_on_the_page() -> None:
+    """As many masks as there are do not make it longer."""
+    few, many = _learned_page(_learned(seeds=2)), _learned_page(_learned(seeds=40))
+    assert len(few.splitlines()) == len(many.splitlines())
+
+
+def test_every_table_is_rectangular() -> None:
+    page = _learned_page(_learned(), simulated=[_learned(kind="simulated", num_coils=2)])
+    table: list[int] = []
+    for line in [*page.splitlines(), ""]:
+        if line.startswith("|"):
+            table.append(line.count("|"))
+        elif table:
+            assert len(set(table)) == 1
+            assert len(table) > 2
+            table = []
+
+
+def test_differences_stand_with_their_mask_variability() -> None:
+    page = _learned_page(_learned())
+    assert "| label 0 | `unet` | 25.25 [24.00, 26.50] |" in page
+    assert "| +2.25 [+2.00, +2.50] |" in page
+    assert (
+        "`unet` above the best classical method, PSNR on real scans: +2.25 dB at R = 4 (least on label 0: +2.25" in page
+    )
+    assert "unet` are behind the best classical method nowhere" in page
+
+
+def test_what_a_learned_method_loses_is_said() -> None:
+    page = _learned_page(_learned(gain=-1.0))
+    assert "| label 0 | `unet` | PSNR / dB | -0.75 [-1.00, -0.50] |" in page
+    assert "| `unet` | `cs-wavelet` | PSNR | 6 of 6 | -1.00 |" in page
+
+
+def test_losses_on_simulated_scans_are_one_table() -> None:
+    simulated = [_learned(gain, kind="simulated", num_coils=coils) for coils, gain in ((2, -1.0), (8, -3.0), (32, 1.0))]
+    page = _learned_page(_learned(), simulated=simulated).split("## Where methods lose")[1]
+    assert "| simulated, 8 coils (mean) | `unet` | PSNR / dB | -2.75 [-3.00, -2.50] |" in page
+    assert "32 coils (mean)" not in page
+    assert "| `unet` | `cs-wavelet` | PSNR | 12 of 18 | -3.00 |" in page
+    assert page.count("| `unet` | `cs-wavelet` | PSNR |") == 1
+
+
+def test_without_losses_the_page_says_so() -> None:
+    rows = [one for one in _learned().rows if one["method"] == "unet"]
+    evaluation = _learned()
+    evaluation.rows = rows
+    page = markdown_page(_page(raw=evaluation, methods=["unet"], accelerations=[4]))
+    assert "in the order `unet`, none is behind one named before it on any scan, mask and metric" in page
+
+
+@pytest.mark.parametrize("persons", [2, 9, 10])
+def test_an_interval_over_persons_is_shown_from_ten_of_them(persons: int) -> None:
+    evaluation = _learned(persons=persons)
+    page = _learned_page(evaluation)
+    assert ("95 % interval over persons" in page) == (persons >= 10)
+    if persons >= 10:
+        low, high = average(evaluation.rows, evaluation.persons)[0]["intervals"]["psnr"]
+        assert f"| {low:.2f} to {high:.2f} |" in page
+
+
+def test_a_single_mask_has_no_variability() -> None:
+    assert "[" not in _learned_page(_learned(seeds=1)).split("### Each scan at R = 4")[1].split("##")[0]
+
+
+def test_simulated_numbers_say_so() -> None:
+    simulated = [_learned(kind="simulated", num_coils=2), _learned(3.0, kind="simulated", num_coils=32)]
+    page = _learned_page(_learned(), simulated=simulated)
+    section = page.split("## Simulated multi-coil k-space")[1].split("## Where")[0]
+    assert section.strip().startswith("**Simulated**")
+    assert "a floor of noise" in section
+    assert "| 4 | 2 | 26.00 | 28.00 | 30.25 | +2.25 [+2.00, +2.50] |" in section
+    assert "| 4 | 32 | 26.00 | 28.00 | 31.25 | +3.25 [+3.00, +3.50] |" in section
+    assert "**simulated** multi-coil k-space at R = 4: +2.25 dB (2 coils) to +3.25 dB (32 coils)" in page
+    assert "| simulated, 32 coils | 1, 32, 21x30 |" in page
+
+
+def test_pictures_stand_with_their_captions() -> None:
+    page = _learned_page(_learned(), plots={"acceleration": PICTURE}, failures=[PICTURE])
+    assert page.count("![what it shows](images/p.png)\n\nA caption.\n") == 2
+
+
+def test_the_page_names_weights_and_what_is_outside_their_envelope() -> None:
+    evaluation = _learned()
+    for one in evaluation.rows:
+        if one["method"] == "unet":
+            sha = "0123456789abcdef"
+            one["info"] = {
+                "model": "m",
+                "model_sha256": sha,
+                "parameters": 2_500_000,
+                "warnings": [f"R {one['seed'] + 12.5} is too fast"],
+            }
+    page = _learned_page(evaluation)
+    assert "Weights of `unet`: `m`, SHA-256 `0123456789ab…`, 2.50 million parameters." in page
+    assert "Outside the training envelope of a model card: `unet`: R 12.5 is too fast (6 such calls)." in page
+
+
+def test_an_infinite_psnr_is_a_dash() -> None:
+    evaluation = _learned()
+    for one in evaluation.rows:
+        one["psnr"] = None
+    page = _learned_page(evaluation)
+    assert "| `unet` | - | 0.500 [0.500, 0.500] |" in page
+    assert differences(evaluation.rows, "psnr") == []

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mri_recon_data import registry
+from mri_recon_training.evaluation.scans import Masks, Source, evaluate_scans, labels_of, raw_sources, results_document
+
+from mri_recon.errors import DataError, MethodError
+from mri_recon.masks.draw import random_mask
+from mri_recon.results.comparison import compare
+from tests.support.evaluations import METHODS, small_evaluation, small_scan, small_sources
+
+
+def test_a_row_for_every_scan_mask_and_method() -> None:
+    evaluation = small_evaluation()
+    assert len(evaluation.rows) == 3 * 2 * 2 * 2
+    assert len(evaluation.receipts) == 3 * 2 * 2
+    assert set(evaluation.rows[0]) == {
+        "file",
+        "acceleration",
+        "seed",
+        "method",
+        "nmse",
+        "psnr",
+        "ssim",
+        "seconds",
+        "info",
+    }
+    assert evaluation.left_out == {"set/p": "prospectively undersampled: no truth, so no metrics"}
+    assert {receipt["num_lines"] for receipt in evaluation.receipts} == {15, 8, 12, 6}
+    assert evaluation.labels == {"set/a1": "anna T1", "set/a2": "anna T2", "set/b": "ben T1"}
+    assert evaluation.shapes["set/a2"] == (2, 1, 21, 25)
+    assert evaluation.accelerations == [2, 4]
+    assert {row["acceleration"] for row in evaluation.at(4)} == {4}
+
+
+def test_a_row_is_that_of_compare() -> None:
+    expected = compare(small_scan(2), random_mask(30, 4, seed=5), ["cg-sense"]).rows[0]
+    (row,) = (
+        row
+        for row in small_evaluation().rows
+        if (row["file"], row["acceleration"], row["seed"], row["method"]) == ("set/b", 4, 5, "cg-sense")
+    )
+    assert {name: row[name] for name in ("nmse", "psnr", "ssim")} == {
+        name: expected[name] for name in ("nmse", "psnr", "ssim")
+    }
+
+
+def test_the_centre_of_the_masks_can_be_given() -> None:
+    evaluation = evaluate_scans(
+        small_sources()[:1], Masks([4], num_low_frequencies=5), split="train", methods=["zero-filled"]
+    )
+    assert [receipt["num_low_frequencies"] for receipt in evaluation.receipts] == [5]
+
+
+def test_the_document() -> None:
+    raw, simulated = small_evaluation(), small_evaluation(kind="simulated", num_coils=8)
+    document = json.loads(json.dumps(results_document(raw, [simulated]), allow_nan=False))
+    assert list(document)[:3] == ["convention", "mask", "results"]
+    assert document["results"] == raw.rows
+    assert document["mask"]["receipts"][0]["file"] == "set/a1"
+    assert document["persons"] == {"set/a1": "anna", "set/a2": "anna", "set/b": "ben"}
+    assert [(one["kind"], one["num_coils"]) for one in document["simulated"]] == [("simulated", 8)]
+    summary = document["mask_variability"]["scans"][0]
+    both = [row["psnr"] for row in raw.rows[:4] if row["method"] == "zero-filled"]
+    assert summary["psnr"] == {"mean": sum(both) / 2, "low": min(both), "high": max(both), "masks": 2}
+    assert document["mask_variability"]["above_best_classical"] == []
+
+
+@pytest.mark.parametrize(
+    ("sources", "methods", "error", "message"),
+    [
+        (small_sources()[3:], METHODS, DataError, "scans with a truth in the split 'test', got none"),
+        (small_sources(), ["magic"], MethodError, "got 'magic'"),
+    ],
+)
+def test_an_evaluation_that_cannot_be(
+    sources: list[Source], methods: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        evaluate_scans(sources, Masks([4]), split="test", methods=methods)
+
+
+def test_a_registered_scan_without_a_reference_is_an_error() -> None:
+    source = Source("x", "y", lambda: replace(small_scan(0), target=None, target_source="none"))
+    with pytest.raises(DataError, match="x: expected a scan with a reference"):
+        evaluate_scans([source], Masks([4]), split="test", methods=METHODS)
+
+
+def test_scans_of_one_person_and_contrast_are_told_apart() -> None:
+    first, second, *_ = registry.files(split="test", kind="image")
+    same = replace(second, contrast=first.contrast)
+    assert set(labels_of([first, second]).values()) == {"ulf-patient-7a FLAIR", "ulf-patient-7a T1w"}
+    assert set(labels_of([first, same]).values()) == {
+        "ulf-patient-7a FLAIR (Fig7A__3T_FLAIR)",
+        "ulf-patient-7a FLAIR (Fig7A__3T_T1w)",
+    }
+
+
+def test_a_split_without_raw_scans_has_nothing_to_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "files", lambda **_: [])
+    with pytest.raises(DataError, match="expected raw scans in the split 'sample', got none"):
+        raw_sources("sample")
+
+
+def test_every_raw_scan_of_the_registry_is_read(real_data: Path) -> None:
+    sources = raw_sources("validation")
+    assert [source.name for source in sources] == [file.name for file in registry.files(split="validation", kind="raw")]
+    evaluation = evaluate_scans(sources, Masks([4]), split="validation", methods=["zero-filled"])
+    assert len(evaluation.rows) == len(sources)
+    assert all(10 < row["psnr"] < 60 for row in evaluation.rows)
+
+
+def test_the_prospective_scan_is_known_to_have_no_truth_and_no_picture(real_data: Path) -> None:
+    sources = raw_sources("test")
+    assert [source.name for source in sources if not source.has_truth] == [
+        "raw/brain-8ch-undersampled/cartesian_ksp.npy"
+    ]
+    named = {source.label: source.attribution for source in sources}
+    assert named["brain-8ch"] is None
+    assert "Larson" in str(named["head-sagittal T1w"])
+    assert "MIT. Copyright (c) 2021 Peder Larson." in str(named["head-sagittal T1w"])
+    assert "CC0-1.0" in str(named["ulf-patient-7a GRE"])
