@@ -18,10 +18,10 @@ from mri_recon_data.registry import files
 from mri_recon_data.scenes.crop import fold_columns
 from torch import Tensor
 
-from mri_recon import learned
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.metrics import psnr
+from mri_recon.models import inference
 from mri_recon.models.checkpoint import load_named
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
@@ -65,15 +65,15 @@ def _scan(file: Any, change: Callable[[Tensor], Tensor], acceleration: int, netw
     image = change(ifft2c(file.load().kspace))
     kspace, target = fft2c(image), image[:, 0].abs()
     mask = random_mask(kspace.shape[-1], acceleration, seed=0)
-    measurement, _ = learned.network_measurement(undersample(kspace, mask), mask)
+    measurement, _ = inference.network_measurement(undersample(kspace, mask), mask)
     magnitude = measurement.adjoint().abs()
     edge = torch.cat([magnitude[..., :4], magnitude[..., -4:]], dim=-1).mean() / magnitude.mean()
     scores = [psnr(magnitude, target)]
     with torch.inference_mode():
         for margin in (0, 32):
-            with patch.object(learned, "wrap_margin", lambda _, margin=margin: margin):
-                scores.append(psnr(learned.apply_network(network, measurement).abs(), target))
-        scores.append(psnr(learned.apply_network(network, measurement).abs(), target))
+            with patch.object(inference, "wrap_margin", lambda _, margin=margin: margin):
+                scores.append(psnr(inference.apply_network(network, measurement).abs(), target))
+        scores.append(psnr(inference.apply_network(network, measurement).abs(), target))
     return (float(edge), *scores)
 
 

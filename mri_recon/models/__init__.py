@@ -1,4 +1,4 @@
-"""Networks only: tensors in, tensors out. What surrounds a network (scaling, coils) is in `mri_recon.learned`."""
+"""Networks, how they are run on a scan, and their weights and cards."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Cascade(nn.Module):
 
         Args:
             measurement: of images whose bright pixels are about 1 and that are nearly real, with its `sigma` (see
-                `mri_recon.learned`).
+                `mri_recon.models.inference`).
             margin: columns by which a refinement sees the image continued periodically at both ends.
 
         Returns:

@@ -106,7 +106,7 @@ class Unrolled(nn.Module):
         """Reconstruct scaled measurements.
 
         Args:
-            measurement: of images whose bright pixels are about 1 and that are nearly real (see `mri_recon.learned`).
+            measurement: of images whose bright pixels are about 1 and that are nearly real (see `models.inference`).
             margin: columns by which a refinement sees the image continued periodically at both ends.
 
         Returns:

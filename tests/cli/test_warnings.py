@@ -32,7 +32,7 @@ def scan_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def warned(monkeypatch: pytest.MonkeyPatch) -> None:
     """cg-sense warns, in the middle of what else it says."""
-    from mri_recon import classical
+    from mri_recon.methods import cg_sense as classical
 
     plain = classical.cg_sense
 

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mri_recon import learned, methods
 from mri_recon.coils.prepare import prepare
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
+from mri_recon.methods import table
 from mri_recon.methods.table import can_batch, check_options, get_method, method_names, method_options
+from mri_recon.models import inference
 from mri_recon.models.inference import network_measurement, wrap_margin
 from mri_recon.models.training_range import Envelope
 from mri_recon.progress import Progress
@@ -64,7 +65,7 @@ def _install(monkeypatch: pytest.MonkeyPatch, folder: Path, entries: dict[str, s
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-methods\nVersion: 1.0\n")
     lines = "\n".join(f"{name} = {value}" for name, value in entries.items())
-    (information / "entry_points.txt").write_text(f"[{methods.ENTRY_POINT_GROUP}]\n{lines}\n")
+    (information / "entry_points.txt").write_text(f"[{table.ENTRY_POINT_GROUP}]\n{lines}\n")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(__import__("sys").modules, "fake_methods", raising=False)
 
@@ -448,7 +449,7 @@ def test_nobody_replaces_a_built_in_method(monkeypatch: pytest.MonkeyPatch, tmp_
         RuntimeWarning, match="'unet' of fake_methods:half has the name of a built-in method and is ignored"
     ):
         assert method_names() == BUILT_IN
-    assert get_method("unet").__module__ == "mri_recon.learned"
+    assert get_method("unet").__module__ == "mri_recon.methods.networks"
 
 
 BATCH_SHAPES = [(1, 1, 17, 22), (3, 1, 16, 19), (2, 3, 21, 16), (1, 4, 13, 15)]
@@ -506,14 +507,14 @@ def test_a_batch_of_several_margins_kinds_of_mask_and_runs(
 
 def test_the_network_runs_once_for_a_batch(model: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    network = learned.run_network
+    network = inference.run_network
 
     def counted(*args: Any) -> Tensor:
         sizes.append(len(args[1].samples))
         return network(*args)
 
-    monkeypatch.setattr(learned, "run_network", counted)
-    monkeypatch.setattr(learned, "wrap_margin", lambda image: 0)
+    monkeypatch.setattr(inference, "run_network", counted)
+    monkeypatch.setattr(inference, "wrap_margin", lambda image: 0)
     reconstruct_batch(_several((1, 1, 17, 22)), method="unrolled", model=model["unrolled"])
     assert sizes == [3]
 
@@ -527,7 +528,7 @@ def test_a_batch_warns_each_for_itself(tmp_path: Path) -> None:
 
 
 def test_a_batch_takes_arrays_and_tells_of_its_slices(model: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "wrap_margin", lambda image: 0)
+    monkeypatch.setattr(inference, "wrap_margin", lambda image: 0)
     problems = [(kspace.numpy(), mask.lines) for kspace, mask in _several((3, 1, 16, 19))]
     seen: list[Progress] = []
     result = reconstruct_batch(problems, method="unet", model=model["unet"], on_progress=seen.append)
@@ -573,10 +574,10 @@ def test_a_batch_checks_every_problem(model: dict[str, str]) -> None:
 
 
 def test_large_slices_take_turns_on_a_processor(model: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "_PIXELS_AT_ONCE", 2 * 17 * 22 + 1)
-    monkeypatch.setattr(learned, "wrap_margin", lambda image: 0)
+    monkeypatch.setattr(inference, "_PIXELS_AT_ONCE", 2 * 17 * 22 + 1)
+    monkeypatch.setattr(inference, "wrap_margin", lambda image: 0)
     seen: list[Progress] = []
     reconstruct_batch(_several((1, 1, 17, 22)), method="unet", model=model["unet"], on_progress=seen.append)
     assert [p.iteration for p in seen if p.stage == "network"] == [0, 2, 3]
-    monkeypatch.setattr(learned, "_PIXELS_AT_ONCE", 5)
+    monkeypatch.setattr(inference, "_PIXELS_AT_ONCE", 5)
     _assert_as_alone(_several((1, 1, 17, 22)), "unet", model=model["unet"])

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mri_recon import checkpoint
 from mri_recon.errors import CheckpointError
-from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig, measure
+from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig, checkpoint, measure
 from mri_recon.models.checkpoint import (
     ModelCard,
     build_network,

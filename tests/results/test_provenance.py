@@ -13,13 +13,14 @@ import torch
 from typer.testing import CliRunner, Result
 
 import mri_recon as mr
-from mri_recon import provenance
 from mri_recon.cli import build_app
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
 from mri_recon.io import load_result
 from mri_recon.masks.convert import column_mask_from_lines
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
 from mri_recon.reconstruction import reconstruct_batch
+from mri_recon.results import provenance
+from mri_recon.results import replay as replaying
 from mri_recon.results.provenance import MaskRecord, Provenance, describe, input_file, mask_of, mask_record
 from mri_recon.results.replay import replay
 from mri_recon.transforms.fourier import fft2c
@@ -271,13 +272,13 @@ def test_it_runs_with_the_recorded_threads_and_gives_them_back(
     out = _result(scan_file)
     _change(out, threads=threads)
     seen: list[int] = []
-    run = provenance.reconstruct
+    run = replaying.reconstruct
 
     def noted(*args: Any, **kwargs: Any) -> Any:
         seen.append(torch.get_num_threads())
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(provenance, "reconstruct", noted)
+    monkeypatch.setattr(replaying, "reconstruct", noted)
     before = torch.get_num_threads()
     replay(out, scan_file)
     assert seen == [threads]

@@ -210,7 +210,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     network = Unet(config)
     torch.nn.init.normal_(network.head.weight, std=0.1)  # zero at first: the network would return its input
     save_checkpoint(tmp_path / "package" / "weights" / "unet.safetensors", network, card)
-    monkeypatch.setattr("mri_recon.checkpoint.files", lambda package: tmp_path / "package")
+    monkeypatch.setattr("mri_recon.models.checkpoint.files", lambda package: tmp_path / "package")
     return "unet"
 
 

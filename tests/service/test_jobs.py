@@ -18,7 +18,7 @@ import torch
 from mri_recon_service.settings import Settings
 
 import mri_recon as mr
-import mri_recon.methods as methods
+from mri_recon.methods import table
 from mri_recon.progress import OnProgress, Progress
 from mri_recon.results.provenance import Provenance
 from tests.support.patience import PATIENCE
@@ -50,7 +50,7 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     method = Steps()
-    monkeypatch.setitem(methods._BUILT_IN, "steps", lambda: method)
+    monkeypatch.setitem(table._BUILT_IN, "steps", lambda: method)
     yield method
     method.go.release(1000)
 
@@ -311,7 +311,7 @@ def test_what_is_unexpected_fails_the_job(
     def broken(kspace: torch.Tensor, mask: Any, *, sens_maps: Any) -> Any:
         raise RuntimeError("secret of the server")
 
-    monkeypatch.setitem(methods._BUILT_IN, "broken", lambda: broken)
+    monkeypatch.setitem(table._BUILT_IN, "broken", lambda: broken)
     here = send(client, method="broken").headers["location"]
     document = _until(client, here, "failed")
     assert document["problem"]["code"] == "internal-error"

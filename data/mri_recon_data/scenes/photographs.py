@@ -62,7 +62,9 @@ class Collection:
 @cache
 def collections() -> tuple[Collection, ...]:
     """Read the registered collections."""
-    document = tomllib.loads(package_files("mri_recon_data").joinpath("photographs.toml").read_text(encoding="utf-8"))
+    document = tomllib.loads(
+        package_files("mri_recon_data.scenes").joinpath("photographs.toml").read_text(encoding="utf-8")
+    )
     return tuple(_collection(entry) for entry in document["collection"])
 
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from mri_recon_service.problems import EVERYWHERE_CODES, MEDIA_TYPE, PROBLEMS
 from mri_recon_service.schemas import JobDocument, ProblemDocument
-from mri_recon_service.uploads.receive import MULTIPART, OCTETS, RAW_TYPES
+from mri_recon_service.uploads.receive import MULTIPART, OCTETS
+from mri_recon_service.uploads.upload import RAW_TYPES
 
 __all__ = ["EXAMPLES", "SAMPLE_FILE", "answer_headers", "job_accepted", "problem_responses", "upload_request"]
 

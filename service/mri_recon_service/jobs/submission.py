@@ -21,7 +21,8 @@ from mri_recon_service.jobs.engine import HDF5_FILE, NPZ_FILE, Engine
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.store import KeyInUse
-from mri_recon_service.uploads.receive import Upload, UploadGate
+from mri_recon_service.uploads.receive import UploadGate
+from mri_recon_service.uploads.upload import Upload
 from mri_recon_service.work import Outcome, Prepared, read_task
 
 __all__ = ["client_of", "job_answer", "result_answer", "submit"]

@@ -12,7 +12,7 @@ import anyio
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from mri_recon_service.problems import Problem
-from mri_recon_service.uploads.receive import FILE_FIELDS, Upload, _suffix
+from mri_recon_service.uploads.upload import FILE_FIELDS, Upload, allowed_suffix
 
 __all__ = [
     "Multipart",
@@ -159,7 +159,7 @@ class Multipart:
         if name in self._upload.files or name in self._upload.fields:
             raise Problem("invalid-request", f"expected the field {name!r} once, got it twice: send one")
         kind, _ = parse_options_header(self._part.headers.get(b"content-type", b""))
-        suffix = _suffix(options[b"filename"].decode("utf-8", "replace"), kind.decode("latin-1"))
+        suffix = allowed_suffix(options[b"filename"].decode("utf-8", "replace"), kind.decode("latin-1"))
         self._part.sink = Sink(self._upload.folder / f"{'upload' if name == 'file' else name}{suffix}")
         self._sinks[name] = self._part.sink
         self._upload.files[name] = self._part.sink.path

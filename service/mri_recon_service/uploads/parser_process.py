@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import select
 import shutil
@@ -24,7 +25,6 @@ from mri_recon.io.scan import RawScan
 from mri_recon_service.problems import Problem, problem_of, storage_full
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.isolation import Isolation
-from mri_recon_service.uploads.parser_pool import log
 from mri_recon_service.uploads.protocol import (
     ANSWER_FILE,
     END_WORKER,
@@ -43,6 +43,8 @@ __all__ = [
     "Parser",
 ]
 
+
+log = logging.getLogger("mri_recon_service")
 
 _STOPPING = "the service is stopping: try again later"
 

@@ -6,12 +6,9 @@ query string. Of a client's file name only the suffix is looked at, and only to 
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import anyio
 from fastapi import Request
@@ -22,13 +19,10 @@ from starlette.requests import ClientDisconnect
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.multipart import Multipart, Sink
+from mri_recon_service.uploads.upload import RAW_TYPES, Upload, allowed_suffix, shown
 
 __all__ = [
-    "FILE_FIELDS",
     "MULTIPART",
-    "RAW_TYPES",
-    "SUFFIXES",
-    "Upload",
     "UploadGate",
     "receive",
 ]
@@ -36,60 +30,7 @@ __all__ = [
 
 MULTIPART = "multipart/form-data"
 
-RAW_TYPES = {
-    "application/x-hdf5": ".h5",
-    "application/x-npy": ".npy",
-    "application/x-npz": ".npz",
-    "application/x-matlab-data": ".mat",
-}
-"""Content types of a scan or mask, and the suffix of the format; application/octet-stream needs a file name instead."""
-
 OCTETS = "application/octet-stream"
-
-SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat", ".dat", ".7")
-"""Suffixes of file names that name a format."""
-
-FILE_FIELDS = ("file", "mask")
-"""Parts that may be files: the scan, and a sampling mask."""
-
-
-@dataclass
-class Upload:
-    """What a request brought.
-
-    Attributes:
-        folder: private to this request; `remove` deletes it.
-        files: path of each file by the name of its field.
-        fields: all other fields.
-        sha256: SHA-256 of each file by the name of its field, computed while it came.
-    """
-
-    folder: Path
-    files: dict[str, Path] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
-    fields: dict[str, str] = field(default_factory=dict)
-
-    def remove(self) -> None:
-        """Delete the files; again is no error."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    @property
-    def sources(self) -> dict[str, dict[str, Any]]:
-        """What is known of each file by the name of its field: `name`, of the server's making, `sha256`, `bytes`."""
-        return {
-            name: {"name": path.name, "sha256": self.sha256[name], "bytes": path.stat().st_size}
-            for name, path in self.files.items()
-        }
-
-    def set_field(self, name: str, value: str) -> None:
-        """Note a field.
-
-        Raises:
-            Problem: invalid-request, when it came before.
-        """
-        if name in self.fields or name in self.files:
-            raise Problem("invalid-request", f"expected the field {name[:60]!a} once, got it twice: send one")
-        self.fields[name] = value
 
 
 class UploadGate:
@@ -207,33 +148,13 @@ def _raw_suffix(content_type: str, filename: str | None) -> str:
     if content_type in RAW_TYPES:
         return RAW_TYPES[content_type]
     if content_type == OCTETS and filename is not None:
-        return _suffix(filename, OCTETS)
+        return allowed_suffix(filename, OCTETS)
     valid = [MULTIPART, *RAW_TYPES, f"{OCTETS} with the query parameter filename"]
     raise Problem(
         "unsupported-media-type",
-        f"expected a body of type {', '.join(valid)}, got {_shown(content_type) or 'none'}: set the Content-Type",
+        f"expected a body of type {', '.join(valid)}, got {shown(content_type) or 'none'}: set the Content-Type",
         valid=valid,
     )
-
-
-def _suffix(filename: str, content_type: str) -> str:
-    """A suffix of the allow list, by the file name, else by the type of the part."""
-    suffix = PurePosixPath(filename.replace("\\", "/")).suffix.lower()
-    if suffix in SUFFIXES:
-        return suffix
-    if content_type in RAW_TYPES:
-        return RAW_TYPES[content_type]
-    raise Problem(
-        "unsupported-media-type",
-        f"expected a file name that ends in one of {', '.join(SUFFIXES)}, got {_shown(suffix) or 'no suffix'}: "
-        "name the file by its format",
-        valid=[*SUFFIXES, *RAW_TYPES],
-    )
-
-
-def _shown(text: str) -> str:
-    """A client's text for a message: escaped and short."""
-    return ascii(text[:60]) if text else ""
 
 
 def _check_files(upload: Upload) -> None:

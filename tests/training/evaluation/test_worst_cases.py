@@ -10,8 +10,8 @@ from mri_recon_training.evaluation.scans import Evaluation, Masks, evaluate_scan
 from mri_recon_training.evaluation.worst_cases import draw_cases, worst_cases
 from PIL import Image
 
-from mri_recon import methods as method_table
 from mri_recon.masks.types import Mask
+from mri_recon.methods import table as method_table
 from tests.support.evaluations import row, small_sources
 
 METHODS = ["zero-filled", "cs-wavelet", "unet"]

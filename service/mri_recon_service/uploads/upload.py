@@ -1,0 +1,94 @@
+"""One upload: its folder, files and fields, and the suffixes that its files may have."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mri_recon_service.problems import Problem
+
+__all__ = [
+    "FILE_FIELDS",
+    "RAW_TYPES",
+    "SUFFIXES",
+    "Upload",
+    "allowed_suffix",
+    "shown",
+]
+
+
+FILE_FIELDS = ("file", "mask")
+"""Parts that may be files: the scan, and a sampling mask."""
+
+
+@dataclass
+class Upload:
+    """What a request brought.
+
+    Attributes:
+        folder: private to this request; `remove` deletes it.
+        files: path of each file by the name of its field.
+        fields: all other fields.
+        sha256: SHA-256 of each file by the name of its field, computed while it came.
+    """
+
+    folder: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def remove(self) -> None:
+        """Delete the files; again is no error."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """What is known of each file by the name of its field: `name`, of the server's making, `sha256`, `bytes`."""
+        return {
+            name: {"name": path.name, "sha256": self.sha256[name], "bytes": path.stat().st_size}
+            for name, path in self.files.items()
+        }
+
+    def set_field(self, name: str, value: str) -> None:
+        """Note a field.
+
+        Raises:
+            Problem: invalid-request, when it came before.
+        """
+        if name in self.fields or name in self.files:
+            raise Problem("invalid-request", f"expected the field {name[:60]!a} once, got it twice: send one")
+        self.fields[name] = value
+
+
+def allowed_suffix(filename: str, content_type: str) -> str:
+    """A suffix of the allow list, by the file name, else by the type of the part."""
+    suffix = PurePosixPath(filename.replace("\\", "/")).suffix.lower()
+    if suffix in SUFFIXES:
+        return suffix
+    if content_type in RAW_TYPES:
+        return RAW_TYPES[content_type]
+    raise Problem(
+        "unsupported-media-type",
+        f"expected a file name that ends in one of {', '.join(SUFFIXES)}, got {shown(suffix) or 'no suffix'}: "
+        "name the file by its format",
+        valid=[*SUFFIXES, *RAW_TYPES],
+    )
+
+
+RAW_TYPES = {
+    "application/x-hdf5": ".h5",
+    "application/x-npy": ".npy",
+    "application/x-npz": ".npz",
+    "application/x-matlab-data": ".mat",
+}
+"""Content types of a scan or mask, and the suffix of the format; application/octet-stream needs a file name instead."""
+
+SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat", ".dat", ".7")
+"""Suffixes of file names that name a format."""
+
+
+def shown(text: str) -> str:
+    """A client's text for a message: escaped and short."""
+    return ascii(text[:60]) if text else ""
