@@ -291,7 +291,8 @@ class Ours:
 
         torch.set_num_threads(threads)
         self._torch = torch
-        from mri_recon import classical, masks
+        from mri_recon.masks import convert as masks
+        from mri_recon.methods import cs_wavelet as classical
         from mri_recon.operators import sense as operators
         from mri_recon.transforms import wavelets
 
