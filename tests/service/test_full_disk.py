@@ -68,7 +68,7 @@ def test_an_upload(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mri_recon_service.uploads.multipart._Sink._put", refuse(number))
+    monkeypatch.setattr("mri_recon_service.uploads.multipart.Sink._put", refuse(number))
     with serve(Settings(upload_dir=tmp_path)) as client:
         if raw:
             answer = client.post(
@@ -98,7 +98,7 @@ def test_rendering(
             raise error
         error()
 
-    for place in ("submission.hdf5_of", "engine.hdf5_of"):
+    for place in ("jobs.submission.hdf5_of", "jobs.engine.hdf5_of"):
         monkeypatch.setattr(f"mri_recon_service.{place}", fail)
     with serve(Settings(data_dir=tmp_path)) as client:
         headers = {"Idempotency-Key": "one"} if durable else {}

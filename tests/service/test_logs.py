@@ -17,7 +17,7 @@ import torch
 from mri_recon_service.http import logs
 from mri_recon_service.settings import Settings
 
-import mri_recon as mr
+from mri_recon.methods import table
 
 CANARY = "kanarienvogel"
 Post = Callable[..., httpx.Response]
@@ -47,7 +47,7 @@ def test_no_user_data(
     def broken(kspace: torch.Tensor, mask: Any, *, sens_maps: Any) -> Any:
         raise RuntimeError(f"{CANARY} in a message")
 
-    monkeypatch.setitem(mr.methods._BUILT_IN, "broken", lambda: broken)
+    monkeypatch.setitem(table._BUILT_IN, "broken", lambda: broken)
     logs.configure(Settings(log_format=form, log_level="debug"), stream)
     for name in ("httpcore", "httpx"):  # the client is no part of the service
         logging.getLogger(name).setLevel("WARNING")

@@ -29,7 +29,7 @@ def test_the_receipt_is_the_librarys(client: httpx.Client) -> None:
 
 def test_the_lines_and_the_picture(client: httpx.Client) -> None:
     fields = {**FIELDS, "mask_kind": "equispaced", "num_low_frequencies": 9, "height": 5}
-    expected = mr.masks.equispaced_mask(210, 4, seed=3, num_low_frequencies=9).lines
+    expected = mr.equispaced_mask(210, 4, seed=3, num_low_frequencies=9).lines
     lines = client.post("/v1/masks", json=fields, headers={"Accept": "application/x-npy"})
     assert lines.headers["content-type"] == "application/x-npy"
     np.testing.assert_array_equal(np.load(io.BytesIO(lines.content)), expected)

@@ -16,6 +16,7 @@ from mri_recon_service.problems import PROBLEMS
 from mri_recon_service.settings import Settings
 
 import mri_recon as mr
+from mri_recon.methods import table
 
 Post = Callable[..., httpx.Response]
 Check = Callable[..., dict[str, Any]]
@@ -82,11 +83,11 @@ def test_fields(
 def test_valid_names_are_listed(client: httpx.Client, post: Post, kspace: Callable[..., Any], problem: Check) -> None:
     full = kspace(1, 1, 25, 36)
     method = problem(post(client, full, method="nope"), 422, "unknown-method")
-    assert method["valid"] == mr.methods.method_names()
+    assert method["valid"] == mr.method_names()
     option = problem(post(client, full, method="cs-wavelet", options={"nope": "1"}), 422, "unknown-option")
     assert {"reg_weight", "gap_tol", "max_iters", "acceleration", "mask"} <= set(option["valid"])
     missing = problem(post(client, full), 422, "invalid-request")
-    assert missing["valid_methods"] == mr.methods.method_names()
+    assert missing["valid_methods"] == mr.method_names()
     assert missing["errors"] == [{"field": "method", "message": "Field required"}]
 
 
@@ -279,7 +280,7 @@ def test_what_is_unexpected_stays_inside(
     def broken(kspace: torch.Tensor, mask: Any, *, sens_maps: Any) -> Any:
         raise RuntimeError("secret of the server")
 
-    monkeypatch.setitem(mr.methods._BUILT_IN, "broken", lambda: broken)
+    monkeypatch.setitem(table._BUILT_IN, "broken", lambda: broken)
     answer = post(client, kspace(1, 1, 25, 36), method="broken", acceleration=3)
     document = problem(answer, 500, "internal-error")
     assert "secret" not in answer.text
