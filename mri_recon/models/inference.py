@@ -122,7 +122,7 @@ def wrap_margin(image: Tensor) -> int:
     The image of a discrete Fourier transform is periodic: what leaves the field of view on one side comes back on the
     other. A convolution that ends at the edge breaks such an object apart. It counts as crossing where the four columns
     at either edge hold more than 0.4 of the mean magnitude. Both numbers were chosen on the raw validation scans, as
-    they are, shifted and folded along the phase axis (`benchmarks/field_of_view.py`): with empty edges the
+    they are, shifted and folded along the phase axis (`benchmarks/networks/field_of_view.py`): with empty edges the
     continuation is of no use and costs a little.
 
     Args:

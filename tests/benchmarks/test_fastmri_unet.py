@@ -10,11 +10,11 @@ import torch
 from mri_recon_data.examples.example import Example
 from torch import nn
 
-from benchmarks.fastmri_unet import __main__ as cli
-from benchmarks.fastmri_unet import networks, page, quality, speed
-from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, Contender, build, contender, num_parameters
-from benchmarks.fastmri_unet.quality import Budget, Run, Study, finished
-from benchmarks.fastmri_unet.speed import PLAIN, Entry, Setting, Task
+from benchmarks.networks.fastmri_unet import __main__ as cli
+from benchmarks.networks.fastmri_unet import networks, page, quality, speed
+from benchmarks.networks.fastmri_unet.networks import CONTENDERS, REFERENCE, Contender, build, contender, num_parameters
+from benchmarks.networks.fastmri_unet.quality import Budget, Run, Study, finished
+from benchmarks.networks.fastmri_unet.speed import PLAIN, Entry, Setting, Task
 from mri_recon.models import Unet, UnetConfig, measure
 from mri_recon.transforms.fourier import fft2c
 

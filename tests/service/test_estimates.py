@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mri_recon_service.jobs.estimates import Estimates
 
-from benchmarks.memory import draw_cases, run
+from benchmarks.service.memory import draw_cases, run
 from mri_recon.methods.priors import PRIORS
 from mri_recon.methods.table import method_names
 from mri_recon.models import Unet, UnetConfig

@@ -76,12 +76,12 @@ class Batch:
 class BatchSimulator:
     """Batches of a training set, see the module.
 
-    Sensitivity maps are estimated from the centre, as a user's are. By default by ESPIRiT, as at inference, one item
-    after the other: on a CPU this is a small part of a training step (`benchmarks/training_batches.py` measures both,
-    on any device). It looks at eigenvectors at every pixel and waits for the device now and then; where that is too
-    slow, `maps = "center"` takes S_c = m_c / sqrt(sum_d |m_d|^2) of the windowed centre (`coils.sens_maps_from_center`)
-    for all items at once: the same for one coil, and rougher for several, so that a run on such maps is best finished
-    by a shorter one on those of ESPIRiT.
+    Sensitivity maps are estimated from the fully sampled centre, as for a user's scan. The default is ESPIRiT, one item
+    after the other, as at inference. On a CPU it is a small part of a training step
+    (`benchmarks/networks/training_batches.py` measures it on any device). ESPIRiT computes eigenvectors at every pixel
+    and sometimes waits for the device. Where that is too slow, `maps = "center"` takes
+    S_c = m_c / sqrt(sum_d |m_d|^2) of the windowed centre (`sens_maps_from_center`) for all items at once. Those maps
+    equal ESPIRiT's for one coil and are rougher for several: finish such a run with a shorter one on ESPIRiT's maps.
 
     Args:
         slices: of the registry.

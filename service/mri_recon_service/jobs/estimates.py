@@ -11,7 +11,7 @@ prior: a stationary transform holds all of its bands. Where its transforms are c
 counted as well. A network adds what its configuration says (`models.footprint`), and its weights: 6 times their file
 while they are read (as bytes, in half and in single precision, and the network), else 4.5 times, with the copies that
 the processor's library makes. The constants were fitted to peaks of the resident memory, with a margin;
-`benchmarks/memory.py` measures them on random cases, first calls in a process, later ones and batches.
+`benchmarks/service/memory.py` measures them on random cases, first calls in a process, later ones and batches.
 
 The time is `rate * slices * p * (coils + w)`; `w` is the part of the work that is done once a slice and not once a
 coil. Rates were measured on one core and rounded up; they follow what is observed.

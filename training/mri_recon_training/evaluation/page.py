@@ -32,9 +32,9 @@ BEST_CLASSICAL = (
 )
 TUNING = (
     "Every choice was made on validation persons, none of them here: weights, epochs and configuration of the "
-    "networks; prior and weight of `cs-wavelet` (`benchmarks/classical_quality.py tune`, see "
+    "networks; prior and weight of `cs-wavelet` (`benchmarks/classical/quality.py tune`, see "
     "[classical.md](classical.md)); the weight of `cg-sense` "
-    "(`benchmarks/classical_quality.py tune-cg-sense`). Options are those of the command, else the defaults."
+    "(`benchmarks/classical/quality.py tune-cg-sense`). Options are those of the command, else the defaults."
 )
 VALIDATION = "This is the split on which choices are made: its numbers are no test of them."
 _FORMS = {"nmse": ".4f", "psnr": ".2f", "ssim": ".3f"}

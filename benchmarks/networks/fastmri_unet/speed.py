@@ -13,7 +13,7 @@ import torch._dynamo
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.fastmri_unet.networks import REFERENCE, build, contender
+from benchmarks.networks.fastmri_unet.networks import REFERENCE, build, contender
 
 Step = Callable[[], object]
 

@@ -1,6 +1,6 @@
 """Measure how much memory reconstructions take at most, and compare it with what the service estimates.
 
-    python -m benchmarks.memory --cases 200 --seed 0 --json memory.json
+    python -m benchmarks.service.memory --cases 200 --seed 0 --json memory.json
 
 Draws cases at random: methods, their options, sizes (odd and long ones too), coils, slices, noise, masks and batches. A
 process of its own does a few of them, so that the first call in a process, which loads libraries and weights, is
@@ -135,7 +135,7 @@ def run(cases: list[dict[str, Any]], a_process: int = CASES_A_PROCESS) -> list[d
     found: list[dict[str, Any]] = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for first in range(0, len(cases), a_process):
-        command = [sys.executable, "-m", "benchmarks.memory", "--child"]
+        command = [sys.executable, "-m", "benchmarks.service.memory", "--child"]
         text = json.dumps(cases[first : first + a_process])
         done = subprocess.run(command, input=text, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         found += map(json.loads, done.stdout.splitlines())

@@ -1,6 +1,6 @@
-"""Iterations of several solvers to a true suboptimality, for the orthonormal problem of `benchmarks/classical.py`.
+"""Iterations of several solvers to a true suboptimality, for the orthonormal problem of `speed.py`.
 
-    python benchmarks/solver_trials.py [--weight 0.001] [--snr 40] [--most 60]
+    python benchmarks/classical/solver_trials.py [--weight 0.001] [--snr 40] [--most 60]
 
 Counts applications of `A^H A`, the costly part, until `P(x) - P* <= level P*`. Plain versions for comparison; the one
 that is kept is `mri_recon.solvers.fista.fista`.

@@ -2,8 +2,8 @@
 
     bart = Bart(threads=2);  sigpy = Worker("sigpy", threads=2);  ours = Worker("ours", threads=2)
 
-`python benchmarks/peers.py sigpy` (or `ours`) is the process behind a `Worker`: JSON lines in, JSON lines out. All of
-them solve
+`python benchmarks/classical/peers.py sigpy` (or `ours`) is the process behind a `Worker`: JSON lines in, JSON
+lines out. All of them solve
 
     P(x) = 1/2 ||A x - y||^2 + lambda ||W x||_1
 

@@ -1,6 +1,6 @@
 """The networks on objects that cross the edge of the field of view: PSNR with and without periodic continuation.
 
-    python benchmarks/field_of_view.py
+    python benchmarks/networks/field_of_view.py
 
 Raw validation scans as they are, shifted along the phase axis, and folded into a smaller field of view. `edge` is what
 `mri_recon.models.inference.wrap_margin` decides by: mean magnitude of the outer columns over that of the slice.

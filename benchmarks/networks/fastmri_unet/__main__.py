@@ -1,9 +1,9 @@
 """Our U-Net beside fastMRI's.
 
-    python -m benchmarks.fastmri_unet quality     train the networks on the same examples; finished runs are kept
-    python -m benchmarks.fastmri_unet settings    precision, layout and compilation: what is best for each network
-    python -m benchmarks.fastmri_unet speed       training steps and inference in the best settings, in turns
-    python -m benchmarks.fastmri_unet page FILE   the page made of both
+    python -m benchmarks.networks.fastmri_unet quality     train on the same examples; finished runs are kept
+    python -m benchmarks.networks.fastmri_unet settings    the best precision, layout and compilation of each
+    python -m benchmarks.networks.fastmri_unet speed       training steps and inference in the best settings, in turns
+    python -m benchmarks.networks.fastmri_unet page FILE   the page made of both
 
 All keep JSON in --folder, where `page` reads it. `quality` needs the data registry and the extra `data`.
 """
@@ -21,10 +21,10 @@ import torch
 import torch._inductor.config
 import typer
 
-from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, contender, fastmri_version
-from benchmarks.fastmri_unet.page import page as markdown
-from benchmarks.fastmri_unet.quality import Budget, Study, finished
-from benchmarks.fastmri_unet.speed import GPU_TASKS, SCREENED, Entry, Setting, Task, measure, screen
+from benchmarks.networks.fastmri_unet.networks import CONTENDERS, REFERENCE, contender, fastmri_version
+from benchmarks.networks.fastmri_unet.page import page as markdown
+from benchmarks.networks.fastmri_unet.quality import Budget, Study, finished
+from benchmarks.networks.fastmri_unet.speed import GPU_TASKS, SCREENED, Entry, Setting, Task, measure, screen
 from mri_recon._system.files import write_atomically
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)

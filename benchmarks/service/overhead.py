@@ -1,6 +1,6 @@
 """What HTTP costs over the bare Python call: time of one request, and processor time under many clients.
 
-    python benchmarks/service_overhead.py [--method zero-filled] [--rounds 200] [--clients 32] [--json OUT.json]
+    python benchmarks/service/overhead.py [--method zero-filled] [--rounds 200] [--clients 32] [--json OUT.json]
 
 One 320 x 320 single-coil slice as npy, on a kept-alive connection, answered as npy. In one run the bare call (`load`,
 `undersample`, `reconstruct`, `np.save`) and the request alternate, so that whatever else the machine does meets both.

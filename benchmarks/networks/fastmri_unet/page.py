@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.fastmri_unet.networks import CONTENDERS, REFERENCE, contender, num_parameters
-from benchmarks.fastmri_unet.speed import TOO_SLOW
+from benchmarks.networks.fastmri_unet.networks import CONTENDERS, REFERENCE, contender, num_parameters
+from benchmarks.networks.fastmri_unet.speed import TOO_SLOW
 
 EQUAL_SIZE = 0.05
 """Networks whose numbers of parameters differ by no more than this share count as equally large."""
@@ -23,13 +23,13 @@ SEEDS = 3
 
 _INTRODUCTION = """# Beside fastMRI's U-Net
 
-Made by `benchmarks/fastmri_unet`; every figure below comes from these commands:
+Made by `benchmarks/networks/fastmri_unet`; every figure below comes from these commands:
 
     pip install --no-deps fastmri
-    python -m benchmarks.fastmri_unet quality      finished trainings are kept: it can be stopped and started
-    python -m benchmarks.fastmri_unet settings     kept too
-    python -m benchmarks.fastmri_unet speed        on a machine that does nothing else
-    python -m benchmarks.fastmri_unet page docs/fastmri-unet.md
+    python -m benchmarks.networks.fastmri_unet quality      finished trainings are kept: it can be stopped and started
+    python -m benchmarks.networks.fastmri_unet settings     kept too
+    python -m benchmarks.networks.fastmri_unet speed        on a machine that does nothing else
+    python -m benchmarks.networks.fastmri_unet page docs/fastmri-unet.md
 
 Of fastMRI only `models/unet.py` is read, from the installed package, as it is: it needs torch alone. All networks stand
 behind the same door: the zero-filled image without its smooth phase, in two channels, divided by its scale;

@@ -1,7 +1,7 @@
 """What limits the networks on several coils: PSNR by noise, maps and data consistency. Simulated.
 
-    python benchmarks/coil_limits.py limits [--model NAME_OR_FILE]   beside compressed sensing, also with true maps
-    python benchmarks/coil_limits.py errors                          by the expected error of weighted data consistency
+    python benchmarks/networks/coil_limits.py limits [--model NAME_OR_FILE]   and compressed sensing, true maps too
+    python benchmarks/networks/coil_limits.py errors                          by the error expected of the network
 
 A slice of every second magnitude file of the validation split, noise of three levels. The reference is the image
 without noise. `limits` has 8 coils; `errors`, from which `data_consistency.EXPECTED_ERROR` comes, 2, 8 and 16.

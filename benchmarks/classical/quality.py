@@ -1,8 +1,8 @@
 """Quality of the classical reconstructions: choosing their weight, and a comparison with BART.
 
-    python benchmarks/classical_quality.py tune            validation persons only: PSNR of cs-wavelet by weight
-    python benchmarks/classical_quality.py tune-cg-sense   the same of cg-sense
-    python benchmarks/classical_quality.py bart            real raw test scans, beside BART's `pics` as it is by default
+    python benchmarks/classical/quality.py tune            validation persons only: PSNR of cs-wavelet by weight
+    python benchmarks/classical/quality.py tune-cg-sense   the same of cg-sense
+    python benchmarks/classical/quality.py bart            real raw test scans, beside BART's `pics` as it is by default
 
 Weights of `cs-wavelet` are in units of the noise, lambda / sigma. All read the data registry (set MRI_RECON_DATA to a
 local copy) and write every row as JSON with `--json`. `tune` and `tune-cg-sense` never open a test scan. BART (Debian

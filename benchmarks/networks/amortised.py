@@ -1,6 +1,6 @@
 """A network that imitates compressed sensing: how close one forward pass comes, and how much faster it is.
 
-    nice -n 15 python benchmarks/amortised.py RUNS [--steps 600] [--seed 0]
+    nice -n 15 python benchmarks/networks/amortised.py RUNS [--steps 600] [--seed 0]
 
 Trains one small unrolled network three times, on the same problems, steps and seed, with data.target "cs", "truth" and
 "ssdu"; a run that was stopped goes on where it was, solutions of compressed sensing are kept. Then, on validation

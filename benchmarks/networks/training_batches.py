@@ -1,6 +1,6 @@
 """Seconds of one example: made by the loader, made in batches on the device, and trained on.
 
-    python benchmarks/training_batches.py CONFIG.toml [--device cuda] [--batch-size 4]
+    python benchmarks/networks/training_batches.py CONFIG.toml [--device cuda] [--batch-size 4]
 
 Reads the training persons of the data registry. A loader has to make an example in no more time than its
 `data.workers` share of a training step leaves; batches on the device add to the step what stands in their row.

@@ -22,7 +22,7 @@ from mri_recon_training.losses import LossConfig, batch_loss, score
 from mri_recon_training.optimizers import OptimizerConfig, build_optimizer, learning_rate_factor
 from torch import nn
 
-from benchmarks.fastmri_unet.networks import build, num_parameters
+from benchmarks.networks.fastmri_unet.networks import build, num_parameters
 from mri_recon._system.files import write_atomically
 from mri_recon.metrics import Metrics
 

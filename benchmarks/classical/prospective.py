@@ -1,6 +1,6 @@
 """The prospectively undersampled scan of eight coils: this project and BART, as a picture and in seconds.
 
-    python benchmarks/prospective.py --picture prospective.png
+    python benchmarks/classical/prospective.py --picture prospective.png
 
 `raw/brain-8ch-undersampled` of the data registry (MRI_RECON_DATA names a local copy): one slice, a 2-D Poisson disc, no
 truth. So there is nothing to measure but time: the picture is for looking at. Nothing may be chosen by it, for the
