@@ -1,4 +1,4 @@
-"""The picture of docs/viewer.md: the embedded sample at 4x by the default methods, in a real browser.
+"""The picture of docs/service/viewer.md: the embedded sample at 4x by the default methods, in a real browser.
 
     python docs/make_viewer_picture.py [FILE]
 

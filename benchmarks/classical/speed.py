@@ -1,12 +1,12 @@
 """Speed and memory of wavelet compressed sensing beside BART and SigPy, on SIMULATED multi-coil k-space.
 
-    python benchmarks/classical/speed.py                                   the table of docs/benchmarks.md
+    python benchmarks/classical/speed.py                                   the table of docs/results/benchmarks.md
     python benchmarks/classical/speed.py --quick                           one shape, few repetitions
     python benchmarks/classical/speed.py --json b.json --plot b.png        keep every number, draw them
 
 BART (Debian package `bart`) is searched for on the PATH, SigPy (`pip install sigpy`) in this Python; what is missing is
-left out. Every package runs in processes of its own with the same number of threads, warm, in turns. docs/benchmarks.md
-says what is measured and how.
+left out. Every package runs in processes of its own with the same number of threads, warm, in turns.
+docs/results/benchmarks.md says what is measured and how.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ persons alone, single coil, raw and simulated:
 - CPU seconds of one thread, solver and network in turns;
 - PSNR against the truth of the three networks.
 
-What it prints stands in docs/targets.md.
+What it prints stands in docs/training/targets.md.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def serve(
 ) -> None:
     """Serve reconstructions over HTTP; http://127.0.0.1:8000/docs says how to use it. Research only.
 
-    Every other setting comes from the environment, see docs/service.md: e.g. MRI_RECON_MAX_UPLOAD_BYTES.
+    Every other setting comes from the environment, see docs/service/service.md: e.g. MRI_RECON_MAX_UPLOAD_BYTES.
 
     Example: mri-recon serve --port 8000
     """

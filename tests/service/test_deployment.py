@@ -1,4 +1,4 @@
-"""docs/deployment.md and the files of deploy/ say what is true."""
+"""docs/service/deployment.md and the files of deploy/ say what is true."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from mri_recon_service.settings import Settings, settings_table
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "deployment.md"
+PAGE = ROOT / "docs" / "service" / "deployment.md"
 FILES = sorted((ROOT / "service" / "deploy").iterdir())
 
 
@@ -27,14 +27,14 @@ def test_the_table_of_settings_is_the_classes() -> None:
     assert "| `MRI_RECON_PORT` | `8000` | Port to listen on; 0 takes a free one. |\n" in done.stdout
 
 
-@pytest.mark.parametrize("path", [PAGE, ROOT / "docs" / "service.md", *FILES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [PAGE, ROOT / "docs" / "service" / "service.md", *FILES], ids=lambda path: path.name)
 def test_every_variable_that_is_named_is_a_setting(path: Path) -> None:
     named = set(re.findall(r"MRI_RECON_([A-Z_]+)", path.read_text(encoding="utf-8")))
     assert named <= {name.upper() for name in Settings.model_fields}
 
 
 def test_every_file_is_on_the_page() -> None:
-    linked = set(re.findall(r"\]\(\.\./service/deploy/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
+    linked = set(re.findall(r"\]\(\.\./\.\./service/deploy/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
     assert linked == {path.name for path in FILES}
 
 

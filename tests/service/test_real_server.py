@@ -1,4 +1,4 @@
-"""The server as a user starts it, with curl and with Python; and that docs/service.md says what is true."""
+"""The server as a user starts it, with curl and with Python; and that docs/service/service.md says what is true."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mri_recon.cli import build_app
 from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs" / "service.md"
+DOCS = ROOT / "docs" / "service" / "service.md"
 curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 

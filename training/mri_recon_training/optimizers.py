@@ -2,7 +2,7 @@
 
 Throughout, g is the gradient at the weights w (of the mean loss over the batch), eta the learning rate, t = 1, 2, ...
 the step, and every operation on vectors is element by element. All of them are torch's own; where torch differs from
-the paper, the function that builds it says so. `docs/optimizers.md` compares them on this problem.
+the paper, the function that builds it says so. `docs/training/optimizers.md` compares them on this problem.
 """
 
 from __future__ import annotations

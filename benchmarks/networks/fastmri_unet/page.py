@@ -29,7 +29,7 @@ Made by `benchmarks/networks/fastmri_unet`; every figure below comes from these 
     python -m benchmarks.networks.fastmri_unet quality      finished trainings are kept: it can be stopped and started
     python -m benchmarks.networks.fastmri_unet settings     kept too
     python -m benchmarks.networks.fastmri_unet speed        on a machine that does nothing else
-    python -m benchmarks.networks.fastmri_unet page docs/fastmri-unet.md
+    python -m benchmarks.networks.fastmri_unet page docs/results/fastmri-unet.md
 
 Of fastMRI only `models/unet.py` is read, from the installed package, as it is: it needs torch alone. All networks stand
 behind the same door: the zero-filled image without its smooth phase, in two channels, divided by its scale;

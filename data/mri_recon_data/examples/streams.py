@@ -78,7 +78,7 @@ class DataConfig(BaseModel):
     )
     raw_probability: float = Field(default=0.25, ge=0, le=1, description="share of raw examples from the registry")
     volume_probability: float = Field(default=0.4, ge=0, le=1, description="share of the isotropic volume among images")
-    target: Target = Field(default="truth", description="what to learn from: truth, cs or ssdu (see docs/targets.md)")
+    target: Target = Field(default="truth", description="truth, cs or ssdu, see docs/training/targets.md")
     cs: CsConfig = CsConfig()
     ssdu: SsduConfig = SsduConfig()
     problems: int = Field(default=0, ge=0, description="number of different slices and masks; 0: new ones at each step")

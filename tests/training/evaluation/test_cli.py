@@ -101,7 +101,7 @@ def test_only_test_runs_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run("--split", "validation", *arguments).exit_code == 0
     assert not (tmp_path / "docs").exists()
     assert run("--split", "test", *arguments).exit_code == 0
-    (line,) = (tmp_path / "docs" / "test-runs.log").read_text().splitlines()
+    (line,) = (tmp_path / "docs" / "results" / "test-runs.log").read_text().splitlines()
     assert line.endswith(" mri-recon evaluate --json out.json")
     assert run("--split", "test", *arguments, "--log", tmp_path / "my.log").exit_code == 0
     assert len((tmp_path / "my.log").read_text().splitlines()) == 1

@@ -58,14 +58,14 @@ def evaluate(
     ] = None,
     log: Annotated[
         Path | None,
-        typer.Option(help="Where a run on the test split leaves a line; by default docs/test-runs.log of the checkout"),
+        typer.Option(help="File that a run on the test split adds a line to, by default docs/results/test-runs.log"),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")] = None,
 ) -> None:
     """Methods on every registered raw scan of a split: tables, plots and worst cases; fails where a scan is missing.
 
     Example: mri-recon evaluate --split test --curve 2,4,6,8,10,12 --coils 2,4,8,15,32 --json results.json
-    --markdown docs/results.md
+    --markdown docs/results/results.md
     """
     work = context.with_resource(working("starting"))
     from mri_recon_data.registry import local_files
@@ -216,8 +216,8 @@ def _log(log: Path | None, command: str) -> None:
                 err=True,
             )
             return
-        log = repository / "docs" / "test-runs.log"
-        log.parent.mkdir(exist_ok=True)
+        log = repository / "docs" / "results" / "test-runs.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
     log_test_run(log, command)
 
 

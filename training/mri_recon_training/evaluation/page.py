@@ -33,7 +33,7 @@ BEST_CLASSICAL = (
 TUNING = (
     "Every choice was made on validation persons, none of them here: weights, epochs and configuration of the "
     "networks; prior and weight of `cs-wavelet` (`benchmarks/classical/quality.py tune`, see "
-    "[classical.md](classical.md)); the weight of `cg-sense` "
+    "[classical.md](../using/classical.md)); the weight of `cg-sense` "
     "(`benchmarks/classical/quality.py tune-cg-sense`). Options are those of the command, else the defaults."
 )
 VALIDATION = "This is the split on which choices are made: its numbers are no test of them."
@@ -80,8 +80,8 @@ def markdown_page(page: Page) -> str:
     lines = [
         "# Results",
         "",
-        f"Split `{page.raw.split}` of the [data registry](data.md). {RESEARCH_ONLY} None of these numbers stands "
-        "beside published fastMRI numbers: the data differ.",
+        f"Split `{page.raw.split}` of the [data registry](../training/data.md). {RESEARCH_ONLY} None of these numbers "
+        "stands beside published fastMRI numbers: the data differ.",
         "",
         "## Summary",
         "",
