@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mri_recon._arrays import as_complex_tensor, as_tensor
+from mri_recon.coils.checks import check_maps_fit
 from mri_recon.coils.prepare import prepare
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks.convert import as_mask
@@ -332,11 +333,7 @@ def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], y: Tensor) -> Tensor:
     maps = as_complex_tensor(sens_maps) if isinstance(sens_maps, np.ndarray | Tensor) else sens_maps
     if not isinstance(maps, Tensor):
         raise ShapeError(f"expected sens_maps as a tensor or a NumPy array, got {type(maps).__name__}: convert them")
-    if tuple(maps.shape) not in (tuple(y.shape), tuple(y.shape[1:])) or not maps.is_complex():
-        raise ShapeError(
-            f"expected complex sens_maps {tuple(y.shape[1:])} or {tuple(y.shape)} to fit the k-space, "
-            f"got {maps.dtype} {tuple(maps.shape)}: give one map a coil"
-        )
+    check_maps_fit(maps, y)
     return maps.to(torch.complex64).expand(y.shape)
 
 

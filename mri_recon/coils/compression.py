@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mri_recon.errors import FormatError, MethodError, ShapeError
+from mri_recon.coils.checks import check_kspace
+from mri_recon.errors import FormatError, MethodError
 
 __all__ = ["CompressedCoils", "compress_coils"]
 
@@ -48,11 +49,7 @@ def compress_coils(kspace: Tensor, num_coils: int) -> CompressedCoils:
 
     Source: Buehrer et al., Magn Reson Med 2007; Huang et al., Magn Reson Imaging 2008.
     """
-    if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
-        raise ShapeError(
-            f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
-            "keep the slice and coil axes, also for one"
-        )
+    check_kspace(kspace, "keep the slice and coil axes, also for one")
     available = kspace.shape[1]
     if isinstance(num_coils, bool) or not isinstance(num_coils, int) or not 1 <= num_coils <= available:
         raise MethodError(f"expected between 1 and {available} virtual coils, got num_coils={num_coils!r}")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mri_recon.coils._eigenvectors import orthogonal_iteration, principal_coil, row_chunks, turn_to
-from mri_recon.coils.sensitivity_maps import calibration_block
+from mri_recon.coils.checks import check_kspace
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
+from mri_recon.masks.calibration_region import calibration_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
 
@@ -113,11 +114,7 @@ def espirit_maps(
     Source: Uecker et al., Magn Reson Med 71:990-1001, 2014.
     """
     _check_options(num_sets, kernel_size, calibration_size, threshold, crop)
-    if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
-        raise ShapeError(
-            f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
-            "keep the slice and coil axes, also for one"
-        )
+    check_kspace(kspace, "keep the slice and coil axes, also for one")
     checked_mask = as_mask(mask, kspace.shape)
     num_slices, num_coils, h, w = kspace.shape
     if num_sets > num_coils:

@@ -15,6 +15,7 @@ import pywt
 import torch
 from torch import Tensor
 
+from mri_recon.coils.checks import check_kspace
 from mri_recon.errors import FormatError, ShapeError
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
@@ -269,11 +270,7 @@ def _medians(samples: Tensor) -> Tensor:
 
 def _outermost(kspace: Tensor, mask: Mask | Tensor, fraction: float = OUTER_FRACTION) -> tuple[Tensor, Tensor]:
     """Rows and columns of the outermost acquired positions."""
-    if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
-        raise ShapeError(
-            f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
-            "keep the slice and coil axes, also for one"
-        )
+    check_kspace(kspace, "keep the slice and coil axes, also for one")
     sampled = as_mask(mask, kspace.shape).tensor(kspace.device)
     magnitude = torch.stack([one.abs().amax(dim=0) for one in kspace]).amax(dim=0)
     positions = (sampled & (magnitude > _ACQUIRED * magnitude.max())).nonzero()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mri_recon.coils.checks import check_kspace
 from mri_recon.coils.combine import combine, rss
 from mri_recon.errors import ShapeError
 from mri_recon.masks.calibration_region import center_block
@@ -15,7 +16,7 @@ from mri_recon.transforms.fourier import ifft2c
 __all__ = ["smooth_phase_map", "smooth_phase_of_rows"]
 
 # Share of the readout within the window: anatomy is in the rows beyond, not the phase of coil and echo.
-_READOUT_SHARE = 4
+READOUT_SHARE = 4
 
 
 def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None) -> Tensor:
@@ -47,11 +48,7 @@ def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | No
 
     Source: Noll, Nishimura and Macovski, IEEE TMI 1991 (homodyne detection).
     """
-    if kspace.ndim != 4 or not kspace.is_complex() or 0 in kspace.shape:
-        raise ShapeError(
-            f"expected complex k-space (slice, coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
-            "a single image of one coil is kspace[None, None]"
-        )
+    check_kspace(kspace)
     if sens_maps is None:
         if kspace.shape[1] > 1:
             raise ShapeError(
@@ -61,7 +58,7 @@ def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | No
     rows, columns, block = _windowed_center(kspace, mask)
     low = torch.zeros_like(kspace)
     low[..., rows, columns] = block
-    return _direction(combine(ifft2c(low), sens_maps))
+    return direction(combine(ifft2c(low), sens_maps))
 
 
 def smooth_phase_of_rows(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor, rows: Tensor) -> Tensor:
@@ -93,7 +90,7 @@ def smooth_phase_of_rows(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor,
     columns = torch.arange(center_columns.start, center_columns.stop, device=kspace.device)
     phase = _inverse_dft(torch.arange(w, device=kspace.device), columns, w, kspace)
     images = readout @ (block[0][:, used] @ phase.T)
-    return _direction((sens_maps.conj() * images).sum(dim=0))
+    return direction((sens_maps.conj() * images).sum(dim=0))
 
 
 def _inverse_dft(pixels: Tensor, frequencies: Tensor, size: int, like: Tensor) -> Tensor:
@@ -113,12 +110,13 @@ def _windowed_center(kspace: Tensor, mask: Mask | Tensor) -> tuple[slice, slice,
     largest = block.abs().flatten(1).amax(dim=1)[:, None, None, None]
     block = block / torch.where(largest > 0, largest, torch.ones_like(largest))
     energy = rss(block).square()
-    window_rows = _window(energy.sum(dim=2), max(1, kspace.shape[-2] // _READOUT_SHARE))
+    window_rows = _window(energy.sum(dim=2), max(1, kspace.shape[-2] // READOUT_SHARE))
     window_columns = _window(energy.sum(dim=1), None)
     return rows, columns, block * (window_rows[:, None, :, None] * window_columns[:, None, None, :])
 
 
-def _direction(image: Tensor) -> Tensor:
+def direction(image: Tensor) -> Tensor:
+    """Divide every pixel by its magnitude; 1 where it is 0."""
     magnitude = image.abs()
     found = magnitude > 0
     return torch.where(found, image / torch.where(found, magnitude, torch.ones_like(magnitude)), torch.ones_like(image))

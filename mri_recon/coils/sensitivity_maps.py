@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from mri_recon.errors import ShapeError
-from mri_recon.masks.calibration_region import center_block
+from mri_recon.coils.combine import rss
+from mri_recon.coils.espirit import espirit_maps
+from mri_recon.errors import FormatError, ShapeError
+from mri_recon.masks.calibration_region import calibration_block, center_block
 from mri_recon.masks.echo import echo_center
+from mri_recon.masks.types import Mask
 from mri_recon.transforms.fourier import ifft2c
 
-if TYPE_CHECKING:
-    from mri_recon.masks.types import Mask
-from mri_recon.coils.combine import rss
-
 __all__ = [
-    "calibration_block",
+    "estimate_maps",
     "low_resolution_images",
     "sens_maps_from_center",
     "sens_maps_from_images",
@@ -27,7 +23,38 @@ __all__ = [
 
 # Rows of the calibration block along the readout, where the centre of the mask has fewer columns than this:
 # sensitivities are smooth, and rows far from the centre would bring anatomy and noise into the maps, not coil profiles.
-_MIN_CALIBRATION_ROWS = 24
+MIN_CALIBRATION_ROWS = 24
+
+
+def estimate_maps(kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *, everywhere: bool = False) -> Tensor:
+    """Estimate the sensitivity maps that methods and networks use where the user passes none.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
+        mask: the sampling mask.
+        maps: "espirit" (the first set of `espirit_maps`) or "center" (`sens_maps_from_center`). One coil has the map 1.
+        everywhere: normalise to sum |S|^2 = 1 at every pixel, as networks expect. By default ESPIRiT's maps fade to 0
+            outside the object; those of "center" are normalised everywhere in any case.
+
+    Returns:
+        complex maps of the shape and type of `kspace`.
+
+    Raises:
+        MaskError: the mask has no fully sampled centre.
+        FormatError: calibration data that ESPIRiT cannot use, or coils of a slice that agree on no object.
+    """
+    if maps == "center":
+        return sens_maps_from_center(kspace, mask)
+    if everywhere:
+        return espirit_maps(kspace, mask, crop=0.0, soft_crop=False).maps[:, 0]
+    found = espirit_maps(kspace, mask).maps[:, 0]
+    nowhere = (found == 0).flatten(1).all(dim=1).nonzero().flatten().tolist()
+    if nowhere:
+        raise FormatError(
+            f"expected coils that agree on an object, got none in the centre of slices {nowhere}: "
+            'leave them out, or give maps="center" or sens_maps'
+        )
+    return found
 
 
 def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
@@ -70,14 +97,19 @@ def sens_maps_from_images(coil_images: Tensor) -> Tensor:
     Returns:
         complex maps of the same shape.
     """
-    num_coils = coil_images.shape[-3]
-    if num_coils == 1:
+    if coil_images.shape[-3] == 1:
         return torch.ones_like(coil_images)
-    magnitude = rss(coil_images).unsqueeze(-3)
-    # Where the centre gives no signal at all, any unit vector will do; equal weights keep sum |S|^2 = 1 there too.
-    flat = torch.full_like(coil_images, num_coils**-0.5)
-    found = magnitude > 0
-    return torch.where(found, coil_images / torch.where(found, magnitude, torch.ones_like(magnitude)), flat)
+    return divide_by_norm(coil_images, rss(coil_images).unsqueeze(-3))
+
+
+def divide_by_norm(coil_images: Tensor, norm: Tensor) -> Tensor:
+    """Divide coil images `(..., coil, h, w)` by their norm over the coils `(..., 1, h, w)`.
+
+    Where the norm is 0, any unit vector will do: equal weights keep sum |S|^2 = 1 there too.
+    """
+    flat = torch.full_like(coil_images, coil_images.shape[-3] ** -0.5)
+    found = norm > 0
+    return torch.where(found, coil_images / torch.where(found, norm, torch.ones_like(norm)), flat)
 
 
 def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
@@ -98,38 +130,12 @@ def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     at = echo_center(kspace, mask)
     _, columns = center_block(mask, at=at)
     num_columns = columns.stop - columns.start
-    size = (max(num_columns, _MIN_CALIBRATION_ROWS), num_columns)
+    size = (max(num_columns, MIN_CALIBRATION_ROWS), num_columns)
     rows, columns = calibration_block(mask, kspace.shape, size, at=at)
     window = _hann(rows, kspace)[:, None] * _hann(columns, kspace)
     low = torch.zeros_like(kspace)
     low[..., rows, columns] = kspace[..., rows, columns] * window
     return ifft2c(low)
-
-
-def calibration_block(
-    mask: Mask | Tensor, shape: Sequence[int], size: tuple[int, int], *, at: tuple[int, int] | None = None
-) -> tuple[slice, slice]:
-    """Find the part of the fully sampled centre that calibration reads, as slices `(readout, phase)`.
-
-    Args:
-        mask: the sampling mask.
-        shape: of the k-space, `(..., readout, phase)`.
-        size: most samples along readout and phase; around `at`, as far as the centre reaches there.
-        at: `(row, column)` of an echo off the centre (`echo.echo_center`); None for (N//2, N//2).
-
-    Raises:
-        MaskError: the mask has no fully sampled centre.
-    """
-    rows, columns = center_block(mask, at=at)
-    row, column = (shape[-2] // 2, shape[-1] // 2) if at is None else at
-    return _narrow(rows, shape[-2], size[0], row), _narrow(columns, shape[-1], size[1], column)
-
-
-def _narrow(block: slice, size: int, wanted: int, center: int) -> slice:
-    """At most `wanted` samples of the block, as far around `center` as the block reaches."""
-    first, last, _ = block.indices(size)
-    start = max(first, min(center - wanted // 2, last - wanted))
-    return slice(start, min(last, start + wanted))
 
 
 def _hann(block: slice, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from mri_recon.masks.convert import _mask_from_array, as_bool, mask_to_numpy
 from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask, receipt_run, run_around
 
 __all__ = [
+    "calibration_block",
     "center_block",
     "center_columns",
 ]
@@ -85,6 +87,32 @@ def _rectangle_around(pattern: BoolArray, row: int, column: int) -> tuple[slice,
     up, down = (int(i) for i in np.unravel_index(int(np.argmax(area)), area.shape))
     phase = slice(column - int(wide_left[up, down]), column + int(wide_right[up, down]))
     return slice(row - up, row + down + 1), phase
+
+
+def calibration_block(
+    mask: Mask | Tensor, shape: Sequence[int], size: tuple[int, int], *, at: tuple[int, int] | None = None
+) -> tuple[slice, slice]:
+    """Find the part of the fully sampled centre that calibration reads, as slices `(readout, phase)`.
+
+    Args:
+        mask: the sampling mask.
+        shape: of the k-space, `(..., readout, phase)`.
+        size: most samples along readout and phase; around `at`, as far as the centre reaches there.
+        at: `(row, column)` of an echo off the centre (`echo.echo_center`); None for (N//2, N//2).
+
+    Raises:
+        MaskError: the mask has no fully sampled centre.
+    """
+    rows, columns = center_block(mask, at=at)
+    row, column = (shape[-2] // 2, shape[-1] // 2) if at is None else at
+    return _narrow(rows, shape[-2], size[0], row), _narrow(columns, shape[-1], size[1], column)
+
+
+def _narrow(block: slice, size: int, wanted: int, center: int) -> slice:
+    """At most `wanted` samples of the block, as far around `center` as the block reaches."""
+    first, last, _ = block.indices(size)
+    start = max(first, min(center - wanted // 2, last - wanted))
+    return slice(start, min(last, start + wanted))
 
 
 def center_columns(mask: ColumnMask) -> slice:

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
+from mri_recon.coils.checks import check_signal
 from mri_recon.masks.types import Mask
-from mri_recon.methods._inputs import _checked, _data_term, _Iterations, _largest_coverage, _Maps, _operator, _seen
+from mri_recon.methods._inputs import _data_term, _Iterations, _largest_coverage, _Maps, _operator, _seen
 from mri_recon.methods.option_values import Between, check_values
 from mri_recon.progress import OnProgress, ScanProgress
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient
@@ -77,7 +78,7 @@ def cg_sense(
     given = {"maps": maps, "reg_weight": reg_weight, "tol": tol, "max_iters": max_iters}
     check_values("cg-sense", cg_sense, given)
     reg_weight, tol, max_iters = float(reg_weight), float(tol), int(max_iters)
-    _checked(kspace)
+    check_signal(kspace)
     operator, source = _operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
     data = _data_term(operator, kspace)
     told = None if on_progress is None else ScanProgress(on_progress, "cg-sense", num_parts=1, max_iters=max_iters)

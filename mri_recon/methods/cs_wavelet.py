@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from mri_recon.coils.checks import check_signal
 from mri_recon.coils.noise import NoiseLevel, estimate_sigma
 from mri_recon.coils.phase import smooth_phase_map
 from mri_recon.errors import MaskError, MethodError
@@ -22,7 +23,7 @@ from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.types import Mask
-from mri_recon.methods._inputs import _checked, _data_term, _Iterations, _largest_coverage, _Maps, _operator, _seen
+from mri_recon.methods._inputs import _data_term, _Iterations, _largest_coverage, _Maps, _operator, _seen
 from mri_recon.methods.option_values import Between, OneOf, check_values
 from mri_recon.methods.priors import (
     PHASES,
@@ -142,7 +143,7 @@ def cs_wavelet(
     and Donoho 1995.
     """
     start = time.perf_counter()
-    _checked(kspace)
+    check_signal(kspace)
     size = (kspace.shape[-2], kspace.shape[-1])
     if phase == "auto" and not _has_center(kspace, as_mask(mask, kspace.shape)):
         phase = "none"

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
+from mri_recon.coils.checks import check_signal, checked_maps
 from mri_recon.coils.combine import adaptive_combine, combine, rss
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.types import Mask
-from mri_recon.methods._inputs import _checked, _checked_maps
 from mri_recon.methods.option_values import OneOf, check_values
 from mri_recon.transforms.fourier import ifft2c
 
@@ -54,11 +54,11 @@ def zero_filled(
     """
     start = time.perf_counter()
     check_values("zero-filled", zero_filled, {"combination": combination})
-    _checked(kspace)
+    check_signal(kspace)
     as_mask(mask, kspace.shape)
     coil_images = ifft2c(kspace)
     if sens_maps is not None:
-        image, combination = combine(coil_images, _checked_maps(sens_maps, kspace)), "sens_maps"
+        image, combination = combine(coil_images, checked_maps(sens_maps, kspace)), "sens_maps"
     elif kspace.shape[1] == 1:
         image, combination = coil_images[:, 0], "none"
     elif combination == "adaptive":

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from mri_recon._arrays import quotient
 from mri_recon.coils.combine import rss
-from mri_recon.coils.espirit import espirit_maps
 from mri_recon.coils.map_extension import extend_maps
 from mri_recon.coils.noise import sigma_from_below
 from mri_recon.coils.phase import smooth_phase_map
+from mri_recon.coils.sensitivity_maps import estimate_maps
 from mri_recon.masks.types import Mask
 from mri_recon.models import Cascade, Measurement, Unrolled, concatenate, measure, run_continued
 
@@ -70,7 +70,7 @@ def network_measurement(
     Raises:
         MaskError: the mask has no fully sampled centre.
     """
-    maps = espirit_maps(kspace, mask, crop=0.0, soft_crop=False).maps[:, 0] if sens_maps is None else sens_maps
+    maps = estimate_maps(kspace, mask, everywhere=True) if sens_maps is None else sens_maps
     phase = smooth_phase_map(kspace, mask, maps)
     if sigma is None:
         level = sigma_from_below(kspace, mask)

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from mri_recon.coils.combine import adaptive_combine, combine, expand, rss
-from mri_recon.coils.sensitivity_maps import calibration_block, low_resolution_images, sens_maps_from_center
+from mri_recon.coils.sensitivity_maps import low_resolution_images, sens_maps_from_center
 from mri_recon.errors import MaskError, MethodError, ShapeError
+from mri_recon.masks.calibration_region import calibration_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft2c, ifft2c

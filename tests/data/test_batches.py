@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 import torch
 from mri_recon_data.examples import batches
-from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator, maps_from_centers, smooth_phases
+from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator
 from mri_recon_data.examples.streams import DataConfig, FolderSlices, RawSlice, RegistrySlices
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.simulation.kspace import coil_maps, smooth_phase
 from torch import Tensor
 
-from mri_recon.coils.combine import combine, rss
+from mri_recon.coils.combine import combine
 from mri_recon.coils.espirit import espirit_maps
 from mri_recon.coils.phase import smooth_phase_map
-from mri_recon.coils.sensitivity_maps import low_resolution_images, sens_maps_from_center
-from mri_recon.errors import ConfigError, MaskError
+from mri_recon.errors import ConfigError
 from mri_recon.masks.convert import undersample
-from mri_recon.masks.draw import default_center_fraction, random_mask
-from mri_recon.masks.types import ColumnMask
+from mri_recon.masks.draw import default_center_fraction
 from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
@@ -72,25 +70,6 @@ def _equal(one: Batch, other: Batch) -> bool:
     return all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
 
 
-def _masks(width: int) -> list[ColumnMask]:
-    support = np.ones(width, dtype=bool)
-    support[[0, 3, -1]] = False
-    return [
-        random_mask(width, 3.0, seed=0),
-        random_mask(width, 6.0, num_low_frequencies=3, seed=1),
-        random_mask(width, 2.0, center_fraction=0.3, seed=2, support=support),
-    ]
-
-
-def _kspace(num_coils: int, shape: tuple[int, int], *, shift: float = 3.0) -> Tensor:
-    items = []
-    for seed in range(3):
-        rng = np.random.default_rng(seed)
-        image = _image(seed, shape).magnitude * np.exp(1j * smooth_phase(shape, rng, strength=1.0, max_shift=shift))
-        items.append(torch.from_numpy(coil_maps(num_coils, shape, rng) * image))
-    return fft2c(torch.stack(items).to(torch.complex64))
-
-
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     first, again, other = _simulator(), _simulator(), _simulator(seed=1)
     again.batch(3, range(4))  # what was made before does not matter
@@ -129,39 +108,6 @@ def test_phase_and_coils_are_those_of_the_loader(num_coils: int) -> None:
     for seed, item in zip(seeds, maps, strict=True):
         np.testing.assert_allclose(item.numpy(), coil_maps(num_coils, shape, np.random.default_rng(seed)), atol=2e-5)
     torch.testing.assert_close(maps.abs().square().sum(1), torch.ones(3, *shape))
-
-
-@pytest.mark.parametrize(("num_coils", "shape"), [(1, (33, 46)), (4, (33, 46)), (4, (17, 55))])
-def test_estimated_maps_and_phase_are_those_of_one_item_at_a_time(num_coils: int, shape: tuple[int, int]) -> None:
-    kspace, masks = _kspace(num_coils, shape), _masks(shape[1])
-    masked = torch.stack([undersample(item, mask) for item, mask in zip(kspace, masks, strict=True)])
-    maps = maps_from_centers(masked, masks)
-    torch.testing.assert_close(maps.abs().square().sum(1), torch.ones(3, *shape))
-    phases = smooth_phases(masked, masks, maps)
-    for i, mask in enumerate(masks):
-        one = masked[i : i + 1]
-        # Where the low-resolution image is next to nothing, rounding is most of its direction and phase.
-        low = rss(low_resolution_images(one, mask))
-        weight = low / low.max()
-        expected, phase = sens_maps_from_center(one, mask), smooth_phase_map(one, mask, maps[i : i + 1])
-        torch.testing.assert_close(weight[:, None] * maps[i : i + 1], weight[:, None] * expected, rtol=0, atol=1e-5)
-        torch.testing.assert_close(weight * phases[i : i + 1], weight * phase, rtol=0, atol=1e-4)
-
-
-def test_an_empty_item_has_equal_maps_and_no_phase() -> None:
-    masks = _masks(20)
-    kspace = torch.zeros(3, 4, 9, 20, dtype=torch.complex64)
-    maps = maps_from_centers(kspace, masks)
-    torch.testing.assert_close(maps, torch.full_like(maps, 0.5))
-    assert torch.equal(smooth_phases(kspace, masks, maps), torch.ones(3, 9, 20, dtype=torch.complex64))
-
-
-def test_a_mask_without_a_centre() -> None:
-    lines = np.zeros(20, dtype=bool)
-    lines[::4] = True
-    lines[10] = False
-    with pytest.raises(MaskError, match="centre"):
-        maps_from_centers(torch.zeros(1, 2, 9, 20, dtype=torch.complex64), [ColumnMask(lines)])
 
 
 def test_masks_have_exactly_their_lines_and_their_own_acceleration() -> None:

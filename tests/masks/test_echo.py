@@ -19,10 +19,10 @@ from mri_recon.coils.combine import rss
 from mri_recon.coils.espirit import espirit_maps
 from mri_recon.coils.noise import estimate_sigma, noise_samples_from_edge
 from mri_recon.coils.phase import smooth_phase_map
-from mri_recon.coils.sensitivity_maps import calibration_block, low_resolution_images, sens_maps_from_center
+from mri_recon.coils.sensitivity_maps import low_resolution_images, sens_maps_from_center
 from mri_recon.embedded_sample import sample_path
 from mri_recon.io import Scan
-from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.calibration_region import calibration_block, center_block
 from mri_recon.masks.convert import column_mask_from_lines, undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.echo import USUAL_SHIFT, Echo, echo_center, echo_warnings, find_echo, replace_echo_warnings

@@ -10,13 +10,13 @@ import pywt
 import torch
 from torch import Tensor
 
+from mri_recon.coils import sensitivity_maps
 from mri_recon.coils.combine import adaptive_combine, combine, rss
 from mri_recon.coils.espirit import EspiritMaps, espirit_maps
 from mri_recon.coils.sensitivity_maps import sens_maps_from_center
 from mri_recon.errors import FormatError, MaskError, MethodError, MriReconError, ShapeError
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask
-from mri_recon.methods import _inputs
 from mri_recon.methods.cg_sense import cg_sense
 from mri_recon.methods.cs_wavelet import cs_wavelet
 from mri_recon.methods.priors import PRIORS, StoppingRule, auto_weight, choose_prior, minimise
@@ -328,7 +328,7 @@ def test_a_slice_in_whose_centre_no_coils_agree(monkeypatch: pytest.MonkeyPatch)
     def nothing(kspace: Tensor, mask: Any) -> EspiritMaps:
         return EspiritMaps(torch.zeros_like(kspace)[:, None], kspace.real[:, :1], (2, 2), (5, 5))
 
-    monkeypatch.setattr(_inputs, "espirit_maps", nothing)
+    monkeypatch.setattr(sensitivity_maps, "espirit_maps", nothing)
     kspace, mask, _, _ = _scan((2, 3, 31, 36))
     with pytest.raises(FormatError, match=r'slices \[0, 1\]: leave them out, or give maps="center" or sens_maps'):
         cg_sense(kspace, mask)

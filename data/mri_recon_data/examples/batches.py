@@ -23,12 +23,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from mri_recon.coils.batched import maps_from_centers, smooth_phases
 from mri_recon.coils.combine import combine
-from mri_recon.coils.espirit import espirit_maps
 from mri_recon.coils.noise import sigma_from_below
-from mri_recon.coils.sensitivity_maps import calibration_block
+from mri_recon.coils.sensitivity_maps import estimate_maps
 from mri_recon.errors import ConfigError
-from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.types import ColumnMask
 from mri_recon.models import Measurement, measure
 from mri_recon.models.inference import image_scale
@@ -37,14 +36,12 @@ from mri_recon_data.examples.example import draw_mask, draw_num_coils
 from mri_recon_data.examples.streams import DataConfig, FolderSlices, RegistrySlices
 from mri_recon_data.scenes.crop import fourier_crop
 
-__all__ = ["Batch", "BatchConfig", "BatchSimulator", "maps_from_centers", "smooth_phases"]
+__all__ = ["Batch", "BatchConfig", "BatchSimulator"]
 
 _Piece = TypeVar("_Piece")
 Rng = np.random.Generator
 
 _MODES = 4  # cosine modes of the phase along each axis
-_CALIBRATION_ROWS = 24
-_READOUT_SHARE = 4
 
 
 class BatchConfig(BaseModel):
@@ -224,11 +221,7 @@ class BatchSimulator:
         lines = _to(np.stack([mask.lines for mask in masks]), self._device)[:, None, None]
         masked = torch.where(lines, kspace, torch.zeros((), dtype=kspace.dtype, device=self._device))
         if self._config.maps == "espirit" and kspace.shape[1] > 1:
-            estimated = [
-                espirit_maps(masked[i : i + 1], mask, crop=0.0, soft_crop=False).maps[:, 0]
-                for i, mask in enumerate(masks)
-            ]
-            maps = torch.cat(estimated)
+            maps = torch.cat([estimate_maps(masked[i : i + 1], mask, everywhere=True) for i, mask in enumerate(masks)])
         else:
             maps = maps_from_centers(masked, masks)
         maps = maps * smooth_phases(masked, masks, maps)[:, None]
@@ -243,78 +236,6 @@ class BatchSimulator:
 
     def _column(self, values: Sequence[float]) -> Tensor:
         return _to(np.asarray(values, dtype=np.float32), self._device)[:, None, None]
-
-
-def maps_from_centers(kspace: Tensor, masks: Sequence[ColumnMask]) -> Tensor:
-    """`coils.sens_maps_from_center` of each item with its own mask, at once.
-
-    Args:
-        kspace: complex `(batch, coil, readout, phase)`, zero where not sampled.
-        masks: one an item.
-
-    Returns:
-        complex maps like `kspace`, sum over coils of |S|^2 = 1.
-
-    Raises:
-        MaskError: a mask without a fully sampled centre.
-    """
-    num_coils, height, width = kspace.shape[1:]
-    if num_coils == 1:
-        return torch.ones_like(kspace)
-    windows = np.zeros((2, len(masks), max(height, width)), dtype=np.float32)
-    for i, mask in enumerate(masks):
-        start, stop = _center(mask)
-        blocks = calibration_block(mask, kspace.shape, (max(stop - start, _CALIBRATION_ROWS), stop - start))
-        for axis, block in enumerate(blocks):
-            size = block.stop - block.start
-            windows[axis, i, block] = np.sin(np.pi * np.arange(1, size + 1) / (size + 1)) ** 2
-    window = _to(windows, kspace.device)
-    images = ifft2c(kspace * window[0, :, None, :height, None] * window[1, :, None, None, :width])
-    magnitude = _norm(images)[:, None]
-    found = magnitude > 0
-    flat = torch.full_like(images, num_coils**-0.5)
-    return torch.where(found, images / torch.where(found, magnitude, torch.ones_like(magnitude)), flat)
-
-
-def smooth_phases(kspace: Tensor, masks: Sequence[ColumnMask], sens_maps: Tensor) -> Tensor:
-    """`phase.smooth_phase_map` of each item with its own mask, at once.
-
-    Args:
-        kspace: complex `(batch, coil, readout, phase)`, zero where not sampled.
-        masks: one an item.
-        sens_maps: like `kspace`.
-
-    Returns:
-        complex numbers of modulus 1, `(batch, readout, phase)`.
-
-    Raises:
-        MaskError: a mask without a fully sampled centre.
-    """
-    height, width = (int(n) for n in kspace.shape[-2:])
-    ends = _to(np.array([_center(mask) for mask in masks], dtype=np.int64), kspace.device)
-    start, stop = ends[:, :1], ends[:, 1:]
-    columns = torch.arange(width, device=kspace.device)
-    center = (columns >= start) & (columns < stop)
-    block = kspace * center[:, None, None]
-    largest = block.abs().flatten(1).amax(dim=1)[:, None, None, None]
-    block = block / torch.where(largest > 0, largest, torch.ones_like(largest))
-    energy = torch.view_as_real(block).square().sum(dim=(1, -1))
-    row_energy, column_energy = energy.sum(dim=2), energy.sum(dim=1)
-    half = torch.full_like(start, max(1, height // _READOUT_SHARE) + 1) / 2
-    row_window = _hann(row_energy.argmax(dim=1, keepdim=True), half, height)
-    peak = column_energy.argmax(dim=1, keepdim=True)
-    half = torch.maximum(peak - start, stop - 1 - peak) + 1
-    column_window = _hann(peak, half, width)  # `block` is zero outside the centre
-    image = combine(ifft2c(block * (row_window[:, None, :, None] * column_window[:, None, None, :])), sens_maps)
-    magnitude = image.abs()
-    found = magnitude > 0
-    return torch.where(found, image / torch.where(found, magnitude, torch.ones_like(magnitude)), torch.ones_like(image))
-
-
-def _hann(peak: Tensor, half: Tensor, size: int) -> Tensor:
-    """Hann window about `peak`, `(batch, 1)`, zero from `half` away, as `(batch, size)`."""
-    share = (torch.arange(size, device=peak.device) - peak).float() / half
-    return torch.where(share.abs() < 1, 0.5 * (1 + torch.cos(torch.pi * share)), torch.zeros_like(share))
 
 
 def _smooth_phases(
@@ -384,11 +305,6 @@ def _norm(coil_images: Tensor) -> Tensor:
     """Root sum of squares; `coils.rss` looks at the largest value first, and so waits for the device."""
     norm: Tensor = torch.linalg.vector_norm(coil_images, dim=1)
     return norm
-
-
-def _center(mask: ColumnMask) -> tuple[int, int]:
-    columns = center_block(mask)[1]
-    return int(columns.start), int(columns.stop)
 
 
 def _by_size(pieces: Sequence[_Piece], size: Callable[[_Piece], tuple[int, ...]]) -> list[list[_Piece]]:
