@@ -130,7 +130,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _watch(metrics: Metrics, engine: Engine, parser: ParserPool) -> None:
     metrics.watch(
-        waiting=lambda: {"direct": engine.held, "jobs": engine.queued()},
-        running_jobs=lambda: engine.running,
+        waiting=lambda: {"direct": engine.admission.held, "jobs": engine.store.queued()},
+        running_jobs=lambda: engine.runner.running,
         parsers_started=lambda: parser.started,
     )

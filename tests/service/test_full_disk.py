@@ -98,7 +98,7 @@ def test_rendering(
             raise error
         error()
 
-    for place in ("jobs.submission.hdf5_of", "jobs.engine.hdf5_of"):
+    for place in ("jobs.submission.hdf5_of", "jobs.runner.hdf5_of"):
         monkeypatch.setattr(f"mri_recon_service.{place}", fail)
     with serve(Settings(data_dir=tmp_path)) as client:
         headers = {"Idempotency-Key": "one"} if durable else {}
@@ -221,7 +221,7 @@ def test_what_is_deleted_makes_room_for_its_own_deletion(
 def test_a_failed_job_makes_room_for_its_record(
     serve: Any, request_of: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mri_recon_service.jobs.engine.write_bundle", refuse())
+    monkeypatch.setattr("mri_recon_service.jobs.runner.write_bundle", refuse())
     with serve(Settings(data_dir=tmp_path)) as client:
         store = client.app.state.engine.store
         monkeypatch.setattr(store, "finish", once(store.finish))

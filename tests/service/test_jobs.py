@@ -400,7 +400,7 @@ def test_a_batch_equals_the_single_answers(
 
         answers = [pool.submit(one, seed) for seed in range(4)]
         engine = client.app.state.engine
-        while (engine.queued() if headers else len(engine._direct)) < 4:
+        while (engine.store.queued() if headers else engine.schedule.waiting) < 4:
             time.sleep(0.01)
         steps.go.release(1000)
         for scan, mask, answer in zip(scans, masks, answers, strict=True):

@@ -17,7 +17,8 @@ from mri_recon_service.answers.rendering import NPZ, OFFERS, Bundle, Rendered, b
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.preferences import Preferences, read_preferences
 from mri_recon_service.job import Job, Kind, document, problem_from
-from mri_recon_service.jobs.engine import HDF5_FILE, NPZ_FILE, Engine
+from mri_recon_service.jobs.engine import Engine
+from mri_recon_service.jobs.runner import HDF5_FILE, NPZ_FILE
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.store import KeyInUse
@@ -41,7 +42,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
     preferences = read_preferences(request.headers.get("prefer"))
     key = _key(request)
     durable = preferences.durable or key is not None
-    engine.refuse_if_full(durable=durable)
+    engine.admission.refuse_if_full(durable=durable)
     upload = await gate.receive(request)
     place = None
     try:
@@ -53,12 +54,12 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
                 return await _repeated(earlier, fingerprint, media_type, engine, preferences)
         task = read_task(kind, upload.fields, max_iters=settings.max_iters)
         if not durable:
-            place = engine.place()
+            place = engine.admission.place()
         prepared = await engine.open(task, upload.files, sources)
-        if place is not None and engine.small(prepared):
+        if place is not None and engine.admission.small(prepared):
             upload.remove()
             owned, place = place, None  # the work gives it back
-            rendered = await engine.answer(
+            rendered = await engine.direct.answer(
                 prepared,
                 functools.partial(_rendered, media_type=media_type),
                 place=owned,
@@ -154,7 +155,7 @@ async def _as_job(
     settings: Settings,
 ) -> Response:
     accept = functools.partial(
-        engine.accept,
+        engine.jobs.accept,
         prepared,
         upload.fields,
         upload.files,
@@ -169,11 +170,11 @@ async def _as_job(
     except KeyInUse as error:  # by a request that came at the same time
         return await _repeated(error.job, fingerprint, media_type, engine, preferences)
     wait = preferences.wait
-    if wait is None and not preferences.respond_async and engine.small(prepared):
+    if wait is None and not preferences.respond_async and engine.admission.small(prepared):
         wait = settings.timeout_seconds  # it has a key, and is otherwise what is answered at once
     if not wait:
         return job_answer(job, preferences)
-    current = await engine.finished(job, wait)
+    current = await engine.jobs.finished(job, wait)
     if current is None or current.status in ("queued", "running"):
         return job_answer(current or job, preferences)
     return await result_answer(current, media_type, engine)

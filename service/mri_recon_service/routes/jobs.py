@@ -101,13 +101,13 @@ async def delete(request: Request, job_id: JobId, engine: EngineDep) -> Response
     """Stop a job that waits or runs; forget one that has ended."""
     found = await _found(request, job_id, engine)
     if found.status not in FINISHED:
-        stopped = await asyncio.to_thread(engine.cancel, found)
+        stopped = await asyncio.to_thread(engine.jobs.cancel, found)
         if stopped is None:
             raise _unknown()
         if stopped.status not in FINISHED or stopped.status == "cancelled":
             return job_answer(stopped)
         found = stopped  # it ended just now
-    await asyncio.to_thread(engine.delete, found)
+    await asyncio.to_thread(engine.jobs.delete, found)
     return Response(status_code=204)
 
 
@@ -128,13 +128,13 @@ def _unknown() -> Problem:
 
 
 async def _stream(job_id: str, after: int, engine: Engine) -> AsyncIterator[ServerSentEvent]:
-    with engine.listen(job_id) as changed:
+    with engine.listeners.listen(job_id) as changed:
         while True:
             for event in await asyncio.to_thread(engine.store.events, job_id, after=after):
                 after = event.id
                 yield ServerSentEvent(data=event.data, event=event.kind, id=str(event.id))
                 if event.kind == "end":
                     return
-            await engine.changed(changed)
+            await engine.listeners.changed(changed)
             if await asyncio.to_thread(engine.store.get, job_id) is None:
                 return  # forgotten

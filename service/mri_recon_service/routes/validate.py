@@ -44,7 +44,7 @@ async def validate(
     Fields are those of `/v1/reconstructions` (with `method`) or of `/v1/compare`. A file that cannot be read is a
     problem; a request that would be refused for another reason is described, with the problem in the answer.
     """
-    engine.refuse_if_full(durable=False)
+    engine.admission.refuse_if_full(durable=False)
     upload = await gate.receive(request)
     try:
         task = read_task(
@@ -52,7 +52,7 @@ async def validate(
             upload.fields,
             max_iters=settings.max_iters,
         )
-        place = engine.place()  # a dry run holds memory too
+        place = engine.admission.place()  # a dry run holds memory too
         try:
             return await run_in_threadpool(
                 _examine,
@@ -98,7 +98,7 @@ def _examine(
     problem: Problem | None = None
     try:
         prepared = prepare(task, files, sources, remembering)
-        engine.check_memory(prepared)
+        engine.admission.check_memory(prepared)
     except Problem as error:
         if remembering.parsed is None:
             raise
@@ -116,7 +116,7 @@ def _examine(
         for name in task.methods
     ]
     times = [one.seconds for one in costs]
-    answered = "refused" if problem or prepared is None else "at-once" if engine.small(prepared) else "as-job"
+    answered = "refused" if problem or prepared is None else "at-once" if engine.admission.small(prepared) else "as-job"
     return Validation.model_validate(
         {
             "accepted": problem is None,
@@ -126,7 +126,7 @@ def _examine(
             "scan": _summary(scan, estimates.decoded_bytes(shape)),
             "mask": jsonable(prepared.mask.receipt()) if prepared else None,
             "methods": costs,
-            "memory_bytes": engine.memory_of(task, shape),
+            "memory_bytes": engine.admission.memory_of(task, shape),
             "seconds": None if None in times else sum(time for time in times if time is not None),
         }
     )

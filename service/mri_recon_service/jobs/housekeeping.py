@@ -1,0 +1,114 @@
+"""Look after the jobs of the data folder: recover those of dead processes, cancel, expire and forget.
+
+Every half second the thread looks for changes that other processes made; once a minute it deletes abandoned folders.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from mri_recon_service.job import problem_record
+from mri_recon_service.jobs.listeners import POLL_SECONDS
+from mri_recon_service.jobs.runner import JobRunner
+from mri_recon_service.jobs.schedule import Schedule
+from mri_recon_service.problems import Problem
+from mri_recon_service.settings import Settings
+from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.ownership import Ownership
+from mri_recon_service.storage.store import JobStore
+
+__all__ = ["Housekeeping"]
+
+log = logging.getLogger("mri_recon_service")
+
+_SWEEP_SECONDS = 60.0
+
+
+class Housekeeping:
+    """The thread that looks after the jobs.
+
+    Args:
+        settings: of the service.
+        store: keeps the jobs.
+        files: keeps their files.
+        owner: knows which processes live.
+        runner: runs the jobs of this process.
+        schedule: wakes its threads.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        files: JobFiles,
+        *,
+        owner: Ownership,
+        runner: JobRunner,
+        schedule: Schedule[Any],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._files = files
+        self._owner = owner
+        self._runner = runner
+        self._schedule = schedule
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="janitor", daemon=True)
+
+    def start(self) -> None:
+        """Recover the jobs of dead processes, then start the thread."""
+        self._recover()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Have the thread end."""
+        self._stopped.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of the thread, at most some seconds."""
+        self._thread.join(seconds)
+
+    def _loop(self) -> None:
+        swept = 0.0
+        while not self._stopped.wait(POLL_SECONDS):
+            try:
+                self._runner.record_again()
+                self._recover()
+                for job_id in self._store.to_stop(self._owner.id):
+                    self._runner.cancel(job_id)
+                if self._store.queued():
+                    self._schedule.look_for_jobs()
+                self._expire()
+                if time.monotonic() - swept > _SWEEP_SECONDS:
+                    swept = time.monotonic()
+                    self._sweep()
+            except Exception:
+                log.exception("looking after the jobs failed; it is tried again")
+
+    def _recover(self) -> None:
+        most = self._settings.max_attempts
+        lost = Problem(
+            "worker-lost",
+            f"the process that worked on the job died, {most} times: send fewer slices, or ask the operator why",
+        )
+        expires = time.time() + self._settings.result_ttl_seconds
+        for owner in self._store.recover(
+            self._owner.alive, most_attempts=most, lost=problem_record(lost), expires=expires
+        ):
+            log.warning("process %s died; its jobs are queued again", owner)
+            self._owner.bury(owner)
+
+    def _expire(self) -> None:
+        now = time.time()
+        for job_id in self._store.expire(now):
+            self._files.remove(job_id)
+        self._store.forget(now - self._settings.result_ttl_seconds)
+
+    def _sweep(self) -> None:
+        """Delete the folders of jobs that were never accepted, or are forgotten."""
+        old = self._files.old()
+        for job_id in set(old) - self._store.known(old):
+            self._files.remove(job_id)

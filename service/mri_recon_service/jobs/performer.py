@@ -1,0 +1,74 @@
+"""Run work on the service's device, and learn how long it takes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from mri_recon.progress import OnProgress
+from mri_recon_service.http.prometheus import Metrics
+from mri_recon_service.jobs.admission import Admission
+from mri_recon_service.jobs.estimates import Estimates
+from mri_recon_service.work import Outcome, Prepared, perform, perform_batch
+
+__all__ = ["Performer"]
+
+log = logging.getLogger("mri_recon_service")
+
+
+class Performer:
+    """Runs prepared work in the calling thread.
+
+    Args:
+        device: where the library computes.
+        admission: learns the time of one piece of work, for `Retry-After`.
+        estimates: learns the time of a method.
+        metrics: of the service.
+    """
+
+    def __init__(self, device: str, admission: Admission, estimates: Estimates, metrics: Metrics) -> None:
+        self._device = device
+        self._admission = admission
+        self._estimates = estimates
+        self._metrics = metrics
+
+    def alone(self, prepared: Prepared, on_progress: OnProgress) -> Outcome:
+        """Run one piece of work.
+
+        Raises:
+            Problem: whatever the library refuses.
+            Cancelled: as `on_progress` raised it.
+        """
+        with self._timed([prepared]):
+            return perform(prepared, device=self._device, on_progress=on_progress)
+
+    def together(self, several: Sequence[Prepared]) -> list[Outcome | None]:
+        """Run work of one batch key in one run of its network.
+
+        Returns:
+            The outcomes in order; None for work that has to be run alone: the only one, or all where the batch failed,
+            so that the one that caused the error gets it.
+        """
+        if len(several) > 1:
+            try:
+                with self._timed(several):
+                    return [*perform_batch(several, device=self._device)]
+            except Exception:
+                log.warning("a batch of %d failed; its requests are done one by one", len(several))
+        return [None] * len(several)
+
+    @contextmanager
+    def _timed(self, several: Sequence[Prepared]) -> Iterator[None]:
+        """Learn the time of the block. A block that fails or is stopped teaches nothing."""
+        start = time.perf_counter()
+        yield
+        whole = time.perf_counter() - start
+        seconds = whole / len(several)
+        self._admission.learn(seconds)
+        task = several[0].task
+        if task.kind == "reconstruction":
+            if not any(task.options.values()):
+                self._estimates.observe(task.methods[0], several[0].shape, seconds)
+            self._metrics.observe_reconstruction(task.methods[0], whole, batch=len(several))

@@ -1,0 +1,149 @@
+"""Accept, cancel, delete and await jobs for clients. Every method but `finished` blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mri_recon_service.http.prometheus import Metrics
+from mri_recon_service.job import FINISHED, Job, NewJob
+from mri_recon_service.jobs.admission import Admission
+from mri_recon_service.jobs.listeners import Listeners
+from mri_recon_service.jobs.runner import JobRunner
+from mri_recon_service.jobs.schedule import Schedule
+from mri_recon_service.problems import Problem
+from mri_recon_service.settings import Settings
+from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.store import JobStore, QueueFull
+from mri_recon_service.work import Prepared, batch_key
+
+__all__ = ["JobRequests"]
+
+
+class JobRequests:
+    """Clients' requests about jobs, in the store that all processes share.
+
+    Args:
+        settings: of the service.
+        store: keeps the jobs.
+        files: keeps their files.
+        admission: estimates memory, words refusals.
+        schedule: wakes a thread for an accepted job.
+        runner: stops jobs that run here.
+        listeners: hear of every change.
+        metrics: of the service.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        files: JobFiles,
+        *,
+        admission: Admission,
+        schedule: Schedule[Any],
+        runner: JobRunner,
+        listeners: Listeners,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._files = files
+        self._admission = admission
+        self._schedule = schedule
+        self._runner = runner
+        self._listeners = listeners
+        self._metrics = metrics
+
+    def accept(
+        self,
+        prepared: Prepared,
+        texts: Mapping[str, str],
+        files: Mapping[str, Path],
+        *,
+        arrived: float,
+        client: str,
+        key: str | None,
+        fingerprint: str,
+        request_id: str,
+    ) -> Job:
+        """Keep work as a job; when this returns, neither a crash nor a power cut loses it.
+
+        Raises:
+            Problem: busy, storage-full.
+            KeyInUse: the client used the key for another job.
+        """
+        job_id = uuid.uuid4().hex
+        names = self._files.take(job_id, files)
+        seconds = prepared.task.fields.deadline_seconds
+        job = NewJob(
+            id=job_id,
+            kind=prepared.task.kind,
+            client=client,
+            request={"fields": dict(texts), "files": names, "sources": dict(prepared.sources)},
+            created=arrived,
+            deadline=None if seconds is None else arrived + seconds,
+            batch_key=batch_key(prepared),
+            memory=self._admission.memory(prepared),
+            key=key,
+            fingerprint=fingerprint,
+            request_id=request_id,
+        )
+        try:
+            kept = self._store.add(job, most_queued=self._settings.max_queued_jobs)
+        except QueueFull:
+            self._files.remove(job_id)
+            raise self._admission.jobs_full() from None
+        except BaseException:
+            self._files.remove(job_id)
+            raise
+        self._schedule.look_for_jobs()
+        return kept
+
+    def cancel(self, job: Job) -> Job | None:
+        """Stop a job that waits or runs, in whichever process. Returns the job as it is then; None where it is gone."""
+        runs_here = self._runner.runs(job.id)
+        after: Job | None = job
+        try:
+            after = self._store.cancel(job.id, expires=time.time() + self._settings.result_ttl_seconds)
+        except Problem:  # a full disk: a job that runs here is stopped all the same, and recorded when it can be
+            if not runs_here:
+                raise
+        self._runner.cancel(job.id)
+        if after is not None and after.status in FINISHED:
+            self._files.remove(job.id)
+            if after.status == "cancelled":  # it waited
+                self._metrics.observe_job(job.kind, after.status, time.time() - job.created)
+        self._listeners.tell(job.id)
+        return after
+
+    def delete(self, job: Job) -> None:
+        """Forget a finished job and its result.
+
+        Raises:
+            Problem: storage-full, where even the room that its files took is not enough to forget it.
+        """
+        try:
+            deleted = self._store.delete(job.id)
+        except Problem:
+            self._files.remove(job.id)
+            deleted = self._store.delete(job.id)
+        if deleted:
+            self._files.remove(job.id)
+
+    async def finished(self, job: Job, seconds: float) -> Job | None:
+        """Wait for the end of a job, at most some seconds. Returns the job as it is then; None where it is gone."""
+        deadline = time.monotonic() + seconds
+        with self._listeners.listen(job.id) as event:
+            while True:
+                current = await asyncio.to_thread(self._store.get, job.id)
+                left = deadline - time.monotonic()
+                if current is None or current.status in FINISHED or left <= 0:
+                    return current
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._listeners.changed(event), left)

@@ -1,0 +1,251 @@
+"""Run jobs: claim them from the store, do the work, write the results, record how they ended."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mri_recon._system.files import is_full
+from mri_recon._system.jsonable import jsonable
+from mri_recon.errors import Cancelled
+from mri_recon.progress import Progress
+from mri_recon_service.answers.rendering import bundle_of, hdf5_of, write_bundle
+from mri_recon_service.http.prometheus import Metrics
+from mri_recon_service.job import Job, Status, problem_record
+from mri_recon_service.jobs.admission import Admission
+from mri_recon_service.jobs.control import Control
+from mri_recon_service.jobs.listeners import Listeners
+from mri_recon_service.jobs.performer import Performer
+from mri_recon_service.jobs.schedule import Schedule
+from mri_recon_service.problems import Problem, storage_full
+from mri_recon_service.settings import Settings
+from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.store import JobStore
+from mri_recon_service.work import Outcome, Parser, Prepared, prepare, read_task
+
+__all__ = ["HDF5_FILE", "NPZ_FILE", "JobRunner"]
+
+log = logging.getLogger("mri_recon_service")
+
+NPZ_FILE, HDF5_FILE = "result.npz", "result.h5"
+"""Files of a finished job: the bundle of every result, and the library's file of a reconstruction."""
+
+
+class JobRunner:
+    """Jobs that run in this process. Worker threads call `run`; any thread may call the other methods.
+
+    Args:
+        settings: of the service.
+        store: keeps the jobs.
+        files: keeps their files.
+        owner: name of this process in the store.
+        parser: opens uploads.
+        performer: does the work.
+        admission: words the problem of a missed deadline.
+        schedule: reserves memory for jobs.
+        listeners: hear of every change.
+        metrics: of the service.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        files: JobFiles,
+        *,
+        owner: str,
+        parser: Parser,
+        performer: Performer,
+        admission: Admission,
+        schedule: Schedule[Any],
+        listeners: Listeners,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._files = files
+        self._owner = owner
+        self._parser = parser
+        self._performer = performer
+        self._admission = admission
+        self._schedule = schedule
+        self._listeners = listeners
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._running: dict[str, Control] = {}
+        self._unrecorded: list[Callable[[], None]] = []
+        self._stopping = False
+
+    @property
+    def running(self) -> int:
+        """Number of jobs that run here."""
+        return len(self._running)
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job that runs here before its next iteration; a job that does not is left alone."""
+        with self._lock:
+            control = self._running.get(job_id)
+        if control is not None:
+            control.stop("cancelled")
+
+    def runs(self, job_id: str) -> bool:
+        """Tell whether a job runs here."""
+        with self._lock:
+            return job_id in self._running
+
+    def stop(self) -> None:
+        """Put every job that runs here, or is claimed from now on, back to the queue before its next iteration."""
+        with self._lock:
+            self._stopping = True
+            for control in self._running.values():
+                control.stop("stopping")
+
+    def run(self, room: int) -> None:
+        """Claim and run jobs that take at most `room` bytes, which the schedule has reserved. Frees them."""
+        alone = room == self._schedule.most_memory
+        try:
+            jobs = self._store.claim(self._owner, most=self._settings.max_batch, memory=room)
+            if alone and not jobs:  # accepted when there was more memory: it is done by itself
+                jobs = self._store.claim(self._owner, most=1)
+            job_waits = not jobs and not alone and bool(self._store.queued())
+        except BaseException:
+            self._schedule.give_back(room, look_for_jobs=False)
+            raise
+        needed = min(room, sum(job.memory for job in jobs))
+        self._schedule.claimed(needed, of=room, job_waits=job_waits)
+        if not jobs:
+            return
+        try:
+            self._run_claimed(jobs)
+        finally:
+            self._schedule.give_back(needed)
+
+    def record_again(self) -> None:
+        """Write the ends of jobs that the disk refused."""
+        with self._lock:
+            late, self._unrecorded = self._unrecorded, []
+        for again in late:
+            again()
+
+    def _run_claimed(self, jobs: Sequence[Job]) -> None:
+        self._schedule.look_for_jobs()  # there may be more
+        controls = {job.id: self._control(job) for job in jobs}
+        with self._lock:
+            self._running |= controls
+            if self._stopping:
+                for control in controls.values():
+                    control.stop("stopping")
+        try:
+            ready: list[tuple[Job, Prepared]] = []
+            for job in jobs:
+                self._listeners.tell(job.id)
+                prepared = self._opened(job, controls[job.id])
+                if prepared is not None:
+                    ready.append((job, prepared))
+            outcomes = self._performer.together([prepared for _, prepared in ready])
+            for (job, prepared), outcome in zip(ready, outcomes, strict=True):
+                self._run_one(job, prepared, controls[job.id], outcome)
+        finally:
+            with self._lock:
+                for job in jobs:
+                    self._running.pop(job.id, None)
+
+    def _control(self, job: Job) -> Control:
+        deadline = min(job.deadline or math.inf, time.time() + self._settings.timeout_seconds)
+        return Control(deadline=deadline, report=lambda progress: self._report(job, progress))
+
+    def _opened(self, job: Job, control: Control) -> Prepared | None:
+        """Open the job's files; None where the job has ended over them."""
+        prepared: list[Prepared] = []
+
+        def work() -> None:
+            control.check()
+            request = job.request
+            task = read_task(job.kind, request["fields"], max_iters=self._settings.max_iters)
+            folder = self._files.folder(job.id)
+            paths = {name: folder / file for name, file in request["files"].items()}
+            prepared.append(prepare(task, paths, request["sources"], self._parser))
+
+        self._guarded(job, control, work, ends=False)
+        return prepared[0] if prepared else None
+
+    def _run_one(self, job: Job, prepared: Prepared, control: Control, outcome: Outcome | None) -> None:
+        def work() -> None:
+            control.check()
+            done = outcome or self._performer.alone(prepared, control)
+            control.check()
+            bundle = bundle_of(done)
+            self._files.write(job.id, NPZ_FILE, write_bundle(bundle))
+            if job.kind == "reconstruction":
+                self._files.write(job.id, HDF5_FILE, hdf5_of(done, bundle))
+
+        self._guarded(job, control, work, ends=True)
+
+    def _guarded(self, job: Job, control: Control, work: Callable[[], None], *, ends: bool) -> None:
+        """Run a part of a job and record its failure; record success too where the part `ends` the job."""
+        try:
+            work()
+        except Cancelled:
+            match control.reason:
+                case "stopping":
+                    self._record(job, functools.partial(self._store.release, job.id, self._owner))
+                case "timed-out":
+                    limit = self._settings.timeout_seconds
+                    if job.deadline is not None:
+                        limit = min(limit, job.deadline - job.created)
+                    self._end(job, "failed", self._admission.late(limit))
+                case _:
+                    self._end(job, "cancelled", None)
+        except Problem as problem:
+            self._end(job, "failed", problem)
+        except Exception as error:
+            log.exception("job %s of request %s failed", job.id, job.request_id)
+            what = f"something unexpected failed; the log has it under {job.request_id}"
+            self._end(job, "failed", storage_full() if is_full(error) else Problem("internal-error", what))
+        else:
+            if ends:
+                self._end(job, "succeeded", None)
+
+    def _end(self, job: Job, status: Status, problem: Problem | None) -> None:
+        record = None if problem is None else problem_record(problem)
+
+        def finish() -> None:
+            expires = time.time() + self._settings.result_ttl_seconds
+            try:
+                self._store.finish(job.id, self._owner, status, problem=record, expires=expires)
+            except Problem:
+                if status != "succeeded":  # its files are of no more use, and make room for the record
+                    self._files.remove(job.id)
+                raise
+            if status == "succeeded":
+                self._files.remove_uploads(job.id, job.request["files"])
+            else:
+                self._files.remove(job.id)
+
+        self._record(job, finish)
+        self._metrics.observe_job(job.kind, status, time.time() - job.created)
+
+    def _record(self, job: Job, write: Callable[[], None]) -> None:
+        """Write the end of a job. Where the disk refuses, `record_again` repeats it: the job must not hang."""
+        try:
+            write()
+        except Exception as error:
+            told = log.error if isinstance(error, Problem) else log.exception
+            told("the end of job %s cannot be recorded; it is tried again", job.id)
+            with self._lock:
+                self._unrecorded.append(functools.partial(self._record, job, write))
+        self._listeners.tell(job.id)
+
+    def _report(self, job: Job, progress: Progress) -> None:
+        try:
+            self._store.progress(job.id, self._owner, jsonable(asdict(progress)))
+        except Exception as error:  # the work matters more than its progress
+            told = log.error if isinstance(error, Problem) else log.exception
+            told("the progress of job %s cannot be recorded", job.id)
+        self._listeners.tell(job.id)
