@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mri_recon_training.evaluation.scans import Source
+from mri_recon_training.evaluation.sources import Source
 from typer.testing import CliRunner, Result
 
 from mri_recon.cli import build_app
@@ -18,9 +18,9 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def small_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mri_recon_training.evaluation.scans.raw_sources", lambda split: small_sources())
+    monkeypatch.setattr("mri_recon_training.evaluation.run.raw_sources", lambda split: small_sources())
     monkeypatch.setattr(
-        "mri_recon_training.evaluation.simulated.simulated_sources",
+        "mri_recon_training.evaluation.run.simulated_sources",
         lambda split, num_coils, num_slices: small_sources()[:2],
     )
 
@@ -60,9 +60,9 @@ def test_five_masks_are_the_default(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_registry")
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mri_recon_training.evaluation import scans as evaluate
+    from mri_recon_training.evaluation import compare_scans as evaluate
 
-    monkeypatch.setattr("mri_recon_training.evaluation.run_log.code_state", lambda: "abc")
+    monkeypatch.setattr("mri_recon_training.evaluation.run.code_state", lambda: "abc")
     out = tmp_path / "out.json"
     arguments = ["--split", "validation", "--methods", "zero-filled", "--seeds", "0", "--json", out]
     whole, calls = evaluate.compare, []
@@ -78,7 +78,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not out.exists()
     again = run(*arguments)
     assert again.exit_code == 0, again.output
-    assert "going on with 2 finished comparisons" in again.stderr
+    assert "resuming with 2 finished comparisons" in again.stderr
     assert len(calls) == 3 + 4
     assert len(json.loads(out.read_text())["results"]) == 6
     assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
@@ -121,6 +121,7 @@ def test_a_test_run_elsewhere_warns_that_it_is_not_logged(tmp_path: Path, monkey
         (["--acceleration", "four"], "--acceleration as numbers separated by commas, got 'four'"),
         (["--curve", "2,x"], "--curve as numbers separated by commas, got '2,x'"),
         (["--seeds", "0.5"], "--seeds as whole numbers"),
+        (["--seeds", "inf"], "--seeds as numbers separated by commas, got 'inf'"),
         (["--coils", "2.5"], "--coils as whole numbers"),
         (["--methods", "magic"], "got 'magic'"),
         (["--methods", "unet", "--option", "unet.x=1"], "got 'x'"),
@@ -157,7 +158,7 @@ def test_networks_are_not_measured_on_whom_they_learned_from(tmp_path: Path, mon
     def sources(split: str) -> list[Source]:
         return [replace(source, person="ulf-patient-6a") for source in small_sources()]
 
-    monkeypatch.setattr("mri_recon_training.evaluation.scans.raw_sources", sources)
+    monkeypatch.setattr("mri_recon_training.evaluation.run.raw_sources", sources)
     result = run("--split", "train", "--methods", "zero-filled,unet", "--log", tmp_path / "log")
     assert result.exit_code == 2
     assert "unet, which knows ulf-patient-6a" in result.stderr

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mri_recon_training.evaluation.resume import Partial
-from mri_recon_training.evaluation.scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.resume import FinishedComparisons
 
 from mri_recon.errors import DataError
 from tests.support.evaluations import METHODS, small_evaluation, small_sources
@@ -16,9 +16,9 @@ MASKS = Masks([2, 4], [0, 5])
 
 
 def test_what_was_put_is_there_again(tmp_path: Path) -> None:
-    store = Partial(tmp_path / "p", SETTINGS)
+    store = FinishedComparisons(tmp_path / "p", SETTINGS)
     store.put("a", 4, 0, {"rows": [{"psnr": 1.5, "nmse": float("inf")}]})
-    again = Partial(tmp_path / "p", SETTINGS)
+    again = FinishedComparisons(tmp_path / "p", SETTINGS)
     assert again.get("a", 4.0, 0) == {"rows": [{"psnr": 1.5, "nmse": None}]}
     assert (len(again), again.get("a", 4, 1), again.get("b", 4, 0)) == (1, None, None)
     again.finish()
@@ -28,7 +28,7 @@ def test_what_was_put_is_there_again(tmp_path: Path) -> None:
 
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    store = Partial(None, {})
+    store = FinishedComparisons(None, {})
     store.put("a", 4, 0, {"x": 1})
     store.finish()
     assert store.get("a", 4, 0) == {"x": 1}
@@ -51,7 +51,7 @@ def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
 def test_another_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "p").write_text(content)
     with pytest.raises(DataError) as caught:
-        Partial(tmp_path / "p", SETTINGS)
+        FinishedComparisons(tmp_path / "p", SETTINGS)
     assert message in str(caught.value)
 
 
@@ -65,10 +65,12 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> N
 
     settings: dict[str, Any] = {"split": "validation", "methods": METHODS}
     with pytest.raises(Killed):
-        evaluate_scans(small_sources(), MASKS, done=Partial(tmp_path / "p", SETTINGS), report=kill, **settings)
+        evaluate_scans(
+            small_sources(), MASKS, done=FinishedComparisons(tmp_path / "p", SETTINGS), report=kill, **settings
+        )
     again: list[str] = []
     result = evaluate_scans(
-        small_sources(), MASKS, done=Partial(tmp_path / "p", SETTINGS), report=again.append, **settings
+        small_sources(), MASKS, done=FinishedComparisons(tmp_path / "p", SETTINGS), report=again.append, **settings
     )
     assert again[0] == "set/a2, R = 4, seed 0"
     assert len(again) == 6

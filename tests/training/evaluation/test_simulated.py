@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mri_recon_data import registry
-from mri_recon_training.evaluation.scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
 from mri_recon_training.evaluation.simulated import SNR, simulated_scan, simulated_sources
 
 from mri_recon.coils.combine import rss

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_training.evaluation.scans import Evaluation, Masks, evaluate_scans
+from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.results import Evaluation
 from mri_recon_training.evaluation.worst_cases import draw_cases, worst_cases
 from PIL import Image
 

@@ -14,7 +14,7 @@ from mri_recon_training.losses import batch_loss
 from mri_recon_training.study import study as study_module
 from mri_recon_training.study.config import StudyConfig, candidates, load_study, optimizer_config
 from mri_recon_training.study.examples import StudyData, _draw, read_study_data, stacked, take
-from mri_recon_training.study.page import answers, markdown_section, relative_gap, replace_section, table
+from mri_recon_training.study.page import answers, markdown_section, relative_gap, results_table
 from mri_recon_training.study.study import Study, run_study
 from typer.testing import CliRunner
 
@@ -155,7 +155,7 @@ def test_finished_runs_are_not_repeated(
 
 def test_table_and_answers_say_what_the_runs_say(optimizers: tuple[Study, Path]) -> None:
     study, _ = optimizers
-    text = table(study)
+    text = results_table(study)
     lines = text.splitlines()
     assert len(lines) == 2 + 9 + 1
     means = []
@@ -244,7 +244,7 @@ def test_a_run_that_diverges_is_told_and_not_chosen(tmp_path: Path) -> None:
     study = run_study("optimizers", lost, tmp_path / "other", read=_data)
     assert study.rows[0].lr is None
     assert study.rows[0].runs == ()
-    assert "| 2 | sgd | every trial diverged |" in table(study)
+    assert "| 2 | sgd | every trial diverged |" in results_table(study)
     assert answers(study) == []
 
 
@@ -314,14 +314,6 @@ def test_studies_in_the_repository_are_valid() -> None:
     for kind in ("optimizers", "norms"):
         config = load_study(CONFIGS / f"{kind}.toml")
         assert candidates(kind, config)
-
-
-def test_page_without_marks() -> None:
-    page = "# Page\n<!-- study norms: begin -->\nold\n<!-- study norms: end -->\nrest\n"
-    expected = "# Page\n<!-- study norms: begin -->\nnew\n<!-- study norms: end -->\nrest\n"
-    assert replace_section(page, "norms", "new\n") == expected
-    with pytest.raises(ConfigError, match="expected a page with the lines <!-- study optimizers: begin -->"):
-        replace_section(page, "optimizers", "new\n")
 
 
 def test_command_writes_results_page_and_curves(tmp_path: Path) -> None:

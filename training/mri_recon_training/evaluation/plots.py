@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mri_recon._system.files import write_atomically
 from mri_recon.errors import MethodError
 from mri_recon_training.evaluation.averages import CLASSICAL, Spread, pooled, scan_summaries
-from mri_recon_training.evaluation.page import Picture
-from mri_recon_training.evaluation.scans import Evaluation
+from mri_recon_training.evaluation.results import Evaluation
+from mri_recon_training.markdown import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

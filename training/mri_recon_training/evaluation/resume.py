@@ -1,4 +1,4 @@
-"""Comparisons that are done, in a file from which an interrupted evaluation goes on."""
+"""Stores finished comparisons on disk so that an interrupted evaluation can resume."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import DataError
 
-__all__ = ["Partial"]
+__all__ = ["FinishedComparisons"]
 
 
-class Partial:
-    """A store of finished comparisons by scan, acceleration and seed; written in full after each.
+class FinishedComparisons:
+    """Finished comparisons by scan, acceleration and seed; the file is written in full after each.
 
     Args:
-        path: the file; None: nothing is kept.
-        settings: all else that decides about a row (methods, options, weights, code). A file of other settings is
-            refused: its rows do not belong into one table with new ones.
+        path: the file; None: memory only.
+        settings: everything else that decides a row (methods, options, weights, code). A file with other settings is
+            refused: its rows do not belong in one table with new ones.
 
     Raises:
-        DataError: the file is not one of these, or one of other settings.
+        DataError: the file is no unfinished evaluation, or has other settings.
     """
 
     def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
@@ -36,17 +36,17 @@ class Partial:
         return len(self._done)
 
     def get(self, file: str, acceleration: float, seed: int) -> dict[str, Any] | None:
-        """What was stored, or None."""
+        """Give the stored comparison, or None."""
         return self._done.get(_key(file, acceleration, seed))
 
     def put(self, file: str, acceleration: float, seed: int, comparison: Mapping[str, Any]) -> None:
-        """Store a comparison, plain JSON types."""
+        """Store a comparison of plain JSON types."""
         self._done[_key(file, acceleration, seed)] = jsonable(comparison)
         if self._path is not None:
             write_json(self._path, {"settings": self._settings, "comparisons": self._done})
 
     def finish(self) -> None:
-        """Remove the file: the results are written."""
+        """Remove the file once the results are written."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 

@@ -25,7 +25,7 @@ from mri_recon.errors import DataError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.transforms.fourier import fft2c
-from mri_recon_training.evaluation.scans import Source, labels_of
+from mri_recon_training.evaluation.sources import Source, labels_of
 
 __all__ = ["NUM_SLICES", "SNR", "TARGET_SOURCE", "simulated_scan", "simulated_sources"]
 

@@ -17,8 +17,10 @@ from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.results.figure import comparison_figure
 from mri_recon_training.evaluation.averages import CLASSICAL, best_classical
-from mri_recon_training.evaluation.page import Picture
-from mri_recon_training.evaluation.scans import Evaluation, Masks, Source
+from mri_recon_training.evaluation.compare_scans import Masks
+from mri_recon_training.evaluation.results import Evaluation
+from mri_recon_training.evaluation.sources import Source
+from mri_recon_training.markdown import Picture
 
 __all__ = ["Case", "draw_cases", "worst_cases"]
 

@@ -35,31 +35,33 @@ def study(
     from mri_recon._system.files import write_atomically
     from mri_recon._system.outputs import check_writable_folder
     from mri_recon.cli import claim, tell
+    from mri_recon_training.markdown import replace_section
     from mri_recon_training.study.config import load_study
     from mri_recon_training.study.figures import study_figures
-    from mri_recon_training.study.page import markdown_section, replace_section, table
+    from mri_recon_training.study.page import markdown_section, results_table
     from mri_recon_training.study.study import run_study
     from mri_recon_training.toml_config import config_file
 
+    mark = f"study {kind}"
     command = "mri-recon " + shlex.join(sys.argv[1:])
     check_writable_folder("-o", output)
     path = config_file(config or Path(kind), "configs/study")
     results = {name: output / name for name in ("study.json", "study.md") if output.is_dir()}
     claim({**results, "--page": page}, [("CONFIG", path)], suffixes={"--page": (".md",)})
     if page is not None:  # a page without marks fails now, not after an hour
-        replace_section(page.read_text() if page.is_file() else "", kind, "")
+        replace_section(page.read_text() if page.is_file() else "", mark, "")
     result = run_study(
         kind, load_study(path, list(overrides or [])), output, report=lambda text: typer.echo(f"... {text}", err=True)
     )
     pictures = study_figures(result, output)
     section = markdown_section(result, command=command, images=[path.name for path in pictures])
     write_atomically(output / "study.md", section.encode())
-    typer.echo(table(result))
+    typer.echo(results_table(result))
     tell(f"results: {output / 'study.json'}, {output / 'study.md'}")
     if page is not None:
         images = page.parent / "images"
         images.mkdir(exist_ok=True)
         names = [f"images/{path.name}" for path in study_figures(result, images)]
         section = markdown_section(result, command=command, images=names)
-        write_atomically(page, replace_section(page.read_text(), kind, section).encode())
+        write_atomically(page, replace_section(page.read_text(), mark, section).encode())
         tell(f"page: {page}")

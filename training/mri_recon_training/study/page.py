@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from mri_recon.errors import ConfigError
+from mri_recon_training.markdown import table
 from mri_recon_training.optimizers import full_batch
 from mri_recon_training.study.study import Row, Study
 
-__all__ = ["answers", "markdown_section", "relative_gap", "replace_section", "table"]
+__all__ = ["answers", "markdown_section", "relative_gap", "results_table"]
+
+_COLUMNS = (
+    "batch", "candidate", "lr", "gradients", "training loss", "validation loss", "gap", "PSNR raw 4x / dB", "CPU s"
+)  # fmt: skip
 
 
 def markdown_section(study: Study, *, command: str, images: Sequence[str]) -> str:
@@ -24,7 +28,7 @@ def markdown_section(study: Study, *, command: str, images: Sequence[str]) -> st
     parts = [
         f"Made by `{command}`.",
         _method(study),
-        table(study),
+        results_table(study),
         _notes(study),
         "\n".join(f"- **{question}** {answer}" for question, answer in answers(study)),
         *(f"![Curves of the {study.kind} study]({image})" for image in images),
@@ -32,35 +36,20 @@ def markdown_section(study: Study, *, command: str, images: Sequence[str]) -> st
     return "\n\n".join(parts) + "\n"
 
 
-def replace_section(page: str, kind: str, section: str) -> str:
-    """`page` with what stands between the two marks of this study replaced.
+def results_table(study: Study) -> str:
+    """Give a Markdown table, a row for each candidate and batch size, lowest validation loss first.
 
-    Raises:
-        ConfigError: a page without the marks.
+    Numbers are means over the seeds ± their standard deviation.
     """
-    begin, end = f"<!-- study {kind}: begin -->", f"<!-- study {kind}: end -->"
-    before, found_begin, rest = page.partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found_begin and found_end):
-        raise ConfigError(f"study --page: expected a page with the lines {begin} and {end}, got one without: add them")
-    return f"{before}{begin}\n{section}{end}{after}"
-
-
-def table(study: Study) -> str:
-    """Markdown: a row a candidate and batch size, lowest validation loss first; means over seeds ± their deviation."""
-    lines = [
-        "| batch | candidate | lr | gradients | training loss | validation loss | gap | PSNR raw 4x / dB | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     untrained = study.untrained
     for group in study.config.study.batch_sizes:
-        rows = [row for row in study.rows if row.candidate.group == group]
-        lines += [_line(row, study) for row in sorted(rows, key=_rank)]
-    lines.append(
-        f"| | zero-filled (untrained) | | 0 | {untrained['training_loss']:.4f} | {untrained['validation_loss']:.4f} | "
-        f"0 | {_number(untrained['raw_psnr'], '.2f')} | 0 |"
-    )
-    return "\n".join(lines)
+        found = [row for row in study.rows if row.candidate.group == group]
+        rows += [_cells(row, study) for row in sorted(found, key=_rank)]
+    losses = [f"{untrained[name]:.4f}" for name in ("training_loss", "validation_loss")]
+    psnr = _number(untrained["raw_psnr"], ".2f")
+    rows.append(["", "zero-filled (untrained)", "", "0", *losses, "0", psnr, "0"])
+    return "\n".join(table(_COLUMNS, rows, text=len(_COLUMNS)))
 
 
 def answers(study: Study) -> list[tuple[str, str]]:
@@ -135,23 +124,23 @@ def _notes(study: Study) -> str:
     )
 
 
-def _line(row: Row, study: Study) -> str:
-    name, batch = row.candidate.name, row.candidate.batch_size
-    if row.lr is None:
-        return f"| {batch} | {name} | every trial diverged | | | | | | |"
+def _cells(row: Row, study: Study) -> list[str]:
+    start = [str(row.candidate.batch_size), row.candidate.name]
     good = [run for run in row.runs if run["validation_loss"] is not None]
     lost = len(row.runs) - len(good)
     if not good:
-        return f"| {batch} | {name} | {row.lr:.3g} | diverged on every seed | | | | | |"
-    cells = [
+        start += ["every trial diverged"] if row.lr is None else [f"{row.lr:.3g}", "diverged on every seed"]
+        return start + [""] * (len(_COLUMNS) - len(start))
+    return [
+        *start,
+        f"{row.lr:.3g}{'†' if row.at_edge else ''}",
+        str(round(fmean(run["gradients"] for run in good))),
         _spread([run["training_loss"] for run in good], ".4f"),
         _spread([run["validation_loss"] for run in good], ".4f") + (f" ({lost} diverged)" if lost else ""),
         _spread([relative_gap(run, study) for run in good], ".3f"),
         _spread([run["raw_psnr"] for run in good], ".2f"),
         _spread([run["seconds"] for run in good], ".2f"),
     ]
-    gradients = round(fmean(run["gradients"] for run in good))
-    return f"| {batch} | {name} | {row.lr:.3g}{'†' if row.at_edge else ''} | {gradients} | {' | '.join(cells)} |"
 
 
 def _rank(row: Row) -> float:
