@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,28 +12,30 @@ from mri_recon.errors import ConfigError, MethodError, ShapeError
 from mri_recon.methods.option_values import option_types, parse_value
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mri_recon.io import Scan
-    from mri_recon.results.provenance import InputFile
 
 __all__ = [
     "AccelerationOption",
     "AxesOption",
     "CenterOption",
     "DeviceOption",
+    "FigureOption",
     "FileArgument",
+    "JsonOption",
     "KindOption",
     "LowOption",
     "MaskOption",
+    "MethodOptions",
+    "OneSliceOption",
+    "OptionsByMethod",
+    "PictureSliceOption",
     "PrewhitenOption",
     "SeedOption",
     "VariableOption",
     "VirtualCoilsOption",
+    "check_slice",
     "method_list",
-    "noise_record",
     "noise_source",
-    "one_slice",
     "options_by_method",
     "parse_option",
 ]
@@ -74,6 +75,23 @@ PrewhitenOption = Annotated[
 ]
 VirtualCoilsOption = Annotated[int | None, typer.Option(help="Compress the coils to this many")]
 DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")]
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the results here; - is standard output", metavar="OUT.json")
+]
+FigureOption = Annotated[
+    Path | None, typer.Option("--figure", help="Draw the picture here: .png, .pdf or .svg", metavar="OUT.png")
+]
+OneSliceOption = Annotated[
+    int | None, typer.Option("--slice", help="Read and reconstruct this slice alone, from 0; -1 is the last")
+]
+PictureSliceOption = Annotated[
+    int | None, typer.Option("--slice", help="Slice of the picture, from 0; by default the middle one")
+]
+MethodOptions = Annotated[list[str] | None, typer.Option(help="Option of the method: KEY=VALUE, e.g. reg_weight=0.01")]
+OptionsByMethod = Annotated[
+    list[str] | None, typer.Option(help="Option of one method: METHOD.KEY=VALUE, e.g. cs-wavelet.reg_weight=0.01")
+]
 
 
 def parse_option(text: str, method: str | None = None) -> tuple[str, Any]:
@@ -127,37 +145,18 @@ def method_list(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def noise_source(text: str | None) -> Tensor | str | None:
-    """What `reconstruct` takes for `prewhiten`: the word "edge" as it is, the samples of a file.
-
-    Raises:
-        FormatError: no such file, or no noise samples in it.
-    """
+def noise_source(text: str | None) -> Path | str | None:
+    """Read `--prewhiten`: the word "edge" as it is, any other text as the path of a file."""
     from mri_recon.coils.prepare import EDGE
-    from mri_recon.io import load_noise
 
-    return text if text is None or text == EDGE else load_noise(text)
-
-
-def noise_record(text: str | None) -> InputFile | str | None:
-    """What a provenance says of `prewhiten`: the word "edge" as it is, the record of a file.
-
-    Raises:
-        FormatError: no such file.
-    """
-    from mri_recon.coils.prepare import EDGE
-    from mri_recon.results.provenance import input_file
-
-    return text if text is None or text == EDGE else input_file(text)
+    return text if text is None or text == EDGE else Path(text)
 
 
-def one_slice(scan: Scan, index: int) -> Scan:
-    """A scan of one slice of another.
+def check_slice(scan: Scan, index: int | None) -> None:
+    """Refuse the number of a slice that a scan does not have.
 
     Raises:
         ShapeError: no such slice.
     """
-    if not 0 <= index < scan.num_slices:
+    if index is not None and not 0 <= index < scan.num_slices:
         raise ShapeError(f"expected a slice between 0 and {scan.num_slices - 1}, got {index}: choose one of these")
-    target = None if scan.target is None else scan.target[index : index + 1]
-    return replace(scan, kspace=scan.kspace[index : index + 1], target=target)

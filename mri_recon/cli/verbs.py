@@ -15,24 +15,29 @@ from mri_recon.cli.options import (
     AxesOption,
     CenterOption,
     DeviceOption,
+    FigureOption,
     FileArgument,
+    JsonOption,
     KindOption,
     LowOption,
     MaskOption,
+    MethodOptions,
+    OneSliceOption,
+    OptionsByMethod,
+    PictureSliceOption,
     PrewhitenOption,
     SeedOption,
     VariableOption,
     VirtualCoilsOption,
+    check_slice,
     method_list,
-    noise_record,
     noise_source,
-    one_slice,
     options_by_method,
     parse_option,
 )
 from mri_recon.cli.outputs import JSON_SUFFIXES, claim, files_read, tell
 from mri_recon.cli.progress import working
-from mri_recon.cli.tables import print_results
+from mri_recon.cli.reports import tell_comparison, tell_run, write_comparison
 
 __all__ = ["compare", "info", "reconstruct", "replay"]
 
@@ -77,10 +82,8 @@ def reconstruct(
     seed: SeedOption = 0,
     mask: MaskOption = None,
     mask_kind: KindOption = "random",
-    slice_index: Annotated[
-        int | None, typer.Option("--slice", help="Read and reconstruct this slice alone, from 0; -1 is the last")
-    ] = None,
-    option: Annotated[list[str] | None, typer.Option(help="The method's own: KEY=VALUE, e.g. reg_weight=0.01")] = None,
+    slice_index: OneSliceOption = None,
+    option: MethodOptions = None,
     prewhiten: PrewhitenOption = None,
     num_virtual_coils: VirtualCoilsOption = None,
     axes: AxesOption = None,
@@ -94,15 +97,9 @@ def reconstruct(
     Example: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5
     """
     work = context.with_resource(working("starting"))
-    from mri_recon.io import RESULT_SUFFIXES, check_holds, load, save
-    from mri_recon.io.masks import choose_mask
-    from mri_recon.masks.convert import undersample
+    from mri_recon.io import RESULT_SUFFIXES
     from mri_recon.methods.table import check_options
-    from mri_recon.reconstruction import reconstruct as run
-    from mri_recon.reconstruction import with_scan_warnings
-    from mri_recon.results.comparison import preparation_caption
-    from mri_recon.results.provenance import describe, input_file
-    from mri_recon.results.summary import scan_warnings
+    from mri_recon.results.recipe import MaskChoice, Recipe, reconstruct_file
 
     options = dict(parse_option(text, method) for text in option or [])
     claim(
@@ -111,56 +108,21 @@ def reconstruct(
         suffixes={"-o": RESULT_SUFFIXES},
     )
     check_options(method, options)
-    noise = noise_source(prewhiten)
+    recipe = Recipe(
+        method,
+        options,
+        MaskChoice(mask, acceleration, center_fraction, num_low_frequencies, seed, mask_kind),
+        prewhiten=noise_source(prewhiten),
+        num_virtual_coils=num_virtual_coils,
+        axes=axes,
+        variable=variable,
+        slices=slice_index,
+        device=device,
+    )
     work.step(f"reading {file}")
-    scan = load(file, axes=axes, variable=variable, slices=slice_index)
-    chosen = choose_mask(
-        scan,
-        mask_file=mask,
-        acceleration=acceleration,
-        center_fraction=center_fraction,
-        num_low_frequencies=num_low_frequencies,
-        seed=seed,
-        kind=mask_kind,
-    )
-    check_holds(output, (scan.num_slices, *scan.kspace.shape[-2:]), scan.meta)
-    result = run(
-        undersample(scan.kspace, chosen),
-        chosen,
-        method=method,
-        prewhiten=noise,
-        num_virtual_coils=num_virtual_coils,
-        device=device,
-        on_progress=work.on_progress,
-        **options,
-    )
-    result = with_scan_warnings(result, scan_warnings(scan))
-    slices = None
-    if slice_index is not None:
-        (number,) = scan.meta["slices"]
-        slices = (number, number + 1)
-    provenance = describe(
-        result,
-        input_file(file, axes=axes, variable=variable, slices=slices),
-        chosen,
-        options=options,
-        prewhiten=noise_record(prewhiten),
-        num_virtual_coils=num_virtual_coils,
-        device=device,
-    )
-    left_out = save(output, result, scan, chosen, provenance=provenance)
+    run = reconstruct_file(file, recipe, output, on_progress=work.on_progress)
     work.end()
-    shape = " x ".join(str(n) for n in result.image.shape)
-    tell(f"{output}: {method}, {shape} (slice x h x w), {result.info['seconds']:.2f} s")
-    if left_out:
-        tell(left_out)
-    if slices is not None:
-        count = scan.meta["num_slices_in_file"]
-        typer.echo(f"Slice {slices[0]} of {count} alone: support, noise and a drawn mask are found in it.")
-    if done := preparation_caption(result.info):
-        typer.echo(done)
-    for warning in result.warnings:
-        warn(warning)
+    tell_run(run, output)
 
 
 def compare(
@@ -173,18 +135,10 @@ def compare(
     seed: SeedOption = 0,
     mask: MaskOption = None,
     mask_kind: KindOption = "random",
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Write the results here; - is standard output", metavar="OUT.json")
-    ] = None,
-    figure: Annotated[
-        Path | None, typer.Option("--figure", help="Draw the picture here: .png, .pdf or .svg", metavar="OUT.png")
-    ] = None,
-    slice_index: Annotated[
-        int | None, typer.Option("--slice", help="Slice of the picture, from 0; by default the middle one")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Of one method: METHOD.KEY=VALUE, e.g. cs-wavelet.reg_weight=0.01")
-    ] = None,
+    json: JsonOption = None,
+    figure: FigureOption = None,
+    slice_index: PictureSliceOption = None,
+    option: OptionsByMethod = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Measure again with the background masked")] = False,
     prewhiten: PrewhitenOption = None,
     num_virtual_coils: VirtualCoilsOption = None,
@@ -200,14 +154,9 @@ def compare(
     """
     names = method_list(methods)
     work = context.with_resource(working("starting", names))
-    from mri_recon._system.jsonable import json_text, write_json
-    from mri_recon.io import load
-    from mri_recon.io.masks import choose_mask
-    from mri_recon.results.comparison import check_methods, convention, mask_caption, preparation_caption
-    from mri_recon.results.comparison import compare as run
-    from mri_recon.results.provenance import describe, input_file
+    from mri_recon.results.comparison import check_methods, compare_recipes
+    from mri_recon.results.recipe import MaskChoice, Recipe, load_scan, source_record
 
-    names = method_list(methods)
     options = options_by_method(option or [], names)
     piped = claim(
         {"--json": json, "--figure": figure},
@@ -215,70 +164,27 @@ def compare(
         suffixes={"--json": JSON_SUFFIXES, "--figure": FIGURE_SUFFIXES},
     )
     check_methods(names, options)
-    noise = noise_source(prewhiten)
+    recipes = [
+        Recipe(
+            name,
+            options.get(name, {}),
+            MaskChoice(mask, acceleration, center_fraction, num_low_frequencies, seed, mask_kind),
+            prewhiten=noise_source(prewhiten),
+            num_virtual_coils=num_virtual_coils,
+            axes=axes,
+            variable=variable,
+            device=device,
+        )
+        for name in dict.fromkeys(names)
+    ]
     work.step(f"reading {file}")
-    scan = load(file, axes=axes, variable=variable)
-    if slice_index is not None:
-        one_slice(scan, slice_index)  # an error now, not after the reconstructions
-    chosen = choose_mask(
-        scan,
-        mask_file=mask,
-        acceleration=acceleration,
-        center_fraction=center_fraction,
-        num_low_frequencies=num_low_frequencies,
-        seed=seed,
-        kind=mask_kind,
-    )
-    comparison = run(
-        scan,
-        chosen,
-        names,
-        prewhiten=noise,
-        num_virtual_coils=num_virtual_coils,
-        device=device,
-        options=options,
-        file=file.name,
-        foreground=foreground,
-        on_progress=work.on_progress,
-    )
-    # Files before the table: a reader of standard output that goes away loses none.
-    if json is not None:
-        source = input_file(file, axes=axes, variable=variable)
-        noise_file = noise_record(prewhiten)
-        provenance = {
-            name: describe(
-                result,
-                source,
-                chosen,
-                options=options.get(name, {}),
-                prewhiten=noise_file,
-                num_virtual_coils=num_virtual_coils,
-                device=device,
-            ).model_dump(mode="json")
-            for name, result in comparison.reconstructions.items()
-        }
-        document = {**comparison.document(), "provenance": provenance}
-        if not piped:
-            write_json(json, document)
-    if figure is not None:
-        from mri_recon.results.figure import comparison_figure
-
-        comparison_figure(comparison, figure, slice_index=slice_index)
+    scan = load_scan(file, recipes[0])
+    check_slice(scan, slice_index)
+    source = None if json is None else source_record(file, recipes[0], scan)
+    comparison = compare_recipes(scan, recipes, source=source, foreground=foreground, on_progress=work.on_progress)
+    written = write_comparison(comparison, None if piped else json, figure, slice_index)
     work.end()
-    done = preparation_caption(comparison.rows[0]["info"])
-    print_results(
-        comparison.rows,
-        title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
-        notes=[convention(comparison.target_source, foreground=foreground), *([done] if done else [])],
-        warnings=comparison.warnings,
-        err=piped,
-    )
-    if piped:
-        typer.echo(json_text(document), nl=False)
-    elif json is not None:
-        tell(f"results: {json}")
-    if figure is not None:
-        tell(f"picture: {figure}", err=piped)
+    tell_comparison(comparison, written, foreground=foreground, piped=piped)
 
 
 def replay(

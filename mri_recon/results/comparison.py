@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import torch
@@ -17,19 +17,22 @@ from mri_recon._system.jsonable import jsonable, write_json
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
-from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.types import Mask
 from mri_recon.methods.table import check_options
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
 from mri_recon.progress import OnProgress
-from mri_recon.reconstruction import Reconstruction, reconstruct, with_scan_warnings
-from mri_recon.results.scan_warnings import scan_warnings
+from mri_recon.reconstruction import Reconstruction
+from mri_recon.results.recipe import Recipe, run_method, undersampled
+
+if TYPE_CHECKING:  # the records need pydantic, which a comparison does without
+    from mri_recon.results.provenance import InputFile, Provenance
 
 __all__ = [
     "METRICS",
     "Comparison",
     "check_methods",
     "compare",
+    "compare_recipes",
     "convention",
     "mask_caption",
     "preparation_caption",
@@ -58,6 +61,7 @@ class Comparison:
         target: reference magnitudes `(slice, h, w)` or None.
         recon_size: height and width that the header asks for.
         reconstructions: method to its result, at full size.
+        provenance: method to everything needed to compute its image again; empty where the input was not named.
         simulated: the k-space was made from images; every number from it says so.
         no_pictures: no picture of it may be drawn, see `mri_recon.io.pictures`.
     """
@@ -70,6 +74,7 @@ class Comparison:
     target: Tensor | None
     recon_size: tuple[int, int]
     reconstructions: dict[str, Reconstruction] = field(default_factory=dict)
+    provenance: dict[str, Provenance] = field(default_factory=dict)
     simulated: bool = False
     no_pictures: bool = False
 
@@ -90,8 +95,11 @@ class Comparison:
         return warning_lines(self.rows)
 
     def document(self) -> dict[str, Any]:
-        """The content of the JSON file: `convention`, `mask`, `results`."""
-        return results_document(self.receipt, self.rows, target_source=self.target_source)
+        """Give the content of the JSON file: `convention`, `mask`, `results`, and `provenance` by method if known."""
+        document = results_document(self.receipt, self.rows, target_source=self.target_source)
+        if self.provenance:
+            document["provenance"] = {name: one.model_dump(mode="json") for name, one in self.provenance.items()}
+        return document
 
     def write_json(self, path: str | Path) -> None:
         """Write `document()`; a reader never sees half a file.
@@ -141,44 +149,75 @@ def compare(
     names = list(dict.fromkeys(methods))
     chosen = dict(options or {})
     check_methods(names, chosen)
-    mask = as_mask(mask, tuple(scan.kspace.shape))
-    receipt = jsonable(mask.receipt())
-    simulated = bool(scan.meta.get("simulated", False))
-    name_of_scan = scan_name(scan) if file is None else file
-    shared = {
-        "file": name_of_scan,
-        "acceleration": receipt.get("requested_acceleration") if acceleration is None else acceleration,
-        "seed": receipt.get("seed") if seed is None else seed,
-    }
-    kspace = undersample(scan.kspace, mask)
-    looks_wrong = scan_warnings(scan)
-    rows, reconstructions = [], {}
-    for name in names:
-        result = reconstruct(
-            kspace,
+    recipes = [
+        Recipe(
+            name,
+            chosen.get(name, {}),
             mask,
-            method=name,
             prewhiten=prewhiten,
             num_virtual_coils=num_virtual_coils,
             device=device,
-            on_progress=on_progress,
-            **chosen.get(name, {}),
         )
-        result = with_scan_warnings(result, looks_wrong)
-        reconstructions[name] = result
-        rows.append({**shared, **_row(result, scan.target, foreground=foreground)})
-    return Comparison(
-        file=name_of_scan,
+        for name in names
+    ]
+    comparison = compare_recipes(scan, recipes, file=file, foreground=foreground, on_progress=on_progress)
+    for name, value in (("acceleration", acceleration), ("seed", seed)):
+        if value is not None:
+            for row in comparison.rows:
+                row[name] = value
+    return comparison
+
+
+def compare_recipes(
+    scan: Scan,
+    recipes: Sequence[Recipe],
+    *,
+    source: InputFile | None = None,
+    file: str | None = None,
+    foreground: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Comparison:
+    """Run recipes of different methods on one undersampled scan, and measure each image against the reference.
+
+    Args:
+        scan: the scan.
+        recipes: one for each method. They differ in method and options alone: the mask and the noise samples of the
+            first serve all, so that all methods see the same data.
+        source: record of the scan's file; None: the comparison has no provenance.
+        file: name for the rows; None: the scan's own.
+        foreground: measure a second time with the background masked.
+        on_progress: told of the work of every method in turn.
+
+    Raises:
+        MethodError, ShapeError, FormatError, MaskError: as `compare`.
+    """
+    check_methods([one.method for one in recipes], {one.method: one.options for one in recipes})
+    data = undersampled(scan, recipes[0])
+    receipt = jsonable(data.mask.receipt())
+    simulated = bool(scan.meta.get("simulated", False))
+    comparison = Comparison(
+        file=scan_name(scan) if file is None else file,
         receipt=receipt,
         target_source=f"{scan.target_source}, SIMULATED k-space" if simulated else scan.target_source,
-        rows=rows,
-        mask=mask,
+        rows=[],
+        mask=data.mask,
         target=scan.target,
         recon_size=scan.recon_size,
-        reconstructions=reconstructions,
         simulated=simulated,
         no_pictures=bool(scan.meta.get(NO_PICTURES, False)),
     )
+    shared = {
+        "file": comparison.file,
+        "acceleration": receipt.get("requested_acceleration"),
+        "seed": receipt.get("seed"),
+    }
+    for recipe in recipes:
+        run = run_method(data, recipe, source=source, on_progress=on_progress)
+        comparison.reconstructions[recipe.method] = run.reconstruction
+        comparison.rows.append({**shared, **_row(run.reconstruction, scan.target, foreground=foreground)})
+        if run.provenance is not None:
+            comparison.provenance[recipe.method] = run.provenance
+    return comparison
 
 
 def check_methods(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:

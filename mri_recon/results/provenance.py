@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
-import hashlib
-import platform
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +19,14 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mri_recon._system.hashes import array_sha256, file_sha256, file_size
 from mri_recon._system.jsonable import jsonable
 from mri_recon._system.text import storable
 from mri_recon.errors import FormatError, MaskError
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.reconstruction import Reconstruction, resolve_device
+from mri_recon.results.machine import device_name, versions
 
 __all__ = [
     "ImageRecord",
@@ -44,8 +42,6 @@ __all__ = [
     "read_provenance",
 ]
 
-
-_PACKAGES = ("mri-recon", "torch", "numpy", "scipy", "pywavelets", "numba", "safetensors")
 
 _MAX_PATTERN = 1 << 28
 
@@ -124,8 +120,8 @@ def input_file(
     path = Path(path)
     return InputFile(
         name=storable(path.name),
-        bytes=_size(path),
-        sha256=_sha256_of(path),
+        bytes=file_size(path),
+        sha256=file_sha256(path),
         axes=axes,
         variable=variable,
         slices=slices,
@@ -175,12 +171,12 @@ def describe(
         model=None if sha256 is None else ModelRecord(name=str(result.info["model"]), sha256=sha256),
         stop=result.info.get("stop"),
         batched=batched,
-        versions=_versions(),
+        versions=versions(),
         device=chosen.type,
-        device_name=_device_name(chosen),
+        device_name=device_name(chosen),
         threads=torch.get_num_threads(),
         image=ImageRecord(
-            sha256=_sha256_of_array(image),
+            sha256=array_sha256(image),
             shape=image.shape,
             dtype="complex64" if image.dtype.kind == "c" else "float32",
         ),
@@ -263,52 +259,3 @@ def read_provenance(text: str | None, name: str) -> Provenance:
             f"expected a provenance of format 1 in {name}, got one with a wrong {where} ({first['msg']}): "
             "the file is damaged, or of a later version"
         ) from error
-
-
-def _versions() -> dict[str, str | None]:
-    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
-
-
-@functools.cache  # packages do not change while a process runs, and reading their metadata takes milliseconds
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else device.type
-
-
-@functools.cache
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:  # not Linux
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise FormatError(f"expected a file, got {path} ({error.strerror}): check the path") from error
-
-
-def _sha256_of(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise FormatError(f"cannot read {path} ({error.strerror}): check the file and its permissions") from error
-
-
-def _sha256_of_array(array: npt.NDArray[Any]) -> str:
-    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
-    return hashlib.sha256(little.tobytes()).hexdigest()

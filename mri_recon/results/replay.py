@@ -12,39 +12,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from mri_recon._system.fork import forked_with_threads
+from mri_recon._system.hashes import array_sha256, file_sha256, file_size
 from mri_recon.errors import CheckpointError, FormatError, MethodError
-from mri_recon.io import load_noise, load_result
+from mri_recon.io import load_result
 from mri_recon.io.loading import read
-from mri_recon.masks.convert import undersample
 from mri_recon.methods.table import method_options
-from mri_recon.models.checkpoint import shipped_models
 from mri_recon.progress import OnProgress
-from mri_recon.reconstruction import Reconstruction, reconstruct, resolve_device
-from mri_recon.results.provenance import (
-    InputFile,
-    ModelRecord,
-    Provenance,
-    _device_name,
-    _sha256_of,
-    _sha256_of_array,
-    _size,
-    _versions,
-    image_array,
-    mask_of,
-    read_provenance,
-)
+from mri_recon.reconstruction import Reconstruction, resolve_device
+from mri_recon.results.machine import device_name, versions
+from mri_recon.results.recipe import Recipe, run_recipe
+
+if TYPE_CHECKING:  # the records need pydantic, which `import mri_recon.results.replay` does without
+    from mri_recon.results.provenance import InputFile, ModelRecord, Provenance
 
 __all__ = [
     "TOLERANCE",
     "Replay",
+    "recipe_of",
     "replay",
 ]
 
@@ -106,42 +97,33 @@ def replay(
         MaskError: a damaged record of the mask.
         MethodError: a method that is not installed, or no longer has the recorded options.
     """
+    from mri_recon.results.provenance import image_array, read_provenance
+
     result = Path(result)
     old, text = load_result(result)
     record = read_provenance(text, result.name)
-    if _sha256_of_array(old) != record.image.sha256:
+    if array_sha256(old) != record.image.sha256:
         raise FormatError(
             f"expected the image that {result.name} was written with (SHA-256 {record.image.sha256}), got another: "
             "the file was changed since"
         )
     folders = (result.parent, Path.cwd())
     path = _located(record.input, source, folders, "--input")
-    samples: Tensor | str | None = record.prewhiten
-    if record.noise is not None:
-        samples = load_noise(_located(record.noise, noise, folders, "--noise"))
-    options = dict(record.options)
-    if record.model is not None and "model" in method_options(record.method):
-        options["model"] = _located_model(record.model, record.options, model)
     device, differences = _device(record)
     differences += _changes(record)
-    slices = None if record.input.slices is None else slice(*record.input.slices)
-    raw = read(path, axes=record.input.axes, variable=record.input.variable, slices=slices)
-    # As then, whatever is asked now.
+    recipe = recipe_of(
+        record,
+        noise=None if record.noise is None else _located(record.noise, noise, folders, "--noise"),
+        options=_options(record, model),
+        device=device,
+    )
+    raw = read(path, **recipe.reading)
+    # The recorded axes hold, whether or not they were assumed: today's check of assumed axes is not asked.
     scan = dataclasses.replace(raw, meta={**raw.meta, "axes_assumed": False, "axes_by_rank": False}).scan()
-    mask = mask_of(record.mask)
     with _threads(record.threads):
-        new = reconstruct(
-            undersample(scan.kspace, mask),
-            mask,
-            method=record.method,
-            prewhiten=samples,
-            num_virtual_coils=record.num_virtual_coils,
-            device=device,
-            on_progress=on_progress,
-            **options,
-        )
+        new = run_recipe(scan, recipe, on_progress=on_progress).reconstruction
     array = image_array(new)
-    identical = _sha256_of_array(array) == record.image.sha256 and array.shape == old.shape
+    identical = array_sha256(array) == record.image.sha256 and array.shape == old.shape
     return Replay(
         provenance=record,
         reconstruction=new,
@@ -150,6 +132,47 @@ def replay(
         differences=tuple(differences),
         exact=not record.batched and not differences and record.device == "cpu",
     )
+
+
+def recipe_of(
+    record: Provenance,
+    *,
+    noise: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+) -> Recipe:
+    """Build the recipe that a provenance records.
+
+    Args:
+        record: the provenance.
+        noise: file of the recorded noise samples, where there were some.
+        options: options of the method in place of the recorded ones; None: those.
+        device: where to compute; None: the recorded device.
+
+    Raises:
+        MaskError: a damaged record of the mask.
+    """
+    from mri_recon.results.provenance import mask_of
+
+    return Recipe(
+        record.method,
+        dict(record.options) if options is None else options,
+        mask_of(record.mask),
+        prewhiten=record.prewhiten if noise is None else noise,
+        num_virtual_coils=record.num_virtual_coils,
+        axes=record.input.axes,
+        variable=record.input.variable,
+        slices=record.input.slices,
+        device=record.device if device is None else device,
+    )
+
+
+def _options(record: Provenance, model: str | Path | None) -> dict[str, Any]:
+    """The recorded options, with the weights that are found now."""
+    options = dict(record.options)
+    if record.model is not None and "model" in method_options(record.method):
+        options["model"] = _located_model(record.model, record.options, model)
+    return options
 
 
 def _relative_difference(new: npt.NDArray[Any], old: npt.NDArray[Any]) -> float:
@@ -164,11 +187,11 @@ def _located(record: InputFile, given: str | Path | None, folders: Sequence[Path
     """The file with the recorded size and content: the given one, or one in the folders."""
     if given is not None:
         path = Path(given)
-        if (size := _size(path)) != record.bytes:
+        if (size := file_size(path)) != record.bytes:
             raise FormatError(
                 f"expected {record.name} of {record.bytes} bytes, got {path} of {size}: it is another file"
             )
-        if (sha256 := _sha256_of(path)) != record.sha256:
+        if (sha256 := file_sha256(path)) != record.sha256:
             raise FormatError(
                 f"expected {record.name} with SHA-256 {record.sha256}, got {path} with {sha256}: it is another file, "
                 "or was changed since"
@@ -181,7 +204,7 @@ def _located(record: InputFile, given: str | Path | None, folders: Sequence[Path
             continue
         for path in sorted(files, key=lambda path: (path.name != record.name, path.name)):
             try:
-                if _sha256_of(path) == record.sha256:
+                if file_sha256(path) == record.sha256:
                     return path
             except FormatError:  # not ours to read
                 continue
@@ -192,6 +215,8 @@ def _located(record: InputFile, given: str | Path | None, folders: Sequence[Path
 
 
 def _located_model(record: ModelRecord, options: Mapping[str, Any], given: str | Path | None) -> str:
+    from mri_recon.models.checkpoint import shipped_models
+
     shipped = shipped_models()
     if given is not None:
         candidates = [str(given)]
@@ -200,7 +225,7 @@ def _located_model(record: ModelRecord, options: Mapping[str, Any], given: str |
         candidates = [*([str(recorded)] if recorded is not None else []), *shipped]
     for candidate in candidates:
         path = shipped.get(candidate, Path(candidate))
-        if path.is_file() and _sha256_of(path) == record.sha256:
+        if path.is_file() and file_sha256(path) == record.sha256:
             return candidate
     raise CheckpointError(
         f"expected the weights {record.name!r} with SHA-256 {record.sha256}, found none among "
@@ -216,14 +241,14 @@ def _device(record: Provenance) -> tuple[torch.device, list[str]]:
 
 
 def _changes(record: Provenance) -> list[str]:
-    now = _versions()
+    now = versions()
     notes = [
         f"{name} was {record.versions.get(name) or 'absent'}, is {now.get(name) or 'absent'}"
         for name in dict.fromkeys([*record.versions, *now])
         if record.versions.get(name) != now.get(name)
     ]
     try:
-        device = _device_name(resolve_device(record.device))
+        device = device_name(resolve_device(record.device))
     except MethodError:  # said already
         return notes
     return (

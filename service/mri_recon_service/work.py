@@ -10,15 +10,14 @@ from typing import Any, Protocol
 
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io import Scan
-from mri_recon.io.masks import choose_mask
 from mri_recon.io.pictures import require_pictures_allowed
-from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import Mask
 from mri_recon.methods.table import can_batch
 from mri_recon.progress import OnProgress
-from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
-from mri_recon.results.comparison import Comparison, compare
-from mri_recon.results.summary import scan_warnings
+from mri_recon.reconstruction import Reconstruction
+from mri_recon.results.comparison import Comparison, compare_recipes
+from mri_recon.results.provenance import InputFile, Provenance
+from mri_recon.results.recipe import MaskChoice, Recipe, Run, run_batch, run_recipe
 from mri_recon_service.fields import compare_fields, reconstruction_fields
 from mri_recon_service.job import Kind
 from mri_recon_service.problems import Problem, problem_of
@@ -112,14 +111,12 @@ class Outcome:
     Attributes:
         prepared: what it was made from.
         result: of the library.
-        device: where it was computed.
-        batched: the network saw it together with others.
+        provenance: by method, everything needed to compute its image again.
     """
 
     prepared: Prepared
     result: Reconstruction | Comparison
-    device: str
-    batched: bool = False
+    provenance: Mapping[str, Provenance]
 
 
 def read_task(kind: Kind, texts: Mapping[str, str], *, max_iters: int) -> Task:
@@ -159,16 +156,15 @@ def prepare(
                 "invalid-request", f"slice: expected 0 to {scan.num_slices - 1}, got {index}: choose one of these"
             )
         _check_sampling(scan, fields, has_file="mask" in files)
-        mask = choose_mask(
-            scan,
-            mask_file=files.get("mask"),
-            mask_array=parsed.mask,
-            acceleration=fields.acceleration,
-            center_fraction=fields.center_fraction,
-            num_low_frequencies=fields.num_low_frequencies,
-            seed=fields.seed,
-            kind=fields.mask_kind,
+        choice = MaskChoice(
+            files.get("mask"),
+            fields.acceleration,
+            fields.center_fraction,
+            fields.num_low_frequencies,
+            fields.seed,
+            fields.mask_kind,
         )
+        mask = choice.choose(scan, parsed.mask)
         for name, options in task.options.items():
             _check_levels(scan, options, prefix="" if task.kind == "reconstruction" else f"{name}.")
     except MriReconError as error:
@@ -186,49 +182,69 @@ def batch_key(prepared: Prepared) -> str | None:
 
 
 def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None = None) -> Outcome:
-    """The same as `undersample` and `reconstruct`, or `mri_recon.compare`, in Python.
+    """Run the methods of a task.
 
     Raises:
         Problem: whatever the library refuses.
         Cancelled: as `on_progress` raised it.
     """
-    task, scan, mask = prepared.task, prepared.scan, prepared.mask
+    recipes, source = _recipes(prepared, device), _source(prepared)
     try:
-        if task.kind == "comparison":
-            comparison = compare(scan, mask, task.methods, device=device, options=task.options, on_progress=on_progress)
-            return Outcome(prepared, comparison, device)
-        (method,) = task.methods
-        kspace = undersample(scan.kspace, mask)
-        result = reconstruct(
-            kspace, mask, method=method, device=device, on_progress=on_progress, **task.options[method]
-        )
-        result = with_scan_warnings(result, scan_warnings(scan))
+        if prepared.task.kind == "comparison":
+            comparison = compare_recipes(prepared.scan, recipes, source=source, on_progress=on_progress)
+            return Outcome(prepared, comparison, comparison.provenance)
+        run = run_recipe(prepared.scan, recipes[0], source=source, on_progress=on_progress)
     except Cancelled:
         raise
     except MriReconError as error:
         raise problem_of(error) from error
-    return Outcome(prepared, result, device)
+    return _outcome(prepared, run)
 
 
 def perform_batch(several: Sequence[Prepared], *, device: str) -> list[Outcome]:
-    """Tasks of one batch key in one run of their network; each result equals the single one to 1e-5.
+    """Run tasks of one batch key in one run of their network; each result equals the single one to 1e-5.
 
     Raises:
-        Problem: whatever the library refuses; it does not say for which of them.
+        Problem: whatever the library refuses. It does not say for which of them.
     """
-    task = several[0].task
-    (method,) = task.methods
+    recipes = [_recipes(one, device)[0] for one in several]
     try:
-        problems = [(undersample(one.scan.kspace, one.mask), one.mask) for one in several]
-        results = [
-            with_scan_warnings(result, scan_warnings(one.scan))
-            for one, result in zip(
-                several, reconstruct_batch(problems, method=method, device=device, **task.options[method]), strict=True
-            )
-        ]
+        runs = run_batch([one.scan for one in several], recipes, sources=[_source(one) for one in several])
     except MriReconError as error:
         raise problem_of(error) from error
-    return [Outcome(one, result, device, batched=True) for one, result in zip(several, results, strict=True)]
+    return [_outcome(one, run) for one, run in zip(several, runs, strict=True)]
+
+
+def _recipes(prepared: Prepared, device: str) -> list[Recipe]:
+    task = prepared.task
+    return [
+        Recipe(
+            method,
+            task.options[method],
+            prepared.mask,
+            axes=task.fields.axes,
+            variable=task.fields.variable,
+            device=device,
+        )
+        for method in dict.fromkeys(task.methods)
+    ]
+
+
+def _source(prepared: Prepared) -> InputFile:
+    """Record the uploaded file as the client named it."""
+    file, fields = prepared.sources["file"], prepared.task.fields
+    return InputFile(
+        name=str(file["name"]),
+        bytes=file["bytes"],
+        sha256=file["sha256"],
+        axes=fields.axes,
+        variable=fields.variable,
+    )
+
+
+def _outcome(prepared: Prepared, run: Run) -> Outcome:
+    assert run.provenance is not None, "the source was given"
+    return Outcome(prepared, run.reconstruction, {run.reconstruction.method: run.provenance})
 
 
 def _check_levels(scan: Scan, options: Mapping[str, Any], *, prefix: str = "") -> None:

@@ -19,8 +19,8 @@ from mri_recon.io import load_result
 from mri_recon.masks.convert import column_mask_from_lines
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
 from mri_recon.reconstruction import reconstruct_batch
-from mri_recon.results import provenance
-from mri_recon.results import replay as replaying
+from mri_recon.results import recipe
+from mri_recon.results.machine import device_name
 from mri_recon.results.provenance import MaskRecord, Provenance, describe, input_file, mask_of, mask_record
 from mri_recon.results.replay import replay
 from mri_recon.transforms.fourier import fft2c
@@ -251,7 +251,7 @@ def test_other_versions_are_a_warning(scan_file: Path) -> None:
     assert done.exit_code == 0
     assert done.stderr.splitlines() == [
         f"mri-recon: warning: torch was 1.0, is {torch.__version__}",
-        f"mri-recon: warning: it was computed by an abacus, this is {provenance._device_name(torch.device('cpu'))}",
+        f"mri-recon: warning: it was computed by an abacus, this is {device_name(torch.device('cpu'))}",
     ]
     assert not replay(out, scan_file).exact
 
@@ -272,13 +272,13 @@ def test_it_runs_with_the_recorded_threads_and_gives_them_back(
     out = _result(scan_file)
     _change(out, threads=threads)
     seen: list[int] = []
-    run = replaying.reconstruct
+    run = recipe.reconstruct
 
     def noted(*args: Any, **kwargs: Any) -> Any:
         seen.append(torch.get_num_threads())
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(replaying, "reconstruct", noted)
+    monkeypatch.setattr(recipe, "reconstruct", noted)
     before = torch.get_num_threads()
     replay(out, scan_file)
     assert seen == [threads]

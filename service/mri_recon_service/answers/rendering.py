@@ -28,7 +28,7 @@ from mri_recon.masks.types import ColumnMask
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.reconstruction import Reconstruction
 from mri_recon.results.comparison import Comparison
-from mri_recon.results.provenance import InputFile, Provenance, describe
+from mri_recon.results.provenance import Provenance
 from mri_recon_service.answers.png import gray_png
 from mri_recon_service.job import Kind
 from mri_recon_service.schemas import ComparisonAnswer, Images, MethodImages
@@ -111,7 +111,7 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
             "slice": prepared.slice_index,
             "num_slices": int(result.image.shape[0]),
             "recon_size": list(prepared.scan.recon_size),
-            "provenance": _record(result, outcome).model_dump(mode="json"),
+            "provenance": outcome.provenance[result.method].model_dump(mode="json"),
             "research_only": RESEARCH_ONLY,
         }
         return Bundle("reconstruction", arrays, metadata)
@@ -125,10 +125,6 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
     metadata = {
         **comparison.document(),
         "images": _picture_numbers(arrays, comparison, prepared.slice_index),
-        "provenance": {
-            name: _record(result, outcome).model_dump(mode="json")
-            for name, result in comparison.reconstructions.items()
-        },
         "research_only": RESEARCH_ONLY,
     }
     return Bundle("comparison", arrays, metadata)
@@ -193,22 +189,6 @@ def _content(bundle: Bundle, media_type: str, hdf5: Callable[[], bytes]) -> tupl
     if media_type == PNG:
         return _png(bundle)
     return answer(bundle).model_dump_json().encode(), {}
-
-
-def _record(result: Reconstruction, outcome: Outcome) -> Provenance:
-    """How one result came to be."""
-    prepared = outcome.prepared
-    fields = prepared.task.fields
-    source = prepared.sources["file"]
-    file = InputFile(
-        name=str(source["name"]),
-        bytes=source["bytes"],
-        sha256=source["sha256"],
-        axes=fields.axes,
-        variable=fields.variable,
-    )
-    options = prepared.task.options[result.method]
-    return describe(result, file, prepared.mask, options=options, device=outcome.device, batched=outcome.batched)
 
 
 def _png(bundle: Bundle) -> tuple[bytes, dict[str, str]]:

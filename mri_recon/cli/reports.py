@@ -1,0 +1,86 @@
+"""Write and print what the verbs `reconstruct` and `compare` found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mri_recon.cli.messages import warn
+from mri_recon.cli.outputs import tell
+from mri_recon.cli.tables import print_results
+
+if TYPE_CHECKING:
+    from mri_recon.results.comparison import Comparison
+    from mri_recon.results.recipe import SavedRun
+
+__all__ = ["tell_comparison", "tell_run", "write_comparison"]
+
+
+def tell_run(run: SavedRun, output: Path) -> None:
+    """Print one line about a saved reconstruction, and under it everything the user should know about it."""
+    from mri_recon.results.comparison import preparation_caption
+
+    result, meta = run.reconstruction, run.scan.meta
+    shape = " x ".join(str(n) for n in result.image.shape)
+    tell(f"{output}: {result.method}, {shape} (slice x h x w), {result.info['seconds']:.2f} s")
+    if run.left_out:
+        tell(run.left_out)
+    if "slices" in meta:
+        (number,) = meta["slices"]
+        count = meta["num_slices_in_file"]
+        typer.echo(f"Slice {number} of {count} alone: support, noise and a drawn mask are found in it.")
+    if done := preparation_caption(result.info):
+        typer.echo(done)
+    for warning in result.warnings:
+        warn(warning)
+
+
+def write_comparison(
+    comparison: Comparison, json: Path | None, figure: Path | None, slice_index: int | None
+) -> dict[str, Path]:
+    """Write the results and draw the picture of a comparison, where asked for.
+
+    Returns:
+        the files, by what each is.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    written = {}
+    if json is not None:
+        comparison.write_json(json)
+        written["results"] = json
+    if figure is not None:
+        from mri_recon.results.figure import comparison_figure
+
+        comparison_figure(comparison, figure, slice_index=slice_index)
+        written["picture"] = figure
+    return written
+
+
+def tell_comparison(comparison: Comparison, written: dict[str, Path], *, foreground: bool, piped: bool) -> None:
+    """Print a comparison as a table, then name the files.
+
+    Args:
+        comparison: the comparison.
+        written: what `write_comparison` wrote before: a reader of standard output that goes away loses no file.
+        foreground: whether the rows have the metrics of the foreground.
+        piped: print the JSON document on standard output, everything else on standard error.
+    """
+    from mri_recon._system.jsonable import json_text
+    from mri_recon.results.comparison import convention, mask_caption, preparation_caption
+
+    done = preparation_caption(comparison.rows[0]["info"])
+    print_results(
+        comparison.rows,
+        title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
+        notes=[convention(comparison.target_source, foreground=foreground), *([done] if done else [])],
+        warnings=comparison.warnings,
+        err=piped,
+    )
+    if piped:
+        typer.echo(json_text(comparison.document()), nl=False)
+    for what, path in written.items():
+        tell(f"{what}: {path}", err=piped)

@@ -1,0 +1,334 @@
+"""Describe one reconstruction as data, and run it.
+
+    recipe = Recipe("cs-wavelet", {"reg_weight": 0.01}, MaskChoice(acceleration=4), num_virtual_coils=4)
+    run = run_recipe(load_scan("knee.h5", recipe), recipe)
+    run.reconstruction.image, run.mask
+
+The command line, the service, `compare` and `replay` build a recipe and call a function of this module. Every one of
+them therefore takes the same steps: choose the mask, undersample, reconstruct, add the warnings of the whole scan,
+record the provenance. A method that chooses among others is one more name in the table of methods: the recipe and its
+provenance keep the name that was asked for, and `info` says what the method chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mri_recon.errors import MethodError
+from mri_recon.io import Scan, check_holds, load, load_noise, save
+from mri_recon.io.masks import choose_mask
+from mri_recon.masks.convert import as_mask, undersample
+from mri_recon.masks.types import Mask
+from mri_recon.methods.table import check_options
+from mri_recon.progress import OnProgress
+from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
+from mri_recon.results.scan_warnings import scan_warnings
+
+if TYPE_CHECKING:  # the records need pydantic, which `import mri_recon.results.recipe` does without
+    from mri_recon.results.provenance import InputFile, Provenance
+
+__all__ = [
+    "MaskChoice",
+    "Recipe",
+    "Run",
+    "SavedRun",
+    "UndersampledScan",
+    "load_scan",
+    "reconstruct_file",
+    "run_batch",
+    "run_method",
+    "run_recipe",
+    "source_record",
+    "undersampled",
+]
+
+
+@dataclass(frozen=True)
+class MaskChoice:
+    """Say which mask a scan gets: one of a file, one drawn for an acceleration, or by default the scan's own.
+
+    Attributes:
+        file: mask file, or "from-zeros" to take the zeros of k-space for what was not sampled.
+        acceleration: how many times fewer phase-encoding lines the drawn mask has than the acquired support.
+        center_fraction: fraction of the lines in the fully sampled centre of the drawn mask.
+        num_low_frequencies: the same as a number of lines.
+        seed: seed of the drawn mask.
+        kind: kind of the drawn mask, "random" or "equispaced".
+    """
+
+    file: str | Path | None = None
+    acceleration: float | None = None
+    center_fraction: float | None = None
+    num_low_frequencies: int | None = None
+    seed: int = 0
+    kind: str = "random"
+
+    def choose(self, scan: Scan, array: npt.NDArray[Any] | None = None) -> Mask:
+        """Find the mask of a scan, see `mri_recon.io.masks.choose_mask`.
+
+        Args:
+            scan: the scan.
+            array: content of `file` where another process has read it.
+
+        Raises:
+            MaskError, FormatError: as `choose_mask`.
+        """
+        return choose_mask(
+            scan,
+            mask_file=self.file,
+            mask_array=array,
+            acceleration=self.acceleration,
+            center_fraction=self.center_fraction,
+            num_low_frequencies=self.num_low_frequencies,
+            seed=self.seed,
+            kind=self.kind,
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Describe a reconstruction from the file to the image.
+
+    Attributes:
+        method: name of the method.
+        options: options of the method; those left out keep their defaults.
+        mask: how to choose the undersampling mask, or the mask itself.
+        prewhiten: how to whiten the noise of the coils: "edge" for the outermost samples of k-space, the path of a file
+            of noise samples, or the samples; None: not at all. A word is a `str`, a file is a `Path`.
+        num_virtual_coils: compress the coils to this many; None: keep them.
+        axes: what the axes of the file's array are, as in `load`.
+        variable: which array of the file, as in `load`.
+        slices: which slices to read: one number (-1 is the last), or the first and one after the last; None: all.
+        device: where to compute; None: the processor.
+    """
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mask: MaskChoice | Mask = MaskChoice()
+    _: KW_ONLY
+    prewhiten: Tensor | npt.NDArray[Any] | str | Path | None = None
+    num_virtual_coils: int | None = None
+    axes: str | None = None
+    variable: str | None = None
+    slices: int | tuple[int, int] | None = None
+    device: str | torch.device | None = None
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Arguments of `load`."""
+        slices = slice(*self.slices) if isinstance(self.slices, tuple) else self.slices
+        return {"axes": self.axes, "variable": self.variable, "slices": slices}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Hold the image that a recipe gave, and how it came to be.
+
+    Attributes:
+        reconstruction: the image and what the method says of it.
+        mask: the mask that was used.
+        provenance: everything needed to compute the image again; None where the input was not named, or the noise
+            samples were an array that no file holds.
+    """
+
+    reconstruction: Reconstruction
+    mask: Mask
+    provenance: Provenance | None
+
+
+@dataclass(frozen=True)
+class SavedRun(Run):
+    """Hold a run whose image was saved.
+
+    Attributes:
+        scan: the scan that was read.
+        left_out: what the format of the output cannot hold, in one sentence; "" where it holds everything.
+    """
+
+    scan: Scan
+    left_out: str
+
+
+@dataclass(frozen=True)
+class UndersampledScan:
+    """Hold what every method of a comparison starts from.
+
+    Attributes:
+        kspace: complex64 `(slice, coil, readout, phase)`, zero where the mask is False.
+        mask: the undersampling mask.
+        prewhiten: "edge" or noise samples `(coil, sample)`, as `reconstruct` takes them; None: no pre-whitening.
+        warnings: what looks wrong with the whole scan.
+    """
+
+    kspace: Tensor
+    mask: Mask
+    prewhiten: Tensor | npt.NDArray[Any] | str | None
+    warnings: tuple[str, ...]
+
+
+def load_scan(path: str | Path, recipe: Recipe) -> Scan:
+    """Read the scan of a recipe from its file.
+
+    Raises:
+        FormatError: as `load`.
+    """
+    return load(path, **recipe.reading)
+
+
+def source_record(path: str | Path, recipe: Recipe, scan: Scan) -> InputFile:
+    """Record the file that `load_scan` read: its SHA-256, and how it was read.
+
+    Raises:
+        FormatError: the file cannot be read.
+    """
+    from mri_recon.results.provenance import input_file
+
+    numbers = scan.meta.get("slices")
+    slices = None if numbers is None else (numbers[0], numbers[-1] + 1)
+    return input_file(path, axes=recipe.axes, variable=recipe.variable, slices=slices)
+
+
+def undersampled(scan: Scan, recipe: Recipe) -> UndersampledScan:
+    """Choose the mask of a recipe and keep its samples; read the noise samples where they are in a file.
+
+    Raises:
+        MaskError: as `choose_mask`, or a mask that does not fit the scan.
+        FormatError: a mask or noise file that cannot be read.
+    """
+    choice = recipe.mask
+    mask = choice.choose(scan) if isinstance(choice, MaskChoice) else as_mask(choice, tuple(scan.kspace.shape))
+    noise = load_noise(recipe.prewhiten) if isinstance(recipe.prewhiten, Path) else recipe.prewhiten
+    return UndersampledScan(undersample(scan.kspace, mask), mask, noise, tuple(scan_warnings(scan)))
+
+
+def run_method(
+    data: UndersampledScan, recipe: Recipe, *, source: InputFile | None = None, on_progress: OnProgress | None = None
+) -> Run:
+    """Run the method of a recipe on a scan that is undersampled already; the recipe's mask is not looked at.
+
+    Args and Raises: as `run_recipe`.
+    """
+    result = reconstruct(
+        data.kspace,
+        data.mask,
+        method=recipe.method,
+        prewhiten=data.prewhiten,
+        num_virtual_coils=recipe.num_virtual_coils,
+        device=recipe.device,
+        on_progress=on_progress,
+        **recipe.options,
+    )
+    return _finished(result, data, recipe, source)
+
+
+def run_recipe(
+    scan: Scan, recipe: Recipe, *, source: InputFile | None = None, on_progress: OnProgress | None = None
+) -> Run:
+    """Undersample a scan and reconstruct it as a recipe says.
+
+    Args:
+        scan: what `load_scan` read, or any other scan.
+        recipe: what to do.
+        source: record of the scan's file, see `source_record`; None: the run has no provenance.
+        on_progress: told of the work, as in `reconstruct`.
+
+    Raises:
+        MethodError, ShapeError, FormatError, MaskError: as `reconstruct` and `choose_mask`.
+    """
+    check_options(recipe.method, recipe.options)
+    return run_method(undersampled(scan, recipe), recipe, source=source, on_progress=on_progress)
+
+
+def run_batch(
+    scans: Sequence[Scan], recipes: Sequence[Recipe], *, sources: Sequence[InputFile | None] | None = None
+) -> list[Run]:
+    """Run recipes of one method together, see `reconstruct_batch`; each image equals that of `run_recipe` to 1e-5.
+
+    Args:
+        scans: scans whose k-space has one shape.
+        recipes: one for each scan. Only their masks may differ; none may whiten the noise or compress the coils.
+        sources: records of the files, one for each scan; None: the runs have no provenance.
+
+    Raises:
+        MethodError: the recipes differ in more than their masks, or as `reconstruct_batch`.
+        ShapeError, FormatError, MaskError: as `reconstruct_batch` and `choose_mask`.
+    """
+    if not recipes:
+        return []
+    first = recipes[0]
+    shared = {"method": first.method, "options": dict(first.options), "device": first.device}
+    for one in recipes:
+        if {"method": one.method, "options": dict(one.options), "device": one.device} != shared:
+            raise MethodError(
+                f"expected recipes of one method, its options and device, {shared}, got {one.method} with "
+                f"{dict(one.options)} on {one.device}: put those that agree in a batch"
+            )
+        if one.prewhiten is not None or one.num_virtual_coils is not None:
+            raise MethodError(
+                "expected recipes without pre-whitening and compression, got one with it: run it by itself"
+            )
+    data = [undersampled(scan, recipe) for scan, recipe in zip(scans, recipes, strict=True)]
+    results = reconstruct_batch(
+        [(one.kspace, one.mask) for one in data], method=first.method, device=first.device, **first.options
+    )
+    records = [None] * len(data) if sources is None else sources
+    return [
+        _finished(result, one, recipe, source, batched=True)
+        for result, one, recipe, source in zip(results, data, recipes, records, strict=True)
+    ]
+
+
+def reconstruct_file(
+    path: str | Path, recipe: Recipe, output: str | Path, *, on_progress: OnProgress | None = None
+) -> SavedRun:
+    """Read a file, reconstruct it as a recipe says, and save the image with its provenance.
+
+    Args:
+        path: file of k-space.
+        recipe: what to do.
+        output: file to write, see `save`.
+        on_progress: told of the work, as in `reconstruct`.
+
+    Raises:
+        MethodError, ShapeError, FormatError, MaskError: as `load`, `run_recipe`.
+        OutputError: the output cannot be written, or cannot hold the image: found before the reconstruction where
+            possible.
+    """
+    check_options(recipe.method, recipe.options)
+    scan = load_scan(path, recipe)
+    data = undersampled(scan, recipe)
+    check_holds(output, (scan.num_slices, *scan.kspace.shape[-2:]), scan.meta)
+    run = run_method(data, recipe, source=source_record(path, recipe, scan), on_progress=on_progress)
+    left_out = save(output, run.reconstruction, scan, run.mask, provenance=run.provenance)
+    return SavedRun(run.reconstruction, run.mask, run.provenance, scan, left_out)
+
+
+def _finished(
+    result: Reconstruction, data: UndersampledScan, recipe: Recipe, source: InputFile | None, *, batched: bool = False
+) -> Run:
+    """Add the warnings of the whole scan, and the provenance where the input is named."""
+    result = with_scan_warnings(result, data.warnings)
+    noise = recipe.prewhiten
+    if source is None or isinstance(noise, Tensor | np.ndarray):
+        return Run(result, data.mask, None)
+    from mri_recon.results.provenance import describe, input_file
+
+    provenance = describe(
+        result,
+        source,
+        data.mask,
+        options=recipe.options,
+        prewhiten=input_file(noise) if isinstance(noise, Path) else noise,
+        num_virtual_coils=recipe.num_virtual_coils,
+        device=recipe.device,
+        batched=batched,
+    )
+    return Run(result, data.mask, provenance)
