@@ -21,7 +21,7 @@ import pytest
 from mri_recon_service.job import NewJob
 from mri_recon_service.problems import Problem, problem_of
 from mri_recon_service.settings import Settings
-from mri_recon_service.storage.store import SqliteStore
+from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.uploads import parser as parser_process
 from mri_recon_service.uploads.parser_pool import ParserPool
 from mri_recon_service.uploads.parser_process import _problem
@@ -349,7 +349,7 @@ LOG_AT_THE_END_OF_THE_DISK = """
 import resource, sys
 from pathlib import Path
 from mri_recon_service.problems import Problem
-from mri_recon_service.storage.store import SqliteStore
+from mri_recon_service.storage.sqlite import SqliteStore
 
 store = SqliteStore(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

@@ -21,7 +21,7 @@ from mri_recon_service.job import NewJob
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership
-from mri_recon_service.storage.store import SqliteStore
+from mri_recon_service.storage.sqlite import SqliteStore
 from typer.testing import CliRunner
 
 import mri_recon as mr

@@ -32,7 +32,8 @@ from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership
-from mri_recon_service.storage.store import JobStore, SqliteStore
+from mri_recon_service.storage.sqlite import SqliteStore
+from mri_recon_service.storage.store import JobStore
 from mri_recon_service.work import Parser, Prepared, Task, prepare
 
 __all__ = ["Engine", "check_data_folder", "open_engine"]

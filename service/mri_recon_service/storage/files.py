@@ -1,4 +1,4 @@
-"""The files of jobs, a folder each: what was uploaded, and the result. A power cut leaves all of a file or none."""
+"""Keep the uploads and results of jobs in one folder for each job. A power cut leaves a whole file or none."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _ORPHAN_SECONDS = 3600.0
 
 
 class JobFiles:
-    """Folders of jobs below one folder, by the jobs' identifiers, which are of the server's making."""
+    """Folders of jobs below one folder, named by the jobs' identifiers, which the server makes."""
 
     def __init__(self, root: Path) -> None:
-        """Make the folder.
+        """Make the folder where there is none.
 
         Raises:
-            ConfigError: it cannot be made.
+            ConfigError: the folder cannot be made.
         """
         self._root = root
         try:
@@ -33,11 +33,11 @@ class JobFiles:
             raise unusable_folder(root, error) from error
 
     def folder(self, job_id: str) -> Path:
-        """Where a job's files are."""
+        """Return the folder of a job's files."""
         return self._root / job_id
 
     def take(self, job_id: str, files: Mapping[str, Path]) -> dict[str, str]:
-        """Move uploaded files into a job's folder; they are on the disk when this returns.
+        """Move uploaded files into a new folder for a job. They are on the disk when this returns.
 
         Returns:
             Name of each file in the folder by its field.
@@ -60,7 +60,7 @@ class JobFiles:
         return {name: path.name for name, path in files.items()}
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
-        """Write a file; it is on the disk, complete, when this returns.
+        """Write a file. It is on the disk, complete, when this returns.
 
         Raises:
             Problem: storage-full.
@@ -80,17 +80,17 @@ class JobFiles:
             raise storage_full() from error
 
     def remove_uploads(self, job_id: str, names: Mapping[str, str]) -> None:
-        """Delete what was uploaded for a job that is done."""
+        """Delete the uploads of a finished job."""
         for name in names.values():
             with suppress(OSError):
                 (self.folder(job_id) / name).unlink(missing_ok=True)
 
     def remove(self, job_id: str) -> None:
-        """Delete all of a job's files; again is no error."""
+        """Delete all files of a job; a second call does nothing."""
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
 
     def old(self) -> list[str]:
-        """Jobs whose folders are older than an hour."""
+        """List the jobs whose folders are older than an hour."""
         limit = time.time() - _ORPHAN_SECONDS
         found = []
         for path in self._root.iterdir():

@@ -1,4 +1,4 @@
-"""Which process works on a job: a locked file says that its owner lives, and the kernel unlocks it when it dies."""
+"""Tell which processes live: each locks a file of its own, and the kernel unlocks it when the process dies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Ownership", "unusable_folder"]
 
 
 class Ownership:
-    """This process' own lock file in the data folder, for as long as it lives.
+    """Lock file of this process in the data folder.
 
     Attributes:
-        id: name of the owner, never used again.
+        id: name of this process in the store of jobs, never used again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Ownership:
         waiting = folder / f".{self.id}"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Locked before it has its name: nobody ever finds it unlocked while its owner lives.
+            # It is locked before it gets its name, so that nobody ever finds it unlocked while its owner lives.
             self._descriptor = os.open(waiting, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             waiting.rename(folder / self.id)
@@ -38,7 +38,7 @@ class Ownership:
             raise unusable_folder(folder, error) from error
 
     def alive(self, owner: str) -> bool:
-        """Whether the process of an owner lives."""
+        """Tell whether the process of an owner lives."""
         if owner == self.id:
             return True
         try:
@@ -58,13 +58,13 @@ class Ownership:
         (self._folder / owner).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """This owner is gone."""
+        """Delete and unlock the file."""
         self.bury(self.id)
         os.close(self._descriptor)
 
 
 def unusable_folder(folder: Path, error: OSError) -> ConfigError:
-    """What a folder below the data folder that cannot be used means for the operator."""
+    """Make the error for a folder below the data folder that cannot be used."""
     return ConfigError(
         f"expected a data folder that can be written to, got {folder} ({error.strerror}): check its rights and "
         "free space, or choose another by MRI_RECON_DATA_DIR"

@@ -1,39 +1,28 @@
-"""Where jobs are kept: the interface, and the embedded default, SQLite in one file.
+"""The queue of jobs, as the engine sees it.
 
-The store is the queue as well: `claim` hands the oldest waiting job to one owner and to no other. Another engine, on
-several machines, takes the place of this one by implementing `JobStore`.
+The store is the queue as well: `claim` hands the oldest waiting job to one owner and to no other. `SqliteStore` is the
+embedded default; a store for several machines takes its place by implementing `JobStore`.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-from mri_recon.errors import ConfigError
-from mri_recon_service.job import FINISHED, Event, Job, NewJob, Status, document
-from mri_recon_service.problems import Problem, storage_full
+from mri_recon_service.job import Event, Job, NewJob, Status
 
-__all__ = ["JobStore", "KeyInUse", "QueueFull", "SqliteStore"]
-
-log = logging.getLogger("mri_recon_service")
+__all__ = ["JobStore", "KeyInUse", "QueueFull"]
 
 
 class QueueFull(Exception):
-    """As many jobs wait as may."""
+    """Report that as many jobs wait as are allowed."""
 
 
 class KeyInUse(Exception):
-    """The client has used this idempotency key before.
+    """Report that the client has used this idempotency key before.
 
     Attributes:
-        job: that it was used for.
+        job: the job of that earlier request.
     """
 
     def __init__(self, job: Job) -> None:
@@ -42,9 +31,9 @@ class KeyInUse(Exception):
 
 
 class JobStore(Protocol):
-    """What the engine asks of a store. Every method may be called from any thread; each is one atomic step.
+    """The methods that the engine needs of a store. Any thread may call them; each is one atomic step.
 
-    A disk that is full or fails is a `Problem`, storage-full, of any method; nothing is changed then.
+    Every method raises a `Problem`, storage-full, where the disk is full or fails; nothing is changed then.
     """
 
     def add(self, job: NewJob, *, most_queued: int) -> Job:
@@ -57,53 +46,53 @@ class JobStore(Protocol):
         ...
 
     def get(self, job_id: str) -> Job | None:
-        """A job, or None."""
+        """Look a job up by its identifier; None where there is none."""
         ...
 
     def by_key(self, client: str, key: str) -> Job | None:
-        """The job that a client's idempotency key belongs to, or None."""
+        """Look a job up by a client's idempotency key; None where the client never used it."""
         ...
 
     def queued(self) -> int:
-        """How many jobs wait."""
+        """Count the jobs that wait."""
         ...
 
     def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
-        """Take the job that waits longest, and up to `most - 1` others of its batch key; they are running now.
+        """Take the job that waits longest, and up to `most - 1` others of its batch key. Their status becomes running.
 
         Args:
-            owner: whose they are from now on.
-            most: jobs.
-            memory: bytes that they may take together, by their estimates; None: one job may take any.
+            owner: the process that will run them.
+            most: largest number of jobs.
+            memory: bytes that they may take together, by their estimates. None: no bound.
         """
         ...
 
     def progress(self, job_id: str, owner: str, progress: Mapping[str, Any]) -> None:
-        """Note the progress of a running job. It may be lost in a crash of the machine."""
+        """Record the progress of a running job. A crash of the machine may lose it."""
         ...
 
     def finish(
         self, job_id: str, owner: str, status: Status, *, problem: Mapping[str, Any] | None, expires: float
     ) -> bool:
-        """End a running job of the owner; False, and no change, where it is not."""
+        """End a running job of the owner. False, and no change, where the owner runs no such job."""
         ...
 
     def release(self, job_id: str, owner: str) -> None:
-        """Put a running job of the owner back to its place in the queue; the attempt does not count."""
+        """Put a running job of the owner back to its place in the queue, without counting the attempt."""
         ...
 
     def cancel(self, job_id: str, *, expires: float) -> Job | None:
-        """End a waiting job; note for a running one that it is to stop. The job as it is then, or None."""
+        """End a waiting job, or mark a running one to be stopped. Returns the job as it is then, or None."""
         ...
 
     def to_stop(self, owner: str) -> set[str]:
-        """Running jobs of the owner that are to stop."""
+        """List the running jobs of the owner that are marked to be stopped."""
         ...
 
     def recover(
         self, alive: Callable[[str], bool], *, most_attempts: int, lost: Mapping[str, Any], expires: float
     ) -> list[str]:
-        """Queue the running jobs of dead owners again; end those that were tried often enough with the problem `lost`.
+        """Queue the running jobs of dead owners again, or end them with the problem `lost` after `most_attempts`.
 
         Returns:
             The dead owners.
@@ -111,402 +100,25 @@ class JobStore(Protocol):
         ...
 
     def delete(self, job_id: str) -> bool:
-        """Forget a finished job; False where there is none."""
+        """Delete a finished job. False where there is none."""
         ...
 
     def expire(self, now: float) -> list[str]:
-        """Mark the jobs whose result has expired, and return them."""
+        """Mark the jobs whose results have expired, and return their identifiers."""
         ...
 
     def forget(self, before: float) -> list[str]:
-        """Forget jobs whose result expired before a time, and return them."""
+        """Delete the jobs whose results expired before a time, and return their identifiers."""
         ...
 
     def known(self, job_ids: list[str]) -> set[str]:
-        """Which of these jobs the store has."""
+        """Select those of the jobs that the store has."""
         ...
 
     def events(self, job_id: str, *, after: int) -> list[Event]:
-        """What happened to a job after an event."""
+        """List the events of a job that came after the event with the identifier `after`."""
         ...
 
     def close(self) -> None:
-        """No further call follows."""
+        """Close the store. No further call follows."""
         ...
-
-
-_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE jobs (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    client TEXT NOT NULL,
-    status TEXT NOT NULL,
-    request TEXT NOT NULL,
-    created REAL NOT NULL,
-    started REAL,
-    finished REAL,
-    expires REAL,
-    deadline REAL,
-    batch_key TEXT,
-    memory INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    owner TEXT,
-    stop INTEGER NOT NULL DEFAULT 0,
-    key TEXT,
-    fingerprint TEXT NOT NULL,
-    request_id TEXT NOT NULL,
-    progress TEXT,
-    problem TEXT,
-    expired INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (client, key)
-);
-CREATE INDEX jobs_by_status ON jobs (status, seq);
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-    kind TEXT NOT NULL,
-    data TEXT NOT NULL
-);
-CREATE INDEX events_by_job ON events (job, id);
-"""
-_SELECT = """
-SELECT *, CASE status WHEN 'queued' THEN (SELECT count(*) FROM jobs AS other WHERE other.status = 'queued'
-AND other.seq <= jobs.seq) END AS position FROM jobs
-"""
-
-
-class SqliteStore:
-    """Jobs in one SQLite file with a write-ahead log; processes of one machine may share it.
-
-    Every change is on the disk (`synchronous=FULL`) when its method returns, but for progress.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open the file, or make it.
-
-        Raises:
-            ConfigError: the file cannot be made or read, or a newer version of this package made it.
-        """
-        try:
-            self._durable = _Connection(path, synchronous="FULL")
-            self._light = _Connection(path, synchronous="NORMAL")
-            with self._durable.change() as db:
-                (version,) = db.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in _SCHEMA.split(";"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {_VERSION}")
-        except (sqlite3.Error, Problem) as error:
-            raise ConfigError(
-                f"expected a store of jobs that can be written to, got {path} ({error}): check the folder's rights and "
-                "free space, or choose another by MRI_RECON_DATA_DIR"
-            ) from error
-        if version > _VERSION:
-            raise ConfigError(
-                f"expected a store of jobs of version {_VERSION} at most, got {version} in {path}: a newer mri-recon "
-                "made it; use that one, or another folder by MRI_RECON_DATA_DIR"
-            )
-
-    def add(self, job: NewJob, *, most_queued: int) -> Job:
-        """See `JobStore`."""
-        with self._durable.change() as db:
-            if job.key is not None:
-                earlier = _one(db, "WHERE client = ? AND key = ?", job.client, job.key)
-                if earlier is not None:
-                    raise KeyInUse(earlier)
-            if _queued(db) >= most_queued:
-                raise QueueFull
-            db.execute(
-                "INSERT INTO jobs (id, kind, client, status, request, created, deadline, batch_key, memory, key, "
-                "fingerprint, request_id) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(job.id, job.kind, job.client, json.dumps(job.request), job.created, job.deadline, job.batch_key),
-                    *(job.memory, job.key, job.fingerprint, job.request_id),
-                ),
-            )
-            return _tell(db, job.id)
-
-    def get(self, job_id: str) -> Job | None:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            return _one(db, "WHERE id = ?", job_id)
-
-    def by_key(self, client: str, key: str) -> Job | None:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            return _one(db, "WHERE client = ? AND key = ?", client, key)
-
-    def queued(self) -> int:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            return _queued(db)
-
-    def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
-        """See `JobStore`."""
-        if not self.queued():
-            return []  # no write lock is taken for nothing
-        with self._durable.change() as db:
-            first = db.execute(
-                "SELECT id, batch_key, memory FROM jobs WHERE status = 'queued' AND (? IS NULL OR memory <= ?) "
-                "ORDER BY seq LIMIT 1",
-                (memory, memory),
-            ).fetchone()
-            if first is None:
-                return []
-            taken = [first["id"]]
-            if memory is not None and first["memory"] > 0:  # jobs of one batch key take equal memory
-                most = min(most, memory // first["memory"])
-            if first["batch_key"] is not None and most > 1:
-                alike = db.execute(
-                    "SELECT id FROM jobs WHERE status = 'queued' AND batch_key = ? AND id != ? ORDER BY seq LIMIT ?",
-                    (first["batch_key"], first["id"], most - 1),
-                )
-                taken += [row["id"] for row in alike]
-            now = time.time()
-            for job_id in taken:
-                db.execute(
-                    "UPDATE jobs SET status = 'running', started = ?, owner = ?, attempts = attempts + 1, "
-                    "progress = NULL WHERE id = ?",
-                    (now, owner, job_id),
-                )
-            return [_tell(db, job_id) for job_id in taken]
-
-    def progress(self, job_id: str, owner: str, progress: Mapping[str, Any]) -> None:
-        """See `JobStore`."""
-        text = json.dumps(progress)
-        with self._light.change() as db:
-            changed = db.execute(
-                "UPDATE jobs SET progress = ? WHERE id = ? AND owner = ? AND status = 'running'", (text, job_id, owner)
-            )
-            if changed.rowcount:
-                db.execute("INSERT INTO events (job, kind, data) VALUES (?, 'progress', ?)", (job_id, text))
-
-    def finish(
-        self, job_id: str, owner: str, status: Status, *, problem: Mapping[str, Any] | None, expires: float
-    ) -> bool:
-        """See `JobStore`."""
-        with self._durable.change() as db:
-            changed = db.execute(
-                "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL "
-                "WHERE id = ? AND owner = ? AND status = 'running'",
-                (status, time.time(), expires, None if problem is None else json.dumps(problem), job_id, owner),
-            )
-            if changed.rowcount:
-                _tell(db, job_id)
-            return bool(changed.rowcount)
-
-    def release(self, job_id: str, owner: str) -> None:
-        """See `JobStore`."""
-        with self._durable.change() as db:
-            changed = db.execute(
-                "UPDATE jobs SET status = 'queued', started = NULL, owner = NULL, progress = NULL, "
-                "attempts = attempts - 1 WHERE id = ? AND owner = ? AND status = 'running'",
-                (job_id, owner),
-            )
-            if changed.rowcount:
-                _tell(db, job_id)
-
-    def cancel(self, job_id: str, *, expires: float) -> Job | None:
-        """See `JobStore`."""
-        with self._durable.change() as db:
-            ended = db.execute(
-                "UPDATE jobs SET status = 'cancelled', finished = ?, expires = ? WHERE id = ? AND status = 'queued'",
-                (time.time(), expires, job_id),
-            )
-            if ended.rowcount:
-                return _tell(db, job_id)
-            db.execute("UPDATE jobs SET stop = 1 WHERE id = ? AND status = 'running'", (job_id,))
-            return _one(db, "WHERE id = ?", job_id)
-
-    def to_stop(self, owner: str) -> set[str]:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            rows = db.execute("SELECT id FROM jobs WHERE status = 'running' AND owner = ? AND stop = 1", (owner,))
-            return {row["id"] for row in rows}
-
-    def recover(
-        self, alive: Callable[[str], bool], *, most_attempts: int, lost: Mapping[str, Any], expires: float
-    ) -> list[str]:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            owners = [row["owner"] for row in db.execute("SELECT DISTINCT owner FROM jobs WHERE status = 'running'")]
-        dead = [owner for owner in owners if not alive(owner)]
-        for owner in dead:
-            with self._durable.change() as db:
-                rows = db.execute(
-                    "SELECT id, attempts, stop FROM jobs WHERE status = 'running' AND owner = ? ORDER BY seq", (owner,)
-                ).fetchall()
-                for row in rows:
-                    if row["stop"]:
-                        _end(db, row["id"], "cancelled", None, expires)
-                    elif row["attempts"] >= most_attempts:
-                        _end(db, row["id"], "failed", lost, expires)
-                    else:
-                        db.execute(
-                            "UPDATE jobs SET status = 'queued', started = NULL, owner = NULL, progress = NULL "
-                            "WHERE id = ?",
-                            (row["id"],),
-                        )
-                    _tell(db, row["id"])
-        return dead
-
-    def delete(self, job_id: str) -> bool:
-        """See `JobStore`."""
-        with self._durable.change() as db:
-            marks = ", ".join("?" * len(FINISHED))
-            found = db.execute(f"DELETE FROM jobs WHERE id = ? AND status IN ({marks})", (job_id, *FINISHED))
-            return bool(found.rowcount)
-
-    def expire(self, now: float) -> list[str]:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            rows = db.execute("SELECT id FROM jobs WHERE expires <= ? AND expired = 0", (now,)).fetchall()
-        if rows:
-            # On a full disk the mark waits: what is returned is deleted, and makes room for it.
-            with suppress(Problem), self._durable.change() as db:
-                db.execute("UPDATE jobs SET expired = 1 WHERE expires <= ?", (now,))
-        return [row["id"] for row in rows]
-
-    def forget(self, before: float) -> list[str]:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            rows = db.execute("SELECT id FROM jobs WHERE expires <= ? AND expired = 1", (before,)).fetchall()
-        gone = [row["id"] for row in rows]
-        if gone:
-            with self._durable.change() as db:
-                db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in gone])
-        return gone
-
-    def known(self, job_ids: list[str]) -> set[str]:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            return {job_id for job_id in job_ids if db.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone()}
-
-    def events(self, job_id: str, *, after: int) -> list[Event]:
-        """See `JobStore`."""
-        with self._light.read() as db:
-            rows = db.execute(
-                "SELECT id, kind, data FROM events WHERE job = ? AND id > ? ORDER BY id", (job_id, after)
-            ).fetchall()
-        return [Event(row["id"], row["kind"], row["data"]) for row in rows]
-
-    def close(self) -> None:
-        """See `JobStore`."""
-        self._durable.close()
-        self._light.close()
-
-
-class _Connection:
-    """One connection that threads share in turns."""
-
-    def __init__(self, path: Path, *, synchronous: str) -> None:
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(f"PRAGMA synchronous = {synchronous}")
-        self._db.execute("PRAGMA foreign_keys = ON")
-
-    @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _disk():
-            yield self._db
-
-    @contextmanager
-    def change(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of the block, or nothing of it."""
-        with self._lock, _disk():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:  # SQLite may have rolled back itself
-                    with suppress(sqlite3.Error):
-                        self._db.execute("ROLLBACK")
-                if _of_the_disk(error):
-                    self._reuse_log()
-                raise
-
-    def _reuse_log(self) -> None:
-        """Move what the write-ahead log holds into the file, so that the next change begins the log again.
-
-        Where the log alone met the end of the disk, that change has room: the log need not grow for it.
-        """
-        with suppress(sqlite3.Error):
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-
-@contextmanager
-def _disk() -> Iterator[None]:
-    """Make what SQLite says of a disk that is full or fails a `Problem`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if not _of_the_disk(error):
-            raise
-        log.error("the store of jobs: %s (%s)", error, getattr(error, "sqlite_errorname", "no name"))
-        raise storage_full() from error
-
-
-def _of_the_disk(error: BaseException) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension, which says at which step
-    return isinstance(error, sqlite3.Error) and code in _DISK
-
-
-def _end(
-    db: sqlite3.Connection, job_id: str, status: Status, problem: Mapping[str, Any] | None, expires: float
-) -> None:
-    db.execute(
-        "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL WHERE id = ?",
-        (status, time.time(), expires, None if problem is None else json.dumps(problem), job_id),
-    )
-
-
-def _queued(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()[0])
-
-
-def _tell(db: sqlite3.Connection, job_id: str) -> Job:
-    """Write the event of a job's new state, and return the job."""
-    job = cast(Job, _one(db, "WHERE id = ?", job_id))
-    kind = "end" if job.status in FINISHED else "status"
-    db.execute("INSERT INTO events (job, kind, data) VALUES (?, ?, ?)", (job_id, kind, json.dumps(document(job))))
-    return job
-
-
-def _one(db: sqlite3.Connection, where: str, *values: Any) -> Job | None:
-    row = db.execute(f"{_SELECT} {where}", values).fetchone()
-    return None if row is None else _job(row)
-
-
-def _job(row: sqlite3.Row) -> Job:
-    return Job(
-        id=row["id"],
-        kind=row["kind"],
-        client=row["client"],
-        request=json.loads(row["request"]),
-        created=row["created"],
-        deadline=row["deadline"],
-        batch_key=row["batch_key"],
-        memory=row["memory"],
-        key=row["key"],
-        fingerprint=row["fingerprint"],
-        request_id=row["request_id"],
-        status=row["status"],
-        started=row["started"],
-        finished=row["finished"],
-        expires=row["expires"],
-        attempts=row["attempts"],
-        position=row["position"],
-        progress=None if row["progress"] is None else json.loads(row["progress"]),
-        problem=None if row["problem"] is None else json.loads(row["problem"]),
-        expired=bool(row["expired"]),
-    )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import select
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -25,8 +22,8 @@ from mri_recon.io.scan import RawScan
 from mri_recon_service.problems import Problem, problem_of, storage_full
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.isolation import Isolation
+from mri_recon_service.uploads.parser_folder import ParserFolder
 from mri_recon_service.uploads.protocol import (
-    ANSWER_FILE,
     END_WORKER,
     MAX_HEADER,
     NO_ROOM,
@@ -47,8 +44,6 @@ __all__ = [
 log = logging.getLogger("mri_recon_service")
 
 _STOPPING = "the service is stopping: try again later"
-
-_PREFIX = "mri-recon-parser-"
 
 # Nothing of the service's environment but what Python itself needs; threads would outlive the restrictions.
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
@@ -85,8 +80,8 @@ class Parser:
         self._place = place
         self._command = command
         self._child: subprocess.Popen[bytes] | None = None
-        self._folder: Path | None = None
-        self._requests = self._answers = self._events = self._lock_file = -1
+        self._folder: ParserFolder | None = None
+        self._requests = self._answers = self._events = -1
         self._buffers: dict[int, bytearray] = {}
         self.started = 0
         self._restrictions: Isolation | None = None  # of the worker that waits; None when one has to come first
@@ -109,19 +104,15 @@ class Parser:
 
     def _start(self) -> None:
         settings = self._settings
-        _remove_abandoned(self._place)
-        self._folder = folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._place)).resolve()
-        self._lock_file = _hold(folder)
-        for part in ("in/scan", "in/mask", "out"):
-            (folder / part).mkdir(parents=True)
+        self._folder = folder = ParserFolder(self._place)
         request_read, self._requests = os.pipe()
         self._answers, answer_write = os.pipe()
         self._events, event_write = os.pipe()
         self._buffers = {self._answers: bytearray(), self._events: bytearray()}
         self._restrictions, self._files = None, 0
         config = ParserConfig(
-            inbox=folder / "in",
-            outbox=folder / "out",
+            inbox=folder.inbox,
+            outbox=folder.outbox,
             requests=request_read,
             answers=answer_write,
             events=event_write,
@@ -138,7 +129,7 @@ class Parser:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # it might quote the file
                 env={name: os.environ[name] for name in _KEPT if name in os.environ} | _SET,
-                cwd=folder,
+                cwd=folder.path,
                 pass_fds=theirs,
                 start_new_session=True,
             )
@@ -219,20 +210,8 @@ class Parser:
             last=self._files >= self._settings.parser_files,
         )
         given = {"scan": path} if mask_file is None else {"scan": path, "mask": mask_file}
-        linked = [self._folder / "in" / kind / file.name for kind, file in given.items()]
-        result = self._folder / "out" / ANSWER_FILE
-        try:
-            try:
-                for file, link in zip(given.values(), linked, strict=True):
-                    _link(file, link)
-            except OSError as error:
-                raise Problem(
-                    "storage-full", "the upload cannot be linked or copied: the operator must look at the upload folder"
-                ) from error
-            return self._exchange(request, path, result)
-        finally:
-            for link in (*linked, result):
-                link.unlink(missing_ok=True)
+        with self._folder.given(given) as answer:
+            return self._exchange(request, path, answer)
 
     def _exchange(self, request: Request, path: Path, result: Path) -> tuple[RawScan, npt.NDArray[Any] | None]:
         seconds = self._settings.parser_timeout_seconds
@@ -292,8 +271,7 @@ class Parser:
             if not os.read(self._answers, 1 << 16):
                 raise OSError("the process is gone")
         assert self._folder is not None
-        for left in (self._folder / "out").iterdir():
-            left.unlink()
+        self._folder.empty_outbox()
 
     def _answer(self, deadline: float) -> dict[str, Any]:
         source, message = self._line([self._answers, self._events], deadline)
@@ -350,12 +328,12 @@ class Parser:
         if child is not None:
             _kill(child)
             child.wait()
-        for descriptor in (self._requests, self._answers, self._events, self._lock_file):
+        for descriptor in (self._requests, self._answers, self._events):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._requests = self._answers = self._events = self._lock_file = -1
+        self._requests = self._answers = self._events = -1
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
             self._folder = None
 
 
@@ -384,34 +362,3 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
     if child.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
-
-
-def _hold(folder: Path) -> int:
-    """Lock a folder for as long as this process lives; the descriptor that holds the lock."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
-
-
-def _remove_abandoned(place: Path) -> None:
-    """Delete the folders of services that were killed: nobody holds their locks."""
-    for folder in place.glob(f"{_PREFIX}*"):
-        try:
-            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:  # being made, or somebody else's
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            pass
-        finally:
-            os.close(descriptor)
-
-
-def _link(file: Path, link: Path) -> None:
-    """The same file under another name; a copy where the folders lie on different file systems."""
-    try:
-        os.link(file, link)
-    except OSError:
-        shutil.copyfile(file, link)

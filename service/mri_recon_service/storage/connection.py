@@ -1,0 +1,89 @@
+"""Share one SQLite connection between threads; a full or failing disk becomes a `Problem`."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mri_recon_service.problems import storage_full
+
+__all__ = ["Connection"]
+
+log = logging.getLogger("mri_recon_service")
+
+_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+
+
+class Connection:
+    """One connection with a write-ahead log. Threads use it one after the other.
+
+    Args:
+        path: the database file, made where there is none.
+        synchronous: SQLite's setting: "FULL" writes every change to the disk before it returns, "NORMAL" may lose the
+            latest changes in a power cut.
+    """
+
+    def __init__(self, path: Path, *, synchronous: str) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(f"PRAGMA synchronous = {synchronous}")
+        self._db.execute("PRAGMA foreign_keys = ON")
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection for a block that changes nothing."""
+        with self._lock, _disk():
+            yield self._db
+
+    @contextmanager
+    def change(self) -> Iterator[sqlite3.Connection]:
+        """Make the block one transaction: all of its changes are kept, or none."""
+        with self._lock, _disk():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:  # SQLite may have rolled back itself
+                    with suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                if _of_the_disk(error):
+                    self._reuse_log()
+                raise
+
+    def _reuse_log(self) -> None:
+        """Move the changes in the write-ahead log into the file, so that the next change begins the log again.
+
+        Where only the log had no room on the disk, the next change has: the log need not grow for it.
+        """
+        with suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """Turn SQLite's errors about a full or failing disk into a `Problem`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if not _of_the_disk(error):
+            raise
+        log.error("the store of jobs: %s (%s)", error, getattr(error, "sqlite_errorname", "no name"))
+        raise storage_full() from error
+
+
+def _of_the_disk(error: BaseException) -> bool:
+    """Tell whether an error is SQLite's about the disk."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension, which says at which step
+    return isinstance(error, sqlite3.Error) and code in _DISK

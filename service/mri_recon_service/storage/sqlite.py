@@ -1,0 +1,332 @@
+"""Keep jobs in one SQLite file, which processes of one machine may share."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from mri_recon.errors import ConfigError
+from mri_recon_service.job import FINISHED, Event, Job, NewJob, Status, document
+from mri_recon_service.problems import Problem
+from mri_recon_service.storage.connection import Connection
+from mri_recon_service.storage.store import KeyInUse, QueueFull
+
+__all__ = ["SqliteStore"]
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    client TEXT NOT NULL,
+    status TEXT NOT NULL,
+    request TEXT NOT NULL,
+    created REAL NOT NULL,
+    started REAL,
+    finished REAL,
+    expires REAL,
+    deadline REAL,
+    batch_key TEXT,
+    memory INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    owner TEXT,
+    stop INTEGER NOT NULL DEFAULT 0,
+    key TEXT,
+    fingerprint TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    progress TEXT,
+    problem TEXT,
+    expired INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (client, key)
+);
+CREATE INDEX jobs_by_status ON jobs (status, seq);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    data TEXT NOT NULL
+);
+CREATE INDEX events_by_job ON events (job, id);
+"""
+_SELECT = """
+SELECT *, CASE status WHEN 'queued' THEN (SELECT count(*) FROM jobs AS other WHERE other.status = 'queued'
+AND other.seq <= jobs.seq) END AS position FROM jobs
+"""
+
+
+class SqliteStore:
+    """Jobs in one SQLite file with a write-ahead log; processes of one machine may share it.
+
+    Every change but progress is on the disk (`synchronous=FULL`) when its method returns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; make it where there is none.
+
+        Raises:
+            ConfigError: the file cannot be made or read, or a newer version of this package made it.
+        """
+        try:
+            self._durable = Connection(path, synchronous="FULL")
+            self._light = Connection(path, synchronous="NORMAL")
+            with self._durable.change() as db:
+                (version,) = db.execute("PRAGMA user_version").fetchone()
+                if version == 0:
+                    for statement in _SCHEMA.split(";"):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {_VERSION}")
+        except (sqlite3.Error, Problem) as error:
+            raise ConfigError(
+                f"expected a store of jobs that can be written to, got {path} ({error}): check the folder's rights and "
+                "free space, or choose another by MRI_RECON_DATA_DIR"
+            ) from error
+        if version > _VERSION:
+            raise ConfigError(
+                f"expected a store of jobs of version {_VERSION} at most, got {version} in {path}: a newer mri-recon "
+                "made it; use that one, or another folder by MRI_RECON_DATA_DIR"
+            )
+
+    def add(self, job: NewJob, *, most_queued: int) -> Job:
+        """See `JobStore`."""
+        with self._durable.change() as db:
+            if job.key is not None:
+                earlier = _one(db, "WHERE client = ? AND key = ?", job.client, job.key)
+                if earlier is not None:
+                    raise KeyInUse(earlier)
+            if _queued(db) >= most_queued:
+                raise QueueFull
+            db.execute(
+                "INSERT INTO jobs (id, kind, client, status, request, created, deadline, batch_key, memory, key, "
+                "fingerprint, request_id) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(job.id, job.kind, job.client, json.dumps(job.request), job.created, job.deadline, job.batch_key),
+                    *(job.memory, job.key, job.fingerprint, job.request_id),
+                ),
+            )
+            return _tell(db, job.id)
+
+    def get(self, job_id: str) -> Job | None:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            return _one(db, "WHERE id = ?", job_id)
+
+    def by_key(self, client: str, key: str) -> Job | None:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            return _one(db, "WHERE client = ? AND key = ?", client, key)
+
+    def queued(self) -> int:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            return _queued(db)
+
+    def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
+        """See `JobStore`."""
+        if not self.queued():
+            return []  # no write lock is taken for nothing
+        with self._durable.change() as db:
+            first = db.execute(
+                "SELECT id, batch_key, memory FROM jobs WHERE status = 'queued' AND (? IS NULL OR memory <= ?) "
+                "ORDER BY seq LIMIT 1",
+                (memory, memory),
+            ).fetchone()
+            if first is None:
+                return []
+            taken = [first["id"]]
+            if memory is not None and first["memory"] > 0:  # jobs of one batch key take equal memory
+                most = min(most, memory // first["memory"])
+            if first["batch_key"] is not None and most > 1:
+                alike = db.execute(
+                    "SELECT id FROM jobs WHERE status = 'queued' AND batch_key = ? AND id != ? ORDER BY seq LIMIT ?",
+                    (first["batch_key"], first["id"], most - 1),
+                )
+                taken += [row["id"] for row in alike]
+            now = time.time()
+            for job_id in taken:
+                db.execute(
+                    "UPDATE jobs SET status = 'running', started = ?, owner = ?, attempts = attempts + 1, "
+                    "progress = NULL WHERE id = ?",
+                    (now, owner, job_id),
+                )
+            return [_tell(db, job_id) for job_id in taken]
+
+    def progress(self, job_id: str, owner: str, progress: Mapping[str, Any]) -> None:
+        """See `JobStore`."""
+        text = json.dumps(progress)
+        with self._light.change() as db:
+            changed = db.execute(
+                "UPDATE jobs SET progress = ? WHERE id = ? AND owner = ? AND status = 'running'", (text, job_id, owner)
+            )
+            if changed.rowcount:
+                db.execute("INSERT INTO events (job, kind, data) VALUES (?, 'progress', ?)", (job_id, text))
+
+    def finish(
+        self, job_id: str, owner: str, status: Status, *, problem: Mapping[str, Any] | None, expires: float
+    ) -> bool:
+        """See `JobStore`."""
+        with self._durable.change() as db:
+            changed = db.execute(
+                "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL "
+                "WHERE id = ? AND owner = ? AND status = 'running'",
+                (status, time.time(), expires, None if problem is None else json.dumps(problem), job_id, owner),
+            )
+            if changed.rowcount:
+                _tell(db, job_id)
+            return bool(changed.rowcount)
+
+    def release(self, job_id: str, owner: str) -> None:
+        """See `JobStore`."""
+        with self._durable.change() as db:
+            changed = db.execute(
+                "UPDATE jobs SET status = 'queued', started = NULL, owner = NULL, progress = NULL, "
+                "attempts = attempts - 1 WHERE id = ? AND owner = ? AND status = 'running'",
+                (job_id, owner),
+            )
+            if changed.rowcount:
+                _tell(db, job_id)
+
+    def cancel(self, job_id: str, *, expires: float) -> Job | None:
+        """See `JobStore`."""
+        with self._durable.change() as db:
+            ended = db.execute(
+                "UPDATE jobs SET status = 'cancelled', finished = ?, expires = ? WHERE id = ? AND status = 'queued'",
+                (time.time(), expires, job_id),
+            )
+            if ended.rowcount:
+                return _tell(db, job_id)
+            db.execute("UPDATE jobs SET stop = 1 WHERE id = ? AND status = 'running'", (job_id,))
+            return _one(db, "WHERE id = ?", job_id)
+
+    def to_stop(self, owner: str) -> set[str]:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            rows = db.execute("SELECT id FROM jobs WHERE status = 'running' AND owner = ? AND stop = 1", (owner,))
+            return {row["id"] for row in rows}
+
+    def recover(
+        self, alive: Callable[[str], bool], *, most_attempts: int, lost: Mapping[str, Any], expires: float
+    ) -> list[str]:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            owners = [row["owner"] for row in db.execute("SELECT DISTINCT owner FROM jobs WHERE status = 'running'")]
+        dead = [owner for owner in owners if not alive(owner)]
+        for owner in dead:
+            with self._durable.change() as db:
+                rows = db.execute(
+                    "SELECT id, attempts, stop FROM jobs WHERE status = 'running' AND owner = ? ORDER BY seq", (owner,)
+                ).fetchall()
+                for row in rows:
+                    if row["stop"]:
+                        _end(db, row["id"], "cancelled", None, expires)
+                    elif row["attempts"] >= most_attempts:
+                        _end(db, row["id"], "failed", lost, expires)
+                    else:
+                        db.execute(
+                            "UPDATE jobs SET status = 'queued', started = NULL, owner = NULL, progress = NULL "
+                            "WHERE id = ?",
+                            (row["id"],),
+                        )
+                    _tell(db, row["id"])
+        return dead
+
+    def delete(self, job_id: str) -> bool:
+        """See `JobStore`."""
+        with self._durable.change() as db:
+            marks = ", ".join("?" * len(FINISHED))
+            found = db.execute(f"DELETE FROM jobs WHERE id = ? AND status IN ({marks})", (job_id, *FINISHED))
+            return bool(found.rowcount)
+
+    def expire(self, now: float) -> list[str]:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            rows = db.execute("SELECT id FROM jobs WHERE expires <= ? AND expired = 0", (now,)).fetchall()
+        if rows:
+            # On a full disk the mark waits: the caller deletes the files of these jobs, which makes room for it.
+            with suppress(Problem), self._durable.change() as db:
+                db.execute("UPDATE jobs SET expired = 1 WHERE expires <= ?", (now,))
+        return [row["id"] for row in rows]
+
+    def forget(self, before: float) -> list[str]:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            rows = db.execute("SELECT id FROM jobs WHERE expires <= ? AND expired = 1", (before,)).fetchall()
+        gone = [row["id"] for row in rows]
+        if gone:
+            with self._durable.change() as db:
+                db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in gone])
+        return gone
+
+    def known(self, job_ids: list[str]) -> set[str]:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            return {job_id for job_id in job_ids if db.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone()}
+
+    def events(self, job_id: str, *, after: int) -> list[Event]:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            rows = db.execute(
+                "SELECT id, kind, data FROM events WHERE job = ? AND id > ? ORDER BY id", (job_id, after)
+            ).fetchall()
+        return [Event(row["id"], row["kind"], row["data"]) for row in rows]
+
+    def close(self) -> None:
+        """See `JobStore`."""
+        self._durable.close()
+        self._light.close()
+
+
+def _end(
+    db: sqlite3.Connection, job_id: str, status: Status, problem: Mapping[str, Any] | None, expires: float
+) -> None:
+    db.execute(
+        "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL WHERE id = ?",
+        (status, time.time(), expires, None if problem is None else json.dumps(problem), job_id),
+    )
+
+
+def _queued(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()[0])
+
+
+def _tell(db: sqlite3.Connection, job_id: str) -> Job:
+    """Write the event of a job's new state, and return the job."""
+    job = cast(Job, _one(db, "WHERE id = ?", job_id))
+    kind = "end" if job.status in FINISHED else "status"
+    db.execute("INSERT INTO events (job, kind, data) VALUES (?, ?, ?)", (job_id, kind, json.dumps(document(job))))
+    return job
+
+
+def _one(db: sqlite3.Connection, where: str, *values: Any) -> Job | None:
+    row = db.execute(f"{_SELECT} {where}", values).fetchone()
+    return None if row is None else _job(row)
+
+
+def _job(row: sqlite3.Row) -> Job:
+    return Job(
+        id=row["id"],
+        kind=row["kind"],
+        client=row["client"],
+        request=json.loads(row["request"]),
+        created=row["created"],
+        deadline=row["deadline"],
+        batch_key=row["batch_key"],
+        memory=row["memory"],
+        key=row["key"],
+        fingerprint=row["fingerprint"],
+        request_id=row["request_id"],
+        status=row["status"],
+        started=row["started"],
+        finished=row["finished"],
+        expires=row["expires"],
+        attempts=row["attempts"],
+        position=row["position"],
+        progress=None if row["progress"] is None else json.loads(row["progress"]),
+        problem=None if row["problem"] is None else json.loads(row["problem"]),
+        expired=bool(row["expired"]),
+    )
