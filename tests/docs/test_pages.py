@@ -50,6 +50,9 @@ def test_paths_in_backticks_exist(page: Path) -> None:
 
 @each_page
 def test_names_of_modules_resolve(page: Path) -> None:
+    """Today's modules; the changelog names former ones too."""
+    if page.name == "CHANGELOG.md":
+        return
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
     text = page.read_text(encoding="utf-8")
     for name in set(re.findall(r"\bmri_recon(?:_\w+)?(?:\.[A-Za-z_]\w*)+", text)) - set(groups):
