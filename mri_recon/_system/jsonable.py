@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 from mri_recon._system.files import write_atomically
 from mri_recon._system.text import storable
 
@@ -46,11 +43,9 @@ def jsonable(value: Any) -> Any:
             return value if math.isfinite(value) else None
         case Mapping():
             return {storable(str(key)): jsonable(item) for key, item in value.items()}
-        case Tensor():
-            return jsonable(value.tolist())
-        case np.ndarray() | np.generic():
-            return jsonable(value.tolist())
         case list() | tuple() | set() | frozenset():
             return [jsonable(item) for item in value]
+        case _ if hasattr(value, "tolist") and not isinstance(value, type):  # tensors, arrays and their numbers
+            return jsonable(value.tolist())
         case _:
             return storable(str(value))

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mri_recon.models.checkpoint import ModelCard
 from mri_recon.notice import RESEARCH_ONLY
 
 __all__ = [
@@ -23,12 +22,11 @@ __all__ = [
     "JobLinks",
     "JobProgress",
     "Live",
+    "Marked",
     "MaskFields",
     "MaskReceipt",
     "MethodCost",
     "MethodImages",
-    "MethodInfo",
-    "Models",
     "ProblemDocument",
     "ProblemInfo",
     "Ready",
@@ -323,23 +321,6 @@ class InferenceModel(BaseModel):
     inputs: list[InferenceTensor]
     outputs: list[InferenceTensor]
     parameters: dict[str, str]
-
-
-class MethodInfo(BaseModel):
-    """A registered method."""
-
-    name: str
-    summary: str
-    options: dict[str, Any] = Field(description="Options and their defaults.")
-
-
-class Models(Marked):
-    """What can be asked for."""
-
-    models: list[ModelCard] = Field(
-        description="Model cards of the shipped weights; the option `model` takes the names."
-    )
-    methods: list[MethodInfo]
 
 
 class Live(BaseModel):

@@ -15,13 +15,14 @@ from mri_recon._system.files import is_full
 from mri_recon._system.jsonable import jsonable
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
-from mri_recon_service.answers.rendering import bundle_of, hdf5_of, write_bundle
+from mri_recon_service.answers.bundle import write_bundle
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.job import Job, Status, problem_record
 from mri_recon_service.jobs.admission import Admission
 from mri_recon_service.jobs.control import Control
 from mri_recon_service.jobs.listeners import Listeners
 from mri_recon_service.jobs.performer import Performer
+from mri_recon_service.jobs.results import bundle_of, hdf5_of
 from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem, storage_full
 from mri_recon_service.settings import Settings

@@ -13,11 +13,13 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from mri_recon_service.answers.rendering import NPZ, OFFERS, Bundle, Rendered, bundle_of, hdf5_of, read_bundle, render
+from mri_recon_service.answers.bundle import Bundle, read_bundle
+from mri_recon_service.answers.rendering import NPZ, OFFERS, Rendered, render
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.preferences import Preferences, read_preferences
 from mri_recon_service.job import Job, Kind, document, problem_from
 from mri_recon_service.jobs.engine import Engine
+from mri_recon_service.jobs.results import bundle_of, hdf5_of
 from mri_recon_service.jobs.runner import HDF5_FILE, NPZ_FILE
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings

@@ -1,20 +1,39 @@
-"""`GET /v1/models`: what can be asked for."""
+"""Serve `GET /v1/models`: the models and methods that a request may name."""
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from fastapi import APIRouter
+from pydantic import BaseModel, Field
 
 from mri_recon._system.jsonable import jsonable
 from mri_recon.methods.table import get_method, method_names, method_options
-from mri_recon.models.checkpoint import load_named, shipped_models
+from mri_recon.models.checkpoint import ModelCard, load_named, shipped_models
 from mri_recon_service.http.openapi import problem_responses
-from mri_recon_service.schemas import MethodInfo, Models
+from mri_recon_service.schemas import Marked
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["models"])
+
+
+class MethodInfo(BaseModel):
+    """A registered method."""
+
+    name: str
+    summary: str
+    options: dict[str, Any] = Field(description="Options and their defaults.")
+
+
+class Models(Marked):
+    """The models and methods that a request may name."""
+
+    models: list[ModelCard] = Field(
+        description="Model cards of the shipped weights; the option `model` takes the names."
+    )
+    methods: list[MethodInfo]
 
 
 @router.get("/models", responses=problem_responses("model-unavailable"))

@@ -1,0 +1,52 @@
+"""Hold a result as arrays and metadata, and keep it in an npz file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mri_recon_service.job import Kind
+
+__all__ = ["FAINTEST", "Bundle", "FloatArray", "read_bundle", "write_bundle"]
+
+FloatArray = npt.NDArray[np.float32]
+
+FAINTEST = -6.0
+"""Smallest value of the shown k-space, the decadic logarithm of its magnitude over the largest one."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A result as arrays and JSON-able metadata, what an npz file of it holds.
+
+    A reconstruction has `image`, complex64 or float32 `(slice, h, w)`. A comparison has `image.METHOD` and, where it is
+    known, `reference`: float32 magnitudes `(slice, h, w)` of the size that is shown; and `kspace`, float32
+    `(slice, readout, phase)`, the decadic logarithm of what was kept (root sum of squares over coils, over its largest
+    value), at least -6. Both have `mask`, uint8 `(phase,)` or `(readout, phase)`.
+    """
+
+    kind: Kind
+    arrays: Mapping[str, npt.NDArray[Any]]
+    metadata: Mapping[str, Any]
+
+
+def write_bundle(bundle: Bundle) -> bytes:
+    """The npz file of a result: not compressed, so that a browser reads it without further code."""
+    buffer = io.BytesIO()
+    text = json.dumps(bundle.metadata, allow_nan=False).encode()
+    np.savez(buffer, allow_pickle=False, **bundle.arrays, metadata=np.frombuffer(text, np.uint8))
+    return buffer.getvalue()
+
+
+def read_bundle(kind: Kind, path: Path) -> Bundle:
+    """What `write_bundle` wrote, of this service's own disk."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return Bundle(kind, arrays, json.loads(arrays.pop("metadata").tobytes()))

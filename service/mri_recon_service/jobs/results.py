@@ -1,0 +1,98 @@
+"""Turn the outcome of work, which holds tensors, into the arrays and files that answers are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mri_recon._system.jsonable import jsonable
+from mri_recon.coils.combine import rss
+from mri_recon.io import encode_result
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.types import ColumnMask
+from mri_recon.notice import RESEARCH_ONLY
+from mri_recon.reconstruction import Reconstruction
+from mri_recon.results.comparison import Comparison
+from mri_recon.results.provenance import Provenance
+from mri_recon_service.answers.bundle import FAINTEST, Bundle, FloatArray
+from mri_recon_service.answers.rendering import WINDOW_PERCENTILE
+from mri_recon_service.work import Outcome
+
+__all__ = ["bundle_of", "hdf5_of"]
+
+ERROR_PERCENTILE = 99.5
+"""White in an error map is the largest of this percentile over the methods."""
+
+
+def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
+    """The arrays and metadata of a result."""
+    prepared = outcome.prepared
+    mask = prepared.mask
+    lines = mask.lines if isinstance(mask, ColumnMask) else mask.pattern
+    arrays: dict[str, npt.NDArray[Any]] = {"mask": lines.astype(np.uint8)}
+    if isinstance(outcome.result, Reconstruction):
+        result = outcome.result
+        arrays = {"image": result.image.detach().cpu().resolve_conj().numpy(), **arrays}
+        metadata = {
+            "method": result.method,
+            "info": jsonable(result.info),
+            "mask": jsonable(mask.receipt()),
+            "slice": prepared.slice_index,
+            "num_slices": int(result.image.shape[0]),
+            "recon_size": list(prepared.scan.recon_size),
+            "provenance": outcome.provenance[result.method].model_dump(mode="json"),
+            "research_only": RESEARCH_ONLY,
+        }
+        return Bundle("reconstruction", arrays, metadata)
+    comparison = outcome.result
+    for name in comparison.reconstructions:
+        arrays[f"image.{name}"] = _float_array(comparison.magnitude(name))
+    if comparison.target is not None:
+        arrays["reference"] = _float_array(comparison.target)
+    if with_kspace:
+        arrays["kspace"] = _log_kspace(undersample(prepared.scan.kspace, mask))
+    metadata = {
+        **comparison.document(),
+        "images": _picture_numbers(arrays, comparison, prepared.slice_index),
+        "research_only": RESEARCH_ONLY,
+    }
+    return Bundle("comparison", arrays, metadata)
+
+
+def hdf5_of(outcome: Outcome, bundle: Bundle) -> bytes:
+    """The file that `mri_recon.save` writes for a reconstruction, with the provenance of its bundle."""
+    assert isinstance(outcome.result, Reconstruction)
+    provenance = Provenance.model_validate(bundle.metadata["provenance"])
+    prepared = outcome.prepared
+    return bytes(encode_result(".h5", outcome.result, prepared.scan, prepared.mask, provenance=provenance).content)
+
+
+def _log_kspace(kspace: torch.Tensor) -> FloatArray:
+    magnitude = torch.stack([rss(one) for one in kspace])
+    shown = torch.log10(magnitude / magnitude.max()).clamp_min(FAINTEST)
+    return _float_array(shown)
+
+
+def _picture_numbers(arrays: Mapping[str, npt.NDArray[Any]], comparison: Comparison, index: int) -> dict[str, Any]:
+    images = {name: arrays[f"image.{name}"][index] for name in comparison.reconstructions}
+    reference = arrays["reference"][index] if "reference" in arrays else None
+    shown = list(images.values()) if reference is None else [reference]
+    high = max(float(np.percentile(image, WINDOW_PERCENTILE)) for image in shown)
+    errors = [] if reference is None else [np.abs(image - reference) for image in images.values()]
+    limit = max((float(np.percentile(error, ERROR_PERCENTILE)) for error in errors), default=0.0)
+    first = next(iter(images.values()))
+    return {
+        "slice": index,
+        "num_slices": int(next(iter(comparison.reconstructions.values())).image.shape[0]),
+        "size": [int(first.shape[0]), int(first.shape[1])],
+        "window": [0.0, high],
+        "error_window": None if reference is None else [0.0, limit],
+    }
+
+
+def _float_array(image: torch.Tensor) -> FloatArray:
+    return np.asarray(image.detach().cpu().numpy(), dtype=np.float32)
