@@ -28,9 +28,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from mri_recon_data.examples.example import SimulationConfig, simulate_kspace
-from mri_recon_data.examples.streams import RegistrySlices
+from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.registry import files
+from mri_recon_data.simulation.image_slice import SimulationConfig, simulate_kspace
 from mri_recon_training.train import run
 from torch import Tensor, nn
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import torch
 from mri_recon_data.examples.batches import BatchConfig, BatchSimulator
-from mri_recon_data.examples.streams import DataConfig, ExampleStream, RegistrySlices
+from mri_recon_data.examples.config import DataConfig
+from mri_recon_data.examples.slices import RegistrySlices
+from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_training.config import load_config
 from mri_recon_training.losses import batch_loss
 

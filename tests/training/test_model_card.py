@@ -4,7 +4,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from mri_recon_data.examples.streams import FolderSlices, RegistrySlices
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
 from mri_recon_training.config import parse_config
 from mri_recon_training.model_card import envelope_of, model_card, sources_of
 

@@ -17,13 +17,10 @@ import pytest
 import torch
 from mri_recon_data.examples.batches import BatchSimulator
 from mri_recon_data.examples.example import crop_rows, raw_example
-from mri_recon_data.examples.streams import (
-    ExampleStream,
-    FolderSlices,
-    RegistrySlices,
-    split_folder,
-    validation_examples,
-)
+from mri_recon_data.examples.folder_split import split_folder
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
+from mri_recon_data.examples.stream import ExampleStream
+from mri_recon_data.examples.validation import validation_examples
 from mri_recon_training.config import load_config
 from mri_recon_training.losses import LossConfig, batch_loss
 from mri_recon_training.processes import share_of_batch

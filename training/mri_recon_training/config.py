@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mri_recon_data.examples.batches import BatchConfig
-from mri_recon_data.examples.streams import DataConfig
+from mri_recon_data.examples.config import DataConfig
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from mri_recon.errors import ConfigError

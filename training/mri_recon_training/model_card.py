@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mri_recon_data import registry
 from mri_recon_data.examples.acquisition import AcquisitionConfig
-from mri_recon_data.examples.streams import FolderSlices, Slices
+from mri_recon_data.examples.slices import FolderSlices, Slices
 from mri_recon_data.examples.worlds import picture_sources
 from mri_recon_data.simulation.measured_coils import array_sources
 

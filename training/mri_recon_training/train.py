@@ -29,7 +29,9 @@ import numpy as np
 import torch
 from mri_recon_data.examples.batches import Batch, BatchSimulator
 from mri_recon_data.examples.example import Example
-from mri_recon_data.examples.streams import ExampleStream, FolderSlices, Slices, read_slices, validation_examples
+from mri_recon_data.examples.slices import FolderSlices, Slices, read_slices
+from mri_recon_data.examples.stream import ExampleStream
+from mri_recon_data.examples.validation import validation_examples
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 

@@ -16,8 +16,11 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.example import Example
-from mri_recon_data.examples.streams import DataConfig, ExampleStream, RegistrySlices, validation_examples
+from mri_recon_data.examples.slices import RegistrySlices
+from mri_recon_data.examples.stream import ExampleStream
+from mri_recon_data.examples.validation import validation_examples
 from mri_recon_training.losses import LossConfig, batch_loss, score
 from mri_recon_training.optimizers import OptimizerConfig, build_optimizer, learning_rate_factor
 from torch import nn

@@ -252,7 +252,7 @@ def _drawn(magnitude: Tensor, rng: Rng, config: AcquisitionConfig, rows: int) ->
     Returns:
         the scaled example.
     """
-    num_coils = draw_num_coils(rng, config.array)
+    num_coils = draw_num_coils(rng, config.array.several, config.array.num_coils)
     pattern = num_coils > 1 and rng.random() < config.sampling.pattern
     if pattern:
         magnitude = _part(magnitude, rng, config.sampling.pattern_size)

@@ -32,9 +32,12 @@ from mri_recon.masks.types import ColumnMask
 from mri_recon.models import Measurement, measure
 from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c, ifft2c
-from mri_recon_data.examples.example import draw_mask, draw_num_coils
-from mri_recon_data.examples.streams import DataConfig, FolderSlices, RegistrySlices
+from mri_recon_data.examples.config import DataConfig
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
 from mri_recon_data.scenes.crop import fourier_crop
+from mri_recon_data.simulation.arrays import draw_num_coils
+from mri_recon_data.simulation.sampling import draw_mask
 
 __all__ = ["Batch", "BatchConfig", "BatchSimulator"]
 
@@ -154,13 +157,9 @@ class BatchSimulator:
         items, masks = [], []
         for rng in rngs:
             chosen = int(rng.integers(len(self._raw[number])))
-            kspace, support = self._raw[number][chosen], self._supports[number][chosen]
-            if rng.random() < 0.5:
-                kspace = kspace.flip(-2)
-            if rng.random() < 0.5:
-                kspace, support = kspace.flip(-1), support[::-1].copy()
-            items.append(kspace)
-            masks.append(draw_mask(int(kspace.shape[-1]), rng, self._data.sampling, support=support))
+            piece = RawSlice(self._raw[number][chosen], self._supports[number][chosen]).mirrored(rng)
+            items.append(piece.kspace)
+            masks.append(draw_mask(piece.support.size, rng, self._data.sampling, support=piece.support))
         return torch.stack(items), masks
 
     def _simulated(self, step: int, items: range, common: Rng, rngs: Sequence[Rng]) -> tuple[Tensor, Tensor, Tensor]:
@@ -173,7 +172,7 @@ class BatchSimulator:
         swapped = common.random() < 0.5
         keep = float(common.uniform(*config.resolution))
         air = float(common.uniform(0, config.air)) if common.random() < 0.3 else 0.0
-        num_coils = draw_num_coils(common, config)
+        num_coils = draw_num_coils(common, config.multi_coil, config.num_coils)
 
         # Axes, resolution, contrast, field of view.
         oriented = [_flipped(stack[int(rng.integers(len(stack)))], rng) for rng in rngs]

@@ -1,4 +1,4 @@
-"""One slice of full k-space and the columns that were acquired of it."""
+"""One slice of raw k-space and its acquired columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ __all__ = ["RawSlice"]
 
 @dataclass(frozen=True)
 class RawSlice:
-    """One slice of full k-space `(coil, readout, phase)` and its acquired columns."""
+    """One slice of full k-space `(coil, readout, phase)` and its acquired columns, bool `(phase,)`."""
 
     kspace: Tensor
     support: npt.NDArray[np.bool_]
+
+    def mirrored(self, rng: np.random.Generator) -> RawSlice:
+        """Mirror the image along readout, phase, both or neither, each with probability 1/2.
+
+        Reversing an axis of k-space mirrors the image; the echo and the acquired columns change sides.
+        """
+        kspace, support = self.kspace, self.support
+        if rng.random() < 0.5:
+            kspace = kspace.flip(-2)
+        if rng.random() < 0.5:
+            kspace, support = kspace.flip(-1), support[::-1].copy()
+        return RawSlice(kspace, support)

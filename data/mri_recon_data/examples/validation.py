@@ -1,122 +1,78 @@
-"""Validation examples by world: the same few scans for every run, from persons and pictures that no training sees."""
+"""Validation examples: the same whole slices for every run, at R = 4 and 8."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
-from torch import Tensor
+import numpy.typing as npt
 
 from mri_recon.masks.draw import random_mask
-from mri_recon.transforms.fourier import fft2c
-from mri_recon_data.examples.acquisition import AcquisitionConfig, with_phase
+from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.example import Example, raw_example
-from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices, Slices, undersampled_problem
+from mri_recon_data.examples.targets import Problem, cs_example, make_example
+from mri_recon_data.examples.validation_worlds import validation_worlds
 from mri_recon_data.scenes.content import ContentConfig
-from mri_recon_data.scenes.images import ImageSlice
-from mri_recon_data.scenes.pictures import PicturePool
-from mri_recon_data.scenes.sources import SceneConfig, scene_of_picture, scene_of_slice
-from mri_recon_data.simulation.arrays import ReceiveArray, draw_array, measured_array
-from mri_recon_data.simulation.kspace import complex_noise
+from mri_recon_data.simulation.image_slice import simulate_kspace
 
-__all__ = ["validation_worlds"]
-
-Rng = np.random.Generator
-
-_ACCELERATIONS = (4, 8)
-_OTHER_ANATOMY = "neck-axial"
-_MEASURED = "measured-16coil"
-_RAW = 6
-_ONE_COIL = 4
-_SNRS = (10.0, 40.0, 200.0)
-_EACH = 3  # scans of every other kind
-_PICTURE_SEED = 1  # training pictures have seed 0
-
-# Anatomy as it is: what is made up in training is not what anybody will reconstruct.
-_SCENE = SceneConfig(
-    size=(96, 256),
-    resolution=(0.7, 1.0),
-    gamma=(0.8, 1.25),
-    wrap=0.0,
-    bias=0.0,
-    overlay=0.0,
-    content=ContentConfig(),
-)
-_ACQUISITION = AcquisitionConfig(strong_phase=0.0)
+__all__ = ["validation_examples"]
 
 
-def validation_worlds(
-    raw: Sequence[RawSlice], images: Sequence[ImageSlice], *, seed: int, measured: bool = False
-) -> list[tuple[str, Example]]:
-    """Make the validation examples of every world that is at hand, whole slices at R = 4 and 8.
+def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> list[tuple[str, Example]]:
+    """Fixed validation examples, whole slices at R = 4 and 8, named by kind and acceleration.
 
-    Kinds, each with "-4x" or "-8x": "raw"; of the validation persons' images "simulated-1coil" and, with the SNR,
-    "simulated-8coil-snr10", "-snr40", "-snr200", and "measured-16coil" (SNR 40,
-    noise correlated as measured) where `measured`; "neck" (4 coils, SNR 40); "procedural" (8 coils, SNR 40). Maps are
-    estimated as at inference. Several coils are judged by the image without noise, one coil by its reference.
-
-    Args:
-        raw: raw slices of the validation persons.
-        images: magnitude slices of the validation split.
-        seed: of the run; equal seeds give equal examples.
-        measured: whether training has measured coils: then those of a validation phantom are here.
+    Half raw, half simulated where both are at hand. They have their truth whatever `config.target` is. An undersampled
+    file has none: there the network sees what "ssdu" would show it, the reference is compressed sensing of all lines,
+    of more than the network is given; its example is named "undersampled". With `config.worlds`, those of
+    `validation.validation_worlds`.
 
     Raises:
-        DataError: measured coils whose files are not at hand.
+        DataError: an undersampled file without a mask, or with data.target = "truth".
     """
-    examples: list[tuple[str, Example]] = []
-    for number, piece in enumerate(_spread(raw, _RAW)):
-        for acceleration in _ACCELERATIONS:
-            mask = random_mask(piece.support.size, acceleration, seed=number, support=piece.support)
-            examples.append((f"raw-{acceleration}x", raw_example(piece.kspace, mask)))
-    heads = [image for image in images if not image.source.endswith(_OTHER_ANATOMY)]
-    necks = [image for image in images if image.source.endswith(_OTHER_ANATOMY)]
-    scans: list[tuple[str, Rng, Tensor, int, float]] = []  # kind, generator, magnitude, coils, SNR
-    for rng, image in _drawn(heads, _ONE_COIL, [seed, 1]):
-        scans.append(("simulated-1coil", rng, image, 1, float(np.exp(rng.uniform(*np.log((10.0, 200.0)))))))
-    for number, snr in enumerate(_SNRS):
-        for rng, image in _drawn(heads, _EACH, [seed, 2, number]):
-            scans.append((f"simulated-8coil-snr{snr:g}", rng, image, 8, snr))
-    for rng, image in _drawn(heads, _EACH if measured else 0, [seed, 5]):
-        scans.append((_MEASURED, rng, image, 16, 40.0))
-    for rng, image in _drawn(necks, _EACH, [seed, 3]):
-        scans.append(("neck", rng, image, 4, 40.0))
-    pictures = PicturePool(_EACH, seed=_PICTURE_SEED)
-    for number in range(_EACH):
-        rng = np.random.default_rng([seed, 4, number])
-        scans.append(("procedural", rng, scene_of_picture(pictures[number], rng, _SCENE), 8, 40.0))
-    for number, (kind, rng, image, num_coils, snr) in enumerate(scans):
-        shape = (int(image.shape[0]), int(image.shape[1]))
-        if kind == _MEASURED:
-            array = measured_array(num_coils, shape, rng, whiten=False, split="validation")
+    if config.worlds is not None and isinstance(slices, RegistrySlices):
+        measured = config.worlds.acquisition.array.measured > 0
+        return validation_worlds(slices.raw, slices.images, seed=seed, measured=measured)
+    rng = np.random.default_rng([seed, 2**32 - 1])
+    examples = []
+    for number in range(config.validation_slices):
+        if isinstance(slices, FolderSlices):
+            scan = slices.read(int(rng.integers(len(slices.slices))))
+            if not scan.fully_sampled:
+                examples.append(("undersampled", _without_truth(undersampled_problem(scan), config, rng)))
+                continue
+            kind, support = "raw", scan.support
+            make: Callable[..., Example] = partial(raw_example, scan.kspace[0], valid=scan.recon_size)
         else:
-            array = draw_array(num_coils, shape, rng, _ACQUISITION.array)
-        examples += _examples(kind, image, array, rng, snr=snr, seed=number)
+            kind, support, make = _validation_slice(slices, number, rng, config)
+        for acceleration in (4, 8):
+            mask = random_mask(support.size, acceleration, seed=number, support=support)
+            examples.append((f"{kind}-{acceleration}x", make(mask=mask)))
     return examples
 
 
-def _examples(
-    kind: str, magnitude: Tensor, array: ReceiveArray, rng: Rng, *, snr: float, seed: int
-) -> Iterator[tuple[str, Example]]:
-    image = with_phase(magnitude, rng, _ACQUISITION)
-    num_coils = int(array.maps.shape[0])
-    noise = complex_noise((num_coils, *image.shape), rng, sigma=1 / snr / 2**0.5)
-    if array.noise is not None:
-        noise = (array.noise @ noise.flatten(1)).reshape(noise.shape)
-    kspace = fft2c(array.maps * image + noise)
-    clean = image if num_coils > 1 else None
-    for acceleration in _ACCELERATIONS:
-        mask = random_mask(int(image.shape[1]), acceleration, seed=seed)
-        yield f"{kind}-{acceleration}x", raw_example(kspace, mask, sens_maps=array.maps, image=clean)
+def _without_truth(problem: Problem, config: DataConfig, rng: np.random.Generator) -> Example:
+    split = "ssdu" if config.target == "cs" else config.target
+    example = make_example(problem, split, config.cs, config.ssdu, rng)  # of "truth": refused
+    reference = cs_example(problem.kspace, problem.mask, config.cs, valid=problem.valid)
+    return replace(example, target=reference.target, valid=reference.valid)
 
 
-def _spread(pieces: Sequence[RawSlice], count: int) -> list[RawSlice]:
-    """So many of them, evenly from first to last: other contrasts and other slices."""
-    return [pieces[round(place)] for place in np.linspace(0, len(pieces) - 1, min(count, len(pieces)))]
-
-
-def _drawn(slices: Sequence[ImageSlice], count: int, seed: list[int]) -> Iterator[tuple[Rng, Tensor]]:
-    for number in range(count if slices else 0):
-        rng = np.random.default_rng([*seed, number])
-        chosen = slices[int(rng.integers(len(slices)))]
-        yield rng, scene_of_slice(chosen.magnitude, rng, _SCENE)
+def _validation_slice(
+    slices: RegistrySlices, number: int, rng: np.random.Generator, config: DataConfig
+) -> tuple[str, npt.NDArray[np.bool_], Callable[..., Example]]:
+    """Kind of the slice, its acquired columns, and what makes an example of a mask."""
+    if slices.raw and (not slices.images or number % 2 == 0):
+        raw = slices.raw[(number // 2) % len(slices.raw)]
+        return "raw", raw.support, partial(raw_example, raw.kspace)
+    image = slices.images[rng.integers(len(slices.images))]
+    num_coils = 1 if number % 4 == 1 else 8
+    # Anatomy as it is: what is made up in training is not what anybody will reconstruct.
+    simulation = config.simulation.model_copy(update={"content": ContentConfig(), "tight": 0.0})
+    simulated = simulate_kspace(image, rng, simulation, num_coils=num_coils)
+    kind = "simulated-1coil" if num_coils == 1 else "simulated-8coil"
+    support = np.ones(simulated.kspace.shape[-1], dtype=np.bool_)
+    maps, clean = simulated.sens_maps, simulated.clean_image
+    return kind, support, partial(raw_example, simulated.kspace, sens_maps=maps, image=clean)

@@ -122,15 +122,10 @@ class Worlds:
         return self.pool[int(rng.integers(len(self.pool)))]
 
     def _raw(self, rng: Rng, rows: int) -> Example:
-        chosen = self.raw[int(rng.integers(len(self.raw)))]
-        kspace, support = chosen.kspace, chosen.support
-        # Reversed axes of k-space are the mirrored image, the echo at the other side.
-        if rng.random() < 0.5:
-            kspace = kspace.flip(-2)
-        if rng.random() < 0.5:
-            kspace, support = kspace.flip(-1), support[::-1].copy()
-        mask = draw_columns(kspace.shape[-1], rng, self.config.acquisition.sampling, support=support)
-        example = raw_example(kspace, mask)
+        chosen = self.raw[int(rng.integers(len(self.raw)))].mirrored(rng)
+        width = chosen.kspace.shape[-1]
+        mask = draw_columns(width, rng, self.config.acquisition.sampling, support=chosen.support)
+        example = raw_example(chosen.kspace, mask)
         return crop_rows(example, image_scale(example.measurement.adjoint()), rows, rng)
 
 

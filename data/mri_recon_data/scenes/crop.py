@@ -1,8 +1,9 @@
-"""Crop images in the Fourier domain, and fold what lies outside a field of view."""
+"""Change the geometry of images: orientation, resolution, field of view."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -10,10 +11,7 @@ from mri_recon._arrays import center_window
 from mri_recon.errors import ShapeError
 from mri_recon.transforms.fourier import fft2c, ifft2c
 
-__all__ = [
-    "fold_columns",
-    "fourier_crop",
-]
+__all__ = ["fold_columns", "fourier_crop", "random_orientation"]
 
 
 def fourier_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -61,3 +59,16 @@ def fold_columns(image: Tensor, start: int, width: int) -> Tensor:
     folded = image.new_zeros((*image.shape[:-1], width))
     columns = (torch.arange(image.shape[-1], device=image.device) - start) % width
     return folded.index_add(-1, columns, image)
+
+
+def random_orientation(magnitude: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Turn an image `(h, w)` into one of the eight orientations of its plane.
+
+    Either axis may be the phase axis, and either end of each axis may be up.
+    """
+    if rng.random() < 0.5:
+        magnitude = magnitude.T
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            magnitude = np.flip(magnitude, axis=axis)
+    return np.ascontiguousarray(magnitude)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mri_recon_data.scenes.content import ContentConfig, vary_content
-from mri_recon_data.scenes.crop import fourier_crop
+from mri_recon_data.scenes.crop import fourier_crop, random_orientation
 
 __all__ = ["SceneConfig", "crop_of_picture", "normalised", "scene_of_picture", "scene_of_slice", "smooth_modes"]
 
@@ -53,11 +53,7 @@ def scene_of_slice(magnitude: Picture, rng: Rng, config: SceneConfig, *, overlay
     Returns:
         float32 `(h', w')`, bright tissue 1.
     """
-    turned = magnitude.T if rng.random() < 0.5 else magnitude
-    for axis in (0, 1):
-        if rng.random() < 0.5:
-            turned = np.flip(turned, axis=axis)
-    varied = vary_content(np.ascontiguousarray(turned, dtype=np.float32), rng, config.content)
+    varied = vary_content(random_orientation(magnitude.astype(np.float32), rng), rng, config.content)
     image = torch.from_numpy(varied)
     smallest, largest = config.size
     keep = float(rng.uniform(*config.resolution))

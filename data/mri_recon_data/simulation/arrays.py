@@ -44,11 +44,11 @@ class ReceiveArray:
     noise: Tensor | None = None
 
 
-def draw_num_coils(rng: Rng, config: ArrayConfig) -> int:
-    """One coil, or with the probability `several` a log-uniform number of the range."""
-    if rng.random() >= config.several:
+def draw_num_coils(rng: Rng, several: float, num_coils: tuple[int, int]) -> int:
+    """Draw one coil, or with the probability `several` a log-uniform number of the range `num_coils`."""
+    if rng.random() >= several:
         return 1
-    low, high = config.num_coils
+    low, high = num_coils
     return int(np.exp(rng.uniform(np.log(low), np.log(high + 1))))
 
 

@@ -7,13 +7,24 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.ndimage import maximum_filter
 
+from mri_recon.errors import MaskError
 from mri_recon.masks.draw import default_center_fraction, equispaced_mask, random_mask
 from mri_recon.masks.types import ColumnMask, PatternMask
 
-__all__ = ["WideSamplingConfig", "draw_columns", "draw_pattern", "draw_support"]
+__all__ = ["SamplingConfig", "WideSamplingConfig", "draw_columns", "draw_mask", "draw_pattern", "draw_support"]
 
 BoolArray = npt.NDArray[np.bool_]
 Rng = np.random.Generator
+
+
+class SamplingConfig(BaseModel):
+    """How masks are drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    acceleration: tuple[float, float] = Field(default=(2.0, 12.0), description="uniform range of R")
+    default_center: float = Field(default=0.75, ge=0, le=1, description="probability of the default centre fraction")
+    center_fraction: tuple[float, float] = Field(default=(0.03, 0.1), description="uniform range otherwise")
 
 
 class WideSamplingConfig(BaseModel):
@@ -30,6 +41,21 @@ class WideSamplingConfig(BaseModel):
     partial_share: tuple[float, float] = Field(default=(0.625, 1.0), description="its share of the columns")
     pattern: float = Field(default=0.12, ge=0, le=1, description="probability of a 2-D pattern, for several coils")
     pattern_size: tuple[int, int] = Field(default=(64, 128), description="sides of slices with a 2-D pattern")
+
+
+def draw_mask(width: int, rng: Rng, config: SamplingConfig, *, support: BoolArray | None = None) -> ColumnMask:
+    """A random column mask with a random acceleration and centre."""
+    acceleration = float(rng.uniform(*config.acceleration))
+    fraction = default_center_fraction(acceleration)
+    if rng.random() >= config.default_center:
+        fraction = float(rng.uniform(*config.center_fraction))
+    seed = int(rng.integers(2**31))
+    try:
+        return random_mask(width, acceleration, center_fraction=fraction, seed=seed, support=support)
+    except MaskError:
+        # A random centre may need more lines than a random acceleration has; the default one fits the default range.
+        fraction = default_center_fraction(acceleration)
+        return random_mask(width, acceleration, center_fraction=fraction, seed=seed, support=support)
 
 
 def draw_support(width: int, rng: Rng, config: WideSamplingConfig) -> BoolArray:

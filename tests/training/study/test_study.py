@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.examples.streams import RegistrySlices
+from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_training.losses import batch_loss
 from mri_recon_training.study import study as study_module
@@ -305,7 +305,7 @@ def test_self_supervision_has_no_target_to_measure_on(tmp_path: Path) -> None:
 
 
 def _example(config: StudyConfig) -> Any:
-    from mri_recon_data.examples.streams import ExampleStream
+    from mri_recon_data.examples.stream import ExampleStream
 
     return ExampleStream(_slices(0), config.data, seed=0, batch_size=1, steps=1)[0][0]
 

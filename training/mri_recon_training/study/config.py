@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mri_recon_data.examples.streams import DataConfig
+from mri_recon_data.examples.config import DataConfig
 from pydantic import BaseModel, ConfigDict, Field
 
 from mri_recon.errors import ConfigError

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from mri_recon_data.examples.batches import Batch
 from mri_recon_data.examples.example import Example
-from mri_recon_data.examples.streams import ExampleStream, Slices, read_slices, validation_examples
+from mri_recon_data.examples.slices import Slices, read_slices
+from mri_recon_data.examples.stream import ExampleStream
+from mri_recon_data.examples.validation import validation_examples
 from torch import Tensor, nn
 
 from mri_recon.errors import ConfigError

@@ -14,14 +14,11 @@ from mri_recon_data.examples.acquisition import (
     example_of_slice,
     given_maps,
 )
-from mri_recon_data.examples.streams import (
-    DataConfig,
-    ExampleStream,
-    FolderSlices,
-    RawSlice,
-    RegistrySlices,
-    validation_examples,
-)
+from mri_recon_data.examples.config import DataConfig
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
+from mri_recon_data.examples.stream import ExampleStream
+from mri_recon_data.examples.validation import validation_examples
 from mri_recon_data.examples.worlds import Worlds, WorldsConfig, picture_sources
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.simulation.arrays import ReceiveArray, measured_array, modelled_maps

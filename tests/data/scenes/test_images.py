@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mri_recon_data import registry
-from mri_recon_data.examples.streams import RegistrySlices
+from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.scenes import images
 from mri_recon_data.scenes.images import is_isotropic, load_slices
 from mri_recon_training.evaluation.simulated import simulated_scan, simulated_sources

@@ -7,9 +7,13 @@ import pytest
 import torch
 from mri_recon_data.examples import batches
 from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator
-from mri_recon_data.examples.streams import DataConfig, FolderSlices, RawSlice, RegistrySlices
+from mri_recon_data.examples.config import DataConfig
+from mri_recon_data.examples.example import raw_example
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.simulation.kspace import coil_maps, smooth_phase
+from mri_recon_data.simulation.sampling import draw_mask
 from torch import Tensor
 
 from mri_recon.coils.combine import combine
@@ -214,7 +218,8 @@ def test_statistics_are_the_loaders() -> None:
     slices, data = _images(), _data(rows=256, simulation=simulation, sampling=WIDE, raw_probability=0)
     simulator = _simulator(slices, data)
     mine = [simulator.batch(step, range(1)).measurement.maps.shape for step in range(200)]
-    theirs = [slices.example(np.random.default_rng(i), data).measurement.maps.shape for i in range(200)]
+    problems = [slices.problem(np.random.default_rng(i), data) for i in range(200)]
+    theirs = [raw_example(one.kspace, one.mask).measurement.maps.shape for one in problems]
     for coils in (1, 2, 3, 4):
         assert abs(sum(s[1] == coils for s in mine) - sum(s[1] == coils for s in theirs)) < 35
     for axis in (2, 3):
@@ -233,7 +238,7 @@ def test_espirit_maps_are_the_networks_at_inference() -> None:
     common.random()
     rngs = [np.random.default_rng([0, 0, 1 + item]) for item in range(2)]
     kspace, _, _ = simulator._simulated(0, range(2), common, rngs)
-    masks = [batches.draw_mask(kspace.shape[-1], rng, data.sampling) for rng in rngs]
+    masks = [draw_mask(kspace.shape[-1], rng, data.sampling) for rng in rngs]
     for i, mask in enumerate(masks):
         masked = undersample(kspace[i : i + 1], mask)
         maps = espirit_maps(masked, mask, crop=0.0, soft_crop=False).maps[:, 0]

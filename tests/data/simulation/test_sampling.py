@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_data.simulation.sampling import WideSamplingConfig, draw_columns, draw_pattern, draw_support
+from mri_recon_data.simulation.sampling import (
+    SamplingConfig,
+    WideSamplingConfig,
+    draw_columns,
+    draw_mask,
+    draw_pattern,
+    draw_support,
+)
 
 from mri_recon.masks.arrangement import column_arrangement
 from mri_recon.masks.calibration_region import center_block
@@ -84,3 +91,15 @@ def test_some_patterns_keep_their_points_apart() -> None:
     assert max(shares) > 0.05  # independent points
     with pytest.raises(ValueError, match="greater than or equal to 0"):
         WideSamplingConfig(pattern=-1)
+
+
+def test_masks_cover_the_range_and_stay_on_the_support() -> None:
+    support = np.ones(126, dtype=bool)
+    support[:5] = support[121:] = support[70] = False
+    rng = np.random.default_rng(0)
+    masks = [draw_mask(126, rng, SamplingConfig(), support=support) for _ in range(200)]
+    realised = [mask.realised_acceleration for mask in masks]
+    assert min(realised) < 2.3
+    assert max(realised) > 9
+    assert all(not (mask.lines & ~support).any() for mask in masks)
+    assert len({mask.num_low_frequencies for mask in masks}) > 3

@@ -8,15 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.example import Example
-from mri_recon_data.examples.streams import (
-    DataConfig,
-    ExampleStream,
-    FolderSlices,
-    RawSlice,
-    RegistrySlices,
-    validation_examples,
-)
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
+from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_data.examples.targets import (
     CsConfig,
     Problem,
@@ -26,6 +22,7 @@ from mri_recon_data.examples.targets import (
     split_mask,
     ssdu_example,
 )
+from mri_recon_data.examples.validation import validation_examples
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_training.losses import LossConfig, example_loss
 from pydantic import ValidationError

@@ -8,20 +8,16 @@ import numpy as np
 import pytest
 import torch
 from mri_recon_data import registry
-from mri_recon_data.examples import streams as dataset
-from mri_recon_data.examples.example import SimulationConfig
-from mri_recon_data.examples.streams import (
-    DataConfig,
-    ExampleStream,
-    FolderSlices,
-    RawSlice,
-    RegistrySlices,
-    read_slices,
-    split_folder,
-    validation_examples,
-)
+from mri_recon_data.examples import slices as slices_module
+from mri_recon_data.examples.config import DataConfig
+from mri_recon_data.examples.folder_split import split_folder
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices, read_slices
+from mri_recon_data.examples.stream import ExampleStream
+from mri_recon_data.examples.validation import validation_examples
 from mri_recon_data.registry import SPLITS
 from mri_recon_data.scenes.images import ImageSlice, load_slices
+from mri_recon_data.simulation.image_slice import SimulationConfig
 
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.models.inference import image_scale
@@ -209,7 +205,7 @@ def test_who_can_be_held_out() -> None:
 @pytest.mark.real_data
 def test_a_person_held_out_is_nowhere(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {split: [file for file in registry.files(split=split) if "Fig" in file.name] for split in SPLITS}
-    monkeypatch.setattr(dataset, "registered_files", lambda split: files[split])  # the others take long to read
+    monkeypatch.setattr(slices_module, "registered_files", lambda split: files[split])  # the others take long to read
     training, validation = read_slices(DataConfig(hold_out="ulf-patient-6a"))
     assert isinstance(training, RegistrySlices)
     assert isinstance(validation, RegistrySlices)

@@ -3,16 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.examples.example import (
-    SamplingConfig,
-    Simulated,
-    SimulationConfig,
-    crop_rows,
-    draw_mask,
-    raw_example,
-    simulate_kspace,
-)
+from mri_recon_data.examples.example import crop_rows, raw_example
 from mri_recon_data.scenes.images import ImageSlice
+from mri_recon_data.simulation.image_slice import Simulated, SimulationConfig, simulate_kspace
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import ShapeError
@@ -129,18 +122,6 @@ def test_more_rows_than_there_are_keep_everything() -> None:
     cut = crop_rows(example, torch.ones(1, 1, 1), height + 3, np.random.default_rng(0))
     assert cut.target.shape == cut.measurement.adjoint()[0].shape == example.target.shape
     assert cut.valid == example.valid
-
-
-def test_masks_cover_the_range_and_stay_on_the_support() -> None:
-    support = np.ones(126, dtype=bool)
-    support[:5] = support[121:] = support[70] = False
-    rng = np.random.default_rng(0)
-    masks = [draw_mask(126, rng, SamplingConfig(), support=support) for _ in range(200)]
-    realised = [mask.realised_acceleration for mask in masks]
-    assert min(realised) < 2.3
-    assert max(realised) > 9
-    assert all(not (mask.lines & ~support).any() for mask in masks)
-    assert len({mask.num_low_frequencies for mask in masks}) > 3
 
 
 def test_a_tight_field_of_view_is_no_wider_than_the_object() -> None:

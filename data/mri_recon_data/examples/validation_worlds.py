@@ -1,0 +1,122 @@
+"""Validation examples by world: the same few scans for every run, from persons and pictures that no training sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from mri_recon.masks.draw import random_mask
+from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.examples.acquisition import AcquisitionConfig, with_phase
+from mri_recon_data.examples.example import Example, raw_example
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.scenes.content import ContentConfig
+from mri_recon_data.scenes.images import ImageSlice
+from mri_recon_data.scenes.pictures import PicturePool
+from mri_recon_data.scenes.sources import SceneConfig, scene_of_picture, scene_of_slice
+from mri_recon_data.simulation.arrays import ReceiveArray, draw_array, measured_array
+from mri_recon_data.simulation.kspace import complex_noise
+
+__all__ = ["validation_worlds"]
+
+Rng = np.random.Generator
+
+_ACCELERATIONS = (4, 8)
+_OTHER_ANATOMY = "neck-axial"
+_MEASURED = "measured-16coil"
+_RAW = 6
+_ONE_COIL = 4
+_SNRS = (10.0, 40.0, 200.0)
+_EACH = 3  # scans of every other kind
+_PICTURE_SEED = 1  # training pictures have seed 0
+
+# Anatomy as it is: what is made up in training is not what anybody will reconstruct.
+_SCENE = SceneConfig(
+    size=(96, 256),
+    resolution=(0.7, 1.0),
+    gamma=(0.8, 1.25),
+    wrap=0.0,
+    bias=0.0,
+    overlay=0.0,
+    content=ContentConfig(),
+)
+_ACQUISITION = AcquisitionConfig(strong_phase=0.0)
+
+
+def validation_worlds(
+    raw: Sequence[RawSlice], images: Sequence[ImageSlice], *, seed: int, measured: bool = False
+) -> list[tuple[str, Example]]:
+    """Make the validation examples of every world that is at hand, whole slices at R = 4 and 8.
+
+    Kinds, each with "-4x" or "-8x": "raw"; of the validation persons' images "simulated-1coil" and, with the SNR,
+    "simulated-8coil-snr10", "-snr40", "-snr200", and "measured-16coil" (SNR 40,
+    noise correlated as measured) where `measured`; "neck" (4 coils, SNR 40); "procedural" (8 coils, SNR 40). Maps are
+    estimated as at inference. Several coils are judged by the image without noise, one coil by its reference.
+
+    Args:
+        raw: raw slices of the validation persons.
+        images: magnitude slices of the validation split.
+        seed: of the run; equal seeds give equal examples.
+        measured: whether training has measured coils: then those of a validation phantom are here.
+
+    Raises:
+        DataError: measured coils whose files are not at hand.
+    """
+    examples: list[tuple[str, Example]] = []
+    for number, piece in enumerate(_spread(raw, _RAW)):
+        for acceleration in _ACCELERATIONS:
+            mask = random_mask(piece.support.size, acceleration, seed=number, support=piece.support)
+            examples.append((f"raw-{acceleration}x", raw_example(piece.kspace, mask)))
+    heads = [image for image in images if not image.source.endswith(_OTHER_ANATOMY)]
+    necks = [image for image in images if image.source.endswith(_OTHER_ANATOMY)]
+    scans: list[tuple[str, Rng, Tensor, int, float]] = []  # kind, generator, magnitude, coils, SNR
+    for rng, image in _drawn(heads, _ONE_COIL, [seed, 1]):
+        scans.append(("simulated-1coil", rng, image, 1, float(np.exp(rng.uniform(*np.log((10.0, 200.0)))))))
+    for number, snr in enumerate(_SNRS):
+        for rng, image in _drawn(heads, _EACH, [seed, 2, number]):
+            scans.append((f"simulated-8coil-snr{snr:g}", rng, image, 8, snr))
+    for rng, image in _drawn(heads, _EACH if measured else 0, [seed, 5]):
+        scans.append((_MEASURED, rng, image, 16, 40.0))
+    for rng, image in _drawn(necks, _EACH, [seed, 3]):
+        scans.append(("neck", rng, image, 4, 40.0))
+    pictures = PicturePool(_EACH, seed=_PICTURE_SEED)
+    for number in range(_EACH):
+        rng = np.random.default_rng([seed, 4, number])
+        scans.append(("procedural", rng, scene_of_picture(pictures[number], rng, _SCENE), 8, 40.0))
+    for number, (kind, rng, image, num_coils, snr) in enumerate(scans):
+        shape = (int(image.shape[0]), int(image.shape[1]))
+        if kind == _MEASURED:
+            array = measured_array(num_coils, shape, rng, whiten=False, split="validation")
+        else:
+            array = draw_array(num_coils, shape, rng, _ACQUISITION.array)
+        examples += _examples(kind, image, array, rng, snr=snr, seed=number)
+    return examples
+
+
+def _examples(
+    kind: str, magnitude: Tensor, array: ReceiveArray, rng: Rng, *, snr: float, seed: int
+) -> Iterator[tuple[str, Example]]:
+    image = with_phase(magnitude, rng, _ACQUISITION)
+    num_coils = int(array.maps.shape[0])
+    noise = complex_noise((num_coils, *image.shape), rng, sigma=1 / snr / 2**0.5)
+    if array.noise is not None:
+        noise = (array.noise @ noise.flatten(1)).reshape(noise.shape)
+    kspace = fft2c(array.maps * image + noise)
+    clean = image if num_coils > 1 else None
+    for acceleration in _ACCELERATIONS:
+        mask = random_mask(int(image.shape[1]), acceleration, seed=seed)
+        yield f"{kind}-{acceleration}x", raw_example(kspace, mask, sens_maps=array.maps, image=clean)
+
+
+def _spread(pieces: Sequence[RawSlice], count: int) -> list[RawSlice]:
+    """So many of them, evenly from first to last: other contrasts and other slices."""
+    return [pieces[round(place)] for place in np.linspace(0, len(pieces) - 1, min(count, len(pieces)))]
+
+
+def _drawn(slices: Sequence[ImageSlice], count: int, seed: list[int]) -> Iterator[tuple[Rng, Tensor]]:
+    for number in range(count if slices else 0):
+        rng = np.random.default_rng([*seed, number])
+        chosen = slices[int(rng.integers(len(slices)))]
+        yield rng, scene_of_slice(chosen.magnitude, rng, _SCENE)
