@@ -1,23 +1,30 @@
-"""The data registry: which open sets there are, where they come from, under which licence, and who is in which split.
+"""The data registry: open data sets, their source and licence, and the split of each subject.
 
-Its content is `registry.toml` beside this module. A split belongs to a person, so no person can be in two.
+Its content is `registry.toml` beside this module. A split belongs to a subject, so no subject can be in two.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files as package_files
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from mri_recon.errors import DataError
 from mri_recon_data.fetch import cache_folder, data_folder, locate
+from mri_recon_data.registry_toml import (
+    SPLITS,
+    Content,
+    FileEntry,
+    Kind,
+    SetEntry,
+    Split,
+    check_split,
+    read_document,
+)
 
 if TYPE_CHECKING:
     from mri_recon.io import Scan
@@ -39,18 +46,12 @@ __all__ = [
 ]
 
 
-Kind = Literal["raw", "image", "phantom"]
-"""raw: k-space of a person or an animal. image: magnitude images, from which k-space can only be simulated. phantom:
-k-space of a phantom, for coil sensitivities and readers: never trained on or evaluated as a person."""
-
-_ARRAYS = (".mat", ".npy", ".npz")  # formats that do not say what their axes are
-
 _RAW_URL = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 
 
 @dataclass(frozen=True)
 class RegisteredFile:
-    """One file of a set, with everything a reader or a model card must know of it."""
+    """One file of a set, with all that a reader or a model card needs."""
 
     name: str
     """Path inside the data folder, for example `raw/head-sagittal-t1/se_t1_sag_data.mat`."""
@@ -60,7 +61,7 @@ class RegisteredFile:
     split: Split
     sha256: str
     url: str | None
-    """Public source; None where `manual` says how to get it."""
+    """Public source; None where the file has to be fetched by hand, as `manual` says."""
     manual: str = ""
     contrast: str = ""
     variable: str | None = None
@@ -72,24 +73,24 @@ class RegisteredFile:
     series: bool = False
     """Whether the files of the set are the slices of one volume."""
     no_pictures: bool = False
-    """Whether nothing that shows the person may be drawn, also not of k-space simulated from it."""
+    """Whether no picture of the subject may be drawn, not even from k-space simulated from the file."""
     companions: tuple[RegisteredFile, ...] = ()
     """Files that a reader needs beside this one."""
 
     def path(self) -> Path:
-        """Where the file is on this machine: fetched where it has to be, its SHA-256 verified once a process.
+        """Give the path of the file on this machine; fetch it if needed, and verify its SHA-256 once in a process.
 
         Its companions are fetched and verified with it.
 
         Raises:
-            DataError: not to be had, or not the registered content.
+            DataError: the file cannot be had, or has another content than the registered one.
         """
         for companion in self.companions:
             companion.path()
         return locate(self.name, self.sha256, url=self.url, manual=self.manual)
 
     def load(self) -> Scan:
-        """The file as a scan; its `meta["registry"]` says which file, person and split it is.
+        """Read the file as a scan; its `meta["registry"]` names file, person and split.
 
         `meta["no_pictures"]` is True where no picture of it may be drawn.
 
@@ -113,7 +114,7 @@ class RegisteredFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A set: one source, one licence, one kind of data."""
+    """A data set: one source, one licence, one kind of data."""
 
     name: str
     title: str
@@ -126,7 +127,7 @@ class DataSet:
     files: tuple[RegisteredFile, ...]
 
     def persons(self, split: Split | None = None) -> list[str]:
-        """Persons of the set, sorted; of one split, if one is named."""
+        """List the persons of the set, sorted; of one split, if one is named."""
         return sorted({file.person for file in self.files if split in (None, file.split)})
 
 
@@ -137,7 +138,7 @@ class Registry:
     sets: tuple[DataSet, ...]
 
     def get(self, name: str) -> DataSet:
-        """The set of that name.
+        """Find a set by its name.
 
         Raises:
             DataError: an unknown name; the message lists the valid ones.
@@ -155,7 +156,7 @@ class Registry:
         name: str | None = None,
         fully_sampled: bool | None = None,
     ) -> list[RegisteredFile]:
-        """Files that match everything that is given.
+        """Select the files that match every given argument.
 
         Args:
             split: `train`, `validation`, `test` or `sample`.
@@ -181,7 +182,7 @@ class Registry:
 
 @cache
 def local_files() -> list[Path]:
-    """Give the registered files that are on this machine, unverified: what no output of a command may replace.
+    """List the registered files on this machine, unverified. No output of a command may replace one of them.
 
     Raises:
         DataError: `MRI_RECON_DATA` names something that is not a folder.
@@ -193,7 +194,7 @@ def local_files() -> list[Path]:
 
 
 def load_registry() -> Registry:
-    """The project's registry.
+    """Load the project's registry.
 
     Raises:
         DataError: as `parse_registry`.
@@ -204,7 +205,7 @@ def load_registry() -> Registry:
 def files(
     *, split: str | None = None, kind: Kind | None = None, name: str | None = None, fully_sampled: bool | None = None
 ) -> list[RegisteredFile]:
-    """Files of the project's registry, see `Registry.files`.
+    """Select files of the project's registry, see `Registry.files`.
 
     Raises:
         DataError: an unknown split, kind or set.
@@ -221,9 +222,9 @@ def volumes(found: Iterable[RegisteredFile]) -> list[tuple[RegisteredFile, ...]]
 
 
 def training_sources(splits: Iterable[str] = ("train", "validation"), *, hold_out: str = "") -> list[dict[str, Any]]:
-    """What a model card says of the data behind its weights: a row a set and split.
+    """List the training data for a model card, one row for each set and split.
 
-    A training person `hold_out` is left out, and so are phantoms, which show nobody.
+    The training subject `hold_out` is left out, and so are phantoms, which show nobody.
 
     Raises:
         DataError: an unknown split.
@@ -250,106 +251,17 @@ def training_sources(splits: Iterable[str] = ("train", "validation"), *, hold_ou
 
 
 def parse_registry(text: str) -> Registry:
-    """A registry from TOML; see `registry.toml` for an example.
+    """Parse a registry in TOML; see `registry.toml` for an example.
 
     Raises:
-        DataError: not TOML, an unknown key, a missing value, a person without a split, or a name that is used twice.
+        DataError: not TOML, an unknown key, a missing value, a subject without a split, or a name that is used twice.
     """
-    try:
-        document = _Document.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"data registry: not TOML ({error})") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"data registry, {place or 'as a whole'}: {first['msg']}") from error
+    document = read_document(text)
     return Registry(tuple(_build(entry, document.persons) for entry in document.sets))
 
 
-_Text = Annotated[str, StringConstraints(min_length=1)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Content(_Strict):
-    path: _Text
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    source_path: str | None = None
-
-    @model_validator(mode="after")
-    def _stays_inside(self) -> _Content:
-        parts = PurePosixPath(self.path).parts
-        if self.path.startswith("/") or ".." in parts or "\\" in self.path:
-            raise ValueError(f"path {self.path!r} leaves its folder")
-        return self
-
-
-class _FileEntry(_Content):
-    person: _Text
-    contrast: str = ""
-    variable: str | None = None
-    companions: tuple[_Content, ...] = ()
-
-
-class _SetEntry(_Strict):
-    name: _Text
-    folder: _Text
-    kind: Kind
-    title: _Text
-    licence: _Text
-    citation: _Text
-    notes: str = ""
-    axes: str | None = None
-    fully_sampled: bool = True
-    series: bool = False
-    no_pictures: bool = False
-    repository: str | None = None
-    commit: str | None = None
-    manual: str = ""
-    files: Annotated[tuple[_FileEntry, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _complete(self) -> _SetEntry:
-        if (self.repository is None) != (self.commit is None):
-            raise ValueError(f"set {self.name}: repository and commit belong together")
-        if self.kind != "image" and not self.axes and any(file.path.endswith(_ARRAYS) for file in self.files):
-            raise ValueError(f"set {self.name}: raw k-space needs its axes")
-        if self.series and len({file.person for file in self.files}) > 1:
-            raise ValueError(f"set {self.name}: a series is one volume of one person")
-        for file in (*self.files, *(one for main in self.files for one in main.companions)):
-            if file.source_path is not None and self.repository is None:
-                raise ValueError(f"set {self.name}: {file.path} has a source_path, but the set no repository")
-            if file.source_path is None and not self.manual:
-                raise ValueError(
-                    f"set {self.name}: {file.path} needs a source_path, or the set a `manual` way to get it"
-                )
-        return self
-
-
-class _Document(_Strict):
-    persons: dict[str, Split]
-    sets: Annotated[tuple[_SetEntry, ...], Field(alias="set", min_length=1)]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> _Document:
-        _once("set", [entry.name for entry in self.sets])
-        _once("file", [f"{entry.folder}/{file.path}" for entry in self.sets for file in entry.files])
-        named = {file.person for entry in self.sets for file in entry.files}
-        if named != set(self.persons):
-            raise ValueError(f"[persons] and the files' persons differ: {', '.join(sorted(named ^ set(self.persons)))}")
-        return self
-
-
-def _once(what: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what} {twice[0]} is there twice")
-
-
-def _build(entry: _SetEntry, persons: dict[str, Split]) -> DataSet:
-    def build(content: _Content, file: _FileEntry) -> RegisteredFile:
+def _build(entry: SetEntry, persons: dict[str, Split]) -> DataSet:
+    def build(content: Content, file: FileEntry) -> RegisteredFile:
         url = None
         if content.source_path is not None:
             url = _RAW_URL.format(repository=entry.repository, commit=entry.commit, path=quote(content.source_path))
@@ -385,21 +297,3 @@ def _build(entry: _SetEntry, persons: dict[str, Split]) -> DataSet:
         notes=entry.notes,
         files=tuple(found),
     )
-
-
-Split = Literal["train", "validation", "test", "sample"]
-"""train: weights. validation: every choice. test: numbers that are reported. sample: the demo, never a result."""
-
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-
-def check_split(name: str) -> Split:
-    """The split of that name.
-
-    Raises:
-        DataError: an unknown name; the message lists the valid ones.
-    """
-    for split in SPLITS:
-        if split == name:
-            return split
-    raise DataError(f"unknown split {name!r}: expected one of {', '.join(SPLITS)}")
