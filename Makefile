@@ -1,18 +1,18 @@
-# Every target sets up what it needs in .venv, once: nothing is installed globally.
+# Every target sets up .venv once. Nothing is installed globally.
 #
 #   make demo   compare the methods on the embedded sample: a table, demo/compare.json and demo/compare.png
 #   make test   lint, types, import rules and all tests
 #   make lint   the first three of them
-#   make pytest the last of them
-#   make ray    add Ray Serve, for the service on several machines, and so its test
+#   make pytest the tests alone
+#   make ray    install Ray Serve, for the service on several machines and for its test
 #   make lock   resolve the dependencies of pyproject.toml again
 
 PYTHON ?= python3
 BIN := .venv/bin
-# `make demo` installs what the demo needs, a part of what `make test` installs.
+# `make demo` installs a part of what `make test` installs.
 DEMO_READY := .venv/.ready-demo
 READY := .venv/.ready
-# Processes that run tests side by side. `make test WORKERS=0` runs them in one.
+# Number of processes that run tests. `make test WORKERS=0` runs them in one.
 WORKERS ?= auto
 
 .PHONY: demo test pytest lint ray lock clean
@@ -38,10 +38,9 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-logo --no-cache
 
 # $(call install,LOCK FILE) makes .venv and installs the lock file, torch and, in place, this package.
-# torch goes by itself, without hashes: see requirements-torch.lock. Others depend on it, so the lock, which is complete, is
-# taken as it is, without a resolution that would look for torch. The package is installed without a second resolution and
-# without a build environment of its own, so that nothing outside the lock files is fetched. pip would compile every module,
-# one after the other; Python compiles those that are imported.
+# torch is installed by itself, without hashes: see requirements-torch.lock. The lock file is complete, so --no-deps keeps pip
+# from resolving torch again. The package is installed without a resolution and without a build environment, so that pip
+# fetches nothing outside the lock files. --no-compile: pip would compile every module; Python compiles the imported ones.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "mri-recon needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
@@ -56,8 +55,8 @@ $(DEMO_READY): requirements-demo.lock requirements-torch.lock pyproject.toml
 	$(call install,requirements-demo.lock)
 	@touch $@
 
-# The tests turn warnings into errors, and compiling other people's modules may warn: it is done before, on all cores.
-# Templates that are no Python cannot be compiled, and need not be.
+# Compiling other packages may warn, and the tests turn warnings into errors: so compile them first, on all cores.
+# Templates that are not Python fail to compile, hence the leading dash.
 $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(call install,requirements.lock)
 	-@$(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib
@@ -67,8 +66,8 @@ ray: $(READY)
 	sed -e 's/ *\\$$//' -e '/^ *--hash/d' requirements.lock > .venv/constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint .venv/constraints.txt 'ray[serve]>=2.50'
 
-# uv resolves for every platform and Python at once; what only torch's GPU build needs comes with torch itself.
-# The demo's lock takes its versions from the other one.
+# uv resolves for every platform and Python version at once. Packages that only torch's GPU build needs come with torch.
+# The demo's lock file takes its versions from requirements.lock.
 UV := .venv/lock-tools/bin/uv
 GPU_ONLY := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
