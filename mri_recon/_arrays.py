@@ -1,18 +1,23 @@
-"""Arrays: NumPy to tensors, centre crops, and sums over the items of a batch.
+"""Convert between arrays and tensors, crop centres, and sum over the items of a batch.
 
 A centre crop takes N//2 of the whole to n//2 of the part, odd or even. Batched problems count their items on the first
-axis; their scalars are float64.
+axis. Their scalars are float64. PyTorch is imported by the functions that make tensors, not by this module: readers and
+masks hold NumPy arrays and start without it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 __all__ = [
     "as_complex_tensor",
@@ -20,21 +25,37 @@ __all__ = [
     "center_crop",
     "center_window",
     "inner",
+    "is_tensor",
+    "lower_median",
     "parts",
     "per_item",
     "quotient",
+    "to_numpy",
     "total",
 ]
 
 
+def is_tensor(value: object) -> TypeGuard[Tensor]:
+    """Tell whether a value is a tensor, without importing PyTorch: before that import nothing is one."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def to_numpy(array: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
+    """Return a tensor, an array or nested lists as a NumPy array on the host, its memory shared if possible."""
+    return array.detach().cpu().resolve_conj().resolve_neg().numpy() if is_tensor(array) else np.asarray(array)
+
+
 def as_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
-    """A tensor of an array's values; a tensor as it is.
+    """Return a tensor of an array's values, or a tensor as it is.
 
     Memory is shared only with an array that a tensor can be laid over: contiguous, of this machine's byte order and a
     type that PyTorch has, and writable. A read-only one (a file mapped into memory) is copied, so that nothing that is
     done to the tensor reaches it. Long doubles become doubles.
     """
-    if isinstance(array, Tensor):
+    import torch
+
+    if isinstance(array, torch.Tensor):
         return array.resolve_conj().resolve_neg()  # a lazy conjugate has no real and imaginary part to look at
     kind = array.dtype.newbyteorder("=")
     if kind.itemsize > 8 * (2 if kind.kind == "c" else 1) and kind.kind in "fc":
@@ -44,18 +65,20 @@ def as_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
 
 
 def as_complex_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
-    """`as_tensor` of complex numbers as complex64; real numbers stay real, for whoever asks to refuse them."""
+    """Return complex numbers as a complex64 tensor, see `as_tensor`; real ones stay real, for callers to refuse."""
     if isinstance(array, np.ndarray) and array.dtype.kind == "c":
+        import torch
+
         with np.errstate(over="ignore"):
             return torch.from_numpy(np.require(array, dtype=np.complex64, requirements=["C", "W"]))
     return as_tensor(array)
 
 
 def center_window(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, slice]:
-    """Rows and columns of the centre of an array, for arrays and tensors alike.
+    """Find the rows and columns of the centre of an array.
 
-    Along an axis of N samples the n at the centre start at N//2 - n//2, as the zero frequency of k-space and the origin
-    of an image are at N//2. Images and references that are cut by different rules lie one pixel apart.
+    Along an axis of N samples the n at the centre start at N//2 - n//2, because the zero frequency of k-space and the
+    origin of an image are at N//2. Images and references that are cropped by different rules lie one pixel apart.
 
     Args:
         shape: of the array; its last two axes count.
@@ -68,32 +91,51 @@ def center_window(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, sli
     return rows, columns
 
 
-def center_crop(images: Tensor, size: Sequence[int]) -> Tensor:
-    """The centre `(..., h, w)` of images, see `center_window`."""
+@overload
+def center_crop(images: Tensor, size: Sequence[int]) -> Tensor: ...
+@overload
+def center_crop(images: npt.NDArray[_Scalar], size: Sequence[int]) -> npt.NDArray[_Scalar]: ...
+def center_crop(images: Any, size: Sequence[int]) -> Any:
+    """Crop images to their centre `(..., h, w)`, see `center_window`; arrays and tensors alike."""
     return images[(..., *center_window(images.shape, size))]
 
 
+def lower_median(values: npt.NDArray[_Scalar]) -> _Scalar:
+    """Return the median of a non-empty array; of an even number the lower of the two in the middle, as PyTorch does."""
+    middle = (values.size - 1) // 2
+    found: _Scalar = np.partition(values, middle, axis=None)[middle]
+    return found
+
+
 def parts(x: Tensor) -> Tensor:
-    """Real tensor `(..., 2)` of real and imaginary parts; `(..., 1)` of a real tensor."""
+    """Split a complex tensor into its real and imaginary parts, `(..., 2)`; a real one becomes `(..., 1)`."""
+    import torch
+
     return torch.view_as_real(x) if x.is_complex() else x.unsqueeze(-1)
 
 
 def total(x: Tensor) -> Tensor:
     """Sum over all axes but the first, in float64, `(batch,)`."""
+    import torch
+
     return x.flatten(1).sum(dim=1, dtype=torch.float64)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
-    """`Re <a, b>` of each item, in float64, `(batch,)`."""
+    """Compute `Re <a, b>` of each item, in float64, `(batch,)`."""
     return total(parts(a) * parts(b))
 
 
 def per_item(values: Tensor, like: Tensor) -> Tensor:
-    """Scalars of the items, `(batch,)`, shaped to multiply a tensor; of its real type where they are numbers."""
+    """Shape the scalars of the items, `(batch,)`, to multiply a tensor; numbers take its real type."""
+    import torch
+
     shaped = values.reshape(-1, *([1] * (like.ndim - 1)))
     return shaped if shaped.dtype == torch.bool else shaped.to(like.real.dtype)
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:
-    """`a / b` element by element, and 0 where `b` is 0."""
+    """Divide `a / b` element by element; 0 where `b` is 0."""
+    import torch
+
     return torch.where(b != 0, a / torch.where(b != 0, b, torch.ones_like(b)), torch.zeros_like(a))

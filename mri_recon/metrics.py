@@ -14,16 +14,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage.metrics import structural_similarity
-from torch import Tensor
 
-from mri_recon._arrays import center_window
+from mri_recon._arrays import center_window, to_numpy
 from mri_recon.errors import FormatError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Array = npt.NDArray[Any] | Tensor
 
 __all__ = ["CONVENTION", "FOREGROUND_RULE", "Metrics", "evaluate", "foreground", "nmse", "per_slice", "psnr", "ssim"]
 
@@ -46,7 +50,6 @@ _BORDER = _WINDOW // 2  # where the window would leave the image, SSIM is not co
 # scikit-image ships no types.
 _structural_similarity: Callable[..., Any] = structural_similarity
 
-Array = npt.NDArray[Any] | Tensor
 Volume = npt.NDArray[np.float64]
 
 
@@ -236,7 +239,7 @@ def _prepare(image: Array, target: Array) -> tuple[Volume, Volume]:
 
 
 def _magnitude(array: Array, name: str) -> Volume:
-    values = array.detach().cpu().resolve_conj().numpy() if isinstance(array, Tensor) else np.asarray(array)
+    values = to_numpy(array)
     if values.ndim not in (2, 3) or values.size == 0:
         raise ShapeError(
             f"expected {name} as (slice, h, w) or (h, w), got shape {values.shape}: combine the coils first"

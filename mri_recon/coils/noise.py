@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mri_recon.coils.checks import check_kspace
+from mri_recon.coils.outermost import OUTER_FRACTION, count_outermost, rank_positions
 from mri_recon.errors import FormatError, ShapeError
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
@@ -36,14 +37,8 @@ __all__ = [
     "whiten",
 ]
 
-OUTER_FRACTION = 0.1
-"""The noise is read from this fraction of the acquired positions, those farthest from the centre of k-space."""
-
 _MIN_SAMPLES = 64
 """Fewer outer samples than this, all coils of a slice together, do not give a level within about 10 %."""
-
-_ACQUIRED = 1e-8
-"""What is below this fraction of the largest sample is the residue of some earlier transform, not an acquisition."""
 
 _SINGULAR = 1e-6
 """Smallest eigenvalue of the matrix of correlations: below it a coil is a combination of the others."""
@@ -269,25 +264,14 @@ def _medians(samples: Tensor) -> Tensor:
 
 
 def _outermost(kspace: Tensor, mask: Mask | Tensor, fraction: float = OUTER_FRACTION) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the outermost acquired positions."""
+    """Find the rows and columns of the outermost acquired positions."""
     check_kspace(kspace, "keep the slice and coil axes, also for one")
-    sampled = as_mask(mask, kspace.shape).tensor(kspace.device)
+    sampled = as_mask(mask, kspace.shape).array
     magnitude = torch.stack([one.abs().amax(dim=0) for one in kspace]).amax(dim=0)
-    positions = (sampled & (magnitude > _ACQUIRED * magnitude.max())).nonzero()
-    if not bool(torch.isfinite(magnitude).all()):
-        raise FormatError("expected finite k-space, got infinite or not-a-number samples: repair or mask them out")
-    if positions.numel() == 0:
-        raise FormatError("expected samples on the mask, got only zeros there: the mask belongs to another scan")
-    size = torch.tensor(kspace.shape[-2:], device=kspace.device)
-    at = echo_center(kspace, mask)
-    offset = (positions - (size // 2 if at is None else torch.tensor(at, device=kspace.device))).abs()
-    if at is not None:
-        offset = torch.minimum(offset, size - offset)
-    offset = offset.double()
-    distance = (offset / offset.abs().amax(dim=0).clamp_min(1)).square().sum(dim=1)
-    count = max(1, round(fraction * distance.numel()))
-    chosen = positions[distance.topk(count).indices]
-    return chosen[:, 0], chosen[:, 1]
+    positions, distance = rank_positions(magnitude.cpu().numpy(), sampled, echo_center(kspace, mask))
+    farthest = torch.from_numpy(distance).topk(count_outermost(distance.size, fraction)).indices
+    rows, columns = torch.from_numpy(positions)[farthest].to(kspace.device).T
+    return rows, columns
 
 
 def _from_finest_band(kspace: Tensor, mask: Mask | Tensor) -> Tensor:

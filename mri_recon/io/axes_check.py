@@ -1,4 +1,4 @@
-"""Finds data that contradict the axes that were assumed for them: coils read as slices, and an axis read as another."""
+"""Find data that contradict their assumed axes: coils read as slices, or one axis read as another."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from mri_recon.errors import FormatError
 from mri_recon.io.axes import ORDER
-from mri_recon.transforms.fourier import ifft2c
+from mri_recon.transforms.array_fourier import ifft_of_array
 
 __all__ = ["look_like_coils", "refuse_wrong_axes"]
+
+KSpace = npt.NDArray[np.complex64]
 
 _SIDE = 64
 """Samples along readout and phase that are looked at, about the strongest one."""
@@ -34,7 +34,7 @@ _DETAILED = 32
 """Samples along readout and phase below which smooth weights explain other slices too, for images have no detail."""
 
 
-def refuse_wrong_axes(kspace: Tensor, names: Sequence[str], name: str) -> None:
+def refuse_wrong_axes(kspace: KSpace, names: Sequence[str], name: str) -> None:
     """Refuse k-space whose axes, which nobody gave, cannot be right, and say what they probably are.
 
     Args:
@@ -74,17 +74,17 @@ def refuse_wrong_axes(kspace: Tensor, names: Sequence[str], name: str) -> None:
         )
 
 
-def _slices_are_coils(kspace: Tensor) -> bool:
-    """Whether the slices of one coil look like coils, and the coils of one slice do not."""
+def _slices_are_coils(kspace: KSpace) -> bool:
+    """Tell whether the slices of one coil look like coils, and the coils of one slice do not."""
     if min(kspace.shape[-2:]) < _DETAILED:
         return False
-    energy = torch.stack([one.abs().double().square().sum(dim=(-2, -1)) for one in kspace])
-    coil, number = int(energy.sum(dim=0).argmax()), int(energy.sum(dim=1).argmax())
+    energy = np.stack([(np.abs(one).astype(np.float64) ** 2).sum(axis=(-2, -1)) for one in kspace])
+    coil, number = int(energy.sum(axis=0).argmax()), int(energy.sum(axis=1).argmax())
     return look_like_coils(kspace[:, coil]) and not (kspace.shape[1] > 1 and look_like_coils(kspace[number]))
 
 
-def look_like_coils(kspace: Tensor) -> bool:
-    """Whether images are one object under smooth weights that differ, as those of receive coils are.
+def look_like_coils(kspace: KSpace) -> bool:
+    """Tell whether images are one object under smooth weights that differ, as those of receive coils are.
 
     With m_i the magnitude of image i at low resolution, r their root sum of squares and p_i a smooth weight, compares
     `sum ||m_i - p_i r||^2` for p_i of 5 x 5 cosines with the same for constants p_i. Slices and contrasts of one slice
@@ -109,17 +109,17 @@ def look_like_coils(kspace: Tensor) -> bool:
     return left_constant > _UNEQUAL * energy and left_constant > _SMOOTHER * left_smooth
 
 
-def _low_resolution(kspace: Tensor) -> npt.NDArray[np.float64]:
-    magnitude = kspace.abs()
+def _low_resolution(kspace: KSpace) -> npt.NDArray[np.float64]:
+    magnitude = np.abs(kspace)
     parts = []
     for axis, size in enumerate(kspace.shape):
-        peak = int(magnitude.amax(dim=1 - axis).argmax())
+        peak = int(magnitude.max(axis=1 - axis).argmax())
         length = min(_SIDE, int(size))
         first = min(max(0, peak - length // 2), int(size) - length)
         parts.append(slice(first, first + length))
-    low = kspace[parts[0], parts[1]].to(torch.complex128)
-    windows = [torch.hann_window(n + 2, periodic=False, dtype=torch.float64)[1:-1] for n in low.shape]
-    image: npt.NDArray[np.float64] = ifft2c(low * torch.outer(*windows)).abs().numpy()
+    low = kspace[parts[0], parts[1]].astype(np.complex128)
+    windows = [np.hanning(n + 2)[1:-1] for n in low.shape]
+    image: npt.NDArray[np.float64] = np.abs(ifft_of_array(low * np.outer(*windows), (-2, -1)))
     return image
 
 
@@ -128,12 +128,12 @@ def _cosines(size: int) -> npt.NDArray[np.float64]:
     return np.cos(np.pi * np.outer(np.arange(count), (np.arange(size) + 0.5) / size))
 
 
-def _has_peak(kspace: Tensor, axis: int) -> bool:
-    """Whether half of the energy lies in an eighth of the axis, about its middle: k-space has such an axis."""
-    rest = [n for n in range(kspace.ndim) if n != axis]
-    scaled = kspace / kspace.abs().max()
-    energy = scaled.abs().square().sum(dim=rest, dtype=torch.float64)
-    size = energy.numel()
+def _has_peak(kspace: KSpace, axis: int) -> bool:
+    """Tell whether half of the energy lies in an eighth of the axis, about its middle: k-space has such an axis."""
+    rest = tuple(n for n in range(kspace.ndim) if n != axis)
+    magnitude = np.abs(kspace)
+    energy = ((magnitude / magnitude.max()) ** 2).sum(axis=rest, dtype=np.float64)
+    size = energy.size
     reach = max(1, size // 16)
     middle = energy[max(0, size // 2 - reach) : size // 2 + reach + 1]
     return size >= 16 and bool(middle.sum() > _PEAKED * energy.sum())
@@ -148,7 +148,7 @@ def _reordered(names: Sequence[str], short: str) -> str:
     )
 
 
-def _by_peaks(kspace: Tensor, names: Sequence[str]) -> str | None:
+def _by_peaks(kspace: KSpace, names: Sequence[str]) -> str | None:
     """Readout and phase are the two axes that have the peak of k-space; None where there are not two.
 
     Which of two others has the coils is seen in the images, else it is the one that comes first behind the image's
@@ -161,11 +161,11 @@ def _by_peaks(kspace: Tensor, names: Sequence[str]) -> str | None:
     found = dict(zip(plane, ("readout", "phase"), strict=True))
     if len(others) == 1:
         return " ".join({**found, others[0]: "coil"}[one] for one in names)
-    turned = kspace.permute([ORDER.index(one) for one in (*others, *plane)]) if len(names) == 4 else None
+    turned = kspace.transpose([ORDER.index(one) for one in (*others, *plane)]) if len(names) == 4 else None
     coil = others[0] if names.index(others[0]) > names.index(plane[1]) else others[-1]
     if turned is not None and _slices_are_coils(turned):
         coil = others[0]
-    elif turned is not None and _slices_are_coils(turned.transpose(0, 1)):
+    elif turned is not None and _slices_are_coils(turned.swapaxes(0, 1)):
         coil = others[1]
     found |= {one: "coil" if one == coil else "slice" for one in others}
     return " ".join(found[one] for one in names)

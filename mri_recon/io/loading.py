@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
 from mri_recon.errors import FormatError
 from mri_recon.io.access import cannot_read, check_regular
 from mri_recon.io.agilent import is_fid, read_fid
@@ -21,7 +19,7 @@ from mri_recon.io.scan import RawScan, Scan
 from mri_recon.io.slices import Slices
 from mri_recon.io.twix import is_twix, read_twix
 
-__all__ = ["FORMATS", "load", "load_noise", "read"]
+__all__ = ["FORMATS", "kind_of", "load", "read"]
 
 FORMATS = (
     "fastMRI HDF5 (.h5), NumPy (.npy, .npz), MATLAB (.mat), Siemens raw data (.dat), GE P-files (.7) and Agilent fid "
@@ -91,30 +89,19 @@ def read(
     Args and Raises: as `load`, except for what only the numbers show.
     """
     path = Path(path)
-    kind = _kind(path)
+    kind = kind_of(path)
     try:
         return _READERS[kind](path, axes=axes, variable=variable, slices=slices, max_bytes=max_bytes)
     except OSError as error:
         raise cannot_read(path, error) from error
 
 
-def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tensor:
-    """Read noise samples, complex64 `(coil, sample)`, from a file of their own.
-
-    Args:
-        path: `.npy`, or `.npz`, MATLAB or HDF5 with an array `noise`.
-        max_bytes: as in `load`.
+def kind_of(path: Path) -> str:
+    """Find the format of a file by its first bytes.
 
     Raises:
-        FormatError: as `load`; an array of another rank.
+        FormatError: no such file, or none of the formats.
     """
-    path = Path(path)
-    variable = None if _kind(path) == "npy" else "noise"
-    kspace = load(path, axes="readout phase", variable=variable, max_bytes=max_bytes).kspace
-    return kspace[0, 0]
-
-
-def _kind(path: Path) -> str:
     check_regular(path, "a k-space file")
     try:
         with path.open("rb") as stream:

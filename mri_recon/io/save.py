@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
+from mri_recon._arrays import is_tensor, to_numpy
 from mri_recon._system.files import check_target, unwritable, write_atomically
 from mri_recon._system.outputs import check_suffix
 from mri_recon._system.text import printable, storable
@@ -29,10 +28,11 @@ from mri_recon.io.write_hdf5 import HDF5, hdf5_content, scan_header, write_datas
 from mri_recon.io.write_matlab import MAT
 from mri_recon.io.write_numpy import NPY, NPZ
 from mri_recon.io.write_png import PNG
-from mri_recon.masks.types import ColumnMask, Mask
+from mri_recon.masks.types import Mask
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from torch import Tensor
 
     from mri_recon.reconstruction import Reconstruction
 
@@ -135,7 +135,7 @@ def save_scan(
         OutputError: another suffix; a path that cannot be written or is no ordinary file; a full disk.
     """
     _check_path(path, SCAN_SUFFIXES)
-    data = _to_numpy(kspace)
+    data = to_numpy(kspace)
     if data.ndim not in (3, 4) or data.dtype.kind != "c":
         raise ShapeError(
             "expected complex k-space (slice, coil, readout, phase) or (slice, readout, phase), "
@@ -145,7 +145,7 @@ def save_scan(
     left, right = padding or (0, phase)
     if not 0 <= left < right <= phase:
         raise ShapeError(f"expected padding inside the {phase} columns, got {padding}: leave it out for all of them")
-    image = None if target is None else _to_numpy(target)
+    image = None if target is None else to_numpy(target)
     if image is not None and (image.ndim != 3 or image.shape[0] != data.shape[0] or image.dtype.kind not in "iuf"):
         raise ShapeError(
             f"expected a real target ({data.shape[0]}, h, w), got {image.dtype} {image.shape}: give one image a slice"
@@ -163,7 +163,7 @@ def save_scan(
         if image is not None:
             write_dataset(file, "reconstruction_rss" if coils > 1 else "reconstruction_esc", image)
         if mask is not None:
-            file.create_dataset("mask", data=_array_of(mask))
+            file.create_dataset("mask", data=mask.array)
         file.attrs.update({name: _plain(value) for name, value in extra.items() if value is not None})
 
     _write_hdf5(path, fill)
@@ -183,7 +183,7 @@ def encode_result(
         ShapeError: an image that is not `(slice, h, w)`.
         OutputError: another suffix, or an image that the format cannot hold.
     """
-    image = reconstruction.image.detach().cpu().resolve_conj()
+    image = to_numpy(reconstruction.image)
     if image.ndim != 3:
         raise ShapeError(
             f"expected an image (slice, h, w) to save, got shape {tuple(image.shape)}: add the axis of the slices"
@@ -199,10 +199,10 @@ def encode_result(
         metadata["provenance"] = provenance.model_dump(mode="json")
     return _writer(suffix).encode(
         SavedResult(
-            image=(image.to(torch.complex64) if image.is_complex() else image.to(torch.float32).abs()).numpy(),
-            magnitude=reconstruction.magnitude.detach().cpu().numpy(),
+            image=image.astype(np.complex64) if image.dtype.kind == "c" else np.abs(image.astype(np.float32)),
+            magnitude=to_numpy(reconstruction.magnitude),
             metadata=_plain({**metadata, "notice": NOTICE, "software": _software()}),
-            mask=None if mask is None else _array_of(mask),
+            mask=None if mask is None else mask.array,
             recon_size=None if scan is None else scan.recon_size,
         )
     )
@@ -305,14 +305,6 @@ def _write_hdf5(path: str | Path, fill: Callable[[h5py.File], None]) -> None:
     write_atomically(path, content)
 
 
-def _array_of(mask: Mask) -> npt.NDArray[np.bool_]:
-    return mask.lines if isinstance(mask, ColumnMask) else mask.pattern
-
-
-def _to_numpy(array: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array.detach().cpu().resolve_conj().numpy() if isinstance(array, Tensor) else np.asarray(array)
-
-
 def _from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     names = {"file": "source_file", **{name: name for name in ("acquisition", "patient_id", "simulated", NO_PICTURES)}}
     return {new: meta[old] for old, new in names.items() if isinstance(meta.get(old), str | int | float | bool)}
@@ -320,7 +312,7 @@ def _from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """What JSON can hold: arrays become lists, numbers that are not finite become null, the rest its text."""
-    if isinstance(value, Tensor | np.ndarray | np.generic):
+    if is_tensor(value) or isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
         return {storable(str(key)): _plain(item) for key, item in value.items()}

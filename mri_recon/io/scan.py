@@ -1,19 +1,20 @@
-"""A scan: k-space in one order of axes, and what its file says or the data shows about it."""
+"""Hold a scan: k-space in one order of axes, with what its file says and the data show about it.
+
+Samples and reference are NumPy arrays; PyTorch is imported with the first use of `Scan.kspace` or `Scan.target`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from mri_recon._arrays import center_crop
-from mri_recon.coils.combine import rss
+from mri_recon._arrays import as_tensor, center_crop
 from mri_recon.errors import FormatError
 from mri_recon.io.axes import ORDER
 from mri_recon.io.axes_check import refuse_wrong_axes
@@ -21,11 +22,17 @@ from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sa
 from mri_recon.masks.convert import column_mask_from_lines, drop_constant_axes, other_values
 from mri_recon.masks.empty_slices import empty_slices
 from mri_recon.masks.types import ColumnMask, Mask, PatternMask
-from mri_recon.transforms.fourier import ifft2c
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["RawScan", "Scan", "make_scan", "sampled_pattern"]
 
 BoolArray = npt.NDArray[np.bool_]
+
+
+RSS_OF_FULL = "rss of the full k-space"
+"""`target_source` of a reference that is computed from the samples."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,9 @@ class Scan:
     """One scan, whatever file it came from.
 
     Attributes:
-        kspace: complex64 `(slice, coil, readout, phase)`, on the CPU, in the file's units.
-        target: float32 magnitudes `(slice, h, w)` to compare with, at most of `recon_size`; None where there is none.
+        samples: complex64 `(slice, coil, readout, phase)`, in the file's units; `kspace` is the same as a tensor.
+        reference: the file's own reconstruction, float32 magnitudes `(slice, h, w)`, at most of `recon_size`; None
+            where it has none. `target` is what to compare with.
         target_source: "file: reconstruction_rss", "file: reconstruction_esc", "rss of the full k-space" or "none".
         mask: the file's own mask; None where it has none. Never guessed, see `sampled_pattern`.
         support: bool `(phase,)`, the columns that the scanner acquired, or would have acquired without a mask.
@@ -44,8 +52,8 @@ class Scan:
         source: the file on this machine that it was loaded from, which `save` never replaces; None where there is none.
     """
 
-    kspace: Tensor
-    target: Tensor | None
+    samples: npt.NDArray[np.complex64]
+    reference: npt.NDArray[np.float32] | None
     target_source: str
     mask: Mask | None
     support: BoolArray
@@ -53,20 +61,35 @@ class Scan:
     meta: dict[str, Any] = field(default_factory=dict)
     source: Path | None = field(default=None, repr=False, compare=False)
 
+    @cached_property
+    def kspace(self) -> Tensor:
+        """K-space as a tensor, complex64 `(slice, coil, readout, phase)`, on the CPU, in the memory of `samples`."""
+        return as_tensor(self.samples)
+
+    @cached_property
+    def target(self) -> Tensor | None:
+        """Magnitudes to compare with, float32 `(slice, h, w)`, at most of `recon_size`; None where there are none.
+
+        The file's own reconstruction, else the root-sum-of-squares of fully sampled k-space, computed at first use.
+        """
+        if self.reference is not None:
+            return as_tensor(self.reference)
+        return _rss_of_full(self.kspace, self.recon_size) if self.target_source == RSS_OF_FULL else None
+
     @property
     def num_slices(self) -> int:
         """Number of slices."""
-        return int(self.kspace.shape[0])
+        return int(self.samples.shape[0])
 
     @property
     def num_coils(self) -> int:
         """Number of coils; a single coil keeps its axis of 1."""
-        return int(self.kspace.shape[1])
+        return int(self.samples.shape[1])
 
     @property
     def width(self) -> int:
         """Number of columns of k-space, acquired or not."""
-        return int(self.kspace.shape[-1])
+        return int(self.samples.shape[-1])
 
     @property
     def fully_sampled(self) -> bool:
@@ -146,43 +169,39 @@ def make_scan(
         FormatError: empty, all-zero or non-finite k-space, one that the assumed axes cannot be right for, or a mask,
             padding or reconstruction that does not fit.
     """
-    tensor = _checked(kspace, name, meta.get("slices"))
+    samples = _checked(kspace, name, meta.get("slices"))
     if meta.get("axes_assumed") or meta.get("axes_by_rank"):
-        refuse_wrong_axes(tensor, [one for one in str(meta["axes"]).split() if one in ORDER], name)
-    readout, phase = int(tensor.shape[-2]), int(tensor.shape[-1])
-    inside, padding_note = _padded_columns(padding, tensor)
-    sampling = inspect_sampling(tensor, inside)
+        refuse_wrong_axes(samples, [one for one in str(meta["axes"]).split() if one in ORDER], name)
+    num_slices, _, readout, phase = samples.shape
+    inside, padding_note = _padded_columns(padding, samples)
+    sampling = inspect_sampling(samples, inside)
     own = None if mask is None else _own_mask(mask, (readout, phase), inside, name)
     support, fully_sampled, note = _judge(sampling, own, inside)
     size = (min(recon_size[0], readout), min(recon_size[1], phase)) if recon_size else None
-    reference: Tensor | None = None
     if target is not None and not np.isfinite(target).all():
         told = f"The {target_source.removeprefix('file: ')} of the file has NaN or infinite values and is left out."
         meta = {**meta, "reader_warnings": [*meta.get("reader_warnings", ()), told]}
         target = None
-    if target is not None:
-        reference = _checked_target(target, tensor, size, name)
-    elif fully_sampled:
-        reference, target_source = _rss_of_full(tensor, size or (readout, phase)), "rss of the full k-space"
-    if size is None:
-        size = (readout, phase) if reference is None else (int(reference.shape[-2]), int(reference.shape[-1]))
+    reference = None if target is None else _checked_target(target, samples, size, name)
+    if reference is None:
+        target_source = RSS_OF_FULL if fully_sampled else "none"
     notes = "; ".join(part for part in (*meta.get("reader_notes", ()), padding_note, note) if part)
-    empty = empty_slices(tensor)
+    empty = empty_slices(samples)
     found = {
         "fully_sampled": fully_sampled,
         "padding": list(padding) if padding is not None and not padding_note else None,
         "columns_with_data": int(sampling.columns.sum()),
         "empty_slices": empty,
-        "warnings": _warnings(meta, empty, int(tensor.shape[0])),
+        "warnings": _warnings(meta, empty, num_slices),
     }
     meta = {key: value for key, value in meta.items() if key not in ("reader_notes", "axes_by_rank")}
     return Scan(
-        kspace=tensor,
-        target=reference,
-        target_source="none" if reference is None else target_source,
+        samples=samples,
+        reference=reference,
+        target_source=target_source,
         mask=own,
         support=support,
-        recon_size=size,
+        recon_size=size or ((readout, phase) if reference is None else reference.shape[-2:]),
         meta={**meta, **found, **({"note": notes} if notes else {})},
     )
 
@@ -196,7 +215,7 @@ def sampled_pattern(scan: Scan) -> Mask:
     Raises:
         MaskError: nothing is sampled.
     """
-    points: BoolArray = np.any(sampled_points(scan.kspace), axis=0)
+    points: BoolArray = np.any(sampled_points(scan.samples), axis=0)
     rows, lines = np.any(points, axis=1), np.any(points, axis=0)
     # A measured sample may be exactly zero; a column that is sampled has no more than a few of them.
     if not misses_too_much(rows) and (points[rows].mean(axis=0)[lines] > 0.99).all():
@@ -204,7 +223,7 @@ def sampled_pattern(scan: Scan) -> Mask:
     return PatternMask(points, source="from-zeros")
 
 
-def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> Tensor:
+def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> npt.NDArray[np.complex64]:
     if 0 in kspace.shape:
         raise FormatError(
             f"expected k-space with samples, {name} has an empty array of shape {kspace.shape}: "
@@ -212,27 +231,26 @@ def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> T
         )
     with np.errstate(over="ignore"):
         # A copy of what may not be written to, as a file that is mapped into memory.
-        plain = np.require(kspace, dtype=np.complex64, requirements=["C", "W"])
-        tensor = torch.from_numpy(plain)
+        samples = np.require(kspace, dtype=np.complex64, requirements=["C", "W"])
     # Slice by slice: no second copy of the whole in memory.
-    broken = [number for number, part in enumerate(tensor) if not bool(torch.isfinite(torch.view_as_real(part)).all())]
+    broken = [number for number, part in enumerate(samples) if not np.isfinite(part).all()]
     if broken:
         numbers = broken if chosen is None else [chosen[number] for number in broken]
         listed = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
-        others = ", or read the other slices alone" if len(broken) < len(tensor) else ""
+        others = ", or read the other slices alone" if len(broken) < len(samples) else ""
         raise FormatError(
             f"expected finite k-space, {name} has NaN or infinite samples, or larger ones than single precision holds, "
-            f"in {len(broken)} of {len(tensor)} slices ({listed}): find out where they come from before anything is "
+            f"in {len(broken)} of {len(samples)} slices ({listed}): find out where they come from before anything is "
             f"reconstructed{others}"
         )
-    if not bool(tensor.any()):
+    if not samples.any():
         where = "" if chosen is None else f" in the slices {str(chosen)[:80]}"
         cure = "check how it was exported" if chosen is None else "choose others, or check how it was exported"
         raise FormatError(
             f"expected k-space with signal, {name} has zeros only{where}: {cure}, or whether its numbers are smaller "
             "than single precision holds, 1e-38, which count as zero"
         )
-    return tensor
+    return samples
 
 
 def _axes_warning(meta: Mapping[str, Any]) -> str | None:
@@ -250,14 +268,14 @@ def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[s
     return told
 
 
-def _padded_columns(padding: tuple[int, int] | None, kspace: Tensor) -> tuple[BoolArray, str]:
+def _padded_columns(padding: tuple[int, int] | None, kspace: npt.NDArray[np.complex64]) -> tuple[BoolArray, str]:
     """Columns that the header says were acquired; all of them, and a note, where that leaves nothing."""
     phase = int(kspace.shape[-1])
     everything = np.ones(phase, dtype=np.bool_)
     if padding is None:
         return everything, ""
     left, right = max(0, padding[0]), min(phase, padding[1])
-    if left >= right or not bool(kspace[..., left:right].any()):
+    if left >= right or not kspace[..., left:right].any():
         return everything, f"the header's padding {list(padding)} leaves no columns with data and is ignored"
     inside = np.zeros(phase, dtype=np.bool_)
     inside[left:right] = True
@@ -304,15 +322,21 @@ def _judge(sampling: Sampling, own: Mask | None, inside: BoolArray) -> tuple[Boo
     return inside, False, ""
 
 
-def _checked_target(target: npt.NDArray[Any], kspace: Tensor, size: tuple[int, int] | None, name: str) -> Tensor:
+def _checked_target(
+    target: npt.NDArray[Any], kspace: npt.NDArray[np.complex64], size: tuple[int, int] | None, name: str
+) -> npt.NDArray[np.float32]:
     if target.ndim != 3 or target.shape[0] != kspace.shape[0] or target.dtype.kind not in "biuf" or 0 in target.shape:
         raise FormatError(
             f"expected a reconstruction of real numbers ({kspace.shape[0]}, h, w) in {name}, "
             f"got {target.dtype} of shape {target.shape}: it belongs to another scan"
         )
-    image = torch.from_numpy(np.ascontiguousarray(target, dtype=np.float32))
-    return center_crop(image, size or (int(kspace.shape[-2]), int(kspace.shape[-1]))).contiguous()
+    return np.ascontiguousarray(center_crop(target, size or kspace.shape[-2:]), dtype=np.float32)
 
 
 def _rss_of_full(kspace: Tensor, size: tuple[int, int]) -> Tensor:
+    import torch
+
+    from mri_recon.coils.combine import rss
+    from mri_recon.transforms.fourier import ifft2c
+
     return torch.stack([center_crop(rss(ifft2c(part)), size) for part in kspace])

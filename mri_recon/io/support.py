@@ -1,4 +1,4 @@
-"""Which columns of k-space hold data, and whether what is missing looks like undersampling."""
+"""Find the columns of k-space that hold data, and judge whether the missing ones mean undersampling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 __all__ = [
     "MAX_MISSING_COLUMNS",
@@ -48,13 +47,14 @@ class Sampling:
     reason: str
 
 
-def sampled_points(kspace: Tensor) -> BoolArray:
-    """Points with data in any coil, bool `(slice, readout, phase)`, of k-space `(slice, coil, readout, phase)`."""
-    largest = max(float(part.abs().max()) for part in kspace)
-    return np.stack([(part.abs().amax(dim=0) > THRESHOLD * largest).numpy() for part in kspace])
+def sampled_points(kspace: npt.NDArray[np.complex64]) -> BoolArray:
+    """Find the points with data in any coil, `(slice, readout, phase)`, of k-space `(slice, coil, readout, phase)`."""
+    strongest = [np.abs(part).max(axis=0) for part in kspace]
+    largest = max(float(part.max()) for part in strongest)
+    return np.stack([part > THRESHOLD * largest for part in strongest])
 
 
-def inspect_sampling(kspace: Tensor, inside: BoolArray) -> Sampling:
+def inspect_sampling(kspace: npt.NDArray[np.complex64], inside: BoolArray) -> Sampling:
     """Find the columns with data among those that the header calls acquired, and judge what is missing.
 
     Args:
@@ -87,7 +87,7 @@ def _why_undersampled(plane: BoolArray) -> str:
 
 
 def misses_too_much(lines: BoolArray) -> bool:
-    """Whether more columns (or rows) between the first and the last with data are empty than dead ones explain.
+    """Tell whether more columns (or rows) between the first and the last with data are empty than dead ones explain.
 
     Args:
         lines: bool, True where a column has data.

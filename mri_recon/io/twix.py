@@ -19,7 +19,6 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mri_recon._arrays import center_window
 from mri_recon.errors import FormatError
@@ -27,7 +26,7 @@ from mri_recon.io.choice import parse_choice, pick_index
 from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.scan import RawScan
 from mri_recon.io.slices import Slices, chosen_slices, slices_meta
-from mri_recon.transforms.fourier import fft1c, ifft1c
+from mri_recon.transforms.array_fourier import fft_of_array, ifft_of_array
 
 __all__ = ["is_twix", "read_twix"]
 
@@ -422,15 +421,15 @@ def _partitions_to_slices(kspace: npt.NDArray[np.complex64], center: int, name: 
             f"expected all partitions of the 3-D scan {name}, their centre is number {center} of {partitions}: "
             "partial Fourier along partitions is not read"
         )
-    images = torch.stack([ifft1c(torch.from_numpy(slab), dim=0) for slab in kspace])
-    return images.reshape(slabs * partitions, *kspace.shape[2:]).numpy()
+    images = np.stack([ifft_of_array(slab, (0,)) for slab in kspace])
+    return images.reshape(slabs * partitions, *kspace.shape[2:])
 
 
 def _crop_readout(kspace: npt.NDArray[np.complex64], size: int) -> npt.NDArray[np.complex64]:
     out = np.empty((*kspace.shape[:2], size, kspace.shape[-1]), dtype=np.complex64)
     rows, _ = center_window(kspace.shape[-2:], (size, kspace.shape[-1]))
     for index, part in enumerate(kspace):  # slice by slice: no second copy of the whole in memory
-        out[index] = fft1c(ifft1c(torch.from_numpy(part), dim=-2)[:, rows], dim=-2).numpy()
+        out[index] = fft_of_array(ifft_of_array(part, (-2,))[:, rows], (-2,))
     return out
 
 

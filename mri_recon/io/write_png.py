@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import OutputError
@@ -28,7 +27,7 @@ def _encode(result: SavedResult) -> Encoded:
 
     magnitude = result.magnitude
     if result.recon_size is not None:
-        magnitude = center_crop(torch.from_numpy(magnitude), result.recon_size).numpy()
+        magnitude = center_crop(magnitude, result.recon_size)
     if not np.isfinite(magnitude).all():
         raise OutputError("a picture cannot show NaN or infinite values, the image has some: write .h5 or .npy")
     high = float(magnitude.max(initial=0.0))

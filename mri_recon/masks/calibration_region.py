@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from mri_recon.errors import MaskError
 from mri_recon.masks.convert import _mask_from_array, as_bool, mask_to_numpy
 from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask, receipt_run, run_around
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "calibration_block",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from mri_recon._arrays import as_complex_tensor
+from mri_recon._arrays import as_complex_tensor, is_tensor, to_numpy
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask, run_around
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "as_bool",
@@ -88,7 +89,7 @@ def as_mask(mask: Mask | npt.ArrayLike | Tensor, kspace_shape: Sequence[int]) ->
 
 
 def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | Tensor) -> Tensor:
-    """k-space with everything outside the mask set to zero: y = P k.
+    """Set everything outside the mask to zero: y = P k.
 
     Args:
         kspace: complex `(..., readout, phase)`, array or tensor.
@@ -101,8 +102,10 @@ def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | 
         ShapeError: k-space that is not complex or has fewer than two axes.
         MaskError: a mask that does not fit.
     """
-    full = kspace if isinstance(kspace, Tensor) else np.asarray(kspace)
-    if not (full.is_complex() if isinstance(full, Tensor) else np.iscomplexobj(full)):
+    import torch
+
+    full = kspace if isinstance(kspace, torch.Tensor) else np.asarray(kspace)
+    if not (full.is_complex() if isinstance(full, torch.Tensor) else np.iscomplexobj(full)):
         raise ShapeError(
             f"expected complex k-space, got {full.dtype}: join real and imaginary parts first (torch.view_as_complex)"
         )
@@ -180,10 +183,9 @@ def support_columns(width: int, support: npt.ArrayLike | None) -> npt.NDArray[np
 
 def mask_to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
     """Convert a tensor or nested lists to a NumPy array."""
-    if not isinstance(mask, Tensor):
-        return np.asarray(mask)
-    mask = mask.detach().cpu().resolve_conj()
-    return (mask.float() if mask.dtype == torch.bfloat16 else mask).numpy()  # which NumPy does not have
+    if is_tensor(mask) and str(mask.dtype) == "torch.bfloat16":  # which NumPy does not have
+        mask = mask.float()
+    return to_numpy(mask)
 
 
 def as_bool(array: npt.NDArray[Any]) -> BoolArray:

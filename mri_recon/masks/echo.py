@@ -1,4 +1,4 @@
-"""Where the echo lies in k-space, and what to say and do where that is not the centre.
+"""Find the echo in k-space, and advise where it is not at the centre.
 
 A centred transform has zero frequency at N//2 along either axis, and there the samples are largest. An echo a few
 samples off is common and harmless: it is a linear phase of the image. Further off, the lines that are sampled and read
@@ -10,14 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
+from mri_recon._arrays import is_tensor, lower_median
 from mri_recon.masks.convert import as_mask
-from mri_recon.masks.types import Mask
+from mri_recon.masks.types import BoolArray, Mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    KSpace = npt.NDArray[Any] | Tensor
 
 __all__ = ["USUAL_SHIFT", "Echo", "echo_center", "echo_warnings", "find_echo", "replace_echo_warnings"]
+
+Energy = npt.NDArray[np.float64]
 
 USUAL_SHIFT = 4
 """An energy peak up to so many samples off N//2, or off the sample nearest to it, is usual and changes nothing."""
@@ -76,7 +85,7 @@ class Echo:
         ]
 
 
-def find_echo(kspace: Tensor, mask: Mask | Tensor | None = None) -> Echo | None:
+def find_echo(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None) -> Echo | None:
     """Find the energy peak of k-space, summed over slices and coils.
 
     The energy at each position is the median over the sampled ones of its 3 x 3 neighbours, so that spikes and bright
@@ -94,22 +103,22 @@ def find_echo(kspace: Tensor, mask: Mask | Tensor | None = None) -> Echo | None:
     energy = _energy(kspace)
     sampled = energy > _SAMPLED * energy.max()
     if mask is not None:
-        sampled &= as_mask(mask, kspace.shape).tensor(energy.device)
+        sampled &= as_mask(mask, kspace.shape).array
     h, w = (int(n) for n in energy.shape)
     if not bool(sampled.any()):
         return None
-    gaps = (_distance_from_center(sampled.any(dim=1)), _distance_from_center(sampled.any(dim=0)))
+    gaps = (_distance_from_center(sampled.any(axis=1)), _distance_from_center(sampled.any(axis=0)))
     near = tuple(
         slice(max(0, size // 2 - gap - _NEAR), size // 2 + gap + _NEAR + 1)
         for size, gap in zip((h, w), gaps, strict=True)
     )
-    energy = torch.where(sampled, energy, torch.zeros_like(energy))
+    energy = np.where(sampled, energy, 0.0)
     row, column = _argmax(energy)
     if near[0].start <= row < near[0].stop and near[1].start <= column < near[1].stop:
         return Echo((row, column), (h, w), (False, False), (False, False), gaps)  # the usual case, at no further cost
     smooth = _median_of_neighbours(energy, sampled)
     peak, inside = float(smooth.max()), float(smooth[near].max())
-    if not peak >= _PROMINENT * float(energy[sampled].median()) or not peak >= _CLEARER * inside:
+    if not peak >= _PROMINENT * float(lower_median(energy[sampled])) or not peak >= _CLEARER * inside:
         # Where nothing was sampled about N//2 that has to be told, whatever the largest sample is worth.
         return Echo((row, column), (h, w), (False, False), (False, False), gaps) if max(gaps) > USUAL_SHIFT else None
     row, column = _argmax(smooth)
@@ -124,7 +133,7 @@ def find_echo(kspace: Tensor, mask: Mask | Tensor | None = None) -> Echo | None:
     return Echo((row, column), (h, w), off, unshifted, gaps)
 
 
-def echo_center(kspace: Tensor, mask: Mask | Tensor | None = None) -> tuple[int, int] | None:
+def echo_center(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None) -> tuple[int, int] | None:
     """The `(row, column)` that calibration is read around; None for the usual (N//2, N//2).
 
     Args:
@@ -139,7 +148,7 @@ def echo_center(kspace: Tensor, mask: Mask | Tensor | None = None) -> tuple[int,
     return row, column
 
 
-def echo_warnings(kspace: Tensor, mask: Mask | Tensor | None = None) -> list[str]:
+def echo_warnings(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None) -> list[str]:
     """Say where the echo is, and what to do, if it is not at the centre; an empty list if it is.
 
     Args:
@@ -159,42 +168,52 @@ def replace_echo_warnings(warnings: Iterable[str], found: Iterable[str]) -> list
     return [one for one in warnings if not one.startswith((_UNSHIFTED, _OFF_CENTER, _NO_CENTER))] + list(found)
 
 
-def _energy(kspace: Tensor) -> Tensor:
-    """Energy of every position, float64 `(readout, phase)`; coil by coil, so that no slice is copied."""
-    energy = torch.zeros(kspace.shape[-2:], dtype=torch.float64, device=kspace.device)
-    for one in kspace.detach().flatten(0, -3):
-        energy += one.abs().double().square()
-    return energy
+def _energy(kspace: KSpace) -> Energy:
+    """Sum the energy of every position over slices and coils, `(readout, phase)`; coil by coil, so no slice is copied.
+
+    A tensor is summed on its own device.
+    """
+    if is_tensor(kspace):
+        total, *others = kspace.detach().flatten(0, -3)
+        total = total.abs().double().square()
+        for coil in others:
+            total += coil.abs().double().square()
+        found: Energy = total.cpu().numpy()
+        return found
+    array = np.asarray(kspace)
+    energies = np.zeros(array.shape[-2:])
+    for coil in array.reshape(-1, *array.shape[-2:]):
+        energies += np.abs(coil).astype(np.float64) ** 2
+    return energies
 
 
-def _argmax(values: Tensor) -> tuple[int, int]:
-    place = int(values.argmax())
-    return place // values.shape[1], place % values.shape[1]
+def _argmax(values: Energy) -> tuple[int, int]:
+    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    return int(row), int(column)
 
 
-def _distance_from_center(sampled: Tensor) -> int:
-    """How far from N//2 the nearest sampled row or column is."""
-    places = sampled.nonzero().flatten()
-    return int((places - sampled.numel() // 2).abs().min())
+def _distance_from_center(sampled: BoolArray) -> int:
+    """Count the samples from N//2 to the nearest sampled row or column."""
+    return int(np.abs(np.flatnonzero(sampled) - sampled.size // 2).min())
 
 
-def _median_of_neighbours(energy: Tensor, sampled: Tensor) -> Tensor:
-    """Median over the sampled ones of the 3 x 3 neighbours, cyclic; 0 where fewer than 3 of them were sampled."""
-    values = torch.where(sampled, energy, torch.full_like(energy, torch.nan))
+def _median_of_neighbours(energy: Energy, sampled: BoolArray) -> Energy:
+    """Take the lower median over the sampled ones of the 3 x 3 neighbours, cyclic; 0 where fewer than 3 are sampled."""
+    values = np.where(sampled, energy, np.nan)
     around = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    stack = torch.stack([values.roll(shift, (0, 1)) for shift in around])
-    enough = stack.isfinite().sum(dim=0) >= min(_NEIGHBOURS, *energy.shape)
-    median = stack.nanmedian(dim=0).values
-    return torch.where(enough & sampled, median, torch.zeros_like(median))
+    stack = np.sort([np.roll(values, shift, (0, 1)) for shift in around], axis=0)  # what is not a number comes last
+    count = np.isfinite(stack).sum(axis=0)
+    median = np.take_along_axis(stack, np.maximum(count - 1, 0)[None] // 2, axis=0)[0]
+    return np.where((count >= min(_NEIGHBOURS, *energy.shape)) & sampled, median, 0.0)
 
 
-def _is_cyclic(profile: Tensor, peak: int) -> bool:
-    """Whether a peak at one end of an axis goes on at the other."""
-    size = int(profile.numel())
+def _is_cyclic(profile: Energy, peak: int) -> bool:
+    """Tell whether a peak at one end of an axis goes on at the other."""
+    size = int(profile.size)
     if min(peak, size - peak) > USUAL_SHIFT or size <= 4 * USUAL_SHIFT:
         return False
     other = profile[-_NEAR:] if peak < size // 2 else profile[:_NEAR]
-    return bool(other.max() >= _FROM_BOTH_ENDS * profile[profile > 0].median())
+    return bool(other.max() >= _FROM_BOTH_ENDS * lower_median(profile[profile > 0]))
 
 
 _AXES = ("row", "column")

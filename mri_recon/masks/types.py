@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from mri_recon.errors import MaskError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = [
     "ColumnMask",
@@ -81,6 +83,11 @@ class ColumnMask:
         return int(self.lines.size)
 
     @property
+    def array(self) -> BoolArray:
+        """The lines, which broadcast to k-space."""
+        return self.lines
+
+    @property
     def num_lines(self) -> int:
         """Number of sampled columns."""
         return int(np.count_nonzero(self.lines))
@@ -115,7 +122,9 @@ class ColumnMask:
         }
 
     def tensor(self, device: torch.device | str | None = None) -> Tensor:
-        """The lines as a bool tensor `(phase,)`, which broadcasts to k-space."""
+        """Return the lines as a bool tensor `(phase,)`, which broadcasts to k-space."""
+        import torch
+
         return torch.tensor(self.lines, device=device)
 
     def __eq__(self, other: object) -> bool:
@@ -163,6 +172,11 @@ class PatternMask:
         return int(self.pattern.shape[1])
 
     @property
+    def array(self) -> BoolArray:
+        """The pattern, which broadcasts to k-space."""
+        return self.pattern
+
+    @property
     def num_samples(self) -> int:
         """Number of sampled points."""
         return int(np.count_nonzero(self.pattern))
@@ -187,7 +201,9 @@ class PatternMask:
         }
 
     def tensor(self, device: torch.device | str | None = None) -> Tensor:
-        """The pattern as a bool tensor `(readout, phase)`, which broadcasts to k-space."""
+        """Return the pattern as a bool tensor `(readout, phase)`, which broadcasts to k-space."""
+        import torch
+
         return torch.tensor(self.pattern, device=device)
 
     def __eq__(self, other: object) -> bool:

@@ -1,11 +1,17 @@
-"""Finds masks that k-space was not sampled with: they call lines sampled that hold no data."""
+"""Find masks that k-space was not sampled with: they call lines sampled that hold no data."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
-from mri_recon.masks.types import ColumnMask, Mask
+import numpy as np
+import numpy.typing as npt
+
+from mri_recon._arrays import to_numpy
+from mri_recon.masks.types import BoolArray, ColumnMask, Mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["mask_data_warnings"]
 
@@ -17,7 +23,7 @@ _USUAL_NUMBER = 2
 """So many sampled lines without data are dead ones; more are a mask of another scan, order or shift."""
 
 
-def mask_data_warnings(kspace: Tensor, mask: Mask) -> list[str]:
+def mask_data_warnings(kspace: Tensor | npt.NDArray[Any], mask: Mask) -> list[str]:
     """Say where a mask calls samples taken that hold no data, and what to do; an empty list where all is well.
 
     Such zeros count as measured, and the image is wrong and looks right. Margins without any data (zero filling,
@@ -27,25 +33,25 @@ def mask_data_warnings(kspace: Tensor, mask: Mask) -> list[str]:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: that it is said to be sampled with.
     """
-    largest = max(float(one.abs().max()) for one in kspace)
-    data = torch.stack([(one.abs() > _RESIDUE * largest).any(dim=0) for one in kspace]).any(dim=0)
-    rows, columns = (_extent(data.any(dim=axis)) for axis in (1, 0))
+    largest = max(float(abs(one).max()) for one in kspace)
+    data: BoolArray = np.any([to_numpy((abs(one) > _RESIDUE * largest).any(0)) for one in kspace], axis=0)
+    rows, columns = (_extent(np.any(data, axis=axis)) for axis in (1, 0))
     data = data[rows, columns]
-    sampled = mask.tensor(data.device).expand(kspace.shape[-2:])[rows, columns]
+    sampled = np.broadcast_to(mask.array, kspace.shape[-2:])[rows, columns]
     if not isinstance(mask, ColumnMask):
         return _said("positions", sampled, data)
-    return _said("columns", sampled.any(dim=0), data.any(dim=0)) or _said(
-        "rows", torch.ones_like(data[:, 0]), data.any(dim=1)
+    return _said("columns", np.any(sampled, axis=0), np.any(data, axis=0)) or _said(
+        "rows", np.ones_like(data[:, 0]), np.any(data, axis=1)
     )
 
 
-def _extent(lines: Tensor) -> slice:
-    """From the first to the last line with data."""
-    found = lines.nonzero().flatten()
+def _extent(lines: BoolArray) -> slice:
+    """Return the lines from the first to the last with data."""
+    found = np.flatnonzero(lines)
     return slice(int(found[0]), int(found[-1]) + 1)
 
 
-def _said(what: str, sampled: Tensor, data: Tensor) -> list[str]:
+def _said(what: str, sampled: BoolArray, data: BoolArray) -> list[str]:
     total, without = int(sampled.sum()), int((sampled & ~data).sum())
     if without <= max(_USUAL_NUMBER, _USUAL_SHARE * total):
         return []

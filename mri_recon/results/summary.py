@@ -1,17 +1,20 @@
-"""What is in a scan, in words and numbers, before anything is reconstructed."""
+"""Describe a scan in words and numbers, before anything is reconstructed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
-from mri_recon.coils.noise import OUTER_FRACTION, noise_samples_from_edge, sigma_of_samples
+from mri_recon._arrays import center_crop
+from mri_recon.coils.outermost import OUTER_FRACTION, edge_samples, sigma_of_array
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan
 from mri_recon.masks.echo import Echo, find_echo
 from mri_recon.masks.types import ColumnMask
 from mri_recon.results.scan_warnings import scan_warnings
+from mri_recon.transforms.array_fourier import ifft_of_array
 
 __all__ = ["NOISE_RULE", "Noise", "estimate_noise", "scan_warnings", "summarize"]
 
@@ -36,24 +39,22 @@ class Noise:
 
 
 def estimate_noise(scan: Scan) -> Noise | None:
-    """Robust noise level from the outermost acquired samples; None when nothing was acquired.
+    """Estimate the noise level from the outermost acquired samples; None when nothing was acquired.
 
-    The rule is that of `mri_recon.coils.noise`, over all coils and slices together. Where
-    the object's signal still fills the
-    edge, sigma is too large. A receiver's own noise scan is better where there is one.
+    The rule is that of `mri_recon.coils.noise`, over all coils and slices together. Where the object's signal still
+    fills the edge, sigma is too large. A receiver's own noise scan is better where there is one.
     """
-    everywhere = torch.ones(scan.kspace.shape[-1], dtype=torch.bool)
     try:
-        samples = noise_samples_from_edge(scan.kspace, everywhere)
+        samples = edge_samples(scan.samples)
     except FormatError:
         return None
-    return Noise(sigma=sigma_of_samples(samples), num_samples=samples.numel())
+    return Noise(sigma=sigma_of_array(samples), num_samples=samples.size)
 
 
 def summarize(scan: Scan) -> list[tuple[str, str]]:
-    """Lines of (what, value) for print: shapes, coils, sampled lines, echo, noise, reference, axes, warnings."""
-    num_slices, num_coils, readout, phase = scan.kspace.shape
-    echo = find_echo(scan.kspace, torch.as_tensor(scan.support))
+    """List (name, value) pairs to print: shapes, coils, sampled lines, echo, noise, reference, axes, warnings."""
+    num_slices, num_coils, readout, phase = scan.samples.shape
+    echo = find_echo(scan.samples, scan.support)
     lines = [
         ("format", str(scan.meta.get("format", "array"))),
         ("axes", _axes(scan)),
@@ -127,12 +128,17 @@ def _noise(scan: Scan) -> str:
     if noise is None:
         return "not known: nothing was acquired"
     text = f"sigma {noise.sigma:.3g} from {noise.num_samples} samples"
-    if not scan.fully_sampled or scan.target is None:
+    if not scan.fully_sampled or scan.target_source == "none" or not noise.sigma:
         return text
     # The transform is orthonormal: sigma is the same in k-space and in the image of fully sampled data.
-    bright = float(torch.quantile(scan.target.flatten()[:: max(1, scan.target.numel() // 1_000_000)], 0.99))
-    return (
-        f"{text}; bright signal (99th percentile of the reference) / sigma {bright / noise.sigma:.0f}"
-        if noise.sigma
-        else text
-    )
+    reference = _rss_of_full(scan) if scan.reference is None else scan.reference
+    bright = float(np.quantile(reference.ravel()[:: max(1, reference.size // 1_000_000)], 0.99))
+    return f"{text}; bright signal (99th percentile of the reference) / sigma {bright / noise.sigma:.0f}"
+
+
+def _rss_of_full(scan: Scan) -> npt.NDArray[np.float32]:
+    """Compute `scan.target` of fully sampled k-space by NumPy."""
+    largest = max(float(np.abs(part).max()) for part in scan.samples)  # squares of 1e-30 are no number in float32
+    images = [np.abs(ifft_of_array(part / largest, (-2, -1))) for part in scan.samples]
+    found = np.stack([np.sqrt((one**2).sum(axis=0)) for one in images]) * largest
+    return center_crop(found, scan.recon_size).astype(np.float32, copy=False)

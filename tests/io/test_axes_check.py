@@ -49,31 +49,31 @@ def coils(count: int, seed: int = 0, **options: Any) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 24), st.integers(0, 10**6), st.floats(25, 300))
 def test_coils_are_recognised(count: int, seed: int, snr: float) -> None:
-    assert look_like_coils(torch.from_numpy(coils(count, seed, snr=snr)))
+    assert look_like_coils(coils(count, seed, snr=snr))
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 12), st.integers(0, 10**6), st.floats(10, 300))
 def test_other_slices_are_not(count: int, seed: int, snr: float) -> None:
     slices = np.stack([head(seed + number) for number in range(count)])
-    assert not look_like_coils(torch.from_numpy(kspace_of(slices, seed, snr)))
+    assert not look_like_coils(kspace_of(slices, seed, snr))
 
 
 @pytest.mark.parametrize("snr", [10, 100])
 def test_repetitions_contrasts_and_noise_are_not(snr: float) -> None:
     image = head(3)
     gains = np.array([1, 0.8, 0.5, 0.2])[:, None, None]
-    assert not look_like_coils(torch.from_numpy(kspace_of(gains * image, snr=snr)))
+    assert not look_like_coils(kspace_of(gains * image, snr=snr))
     contrasts = np.stack([image, image**0.4, np.where(image > 1, 0.3, image)])
-    assert not look_like_coils(torch.from_numpy(kspace_of(contrasts, snr=snr)))
-    assert not look_like_coils(torch.from_numpy(kspace_of(np.ones((8, 1, 1)) * np.zeros((96, 80)) + 1e-9)))
-    assert not look_like_coils(torch.from_numpy(kspace_of(image[None], snr=snr)))
+    assert not look_like_coils(kspace_of(contrasts, snr=snr))
+    assert not look_like_coils(kspace_of(np.ones((8, 1, 1)) * np.zeros((96, 80)) + 1e-9))
+    assert not look_like_coils(kspace_of(image[None], snr=snr))
 
 
 def test_an_empty_slice_is_no_coil() -> None:
     kspace = coils(6)
     kspace[2] = 0
-    assert look_like_coils(torch.from_numpy(kspace))
+    assert look_like_coils(kspace)
 
 
 Save = Callable[[Path, np.ndarray], Path]

@@ -104,7 +104,7 @@ def test_one_coil_one_slice_odd_sizes(noise: Any) -> None:
 
 
 def test_a_hand_made_scan_is_fully_sampled_unless_it_has_a_mask() -> None:
-    kspace = torch.ones((1, 1, 4, 4), dtype=torch.complex64)
+    kspace = np.ones((1, 1, 4, 4), dtype=np.complex64)
     plain = Scan(kspace, None, "none", None, np.ones(4, bool), (4, 4))
     assert plain.fully_sampled
     assert not Scan(kspace, None, "none", ColumnMask(np.eye(4, dtype=bool)[0]), np.ones(4, bool), (4, 4)).fully_sampled

@@ -17,7 +17,7 @@ from mri_recon.io import Scan
 from mri_recon.io.masks import choose_mask
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import equispaced_mask, random_mask
-from mri_recon.masks.types import PatternMask
+from mri_recon.masks.types import ColumnMask, PatternMask
 from mri_recon.metrics import evaluate
 from mri_recon.reconstruction import reconstruct
 from mri_recon.results import comparison as comparing
@@ -55,8 +55,8 @@ def make_scan(
     size = (h, w) if target is None else target
     reference = center_crop(ifft2c(full).abs().square().sum(1).sqrt(), size)
     return Scan(
-        kspace=full,
-        target=reference,
+        samples=full.numpy(),
+        reference=reference.numpy(),
         target_source="rss of the full k-space",
         mask=None,
         support=support,
@@ -65,8 +65,13 @@ def make_scan(
     )
 
 
+def _undersampled(scan: Scan, mask: ColumnMask) -> Scan:
+    samples = undersample(scan.kspace, mask).numpy()
+    return replace(without_target(scan), samples=samples, mask=mask, support=mask.lines.copy())
+
+
 def without_target(scan: Scan) -> Scan:
-    return replace(scan, target=None, target_source="none")
+    return replace(scan, reference=None, target_source="none")
 
 
 SHAPES: list[dict[str, Any]] = [
@@ -177,7 +182,7 @@ def test_a_perfect_image_has_no_finite_psnr_and_the_file_is_still_json(tmp_path:
     scan = make_scan(1, 2, 16, 12)
     everything = np.ones(12, dtype=bool)
     image = reconstruct(scan.kspace, everything, method="zero-filled").magnitude
-    comparison = compare(replace(scan, target=image), everything, ["zero-filled"])  # type: ignore[arg-type]
+    comparison = compare(replace(scan, reference=image.numpy()), everything, ["zero-filled"])
     comparison.write_json(tmp_path / "out.json")
     (row,) = json.loads((tmp_path / "out.json").read_text())["results"]
     assert (row["nmse"], row["psnr"]) == (0, None)
@@ -280,8 +285,7 @@ def test_a_drawn_mask_is_the_designs() -> None:
 def test_the_scans_own_mask_is_used_where_nothing_is_given() -> None:
     scan = make_scan(1, 1, 12, 40)
     own = random_mask(40, 3, seed=1)
-    undersampled = replace(scan, kspace=undersample(scan.kspace, own), mask=own, target=None, support=own.lines.copy())
-    assert choose_mask(undersampled) == own
+    assert choose_mask(_undersampled(scan, own)) == own
 
 
 def test_a_mask_file(tmp_path: Path) -> None:
@@ -312,9 +316,8 @@ def test_masks_that_cannot_be_chosen(arguments: dict[str, Any], message: str) ->
 def test_an_undersampled_scan_is_not_undersampled_again() -> None:
     scan = make_scan(1, 1, 12, 40)
     own = random_mask(40, 3, seed=1)
-    known = replace(scan, kspace=undersample(scan.kspace, own), mask=own, target=None, support=own.lines.copy())
     with pytest.raises(MaskError, match="leave the acceleration out to use the scan's own mask"):
-        choose_mask(known, acceleration=4)
+        choose_mask(_undersampled(scan, own), acceleration=4)
 
 
 # What is in a scan
@@ -353,14 +356,7 @@ def test_a_summary_says_what_the_issue_asks() -> None:
 def test_a_summary_of_an_undersampled_scan() -> None:
     scan = make_scan(1, 1, 40, 30)
     own = random_mask(30, 3, num_low_frequencies=4)
-    undersampled = replace(
-        scan,
-        kspace=undersample(scan.kspace, own),
-        mask=own,
-        target=None,
-        target_source="none",
-        support=own.lines.copy(),
-    )
+    undersampled = _undersampled(scan, own)
     lines = dict(summarize(undersampled))
     assert lines["sampling"] == "10 of 30 columns, by the file's own mask"
     assert lines["realised acceleration"] == "3.00"

@@ -24,8 +24,8 @@ def small_scan(seed: int, *, width: int = 30, slices: int = 1) -> Scan:
         size=(slices, 1, 21, width)
     )
     return Scan(
-        kspace=fft2c(torch.from_numpy(images)).to(torch.complex64),
-        target=torch.from_numpy(np.abs(images[:, 0])).float(),
+        samples=fft2c(torch.from_numpy(images)).to(torch.complex64).numpy(),
+        reference=np.abs(images[:, 0]).astype(np.float32),
         target_source="rss of the full k-space",
         mask=None,
         support=np.ones(width, dtype=bool),

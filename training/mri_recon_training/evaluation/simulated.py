@@ -96,8 +96,8 @@ def simulated_scan(*files: registry.RegisteredFile, num_coils: int, num_slices: 
         noise = complex_noise((num_coils, *shape), coils, sigma=1 / SNR)
         kspace.append(fft2c(maps * torch.polar(plane, phase) + noise))
     return Scan(
-        kspace=torch.stack(kspace).to(torch.complex64),
-        target=truth,
+        samples=torch.stack(kspace).to(torch.complex64).numpy(),
+        reference=truth.numpy(),
         target_source=TARGET_SOURCE,
         mask=None,
         support=np.ones(shape[1], dtype=bool),

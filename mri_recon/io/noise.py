@@ -1,0 +1,29 @@
+"""Read noise samples from a file of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mri_recon.io.limits import DEFAULT_MAX_BYTES
+from mri_recon.io.loading import kind_of, load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["load_noise"]
+
+
+def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tensor:
+    """Read noise samples, complex64 `(coil, sample)`.
+
+    Args:
+        path: `.npy`, or `.npz`, MATLAB or HDF5 with an array `noise`.
+        max_bytes: as in `load`.
+
+    Raises:
+        FormatError: as `load`; an array of another rank.
+    """
+    path = Path(path)
+    variable = None if kind_of(path) == "npy" else "noise"
+    return load(path, axes="readout phase", variable=variable, max_bytes=max_bytes).kspace[0, 0]
