@@ -87,7 +87,7 @@ def test_an_evaluation_that_cannot_be(
 
 
 def test_a_registered_scan_without_a_reference_is_an_error() -> None:
-    source = Source("x", "y", lambda: replace(small_scan(0), target=None, target_source="none"))
+    source = Source("x", "y", lambda: replace(small_scan(0), reference=None, target_source="none"))
     with pytest.raises(DataError, match="x: expected a scan with a reference"):
         evaluate_scans([source], Masks([4]), split="test", methods=METHODS)
 
