@@ -75,7 +75,7 @@ def network_measurement(
     if sigma is None:
         level = sigma_from_below(kspace, mask)
     else:
-        level = torch.full((kspace.shape[0], 1, 1), sigma, dtype=kspace.real.dtype, device=kspace.device)
+        level = torch.full((kspace.shape[0], 1, 1), float(sigma), dtype=kspace.real.dtype, device=kspace.device)
     return measure(kspace, mask.tensor(kspace.device), maps * phase.unsqueeze(1), level), phase
 
 
