@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,11 +22,12 @@ from mri_recon.masks.echo import echo_warnings, replace_echo_warnings
 from mri_recon.masks.empty_slices import empty_slices, fill_empty, kept_slices, note_empty, of_kept
 from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.masks.unsampled import mask_data_warnings
-from mri_recon.methods.table import BATCHES, can_batch, check_options, get_method, method_options
+from mri_recon.methods.table import batch_methods, check_options, get_batch, get_method, method_options
 from mri_recon.progress import OnProgress, Progress
 
 __all__ = [
     "Reconstruction",
+    "UsedModel",
     "reconstruct",
     "reconstruct_batch",
     "resolve_device",
@@ -35,17 +36,31 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class UsedModel:
+    """Name the weights of a network.
+
+    Attributes:
+        name: name on the model card.
+        sha256: SHA-256 of the file of the weights.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Reconstruction:
-    """What a method made of a scan.
+    """Hold the image that a method made of a scan.
 
     Attributes:
         image: `(slice, h, w)`, complex64 (float32 where a method yields magnitudes only), on the input's device.
         method: name of the method.
-        info: what the method tells of itself (iterations, objective, model, ...); `seconds`, the wall time with
-            pre-whitening and compression; `preparation`, what these did, where asked for (see `preparation.prepare`);
-            `sampled_without_data`, columns (of a column mask) or positions that the mask has and that are zero in every
-            coil and slice: dead ones, or a mask of another scan; `empty_slices`, where there are some, whose image is
-            zero; `warnings`, a list of what looks wrong, where there is something (a network's list is always there).
+        info: report of the method (iterations, objective, model, ...) and of `reconstruct`: `seconds`, the wall time
+            with pre-whitening and compression; `preparation`, what these did, where asked for (see
+            `mri_recon.coils.prepare`); `sampled_without_data`, the number of columns (of a column mask) or positions
+            that the mask has and that are zero in every coil and slice, so that the lines are dead or the mask is that
+            of another scan; `empty_slices`, the slices without data, whose images are zero; `warnings`, a list of what
+            looks wrong, where there is something (a network always has the list).
     """
 
     image: Tensor
@@ -61,6 +76,12 @@ class Reconstruction:
     def warnings(self) -> tuple[str, ...]:
         """What looks wrong with the scan or this result, and what to do about it: `info["warnings"]`."""
         return tuple(map(str, self.info.get("warnings", ())))
+
+    @property
+    def model(self) -> UsedModel | None:
+        """The weights of the network; None for a method without a network."""
+        sha256 = self.info.get("model_sha256")
+        return None if sha256 is None else UsedModel(str(self.info["model"]), str(sha256))
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -94,23 +115,23 @@ def reconstruct(
 ) -> Reconstruction:
     """Reconstruct undersampled k-space with a method of the table.
 
-    No method depends on the units of its input: `reconstruct(1e6 * kspace)` is `1e6 * reconstruct(kspace)`. The order
-    is: whiten the noise, compress the coils, then let the method estimate the maps it needs. Slices without any sample
-    are left out and come back as zeros, with a sentence in `info["warnings"]`.
+    The units of the input do not matter: `reconstruct(1e6 * kspace)` is `1e6 * reconstruct(kspace)`. The noise is
+    whitened first, then the coils are compressed, then the method estimates the maps it needs. Slices without data come
+    back as zeros, with a sentence in `info["warnings"]`.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero where `mask` is False.
-        mask: what was sampled: a mask of `mri_recon.masks`, or bool `(phase,)`, `(readout, phase)`.
+        mask: undersampling mask: a mask of `mri_recon.masks`, or bool `(phase,)`, `(readout, phase)`.
         method: one of `method_names()`.
         sens_maps: complex `(coil, readout, phase)` or `(slice, coil, readout, phase)`, sum over coils of |S|^2 = 1 on
-            the support; None: the method estimates what it needs.
-        prewhiten: make the noise equal and independent between the coils: noise samples, complex `(coil, sample)` in
-            the units of `kspace`, or "edge" to take the outermost samples of `kspace` for noise; None: as it is.
+            the support; None: the method estimates them.
+        prewhiten: make the noise equal and independent between the coils, by noise samples, complex `(coil, sample)` in
+            the units of `kspace`, or by "edge", the outermost samples of `kspace`; None: leave it.
         num_virtual_coils: compress the coils to this many; None: keep them.
         device: where to compute; None: where `kspace` is.
-        on_progress: called before the method starts, and by a method that tells of its work between its iterations;
-            what it raises ends the work and reaches the caller unchanged, see `mri_recon.progress`.
-        options: the method's own, see `method_options(method)`.
+        on_progress: called before the method starts, and by most methods between iterations. An exception that it
+            raises ends the work and reaches the caller unchanged, see `mri_recon.progress`.
+        options: options of the method, see `method_options(method)`.
 
     Returns:
         `Reconstruction`, its image on the device of `kspace` (the processor for an array).
@@ -124,43 +145,20 @@ def reconstruct(
     """
     function = get_method(method)
     check_options(method, options)
-    y, sampling = _checked_problem(kspace, mask)
-    home, num_slices, empty = y.device, int(y.shape[0]), empty_slices(y)
-    kept = kept_slices(num_slices, empty)
-    target_device = home if device is None else resolve_device(device)
-    maps = None if sens_maps is None else _checked_maps(sens_maps, y)
+    problem = _checked_problem(kspace, mask)
+    target = problem.kspace.device if device is None else resolve_device(device)
+    maps = None if sens_maps is None else _checked_maps(sens_maps, problem).to(target)
     noise = as_tensor(prewhiten) if isinstance(prewhiten, np.ndarray | Tensor) else prewhiten
-    if empty:
-        y, options, maps = y[kept], of_kept(options, kept, num_slices), None if maps is None else maps[kept]
-    maps = None if maps is None else maps.to(target_device)
-    without_data = _sampled_without_data(y, sampling)
-    looks_wrong = [*echo_warnings(y, sampling), *mask_data_warnings(y, sampling)]
-    start = time.perf_counter()
-    if on_progress is not None:
-        on_progress(Progress(method, "prepare", 0, None))
-    data = prepare(y.to(target_device), sampling, maps, prewhiten=noise, num_virtual_coils=num_virtual_coils)
-    given: dict[str, Any] = {"sens_maps": data.sens_maps, **options}
-    if _wants_device(function):
-        given["device"] = target_device
-    if on_progress is not None and "on_progress" in inspect.signature(function).parameters:
-        given["on_progress"] = on_progress
-    told = data.noise_sigma is not None and "sigma" not in options and "sigma" in method_options(method)
-    if told:
-        given["sigma"] = data.noise_sigma
-    result = function(data.kspace, sampling, **given)
-    image, info = _checked_result(result, method, num_slices=len(kept))
-    image = data.finish(image)
-    if empty:
-        image, info = fill_empty(image, kept, num_slices), note_empty(info, empty, kept, num_slices)
-    image = image.to(home)  # inside the measured time: a GPU has not finished before its result is here
-    info |= {"sampled_without_data": without_data, "seconds": time.perf_counter() - start}
-    if looks_wrong:
-        info["warnings"] = [*info.get("warnings", []), *looks_wrong]
-    if told:
-        info["sigma_source"] = "pre-whitening"
-    if data.info:
-        info["preparation"] = data.info
-    return Reconstruction(image=image, method=method, info=info)
+    start = _started(method, on_progress)
+    y = problem.kspace.to(target)
+    data = prepare(y, problem.mask, maps, prewhiten=noise, num_virtual_coils=num_virtual_coils)
+    told = _noise_option(method, options, data.noise_sigma)
+    given = of_kept(options, problem.kept, len(problem.whole)) | told | _wanted(function, target, on_progress)
+    found = function(data.kspace, problem.mask, sens_maps=data.sens_maps, **given)
+    image, info = _checked_result(found, method, problem)
+    image, info = _completed(data.finish(image), info, problem)
+    info |= {"seconds": time.perf_counter() - start, **({"sigma_source": "pre-whitening"} if told else {})}
+    return Reconstruction(image, method, {**info, "preparation": data.info} if data.info else info)
 
 
 def with_scan_warnings(result: Reconstruction, warnings: Sequence[str]) -> Reconstruction:
@@ -188,97 +186,123 @@ def reconstruct_batch(
 ) -> list[Reconstruction]:
     """Reconstruct several scans of one shape, their slices together in one run of a network.
 
-    Each result is that of `reconstruct` for its problem alone to within 1e-5 of its largest magnitude: what is added in
-    another order differs in the last bits. On a GPU, and where they are small, the slices go
-    through the network together; large ones on a processor gain nothing by that and go one after the other. Scale, coil
-    maps and warnings are each problem's own.
+    Each result equals that of `reconstruct` to within 1e-5 of its largest magnitude, since sums in another order differ
+    in the last bits. Small slices, and all slices on a GPU, go through the network together; large slices on a
+    processor gain nothing by that and go one after the other. Every problem has a scale, coil maps and warnings of its
+    own.
 
     Args:
-        problems: k-space and mask as in `reconstruct`; the k-space of equal shapes, the masks as they are.
-        method: one that `can_batch`.
+        problems: k-space and mask as in `reconstruct`. All k-space has one shape, the masks may differ.
+        method: one that `mri_recon.methods.table.can_batch`.
         device: where to compute; None: where the first k-space is.
         on_progress: told of the slices of all problems, as in `reconstruct`.
-        options: the method's own, the same for all.
+        options: options of the method, the same for all problems.
 
     Returns:
-        one `Reconstruction` a problem, in order; its info has `batch_size`, and `seconds` of all together.
+        one `Reconstruction` for each problem, in order; its info has `batch_size`, and `seconds` of all together.
 
     Raises:
         MethodError: unknown method, option or device, or a method that takes one problem at a time.
         ShapeError, FormatError, MaskError: as `reconstruct` for any of the problems; ShapeError also where the shapes
             differ.
     """
-    if not can_batch(method):
+    function = get_batch(method)
+    if function is None:
         raise MethodError(
-            f"expected a method that takes several problems at once, one of {', '.join(BATCHES)}, got {method!r}: "
-            "call reconstruct for each problem"
+            f"expected a method that takes several problems at once, one of {', '.join(batch_methods())}, got "
+            f"{method!r}: call reconstruct for each problem"
         )
     check_options(method, options)
     checked = [_checked_problem(kspace, mask) for kspace, mask in problems]
     if not checked:
         return []
-    shapes = {tuple(y.shape) for y, _ in checked}
+    shapes = {tuple(problem.whole.shape) for problem in checked}
     if len(shapes) > 1:
         raise ShapeError(
             f"expected problems of one shape, got k-space of {', '.join(map(str, sorted(shapes)))}: "
             "put those of one shape in a batch"
         )
-    target_device = checked[0][0].device if device is None else resolve_device(device)
-    without_data = [_sampled_without_data(y, sampling) for y, sampling in checked]
-    looks_wrong = [[*echo_warnings(y, sampling), *mask_data_warnings(y, sampling)] for y, sampling in checked]
-    start = time.perf_counter()
-    told = {} if on_progress is None else {"on_progress": on_progress}
-    if on_progress is not None:
-        on_progress(Progress(method, "prepare", 0, None))
-    empty = [empty_slices(y) for y, _ in checked]
-    kept = [kept_slices(int(y.shape[0]), without) for (y, _), without in zip(checked, empty, strict=True)]
-    moved = [
-        ((y[those] if without else y).to(target_device), sampling)
-        for (y, sampling), those, without in zip(checked, kept, empty, strict=True)
+    target = checked[0].kspace.device if device is None else resolve_device(device)
+    start = _started(method, on_progress)
+    moved = [(problem.kspace.to(target), problem.mask) for problem in checked]
+    found = function(moved, **_wanted(function, target, on_progress), **options)
+    results = [
+        _completed(*_checked_result(one, method, problem), problem)
+        for one, problem in zip(_checked_list(found, method, len(checked)), checked, strict=True)
     ]
-    found = BATCHES[method]()(moved, device=target_device, **told, **options)
-    for image, _ in found:
-        _check_finite(image, method)
-    found = [
-        _with_empty(one, without, those, int(y.shape[0]))
-        for one, without, those, (y, _) in zip(found, empty, kept, checked, strict=True)
-    ]
-    images = [image.to(y.device) for (image, _), (y, _) in zip(found, checked, strict=True)]
     shared = {"seconds": time.perf_counter() - start, "batch_size": len(checked)}
-    return [
-        Reconstruction(
-            image=image,
-            method=method,
-            info={
-                **info,
-                **({"warnings": [*info.get("warnings", []), *wrong]} if wrong else {}),
-                "sampled_without_data": dead,
-                **shared,
-            },
-        )
-        for image, (_, info), dead, wrong in zip(images, found, without_data, looks_wrong, strict=True)
-    ]
+    return [Reconstruction(image, method, info | shared) for image, info in results]
 
 
-def _with_empty(
-    found: tuple[Tensor, dict[str, Any]], empty: list[int], kept: list[int], num_slices: int
-) -> tuple[Tensor, dict[str, Any]]:
-    if not empty:
-        return found
-    image, info = found
-    return fill_empty(image, kept, num_slices), note_empty(info, empty, kept, num_slices)
+@dataclass(frozen=True)
+class _Problem:
+    """Hold k-space that passed the checks, without its empty slices.
+
+    Attributes:
+        kspace: complex64 `(kept slice, coil, readout, phase)`.
+        mask: the undersampling mask.
+        whole: the same with the empty slices.
+        kept: numbers of the slices that hold data.
+        empty: numbers of the others.
+        without_data: number of sampled columns or positions that are zero everywhere.
+        warnings: what looks wrong with the k-space or the mask.
+    """
+
+    kspace: Tensor
+    mask: Mask
+    whole: Tensor
+    kept: list[int]
+    empty: list[int]
+    without_data: int
+    warnings: list[str]
 
 
-def _wants_device(function: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(function).parameters
-    return "device" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _checked_problem(kspace: Tensor | npt.NDArray[Any], mask: Mask | npt.NDArray[Any] | Tensor) -> tuple[Tensor, Mask]:
+def _checked_problem(kspace: Tensor | npt.NDArray[Any], mask: Mask | npt.NDArray[Any] | Tensor) -> _Problem:
     y = _checked_kspace(kspace)
     sampling = as_mask(mask, tuple(y.shape))
     _check_zero_outside(y, sampling)
-    return y, sampling
+    empty = empty_slices(y)
+    kept = kept_slices(len(y), empty)
+    data = y[kept] if empty else y
+    warnings = [*echo_warnings(data, sampling), *mask_data_warnings(data, sampling)]
+    return _Problem(data, sampling, y, kept, empty, _sampled_without_data(data, sampling), warnings)
+
+
+def _started(method: str, on_progress: OnProgress | None) -> float:
+    """Tell that the work begins, and give the time."""
+    start = time.perf_counter()
+    if on_progress is not None:
+        on_progress(Progress(method, "prepare", 0, None))
+    return start
+
+
+def _noise_option(method: str, options: Mapping[str, Any], sigma: float | None) -> dict[str, Any]:
+    """Give a method the noise that pre-whitening knows, unless the caller gave one or the method has no such option."""
+    if sigma is None or "sigma" in options or "sigma" not in method_options(method):
+        return {}
+    return {"sigma": sigma}
+
+
+def _wanted(function: Callable[..., Any], device: torch.device, on_progress: OnProgress | None) -> dict[str, Any]:
+    """Give a method `device` and `on_progress` where its signature has them, or (`device`) takes any keyword."""
+    parameters = inspect.signature(function).parameters
+    wanted: dict[str, Any] = {}
+    if "device" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        wanted["device"] = device
+    if on_progress is not None and "on_progress" in parameters:
+        wanted["on_progress"] = on_progress
+    return wanted
+
+
+def _completed(image: Tensor, info: dict[str, Any], problem: _Problem) -> tuple[Tensor, dict[str, Any]]:
+    """Put the empty slices back, bring the image home, and add what the checks found to `info`."""
+    if problem.empty:
+        image = fill_empty(image, problem.kept, len(problem.whole))
+        info = note_empty(info, problem.empty, problem.kept, len(problem.whole))
+    info = {**info, "sampled_without_data": problem.without_data}
+    if problem.warnings:
+        info["warnings"] = [*info.get("warnings", []), *problem.warnings]
+    return image.to(problem.kspace.device), info  # a GPU has not finished before its result is here
 
 
 def _checked_kspace(kspace: Tensor | npt.NDArray[Any]) -> Tensor:
@@ -329,20 +353,33 @@ def _sampled_without_data(y: Tensor, mask: Mask) -> int:
     return int((sampled & ~filled).sum())
 
 
-def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], y: Tensor) -> Tensor:
+def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], problem: _Problem) -> Tensor:
+    """Give the maps of the slices that hold data."""
     maps = as_complex_tensor(sens_maps) if isinstance(sens_maps, np.ndarray | Tensor) else sens_maps
     if not isinstance(maps, Tensor):
         raise ShapeError(f"expected sens_maps as a tensor or a NumPy array, got {type(maps).__name__}: convert them")
-    check_maps_fit(maps, y)
-    return maps.to(torch.complex64).expand(y.shape)
+    check_maps_fit(maps, problem.whole)
+    maps = maps.to(torch.complex64).expand(problem.whole.shape)
+    return maps[problem.kept] if problem.empty else maps
 
 
-def _checked_result(result: Any, method: str, *, num_slices: int) -> tuple[Tensor, dict[str, Any]]:
+def _checked_list(found: Any, method: str, count: int) -> list[Any]:
+    if not isinstance(found, list | tuple) or len(found) != count:
+        got = f"{len(found)}" if isinstance(found, list | tuple) else type(found).__name__
+        raise MethodError(
+            f"method {method!r}: expected a batch to return a list of {count} (image, info), got {got}: repair the "
+            "method"
+        )
+    return list(found)
+
+
+def _checked_result(result: Any, method: str, problem: _Problem) -> tuple[Tensor, dict[str, Any]]:
+    count = len(problem.kept)
     image = result[0] if isinstance(result, tuple) and len(result) == 2 else None
-    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != num_slices:
+    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != count:
         got = f"{type(image).__name__} {tuple(image.shape)}" if isinstance(image, Tensor) else type(result).__name__
         raise MethodError(
-            f"method {method!r}: expected it to return (image ({num_slices}, h, w), info), got {got}: repair the method"
+            f"method {method!r}: expected it to return (image ({count}, h, w), info), got {got}: repair the method"
         )
     _check_finite(image, method)
     return image, dict(result[1])

@@ -26,6 +26,7 @@ from mri_recon.transforms.fourier import fft2c
 from mri_recon.transforms.wavelets import WaveletTransform
 from tests.support.data_term import DataTerm
 from tests.support.helpers import complex_randn, phantom, smooth_maps
+from tests.support.methods import add_method
 from tests.support.networks import tiny_weights
 
 SHAPES = [(1, 1, 21, 26), (3, 1, 16, 19), (2, 3, 24, 22)]
@@ -170,7 +171,7 @@ def test_the_callback_is_no_option_of_a_method() -> None:
 def test_a_method_without_the_keyword_works(takes: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     namespace: dict[str, Any] = {}
     exec(f"def f({takes}):\n    return kspace[:, 0], {{'given': sorted(locals())}}", namespace)
-    monkeypatch.setattr("mri_recon.methods.table.get_method", lambda name: namespace["f"])
+    add_method(monkeypatch, "foreign", namespace["f"])
     kspace, mask = _masked(1, 1, 16, 19)
     seen, result = _told(kspace, mask, "foreign")
     assert seen == [Progress("foreign", "prepare", 0, None)]

@@ -1,4 +1,4 @@
-"""The table of reconstruction methods by name, and what a method looks like.
+"""List the reconstruction methods by name, and say what a method looks like.
 
 A method is a function from undersampled k-space and its mask to an image:
 
@@ -6,31 +6,45 @@ A method is a function from undersampled k-space and its mask to an image:
         ...
         return image, {"iterations": 7}
 
-A method that takes long names `on_progress=None` too, and calls it as `mri_recon.progress` says where it is not None.
+`kspace` is complex64 `(slice, coil, readout, phase)`, already on `device`, zero outside `mask`. `image` is
+`(slice, h, w)`. An image with pixels that are not finite is refused.
 
-`kspace` is complex64 `(slice, coil, readout, phase)`, already on `device`, zero outside `mask`; `image` is
-`(slice, h, w)`. What follows these fixed names in the signature are the method's options, with their defaults; a
-method that has no use for `device` may leave it out. A method with an option `sigma` is told the noise, `sqrt(E|n|^2)`
-of one sample, where pre-whitening made it known and the caller did not give it, and `info["sigma_source"]` says so. The
-names of `reconstruct`'s own arguments are no options.
+The parameters after the fixed names `kspace`, `mask`, `sens_maps`, `device` and `on_progress` are the options of the
+method, with their defaults. A method that does not use `device` may leave it out. A method that takes long has a
+parameter `on_progress=None` and calls it as `mri_recon.progress` says. A method with an option `sigma` receives the
+noise, `sqrt(E|n|^2)` of one sample, where pre-whitening made it known and the caller did not give it. The names of
+`reconstruct`'s own arguments cannot be options.
 
-The type of an option, with a range or a list of words where there is one (`Annotated[float, Between(0, 1)]`, see
-`mri_recon.methods.option_values`), says what it may be. Other values are refused before any work.
-An image with pixels that are not finite is refused after it.
+The type of an option says which values it may have, with a range or a list of words where there is one
+(`Annotated[float, Between(0, 1)]`, see `mri_recon.methods.option_values`). Other values are refused before any work.
 
 A package adds a method under the entry-point group `mri_recon.methods`
 
     [project.entry-points."mri_recon.methods"]
     my-method = "my_package.my_module:my_method"
 
-and it appears in the command line, the service and the evaluation. Nothing is imported before it is asked for.
+and the command line, the service and the evaluation have it. No module of a method is imported before the method is
+used.
+
+A method that can take several problems at once has an attribute `batch`, which is a function:
+
+    def my_method_batch(problems, *, device, my_option=1.0):
+        ...
+        return [(image, info) for each of the problems]
+
+    my_method.batch = my_method_batch
+
+`problems` is a list of `(kspace, mask)` as above, the k-space of one shape. The result has one `(image, info)` for each
+problem, in order. `device` and `on_progress` are treated as above. The options are those of the method.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
 
@@ -42,16 +56,20 @@ from mri_recon.masks.types import Mask
 from mri_recon.methods.option_values import check_values
 
 __all__ = [
-    "BATCHES",
     "ENTRY_POINT_GROUP",
     "FIXED_PARAMETERS",
+    "BatchMethod",
     "Method",
+    "MethodEntry",
+    "batch_methods",
     "can_batch",
     "check_option_names",
     "check_options",
+    "get_batch",
     "get_method",
     "method_names",
     "method_options",
+    "method_summary",
 ]
 
 
@@ -61,110 +79,140 @@ FIXED_PARAMETERS = ("kspace", "mask", "sens_maps", "device", "on_progress")
 
 
 class Method(Protocol):
-    """What a reconstruction method looks like from outside."""
+    """Describe the signature of a reconstruction method."""
 
     def __call__(
         self, kspace: Tensor, mask: Mask, *, sens_maps: Tensor | None, device: torch.device, **options: Any
     ) -> tuple[Tensor, dict[str, Any]]:
-        """k-space `(slice, coil, readout, phase)` and its mask to the image `(slice, h, w)` and `info`."""
+        """Turn k-space `(slice, coil, readout, phase)` and its mask into the image `(slice, h, w)` and `info`."""
         ...
 
 
-def _zero_filled() -> Callable[..., Any]:
-    from mri_recon.methods.zero_filled import zero_filled
+class BatchMethod(Protocol):
+    """Describe the signature of a method for several problems at once."""
 
-    return zero_filled
-
-
-def _cg_sense() -> Callable[..., Any]:
-    from mri_recon.methods.cg_sense import cg_sense
-
-    return cg_sense
+    def __call__(
+        self, problems: Sequence[tuple[Tensor, Mask]], *, device: torch.device, **options: Any
+    ) -> list[tuple[Tensor, dict[str, Any]]]:
+        """Turn each k-space `(slice, coil, readout, phase)` and its mask into the image `(slice, h, w)` and `info`."""
+        ...
 
 
-def _cs_wavelet() -> Callable[..., Any]:
-    from mri_recon.methods.cs_wavelet import cs_wavelet
+@dataclass(frozen=True)
+class MethodEntry:
+    """Name a method and say where its functions are.
 
-    return cs_wavelet
+    Attributes:
+        name: name of the method.
+        function: where the function is, "module:name".
+        batch: where the function for several problems is; None: the attribute `batch` of `function`, if it has one.
+        summary: one sentence about the method; None: the first paragraph of its docstring.
+    """
+
+    name: str
+    function: str
+    batch: str | None = None
+    summary: str | None = None
 
 
-def _unet() -> Callable[..., Any]:
-    from mri_recon.methods.networks import unet
-
-    return unet
-
-
-def _unrolled() -> Callable[..., Any]:
-    from mri_recon.methods.networks import unrolled
-
-    return unrolled
-
-
-# Loaders, not functions: naming a method costs no import of what it needs.
-_BUILT_IN: dict[str, Callable[[], Callable[..., Any]]] = {
-    "zero-filled": _zero_filled,
-    "cg-sense": _cg_sense,
-    "cs-wavelet": _cs_wavelet,
-    "unet": _unet,
-    "unrolled": _unrolled,
+_BUILT_IN: dict[str, MethodEntry] = {
+    entry.name: entry
+    for entry in (
+        MethodEntry(
+            "zero-filled",
+            "mri_recon.methods.zero_filled:zero_filled",
+            summary="Inverse Fourier transform of the measured samples; the coils are combined afterwards.",
+        ),
+        MethodEntry(
+            "cg-sense",
+            "mri_recon.methods.cg_sense:cg_sense",
+            summary="SENSE by conjugate gradients: least squares with coil sensitivity maps and a Tikhonov term.",
+        ),
+        MethodEntry(
+            "cs-wavelet",
+            "mri_recon.methods.cs_wavelet:cs_wavelet",
+            summary="Compressed sensing: least squares with a sparsity prior in wavelets or finite differences.",
+        ),
+        MethodEntry(
+            "unet",
+            "mri_recon.methods.networks:unet",
+            "mri_recon.methods.networks:unet_batch",
+            "U-Net on the zero-filled image, followed by data consistency.",
+        ),
+        MethodEntry(
+            "unrolled",
+            "mri_recon.methods.networks:unrolled",
+            "mri_recon.methods.networks:unrolled_batch",
+            "Unrolled network: steps of data consistency between learned refinements.",
+        ),
+    )
 }
 
 
-def _unet_batch() -> Callable[..., Any]:
-    from mri_recon.methods.networks import unet_batch
-
-    return unet_batch
-
-
-def _unrolled_batch() -> Callable[..., Any]:
-    from mri_recon.methods.networks import unrolled_batch
-
-    return unrolled_batch
-
-
-# What does several problems at once.
-BATCHES: dict[str, Callable[[], Callable[..., Any]]] = {"unet": _unet_batch, "unrolled": _unrolled_batch}
-
-
 def method_names() -> list[str]:
-    """Names that `reconstruct` accepts: the built-in ones, then those of installed packages."""
+    """List the names that `reconstruct` accepts: the built-in methods, then those of installed packages."""
     return [*_BUILT_IN, *sorted(_third_party())]
 
 
 def get_method(name: str) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
-    """The function behind a name.
+    """Import the function of a method.
 
     Raises:
         MethodError: unknown name (the message lists the valid ones), or the package that registers it cannot be loaded.
     """
-    if not isinstance(name, str):
-        raise _unknown_method(name)
-    if name in _BUILT_IN:
-        return _BUILT_IN[name]()
-    third_party = _third_party()
-    if name not in third_party:
-        raise _unknown_method(name)
-    entry = third_party[name]
-    try:
-        function = entry.load()
-    except Exception as error:  # whatever a foreign package raises while it is imported
+    return _loaded(name, _entry(name).function)
+
+
+def get_batch(name: str) -> BatchMethod | None:
+    """Import the function of a method that takes several problems at once; None where it takes one at a time.
+
+    Raises:
+        MethodError: as `get_method`.
+    """
+    batch = _entry(name).batch
+    if batch is not None:
+        return cast(BatchMethod, _loaded(name, batch))
+    function = getattr(get_method(name), "batch", None)
+    if function is not None and not callable(function):
         raise MethodError(
-            f"method {name!r} ({entry.value}) cannot be loaded ({type(error).__name__}: {error}): "
-            "repair or uninstall the package that registers it"
-        ) from error
-    if not callable(function):
-        raise MethodError(
-            f"method {name!r} ({entry.value}) is a {type(function).__name__}, expected a function: repair it"
+            f"method {name!r}: expected its attribute batch to be a function, got {type(function).__name__}: repair it"
         )
-    return cast(Callable[..., tuple[Tensor, dict[str, Any]]], function)
+    return cast(BatchMethod | None, function)
 
 
-def _unknown_method(name: object) -> MethodError:
-    return MethodError(f"expected one of the methods {', '.join(method_names())}, got {name!r}: choose one of them")
+def can_batch(name: str) -> bool:
+    """Tell whether `reconstruct_batch` takes a method.
+
+    Raises:
+        MethodError: as `get_method`.
+    """
+    return get_batch(name) is not None
+
+
+def batch_methods() -> list[str]:
+    """List the methods that `reconstruct_batch` takes; one that cannot be loaded is left out."""
+    found = []
+    for name in method_names():
+        with suppress(MethodError):
+            if can_batch(name):
+                found.append(name)
+    return found
+
+
+def method_summary(name: str) -> str:
+    """Give one sentence about a method.
+
+    Raises:
+        MethodError: as `get_method`.
+    """
+    summary = _entry(name).summary
+    if summary is not None:
+        return summary
+    return (inspect.getdoc(get_method(name)) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def method_options(name: str) -> dict[str, Any]:
-    """Options of a method and their defaults, read from its signature.
+    """Read the options of a method and their defaults from its signature.
 
     Raises:
         MethodError: unknown method.
@@ -203,18 +251,31 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     check_values(name, get_method(name), options)
 
 
-def can_batch(method: str) -> bool:
-    """Whether `reconstruct_batch` takes the method.
+def _entry(name: str) -> MethodEntry:
+    if isinstance(name, str):
+        if name in _BUILT_IN:
+            return _BUILT_IN[name]
+        third_party = _third_party()
+        if name in third_party:
+            return third_party[name]
+    raise MethodError(f"expected one of the methods {', '.join(method_names())}, got {name!r}: choose one of them")
 
-    Raises:
-        MethodError: unknown method.
-    """
-    get_method(method)
-    return method in BATCHES
+
+def _loaded(name: str, where: str) -> Callable[..., Any]:
+    try:
+        function = EntryPoint(name, where, ENTRY_POINT_GROUP).load()
+    except Exception as error:  # whatever a foreign package raises while it is imported
+        raise MethodError(
+            f"method {name!r} ({where}) cannot be loaded ({type(error).__name__}: {error}): "
+            "repair or uninstall the package that registers it"
+        ) from error
+    if not callable(function):
+        raise MethodError(f"method {name!r} ({where}) is a {type(function).__name__}, expected a function: repair it")
+    return cast(Callable[..., Any], function)
 
 
-def _third_party() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _third_party() -> dict[str, MethodEntry]:
+    found: dict[str, MethodEntry] = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name in _BUILT_IN:
             warnings.warn(
@@ -223,5 +284,5 @@ def _third_party() -> dict[str, EntryPoint]:
                 stacklevel=3,
             )
         else:
-            found[entry.name] = entry
+            found[entry.name] = MethodEntry(entry.name, entry.value)
     return found

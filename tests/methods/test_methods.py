@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
 from mri_recon.methods import table
-from mri_recon.methods.table import can_batch, check_options, get_method, method_names, method_options
+from mri_recon.methods.table import (
+    can_batch,
+    check_options,
+    get_method,
+    method_names,
+    method_options,
+    method_summary,
+)
 from mri_recon.models import inference
 from mri_recon.models.inference import network_measurement, wrap_margin
 from mri_recon.models.training_range import Envelope
@@ -347,6 +355,8 @@ def test_zero_filled_of_everything_is_the_image(slices: int, coils: int, h: int,
 
 
 THIRD_PARTY = """
+import torch
+
 def half(kspace, mask, *, sens_maps, device, factor=0.5):
     assert kspace.device == device
     return factor * kspace[:, 0].abs(), {"lines": int(mask.tensor().sum())}
@@ -370,12 +380,37 @@ def flat(kspace, mask, *, sens_maps):
     return kspace[0, 0], {}
 
 number = 7
+
+def together(kspace, mask, *, sens_maps, device, factor=0.5):
+    return factor * kspace[:, 0], {"alone": True}
+
+def together_batch(problems, *, device, factor=0.5):
+    assert all(kspace.device == device for kspace, _ in problems)
+    return [(factor * kspace[:, 0], {"lines": int(mask.tensor().sum())}) for kspace, mask in problems]
+
+together.batch = together_batch
+
+def forgetful(kspace, mask, *, sens_maps):
+    return kspace[:, 0], {}
+
+forgetful.batch = lambda problems: [(problems[0][0][:, 0], {})]
+
+def unfinished(kspace, mask, *, sens_maps):
+    return kspace[:, 0], {}
+
+unfinished.batch = lambda problems: [(torch.full_like(kspace[:, 0], torch.nan), {}) for kspace, _ in problems]
+
+def mistaken(kspace, mask, *, sens_maps):
+    return kspace[:, 0], {}
+
+mistaken.batch = 3
 """
 
 
 @pytest.fixture
 def third_party(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = ["half", "without_device", "told", "cropped", "anything", "only_image", "flat", "number"]
+    names += ["together", "forgetful", "unfinished", "mistaken"]
     entries = {name.replace("_", "-"): f"fake_methods:{name}" for name in names}
     _install(
         monkeypatch, tmp_path, {**entries, "absent": "fake_methods:absent", "gone": "no_such_module:f"}, THIRD_PARTY
@@ -540,6 +575,48 @@ def test_a_batch_takes_arrays_and_tells_of_its_slices(model: dict[str, str], mon
         ("network", 9, 9),
     ]
     assert reconstruct_batch([], method="unet") == []
+
+
+@pytest.mark.usefixtures("third_party")
+def test_a_method_of_another_package_takes_a_batch() -> None:
+    assert can_batch("together")
+    assert not can_batch("half")
+    problems = _several((2, 3, 16, 19))
+    assert len({mask.num_lines for _, mask in problems}) > 1
+    for (kspace, mask), one in zip(problems, reconstruct_batch(problems, method="together", factor=2), strict=True):
+        torch.testing.assert_close(one.image, 2 * kspace[:, 0])
+        assert (one.method, one.info["lines"], one.info["batch_size"]) == ("together", mask.num_lines, 3)
+    with pytest.raises(MethodError, match="one of unet, unrolled, forgetful, together, unfinished, got 'half'"):
+        reconstruct_batch(problems, method="half")
+
+
+@pytest.mark.usefixtures("third_party")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("forgetful", r"expected a batch to return a list of 3 \(image, info\), got 1: repair"),
+        ("unfinished", "expected a finite image, got one with infinite or not-a-number pixels in slice 0"),
+        ("mistaken", "expected its attribute batch to be a function, got int: repair it"),
+    ],
+)
+def test_a_broken_batch_of_another_package(name: str, message: str) -> None:
+    with pytest.raises(MethodError, match=message):
+        reconstruct_batch(_several((1, 1, 17, 22)), method=name)
+
+
+def test_every_built_in_method_has_an_entry_that_loads() -> None:
+    for name in BUILT_IN:
+        assert callable(get_method(name))
+        assert method_summary(name).endswith(".")
+
+
+def test_which_model_was_used(model: dict[str, str]) -> None:
+    kspace, mask = _masked(1, 1, 17, 22)
+    used = reconstruct(kspace, mask, method="unet", model=model["unet"]).model
+    assert used is not None
+    assert used.name
+    assert used.sha256 == hashlib.sha256(Path(model["unet"]).read_bytes()).hexdigest()
+    assert reconstruct(kspace, mask, method="zero-filled").model is None
 
 
 def test_which_methods_take_a_batch() -> None:

@@ -17,8 +17,8 @@ from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.settings import Settings
 
 from mri_recon.errors import Cancelled
-from mri_recon.methods import table
 from mri_recon.progress import Progress
+from tests.support.methods import add_method
 from tests.support.patience import PATIENCE
 
 Post = Callable[..., httpx.Response]
@@ -40,7 +40,7 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     method = Slow()
-    monkeypatch.setitem(table._BUILT_IN, "slow", lambda: method)
+    add_method(monkeypatch, "slow", method)
     yield method
     method.end.set()
 
@@ -142,7 +142,7 @@ def test_work_ends_with_its_connection(
             stopped.set()
             raise
 
-    monkeypatch.setitem(table._BUILT_IN, "endless", lambda: endless)
+    add_method(monkeypatch, "endless", endless)
     with serve(Settings()) as client:
         body = npy(kspace(1, 1, 25, 36))
         request = (

@@ -3,10 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mri_recon_service import fields
 from mri_recon_service.fields import reconstruction_fields
 from mri_recon_service.problems import Problem
 from torch import Tensor
+
+from tests.support.methods import add_method
 
 
 def _method(
@@ -22,8 +23,7 @@ def _no_type(kspace: Tensor, mask: Any, *, sens_maps: Tensor | None, levels: Unh
 @pytest.fixture
 def options_of(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(function: Any) -> Any:
-        monkeypatch.setattr("mri_recon.methods.table.get_method", lambda name: function)
-        monkeypatch.setattr(fields, "get_method", lambda name: function)
+        add_method(monkeypatch, "it", function)
         return lambda **texts: reconstruction_fields({"method": "it", **texts}, max_iters=9)[1]
 
     return install

@@ -18,9 +18,9 @@ import torch
 from mri_recon_service.settings import Settings
 
 import mri_recon as mr
-from mri_recon.methods import table
 from mri_recon.progress import OnProgress, Progress
 from mri_recon.results.provenance import Provenance
+from tests.support.methods import add_method
 from tests.support.patience import PATIENCE
 
 Post = Callable[..., httpx.Response]
@@ -50,7 +50,7 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     method = Steps()
-    monkeypatch.setitem(table._BUILT_IN, "steps", lambda: method)
+    add_method(monkeypatch, "steps", method)
     yield method
     method.go.release(1000)
 
@@ -311,7 +311,7 @@ def test_what_is_unexpected_fails_the_job(
     def broken(kspace: torch.Tensor, mask: Any, *, sens_maps: Any) -> Any:
         raise RuntimeError("secret of the server")
 
-    monkeypatch.setitem(table._BUILT_IN, "broken", lambda: broken)
+    add_method(monkeypatch, "broken", broken)
     here = send(client, method="broken").headers["location"]
     document = _until(client, here, "failed")
     assert document["problem"]["code"] == "internal-error"

@@ -17,7 +17,7 @@ import torch
 from mri_recon_service.http import logs
 from mri_recon_service.settings import Settings
 
-from mri_recon.methods import table
+from tests.support.methods import add_method
 
 CANARY = "kanarienvogel"
 Post = Callable[..., httpx.Response]
@@ -47,7 +47,7 @@ def test_no_user_data(
     def broken(kspace: torch.Tensor, mask: Any, *, sens_maps: Any) -> Any:
         raise RuntimeError(f"{CANARY} in a message")
 
-    monkeypatch.setitem(table._BUILT_IN, "broken", lambda: broken)
+    add_method(monkeypatch, "broken", broken)
     logs.configure(Settings(log_format=form, log_level="debug"), stream)
     for name in ("httpcore", "httpx"):  # the client is no part of the service
         logging.getLogger(name).setLevel("WARNING")

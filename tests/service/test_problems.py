@@ -16,7 +16,7 @@ from mri_recon_service.problems import PROBLEMS
 from mri_recon_service.settings import Settings
 
 import mri_recon as mr
-from mri_recon.methods import table
+from tests.support.methods import add_method
 
 Post = Callable[..., httpx.Response]
 Check = Callable[..., dict[str, Any]]
@@ -280,7 +280,7 @@ def test_what_is_unexpected_stays_inside(
     def broken(kspace: torch.Tensor, mask: Any, *, sens_maps: Any) -> Any:
         raise RuntimeError("secret of the server")
 
-    monkeypatch.setitem(table._BUILT_IN, "broken", lambda: broken)
+    add_method(monkeypatch, "broken", broken)
     answer = post(client, kspace(1, 1, 25, 36), method="broken", acceleration=3)
     document = problem(answer, 500, "internal-error")
     assert "secret" not in answer.text

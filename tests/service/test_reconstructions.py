@@ -18,7 +18,7 @@ import pytest
 import scipy.io
 
 import mri_recon as mr
-from mri_recon.methods import table
+from tests.support.methods import add_method
 
 Post = Callable[..., httpx.Response]
 SHAPES = [(1, 1, 33, 41), (2, 1, 40, 27), (1, 3, 25, 36), (2, 4, 32, 31)]
@@ -246,7 +246,7 @@ def test_a_plugin_method_is_served(
         seen.update(scale=scale, flag=flag, any_=any_)
         return scale * kspace[:, 0], {"wide": [1] * 5000}
 
-    monkeypatch.setitem(table._BUILT_IN, "custom", lambda: custom)
+    add_method(monkeypatch, "custom", custom)
     options = {"scale": "2", "flag": "true", "any_": "free text"}
     full = kspace(1, 2, 25, 36)
     answer = post(client, full, method="custom", acceleration=3, options=options)

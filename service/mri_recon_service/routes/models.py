@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from mri_recon._system.jsonable import jsonable
-from mri_recon.methods.table import get_method, method_names, method_options
+from mri_recon.methods.table import method_names, method_options, method_summary
 from mri_recon.models.checkpoint import ModelCard, load_named, shipped_models
 from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.schemas import Marked
@@ -46,5 +45,4 @@ def models() -> Models:
 
 
 def _method(name: str) -> MethodInfo:
-    summary = (inspect.getdoc(get_method(name)) or "").partition("\n\n")[0].replace("\n", " ")
-    return MethodInfo(name=name, summary=summary, options=jsonable(method_options(name)))
+    return MethodInfo(name=name, summary=method_summary(name), options=jsonable(method_options(name)))

@@ -14,6 +14,7 @@ from PIL import Image
 from mri_recon.masks.types import Mask
 from mri_recon.methods import table as method_table
 from tests.support.evaluations import row, small_sources
+from tests.support.methods import add_method
 
 METHODS = ["zero-filled", "cs-wavelet", "unet"]
 
@@ -72,7 +73,7 @@ def test_a_case_is_drawn_with_its_attribution(tmp_path: Path, monkeypatch: pytes
         image[1] *= strength
         return image, {"seconds": 0.0}
 
-    monkeypatch.setitem(method_table._BUILT_IN, "spoiler", lambda: spoiler)
+    add_method(monkeypatch, "spoiler", spoiler)
     source = small_sources()[1]
     masks, methods, options = Masks([2, 4], [0, 5]), ["zero-filled", "spoiler"], {"spoiler": {"strength": 3.0}}
     evaluation = evaluate_scans([source], masks, split="validation", methods=methods, options=options)
