@@ -144,7 +144,7 @@ def main(
     transform = WaveletTransform("db4", 5, (320, 320))
     b = transform.forward(data.rhs)
     trial = Trial(
-        lambda c: transform.forward(data.normal(transform.inverse(c))),
+        lambda c: transform.forward(data.gram(transform.inverse(c))),
         b,
         float(data.at_zero().energy),
         weight * float(b.abs().max()),

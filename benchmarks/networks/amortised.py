@@ -121,7 +121,7 @@ class Objective:
         """P of an image `(1, h, w)` without its smooth phase."""
         bands = self.transform.forward(x)
         penalty = (bands.real.abs() + bands.imag.abs()).flatten(2).sum(dim=2, dtype=torch.float64) @ self.weights
-        residual = self.measurement.samples - self.measurement.forward(x)
+        residual = self.measurement.residual(x)
         return 0.5 * float(residual.abs().square().sum(dtype=torch.float64)) + float(penalty)
 
 
@@ -192,7 +192,7 @@ def _row(case: Case, networks: dict[str, nn.Module]) -> dict[str, Any]:
         return {**_distance(x, optimum), "excess": objective(x) / lower - 1}
 
     zero_filled = objective.measurement.adjoint()
-    consistent = optimum - (objective.measurement.normal(optimum) - zero_filled)
+    consistent = optimum - (objective.measurement.gram(optimum) - zero_filled)
     outputs = {"zero-filled": zero_filled, "minimiser": optimum, "minimiser, samples put back": consistent}
     outputs |= {target: _apply(network, objective.measurement) for target, network in networks.items()}
     trajectory = []

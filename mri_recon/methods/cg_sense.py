@@ -84,7 +84,7 @@ def cg_sense(
     told = None if on_progress is None else ScanProgress(on_progress, "cg-sense", num_parts=1, max_iters=max_iters)
     mu = reg_weight * _largest_coverage(data)
     solution = conjugate_gradient(
-        lambda x: data.normal(x) + mu * x,
+        lambda x: data.gram(x) + mu * x,
         data.rhs,
         tol=tol,
         max_iters=max_iters,

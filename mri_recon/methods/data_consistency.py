@@ -55,10 +55,10 @@ def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
         image: complex `(slice, h, w)`.
     """
     if measurement.maps.shape[1] == 1 and bool(((measurement.maps.abs() - 1).abs() < 1e-3).all()):
-        return image + measurement.adjoint() - measurement.normal(image)
+        return image + measurement.adjoint() - measurement.gram(image)
     return image + _solve(measurement, image, 0.0)
 
 
 def _solve(measurement: Measurement, image: Tensor, mu: Tensor | float) -> Tensor:
-    residual = measurement.adjoint() - measurement.normal(image)
-    return conjugate_gradient(lambda u: measurement.normal(u) + mu * u, residual, tol=_TOL, max_iters=_MAX_ITERS).x
+    residual = measurement.adjoint() - measurement.gram(image)
+    return conjugate_gradient(lambda u: measurement.gram(u) + mu * u, residual, tol=_TOL, max_iters=_MAX_ITERS).x

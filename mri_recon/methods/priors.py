@@ -242,7 +242,7 @@ def _cycle_spinning(
 ) -> Minimiser:
     """No R: each iteration shrinks in the wavelets of another shift. Runs all its iterations, from one fixed seed."""
     solution = cycle_spinning(
-        data.normal,
+        data.gram,
         data.rhs,
         _orthonormal_transform(prior, weight.device),
         weight,
@@ -296,7 +296,7 @@ def _analysis(
 ) -> Minimiser:
     """ADMM, certified where `A^H A` is a projection."""
     solution = admm(
-        data.normal,
+        data.gram,
         data.rhs,
         transform,
         weight,

@@ -176,7 +176,7 @@ def data_step(measurement: Measurement, x: Tensor, mu: Tensor, iterations: int) 
         mu: real `(batch, 1, 1)`.
         iterations: of conjugate gradients.
     """
-    gradient = measurement.normal(x) - measurement.adjoint()
+    gradient = measurement.gram(x) - measurement.adjoint()
     if measurement.maps.shape[1] == 1:
         return x - gradient / (1 + mu)
     return x - solve_normal(measurement, gradient, mu, iterations)
@@ -193,7 +193,7 @@ def solve_normal(measurement: Measurement, b: Tensor, mu: Tensor, iterations: in
         x = _conjugate_gradients(measurement, b, mu, iterations)
     if not torch.is_grad_enabled():
         return x
-    remainder = b - (measurement.normal(x) + mu * x)
+    remainder = b - (measurement.gram(x) + mu * x)
     correction: Tensor = _Inverse.apply(remainder, measurement, mu.detach(), iterations)  # type: ignore[no-untyped-call]
     return x + correction
 
@@ -214,7 +214,7 @@ class _Inverse(torch.autograd.Function):
 
 
 def _conjugate_gradients(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
-    return conjugate_gradient(lambda x: measurement.normal(x) + mu * x, b, tol=0, max_iters=iterations).x
+    return conjugate_gradient(lambda x: measurement.gram(x) + mu * x, b, tol=0, max_iters=iterations).x
 
 
 def _sigma_of(measurement: Measurement) -> Tensor:

@@ -97,7 +97,7 @@ def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -
     zero_filled = measurement.adjoint()
     out = run_continued(network, torch.view_as_real(zero_filled).movedim(-1, 1), margin)
     answer = torch.complex(out[:, 0], out[:, 1])
-    return answer - (measurement.normal(answer) - zero_filled)
+    return answer - (measurement.gram(answer) - zero_filled)
 
 
 def image_scale(image: Tensor) -> Tensor:

@@ -119,12 +119,12 @@ class Unrolled(nn.Module):
         memory = x.real.new_zeros((x.shape[0], self.config.memory, *x.shape[-2:]))
         # A^H (A x - y) at x = A^H y; later ones follow the refinement before.
         for number, refinement in enumerate(self.refinements):
-            gradient = measurement.normal(x) - zero_filled
+            gradient = measurement.gram(x) - zero_filled
             x = x - self._step(number, measurement, gradient)
             channels = torch.cat([_channels(x), memory, _channels(gradient)], dim=1)
             out = run_continued(refinement, channels, margin)
             x, memory = torch.complex(out[:, 0], out[:, 1]), out[:, 2:]
-        return x - self._step(len(self.refinements), measurement, measurement.normal(x) - zero_filled)
+        return x - self._step(len(self.refinements), measurement, measurement.gram(x) - zero_filled)
 
     def _step(self, number: int, measurement: Measurement, gradient: Tensor) -> Tensor:
         """What a step of data consistency takes away from the image, for the gradient there."""

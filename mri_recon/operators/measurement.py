@@ -1,4 +1,4 @@
-"""What an unrolled network knows of a scan: its samples and the linear map that made them, differentiable."""
+"""The scan as an unrolled network sees it: its samples and the operator that made them."""
 
 from __future__ import annotations
 
@@ -9,110 +9,119 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.transforms.fourier import ifft1c, in_fft_order
+from mri_recon.operators.sense import SenseOperator
 
 __all__ = ["Measurement", "concatenate", "measure"]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Samples y = A x with A = P F S, in the plain order of the FFT, so that no iteration shifts anything.
+    """Samples y = A x and the operator A, differentiable.
 
     Attributes:
-        samples: y, complex `(batch, coil, h, w)`, zero where not sampled; along the readout an image where `dims` is
-            `(-1,)`.
-        mask: real, 1 where sampled, broadcastable to `samples`.
-        maps: S, complex `(batch, coil, h, w)`.
-        dims: axes that are k-space: `(-1,)` for a mask of columns, which leaves every row a problem of its own (a
-            band of rows is a complete one), else `(-2, -1)`.
+        samples: y in FFT order (`SenseOperator.samples_of`), complex `(batch, coil, h, w)`, zero where not sampled.
+        operator: A, with maps `(batch, coil, h, w)`. Where its `dims` is `(-1,)`, every row is a problem of its own and
+            a band of rows is a complete measurement.
         sigma: noise sqrt(E|n|^2) of one sample in the units of `samples`, real `(batch, 1, 1)`; None: not known.
     """
 
     samples: Tensor
-    mask: Tensor
-    maps: Tensor
-    dims: tuple[int, ...]
+    operator: SenseOperator
     sigma: Tensor | None = None
 
+    @property
+    def maps(self) -> Tensor:
+        """Sensitivities S, complex `(batch, coil, h, w)`."""
+        return self.operator.sens_maps
+
+    @property
+    def mask(self) -> Tensor:
+        """P in FFT order, real, broadcastable to `samples`."""
+        return self.operator.mask
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Axes along which samples are k-space, `(-1,)` or `(-2, -1)`."""
+        return self.operator.dims
+
     def adjoint(self) -> Tensor:
-        """A^H y = sum_c conj(S_c) F^-1 y_c, `(batch, h, w)`."""
-        return self._combine(self.samples)
+        """A^H y, the zero-filled image `(batch, h, w)`."""
+        return self.operator.combine(self.samples)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """A x, `(batch, h, w)` to the layout of `samples`."""
-        samples: Tensor = self.mask * torch.fft.fftn(self.maps * x.unsqueeze(1), dim=self.dims, norm="ortho")
-        return samples
-
-    def normal(self, x: Tensor) -> Tensor:
+    def gram(self, x: Tensor) -> Tensor:
         """A^H A x, `(batch, h, w)` to `(batch, h, w)`."""
-        return self._combine(self.forward(x))
+        return self.operator.gram(x)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Compute y - A x, in the layout of `samples`."""
+        return self.samples - self.operator.sample(x)
 
     def misfit(self, x: Tensor) -> Tensor:
         """Compute the mean power of A x - y over the samples that were taken, real `(batch, 1, 1)`."""
-        residual = self.forward(x) - self.samples
+        residual = self.residual(x)
         power = residual.real.square() + residual.imag.square()
-        rows = self.samples.shape[-2] // self.mask.shape[-2] if self.mask.ndim > 1 else self.samples.shape[-2]
-        taken = self.mask.flatten(-min(2, self.mask.ndim)).sum(dim=-1) * rows * self.samples.shape[1]
+        mask = self.mask
+        rows = self.samples.shape[-2] // mask.shape[-2] if mask.ndim > 1 else self.samples.shape[-2]
+        taken = mask.flatten(-min(2, mask.ndim)).sum(dim=-1) * rows * self.samples.shape[1]
         return power.sum(dim=(1, 2, 3)).reshape(-1, 1, 1) / taken.reshape(-1, 1, 1).clamp_min(1)
 
     def acceleration(self) -> Tensor:
         """Divide all positions by those that were taken, real `(1 or batch, 1, 1)`."""
-        return self.mask.flatten(-min(2, self.mask.ndim)).mean(dim=-1).clamp_min(1e-6).reciprocal().reshape(-1, 1, 1)
+        mask = self.mask
+        share = mask.flatten(-min(2, mask.ndim)).mean(dim=-1)
+        return share.clamp_min(1e-6).reciprocal().reshape(-1, 1, 1)
 
     def center_lines(self) -> Tensor:
         """Count the lines about DC that are sampled without a gap (of a pattern, on DC's row): `(1 or batch, 1, 1)`."""
-        row = (self.mask[..., 0, :] if self.mask.ndim > 1 else self.mask).reshape(-1, self.mask.shape[-1])
+        mask = self.mask
+        row = (mask[..., 0, :] if mask.ndim > 1 else mask).reshape(-1, mask.shape[-1])
         ahead = row.cumprod(dim=-1).sum(dim=-1)
         behind = row[:, 1:].flip(-1).cumprod(dim=-1).sum(dim=-1)
         return (ahead + behind * row[:, 0]).clamp_max(row.shape[-1]).reshape(-1, 1, 1)
 
     def scaled(self, scale: Tensor) -> Measurement:
-        """The samples, and their noise, divided by `scale`, real `(batch, 1, 1)`."""
+        """Divide the samples and their noise by `scale`, real `(batch, 1, 1)`."""
         sigma = None if self.sigma is None else self.sigma / scale
         return replace(self, samples=self.samples / scale.unsqueeze(1), sigma=sigma)
 
-    def to(self, device: torch.device) -> Measurement:
-        """The same on a device."""
-        sigma = None if self.sigma is None else self.sigma.to(device)
-        return Measurement(self.samples.to(device), self.mask.to(device), self.maps.to(device), self.dims, sigma)
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Measurement:
+        """Move to a device, and to a complex type; None keeps the type."""
+        dtype = self.samples.dtype if dtype is None else dtype
+        operator = self.operator.with_maps(self.maps.to(device, dtype))
+        sigma = None if self.sigma is None else self.sigma.to(device, dtype.to_real())
+        return Measurement(self.samples.to(device, dtype), operator, sigma)
 
     def with_maps(self, maps: Tensor) -> Measurement:
-        """The same samples seen through other sensitivities."""
-        return replace(self, maps=maps)
+        """Keep the samples and replace the sensitivities."""
+        return replace(self, operator=self.operator.with_maps(maps))
+
+    def items(self, index: slice | Tensor) -> Measurement:
+        """Some items of the batch, by a slice or by their numbers."""
+        mask = self.mask
+        own = mask.ndim == 4 and mask.shape[0] > 1
+        return Measurement(
+            self.samples[index],
+            self.operator.with_maps(self.maps[index], mask=mask[index] if own else mask),
+            None if self.sigma is None else self.sigma[index],
+        )
 
     def split(self) -> list[Measurement]:
         """One measurement for each item of the batch."""
-        parts = zip(torch.split(self.samples, 1), torch.split(self.maps, 1), strict=True)
-        own = self.mask.ndim == 4 and self.mask.shape[0] > 1
-        return [
-            replace(
-                self,
-                samples=samples,
-                maps=maps,
-                mask=self.mask[i : i + 1] if own else self.mask,
-                sigma=None if self.sigma is None else self.sigma[i : i + 1],
-            )
-            for i, (samples, maps) in enumerate(parts)
-        ]
+        return [self.items(slice(i, i + 1)) for i in range(len(self.samples))]
 
     def rows(self, rows: slice) -> Measurement:
         """A band of readout rows.
 
         Raises:
-            ShapeError: the rows are coupled, the mask is not one of columns.
+            ShapeError: the mask is not one of columns, so that rows are coupled.
         """
         if self.dims != (-1,):
             raise ShapeError("rows: expected a mask of columns, got one that couples the rows: take the whole slice")
-        return replace(self, samples=self.samples[..., rows, :], maps=self.maps[..., rows, :])
-
-    def _combine(self, samples: Tensor) -> Tensor:
-        coil_images = torch.fft.ifftn(samples, dim=self.dims, norm="ortho")
-        image: Tensor = (self.maps.conj() * coil_images).sum(dim=1)
-        return image
+        return replace(self.with_maps(self.maps[..., rows, :]), samples=self.samples[..., rows, :])
 
 
 def concatenate(measurements: Sequence[Measurement]) -> Measurement:
-    """One measurement of the items of several, each with its own mask; `Measurement.split` takes it apart again.
+    """Put the items of several measurements into one, each with its own mask; `Measurement.split` undoes it.
 
     Args:
         measurements: one at least, of equal number of coils, height and width, and equal `dims`.
@@ -128,12 +137,11 @@ def concatenate(measurements: Sequence[Measurement]) -> Measurement:
         )
     levels = [one.sigma for one in measurements]
     masks = [one.mask.expand(len(one.samples), 1, *_plane(one)) for one in measurements]
-    return replace(
-        measurements[0],
-        samples=torch.cat([one.samples for one in measurements]),
-        mask=torch.cat(masks),
-        maps=torch.cat([one.maps for one in measurements]),
-        sigma=None if None in levels else torch.cat([level for level in levels if level is not None]),
+    maps = torch.cat([one.maps for one in measurements])
+    return Measurement(
+        torch.cat([one.samples for one in measurements]),
+        measurements[0].operator.with_maps(maps, mask=torch.cat(masks)),
+        None if None in levels else torch.cat([level for level in levels if level is not None]),
     )
 
 
@@ -144,10 +152,7 @@ def _plane(one: Measurement) -> tuple[int, int]:
 
 
 def measure(kspace: Tensor, mask: Tensor, maps: Tensor, sigma: Tensor | None = None) -> Measurement:
-    """The measurement of centred k-space.
-
-    With i = ifftshift and E the plain FFT, the centred transform is F = i^-1 E i; the phase ramp that moves the image's
-    origin is put on the samples once, so that y' = P' E S x holds without a shift.
+    """Make the measurement of centred k-space: converts it to FFT order once.
 
     Args:
         kspace: complex `(batch, coil, readout, phase)`, centred, zero where not sampled.
@@ -160,8 +165,5 @@ def measure(kspace: Tensor, mask: Tensor, maps: Tensor, sigma: Tensor | None = N
     """
     if maps.shape != kspace.shape:
         raise ShapeError(f"measure: expected maps {tuple(kspace.shape)} like the k-space, got {tuple(maps.shape)}")
-    rowwise = mask.ndim == 1 or mask.shape[-2] == 1
-    dims = (-1,) if rowwise else (-2, -1)
-    samples = ifft1c(kspace, dim=-2) if rowwise else kspace
-    real = torch.fft.ifftshift(mask, dim=dims).to(samples.real.dtype)
-    return Measurement(in_fft_order(samples, dims), real, maps, dims, sigma)
+    operator = SenseOperator(mask, maps)
+    return Measurement(operator.samples_of(kspace), operator, sigma)

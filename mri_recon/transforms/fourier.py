@@ -16,11 +16,11 @@ from torch import Tensor
 import mri_recon._system.fork  # noqa: F401  from here on a forked process has one thread
 from mri_recon.errors import ShapeError
 
-__all__ = ["fft1c", "fft2c", "fft_order_ramp", "ifft1c", "ifft2c", "in_fft_order"]
+__all__ = ["fft1c", "fft2c", "ifft1c", "ifft2c"]
 
 
 def fft2c(x: Tensor) -> Tensor:
-    """Image to k-space over the last two axes.
+    """Transform an image to k-space over the last two axes.
 
     Args:
         x: complex (or real) tensor `(..., h, w)`.
@@ -35,7 +35,7 @@ def fft2c(x: Tensor) -> Tensor:
 
 
 def ifft2c(x: Tensor) -> Tensor:
-    """k-space to image over the last two axes; inverse and adjoint of `fft2c`.
+    """Transform k-space to an image over the last two axes: inverse and adjoint of `fft2c`.
 
     Raises:
         ShapeError: fewer than two axes.
@@ -44,7 +44,7 @@ def ifft2c(x: Tensor) -> Tensor:
 
 
 def fft1c(x: Tensor, dim: int = -1) -> Tensor:
-    """Image to k-space along one axis.
+    """Transform an image to k-space along one axis.
 
     Raises:
         ShapeError: a tensor without axes.
@@ -53,37 +53,12 @@ def fft1c(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def ifft1c(x: Tensor, dim: int = -1) -> Tensor:
-    """k-space to image along one axis; inverse and adjoint of `fft1c`.
+    """Transform k-space to an image along one axis: inverse and adjoint of `fft1c`.
 
     Raises:
         ShapeError: a tensor without axes.
     """
     return _transform(x, (dim,), inverse=True)
-
-
-def in_fft_order(kspace: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The plain FFT of the image of centred k-space: `exp(-2 pi i k (N//2) / N)` times its entries in FFT order.
-
-    What iterates over transforms shifts once, here, and never again.
-
-    Args:
-        kspace: complex, centred along `dims`.
-        dims: of the last two axes, -2 or -1.
-    """
-    samples: Tensor = torch.fft.ifftshift(kspace, dim=dims)
-    for dim in dims:
-        samples = samples * fft_order_ramp(kspace, dim)
-    return samples
-
-
-def fft_order_ramp(like: Tensor, dim: int) -> Tensor:
-    """`exp(-2 pi i k (N//2) / N)`, k = 0 ... N-1, along axis -1 or -2 of `like`, in its type, shaped to multiply it."""
-    n = like.shape[dim]
-    k = torch.arange(n, dtype=torch.float64, device=like.device)
-    # The product k (N//2) taken modulo N first: the angle of a large number would lose digits.
-    angle = -2 * torch.pi * ((k * (n // 2)) % n) / n
-    ramp = torch.polar(torch.ones_like(angle), angle).to(like.dtype)
-    return ramp if dim == -1 else ramp[:, None]
 
 
 def _transform(x: Tensor, dims: tuple[int, ...], *, inverse: bool) -> Tensor:

@@ -474,7 +474,7 @@ def _solve_in_two_dimensions(
     kspace: Tensor, operator: SenseOperator, prior: str, options: dict[str, Any]
 ) -> tuple[Tensor, Any]:
     chosen, _ = choose_prior(prior, phase="none", wavelet=None, levels=None, size=operator.kspace_size)
-    operator = SenseOperator(operator.mask > 0, operator.sens_maps, chosen.size)
+    operator = operator.with_maps(operator.sens_maps, chosen.size)
     data = SenseDataTerm(operator, kspace)
     weight = options["sigma"] * options["reg_weight"] / data.scale.double()
     found = minimise(data, weight, chosen, StoppingRule(options["gap_tol"], options["max_iters"]))

@@ -24,7 +24,7 @@ def test_exact_data_consistency_keeps_the_samples(num_coils: int) -> None:
     # The nearest such image: what was changed is in the range of A^H, so another solution d of A d = 0 is orthogonal.
     if num_coils == 1:
         unseen = complex_randn(1, 16, 21, seed=3)
-        unseen = unseen - operator.normal(unseen)
+        unseen = unseen - operator.gram(unseen)
         assert abs(torch.vdot((image - start).flatten(), unseen.flatten())) < 1e-10
 
 
@@ -59,7 +59,7 @@ def test_weighted_data_consistency_is_the_solution_of_the_normal_equations(num_c
     operator, _, samples, image, maps = _problem(num_coils, sigma)
     mask = random_mask(14, 2, num_low_frequencies=4, seed=2).tensor()
     size = image.numel()
-    columns = [operator.normal(one.reshape(image.shape)).flatten() for one in torch.eye(size, dtype=torch.complex128)]
+    columns = [operator.gram(one.reshape(image.shape)).flatten() for one in torch.eye(size, dtype=torch.complex128)]
     matrix = torch.stack(columns, dim=1).numpy() + (sigma / tau) ** 2 * np.eye(size)
     rhs = operator.adjoint(samples - operator.forward(image)).flatten().numpy()
     expected = image + torch.from_numpy(np.linalg.solve(matrix, rhs)).reshape(image.shape)

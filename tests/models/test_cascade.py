@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -35,7 +37,7 @@ def _network(**config: int | float) -> Cascade:
 def _dense_normal(operator: SenseOperator, shape: tuple[int, ...]) -> Tensor:
     slices, _, h, w = shape
     basis = torch.eye(h * w, dtype=torch.complex128).reshape(h * w, 1, h, w).expand(-1, slices, -1, -1)
-    return torch.stack([operator.normal(one) for one in basis], dim=-1).reshape(slices, h * w, h * w)
+    return torch.stack([operator.gram(one) for one in basis], dim=-1).reshape(slices, h * w, h * w)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 9, 10), (1, 4, 9, 10), (2, 3, 8, 11)])
@@ -141,7 +143,7 @@ def _run(lines: list[bool], centre: int) -> int:
 def test_the_noise_level_must_be_known() -> None:
     _, measurement, _ = _problem((1, 2, 8, 9))
     with pytest.raises(ShapeError, match=r"expected a measurement with its noise level, got none: set Measurement"):
-        _network()(Measurement(measurement.samples, measurement.mask, measurement.maps, measurement.dims))
+        _network()(replace(measurement, sigma=None))
 
 
 @pytest.mark.parametrize("num_coils", [1, 2])
@@ -152,7 +154,7 @@ def test_gradients_of_weights_and_samples(num_coils: int) -> None:
     names, weights = zip(*network.named_parameters(), strict=True)
 
     def forward(samples: Tensor, *values: Tensor) -> Tensor:
-        changed = Measurement(samples, measurement.mask, measurement.maps, measurement.dims, measurement.sigma)
+        changed = replace(measurement, samples=samples)
         output: Tensor = torch.func.functional_call(network, dict(zip(names, values, strict=True)), (changed,))
         return torch.view_as_real(output)
 
@@ -210,7 +212,7 @@ def test_an_empty_slice_stays_empty_and_finite() -> None:
     samples = measurement.samples.clone()
     samples[0] = 0
     network = Cascade(CascadeConfig(chans=4, num_pool_layers=1, num_cascades=2)).double()
-    empty = Measurement(samples, measurement.mask, measurement.maps, measurement.dims, measurement.sigma)
+    empty = replace(measurement, samples=samples)
     image = network(empty)
     assert not image[0].any()
     image.abs().square().sum().backward()

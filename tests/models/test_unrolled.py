@@ -39,7 +39,7 @@ def test_an_untrained_network_returns_the_zero_filled_image_of_one_coil(num_coil
     network = Unrolled(UnrolledConfig(chans=4, num_pool_layers=1, num_cascades=2)).double()
     x = zero_filled = measurement.adjoint()
     for _ in range(3):
-        x = x - (operator.normal(x) - zero_filled)
+        x = x - (operator.gram(x) - zero_filled)
     with torch.no_grad():
         torch.testing.assert_close(network(measurement), x, rtol=1e-12, atol=1e-12)
     if num_coils == 1:
@@ -110,7 +110,7 @@ def test_gradients_of_weights_and_samples(maps_chans: int, coil_iterations: int)
     names, weights = zip(*network.named_parameters(), strict=True)
 
     def forward(samples: Tensor, maps: Tensor, *values: Tensor) -> Tensor:
-        changed = Measurement(samples, measurement.mask, maps, measurement.dims)
+        changed = replace(measurement.with_maps(maps), samples=samples)
         output: Tensor = torch.func.functional_call(network, dict(zip(names, values, strict=True)), (changed,))
         return torch.view_as_real(output)
 
@@ -244,7 +244,7 @@ def test_a_step_for_several_coils_solves_its_problem(shape: tuple[int, ...]) -> 
     gradient = operator.adjoint(operator.forward(x) - kspace)
     slices, _, h, w = shape
     basis = torch.eye(h * w, dtype=torch.complex128).reshape(h * w, 1, h, w).expand(-1, slices, -1, -1)
-    columns = torch.stack([operator.normal(one) for one in basis], dim=-1).reshape(slices, h * w, h * w)
+    columns = torch.stack([operator.gram(one) for one in basis], dim=-1).reshape(slices, h * w, h * w)
     normal = columns + math.exp(-1.0) * torch.eye(h * w, dtype=torch.float64)
     expected = x - torch.linalg.solve(normal, gradient.reshape(slices, h * w)).reshape(slices, h, w)
     torch.testing.assert_close(image, expected, rtol=1e-9, atol=1e-9)
@@ -294,9 +294,7 @@ def test_complex_throughout_in_the_precision_of_the_weights(dtype: torch.dtype) 
 
 def test_single_precision_is_close_to_double() -> None:
     _, measurement, _ = _problem((1, 2, 16, 21))
-    single = Measurement(
-        measurement.samples.to(torch.complex64), measurement.mask.float(), measurement.maps.to(torch.complex64), (-1,)
-    )
+    single = measurement.to(torch.device("cpu"), torch.complex64)
     with torch.no_grad():
         double = _double()(measurement)
         assert (_double().float()(single) - double).norm() < 1e-4 * double.norm()

@@ -60,7 +60,7 @@ def test_equals_the_operator(
     u = complex_randn(batch, *size, seed=seed)
     r = y - operator.forward(u)
     torch.testing.assert_close(term.rhs, operator.adjoint(y))
-    torch.testing.assert_close(term.normal(u), operator.normal(u))
+    torch.testing.assert_close(term.gram(u), operator.gram(u))
     torch.testing.assert_close(term.gradient(u), operator.adjoint(r))
     found = term.residual(u)
     torch.testing.assert_close(found.gradient, operator.adjoint(r))
@@ -77,7 +77,7 @@ def test_decoupled_rows_agree_with_the_two_dimensional_path_in_single_precision(
     _, _, decoupled = _term(rows, columns, dtype=torch.complex64)
     _, _, coupled = _term(rows, columns.expand(32, 45), dtype=torch.complex64)
     u = complex_randn(1, 32, 45, dtype=torch.complex64)
-    for name in ("normal", "gradient"):
+    for name in ("gram", "gradient"):
         one, two = getattr(decoupled, name)(u), getattr(coupled, name)(u)
         assert float((one - two).abs().max()) < 1e-5 * float(two.abs().max())
 
@@ -94,9 +94,9 @@ def test_the_scale_is_a_power_of_two_and_that_of_zeros_is_zero() -> None:
 def test_normal_leaves_earlier_results_alone() -> None:
     _, _, term = _term((1, 2, 8, 9), _columns(9))
     u = complex_randn(1, 8, 9)
-    first = term.normal(u)
+    first = term.gram(u)
     kept = first.clone()
-    term.normal(2 * u)
+    term.gram(2 * u)
     term.residual(3 * u)
     assert torch.equal(first, kept)
 

@@ -43,11 +43,13 @@ def test_normal_and_adjoint_are_those_of_the_operator(kind: str, shape: tuple[in
     assert measurement.dims == ((-2, -1) if kind == "pattern" else (-1,))
     torch.testing.assert_close(measurement.adjoint(), operator.adjoint(kspace), rtol=1e-12, atol=1e-12)
     x = complex_randn(shape[0], *shape[2:], seed=7)
-    torch.testing.assert_close(measurement.normal(x), operator.normal(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(measurement.gram(x), operator.gram(x), rtol=1e-12, atol=1e-12)
     # The samples of an image are laid out as those of the k-space are.
-    assert_adjoint(measurement.forward, lambda y: replace(measurement, samples=y).adjoint(), x, measurement.samples)
+    assert_adjoint(
+        measurement.operator.sample, lambda y: replace(measurement, samples=y).adjoint(), x, measurement.samples
+    )
     of_kspace = measure(operator.forward(x), _mask(kind, *shape[2:]), operator.sens_maps).samples
-    torch.testing.assert_close(measurement.forward(x), of_kspace, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(measurement.operator.sample(x), of_kspace, rtol=1e-12, atol=1e-12)
 
 
 @given(
@@ -64,7 +66,7 @@ def test_adjointness(slices: int, coils: int, h: int, w: int, kind: str, seed: i
     x, z = complex_randn(slices, h, w, seed=seed + 2), complex_randn(slices, h, w, seed=seed + 3)
     y = complex_randn(*shape, seed=seed + 4) * mask
     assert_adjoint(operator.forward, lambda k: measure(k, mask, operator.sens_maps).adjoint(), x, y)
-    assert_adjoint(measurement.normal, measurement.normal, x, z)
+    assert_adjoint(measurement.gram, measurement.gram, x, z)
 
 
 @pytest.mark.parametrize("shape", KSPACE_SHAPES)
@@ -74,7 +76,7 @@ def test_a_band_of_rows_is_the_rows_of_the_whole(shape: tuple[int, ...]) -> None
     for rows in (slice(0, 1), slice(3, 11), slice(0, shape[2])):
         band = measurement.rows(rows)
         torch.testing.assert_close(band.adjoint(), measurement.adjoint()[:, rows], rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(band.normal(x[:, rows]), measurement.normal(x)[:, rows], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(band.gram(x[:, rows]), measurement.gram(x)[:, rows], rtol=1e-12, atol=1e-12)
 
 
 def test_rows_of_a_pattern_are_coupled() -> None:
@@ -89,8 +91,8 @@ def test_the_items_of_a_batch(kind: str) -> None:
     parts = measurement.split()
     x = complex_randn(3, 7, 10, seed=7)
     torch.testing.assert_close(torch.cat([part.adjoint() for part in parts]), measurement.adjoint())
-    normal = torch.cat([part.normal(x[i : i + 1]) for i, part in enumerate(parts)])
-    torch.testing.assert_close(normal, measurement.normal(x))
+    normal = torch.cat([part.gram(x[i : i + 1]) for i, part in enumerate(parts)])
+    torch.testing.assert_close(normal, measurement.gram(x))
 
 
 def test_items_with_masks_of_their_own() -> None:
@@ -101,7 +103,7 @@ def test_items_with_masks_of_their_own() -> None:
     for i, part in enumerate(parts):
         alone = measure(kspace[i : i + 1], masks[i, 0, 0], maps[i : i + 1])
         torch.testing.assert_close(part.adjoint(), alone.adjoint())
-        torch.testing.assert_close(part.normal(x[i : i + 1]), alone.normal(x[i : i + 1]))
+        torch.testing.assert_close(part.gram(x[i : i + 1]), alone.gram(x[i : i + 1]))
 
 
 def test_scaling_divides_the_samples_alone() -> None:
@@ -109,7 +111,7 @@ def test_scaling_divides_the_samples_alone() -> None:
     scaled = measurement.scaled(torch.tensor([2.0, 4.0], dtype=torch.float64)[:, None, None])
     torch.testing.assert_close(scaled.adjoint() * torch.tensor([[[2.0]], [[4.0]]]), measurement.adjoint())
     x = complex_randn(2, 5, 8, seed=7)
-    assert torch.equal(scaled.normal(x), measurement.normal(x))
+    assert torch.equal(scaled.gram(x), measurement.gram(x))
 
 
 def test_other_maps_see_the_same_samples() -> None:
@@ -124,7 +126,7 @@ def test_precision_is_that_of_the_kspace(dtype: torch.dtype) -> None:
     kspace = complex_randn(1, 2, 5, 8, dtype=dtype)
     measurement = measure(kspace, torch.ones(8, dtype=torch.bool), complex_randn(1, 2, 5, 8, seed=1, dtype=dtype))
     assert measurement.samples.dtype == measurement.adjoint().dtype == dtype
-    assert measurement.normal(kspace[:, 0]).dtype == dtype
+    assert measurement.gram(kspace[:, 0]).dtype == dtype
     assert measurement.mask.dtype == kspace.real.dtype
     moved = measurement.to(torch.device("cpu"))
     assert torch.equal(moved.adjoint(), measurement.adjoint())
@@ -143,9 +145,9 @@ def test_measurements_together_are_each_by_itself(kind: str) -> None:
     whole = concatenate(parts)
     assert whole.samples.shape[0] == 3
     x = complex_randn(3, 9, 12)
-    torch.testing.assert_close(whole.normal(x), torch.cat([parts[0].normal(x[:1]), parts[1].normal(x[1:])]))
+    torch.testing.assert_close(whole.gram(x), torch.cat([parts[0].gram(x[:1]), parts[1].gram(x[1:])]))
     again = concatenate(whole.split())
-    torch.testing.assert_close(again.forward(x), whole.forward(x))
+    torch.testing.assert_close(again.operator.sample(x), whole.operator.sample(x))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_adjoint(shape: tuple[int, ...], kind: str, padding: tuple[int, int]) ->
     operator = SenseOperator(_mask(kind, h, w), complex_randn(*shape, seed=1), size)
     x, y = complex_randn(shape[0], *size, seed=2), complex_randn(*shape, seed=3)
     assert_adjoint(operator.forward, operator.adjoint, x, y)
-    torch.testing.assert_close(operator.normal(x), operator.adjoint(operator.forward(x)))
+    torch.testing.assert_close(operator.gram(x), operator.adjoint(operator.forward(x)))
 
 
 @pytest.mark.parametrize("size", [None, (6, 9)])
@@ -59,7 +59,7 @@ def test_norm_bound_is_one_for_normalised_maps() -> None:
 def test_every_line_and_one_coil_is_the_identity() -> None:
     operator = SenseOperator(torch.ones(11, dtype=torch.bool), torch.ones(1, 8, 11, dtype=torch.complex128))
     x = complex_randn(2, 8, 11)
-    torch.testing.assert_close(operator.normal(x), x)
+    torch.testing.assert_close(operator.gram(x), x)
 
 
 def test_slices_do_not_mix() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from mri_recon_data.examples.batches import Batch
@@ -82,7 +81,7 @@ def held_out_loss(output: Tensor, held_out: Measurement, *, l1_weight: float = 1
 
     Source: Yaman et al., Magn Reson Med 2020 (SSDU).
     """
-    residual, samples = held_out.samples - held_out.forward(output), held_out.samples
+    residual, samples = held_out.residual(output), held_out.samples
     if held_out.dims == (-1,):  # images along the readout, see `Measurement`
         residual, samples = (torch.fft.fft(part, dim=-2, norm="ortho") for part in (residual, samples))
     loss = residual.real.new_zeros(())
@@ -206,9 +205,4 @@ def to_network(measurement: Measurement, network: nn.Module) -> Measurement:
     weight = next(network.parameters(), None)
     if weight is None:
         return measurement
-    here = measurement.to(weight.device)
-    if weight.dtype != torch.float64:
-        return here
-    samples, maps = here.samples.to(torch.complex128), here.maps.to(torch.complex128)
-    sigma = None if here.sigma is None else here.sigma.to(torch.float64)
-    return replace(here, samples=samples, maps=maps, mask=here.mask.to(torch.float64), sigma=sigma)
+    return measurement.to(weight.device, torch.complex128 if weight.dtype == torch.float64 else None)

@@ -20,7 +20,8 @@ from mri_recon.coils.phase import smooth_phase_of_rows
 from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.models.inference import image_scale, network_measurement, unit_maps
 from mri_recon.operators.measurement import Measurement
-from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c, in_fft_order
+from mri_recon.operators.sense import SenseOperator, in_fft_order
+from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c
 from mri_recon_data.examples.example import Example
 from mri_recon_data.scenes.crop import fold_columns
 from mri_recon_data.scenes.sources import smooth_modes
@@ -184,7 +185,7 @@ def example_of_rows(scan: Scan, rng: Rng, config: AcquisitionConfig, rows: int) 
     maps = maps[:, :rows]
     maps = maps * smooth_phase_of_rows(scan.masked, scan.mask, maps, band)
     samples = in_fft_order(hybrid[None, :, :rows], (-1,))
-    measurement = Measurement(samples, torch.fft.ifftshift(line).to(torch.float32), maps[None], (-1,), _level(scan))
+    measurement = Measurement(samples, SenseOperator(line, maps[None]), _level(scan))
     target = _target(scan.maps[:, start : start + rows], scan.image[start : start + rows], maps)
     return Example(measurement.scaled(scale), target / scale[0], (rows, int(target.shape[1])))
 

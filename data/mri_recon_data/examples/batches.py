@@ -291,8 +291,8 @@ def _band(measurement: Measurement, target: Tensor, rows: int, rngs: Sequence[Rn
     def cut(x: Tensor) -> Tensor:
         return torch.stack([item[..., s : s + rows, :] for item, s in zip(x, starts, strict=True)])
 
-    samples, maps = cut(measurement.samples), cut(measurement.maps)
-    return Batch(replace(measurement, samples=samples, maps=maps), cut(target), (rows, width))
+    band = replace(measurement.with_maps(cut(measurement.maps)), samples=cut(measurement.samples))
+    return Batch(band, cut(target), (rows, width))
 
 
 def _flipped(image: Tensor, rng: Rng) -> Tensor:

@@ -110,8 +110,8 @@ def test_a_band_is_cut_alike_from_image_and_target() -> None:
     assert torch.equal(cut.target, example.target[start : start + 16] / 2)
     image = example.measurement.adjoint()[:, start : start + 16] / 2
     torch.testing.assert_close(cut.measurement.adjoint(), image)
-    normal = example.measurement.normal(image.new_ones(1, *example.target.shape))[:, start : start + 16]
-    torch.testing.assert_close(cut.measurement.normal(torch.ones_like(image)), normal)
+    normal = example.measurement.gram(image.new_ones(1, *example.target.shape))[:, start : start + 16]
+    torch.testing.assert_close(cut.measurement.gram(torch.ones_like(image)), normal)
     assert cut.valid == (16, example.valid[1])
 
 

@@ -101,7 +101,7 @@ def test_the_target_has_the_least_objective_around() -> None:
     def objective(x: Tensor) -> float:
         bands = transform.forward(x)
         penalty = (bands.real.abs() + bands.imag.abs()).flatten(2).sum(2, dtype=torch.float64) @ weights
-        energy = (measurement.samples - measurement.forward(x)).abs().square().sum()
+        energy = (measurement.residual(x)).abs().square().sum()
         return float(0.5 * energy + info["reg_weight"] * info["sigma"] * penalty)
 
     least = objective(example.target[None])

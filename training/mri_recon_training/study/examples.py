@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from mri_recon_data.examples.batches import Batch
@@ -14,7 +14,7 @@ from mri_recon_data.examples.validation import validation_examples
 from torch import Tensor, nn
 
 from mri_recon.errors import ConfigError
-from mri_recon.models import Measurement
+from mri_recon.models import concatenate
 from mri_recon_training.losses import score
 from mri_recon_training.study.config import StudyConfig
 
@@ -80,20 +80,13 @@ def stacked(examples: Sequence[Example]) -> Batch:
             "data.simulation.min_size with a small data.simulation.resolution, data.simulation.air=0, "
             "data.simulation.multi_coil=0 and data.raw_probability=0"
         )
-    measurement = Measurement(
-        torch.cat([e.measurement.samples for e in examples]),
-        torch.cat([e.measurement.mask.reshape(1, 1, 1, -1) for e in examples]),
-        torch.cat([e.measurement.maps for e in examples]),
-        examples[0].measurement.dims,
-    )
+    measurement = concatenate([e.measurement for e in examples])
     return Batch(measurement, torch.stack([e.target for e in examples]), examples[0].valid)
 
 
 def take(examples: Batch, index: Tensor) -> Batch:
     """The examples numbered `index` of a batch that `stacked` made."""
-    part = examples.measurement
-    chosen = replace(part, samples=part.samples[index], mask=part.mask[index], maps=part.maps[index])
-    return Batch(chosen, examples.target[index], examples.valid)
+    return Batch(examples.measurement.items(index), examples.target[index], examples.valid)
 
 
 def raw_psnr(network: nn.Module, examples: tuple[Example, ...]) -> float:
