@@ -98,7 +98,7 @@ class Cascade(nn.Module):
         sigma = _sigma_of(measurement)
         zero_filled = measurement.adjoint()
         start = self.step_weights.start(sigma)
-        u = data_step(measurement, torch.zeros_like(zero_filled), start, self.config.start_iterations)
+        u = data_step(measurement, zero_filled, torch.zeros_like(zero_filled), start, self.config.start_iterations)
         weights = self.step_weights(measurement, u)
         change = zero_filled - u
         memory = u.real.new_zeros((u.shape[0], self.config.memory, *u.shape[-2:]))
@@ -108,7 +108,7 @@ class Cascade(nn.Module):
             channels = torch.cat([_channels(u), memory, _channels(change), level], dim=1)
             out = run_continued(refinement, channels, margin)
             x, memory = torch.complex(out[:, 0], out[:, 1]), out[:, 2:]
-            u = data_step(measurement, x, mu, self.config.step_iterations)
+            u = data_step(measurement, zero_filled, x, mu, self.config.step_iterations)
             change = u - x
         return u
 
@@ -162,7 +162,7 @@ class StepWeights(nn.Module):
         return weights
 
 
-def data_step(measurement: Measurement, x: Tensor, mu: Tensor, iterations: int) -> Tensor:
+def data_step(measurement: Measurement, zero_filled: Tensor, x: Tensor, mu: Tensor, iterations: int) -> Tensor:
     """Solve the problem of data consistency, differentiable.
 
         u = argmin_u ||A u - y||^2 + mu ||u - x||^2 = x - (A^H A + mu)^-1 A^H (A x - y)
@@ -172,11 +172,12 @@ def data_step(measurement: Measurement, x: Tensor, mu: Tensor, iterations: int) 
 
     Args:
         measurement: scaled.
+        zero_filled: A^H y, the same in every step.
         x: complex `(batch, h, w)`.
         mu: real `(batch, 1, 1)`.
         iterations: of conjugate gradients.
     """
-    gradient = measurement.gram(x) - measurement.adjoint()
+    gradient = measurement.gram(x) - zero_filled
     if measurement.maps.shape[1] == 1:
         return x - gradient / (1 + mu)
     return x - solve_normal(measurement, gradient, mu, iterations)

@@ -48,7 +48,7 @@ def test_a_data_step_is_the_minimiser(shape: tuple[int, ...]) -> None:
     x = complex_randn(slices, h, w, seed=5)
     mu = torch.linspace(0.01, 0.3, slices, dtype=torch.float64)[:, None, None]
     with torch.no_grad():
-        u = data_step(measurement, x, mu, 80)
+        u = data_step(measurement, measurement.adjoint(), x, mu, 80)
     normal = _dense_normal(operator, shape) + mu * torch.eye(h * w, dtype=torch.float64)
     right = (operator.adjoint(kspace) + mu * x).reshape(slices, h * w)
     torch.testing.assert_close(u, torch.linalg.solve(normal, right).reshape(slices, h, w), rtol=1e-8, atol=1e-8)
@@ -100,7 +100,7 @@ def test_wrong_maps_count_as_noise() -> None:
     wrong = measurement.with_maps(measurement.maps.roll(5, -1))
     with torch.no_grad():
         for one in (measurement, wrong):
-            u = data_step(one, torch.zeros_like(one.adjoint()), torch.full((1, 1, 1), 1e-4).double(), 80)
+            u = data_step(one, one.adjoint(), torch.zeros_like(one.adjoint()), torch.full((1, 1, 1), 1e-4).double(), 80)
             excess = (one.misfit(u) - 1e-4).clamp_min(0)
             for mu, log_tau in zip(network.step_weights(one, u), network.step_weights.log_tau[1], strict=True):
                 expected = ((1e-4 + excess) / (2 * log_tau).exp()).clamp_min(1e-6)
@@ -119,7 +119,10 @@ def test_the_weights_follow_what_the_scan_tells() -> None:
         weights.log_tau[1] = -1.5
         for coils in (1, 4):
             _, measurement, _ = _problem((1, coils, 12, 16), sigma=0.2)
-            u = data_step(measurement, torch.zeros_like(measurement.adjoint()), torch.full((1, 1, 1), 0.01).double(), 9)
+            zero_filled = measurement.adjoint()
+            u = data_step(
+                measurement, zero_filled, torch.zeros_like(zero_filled), torch.full((1, 1, 1), 0.01).double(), 9
+            )
             lines = column_lines(16, 3)
             run = _run(lines.tolist(), 8)
             told = torch.tensor(
