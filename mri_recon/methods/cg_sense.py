@@ -94,7 +94,7 @@ def cg_sense(
         told.end_part(None, None)
     info = {
         "iterations": int(solution.iterations.max()),
-        "relative_residual": float(solution.relative_residual.max()),
+        "relative_residual": float(solution.last("relative_residual").max()),
         "reg_weight": reg_weight,
         "stop": "tol" if bool(solution.converged.all()) else "max_iters",
         "maps": source,

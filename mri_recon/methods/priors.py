@@ -18,8 +18,9 @@ from mri_recon.operators.data_term import SenseDataTerm
 from mri_recon.progress import OnIteration
 from mri_recon.solvers.admm import AnalysisTransform, admm
 from mri_recon.solvers.cycle_spinning import cycle_spinning
-from mri_recon.solvers.fista import FistaSolution, fista, parts_modulus
+from mri_recon.solvers.fista import fista
 from mri_recon.solvers.problem import Residual
+from mri_recon.solvers.shrinkage import BandShrinkage, parts_modulus
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 from mri_recon.transforms.wavelets import WaveletTransform, default_levels, padded_size
@@ -246,10 +247,9 @@ def _cycle_spinning(
         data.rhs,
         _orthonormal_transform(prior, weight.device),
         weight,
-        magnitude="parts" if prior.separate_parts else "complex",
+        separate_parts=prior.separate_parts,
         step=1.0 / data.norm_bound,
         max_iters=most_iterations(prior.name, rule),
-        final_step=False,
         on_iteration=on_iteration,
     )
     nothing = torch.full_like(weight, torch.nan)
@@ -267,7 +267,7 @@ def _synthesis(
     on_iteration: OnIteration | None,
 ) -> Minimiser:
     """Certified FISTA in the coefficients."""
-    solution: FistaSolution = fista(
+    solution = fista(
         _Coefficients(data, analyse, synthesise),
         weight,
         magnitude=torch.abs if prior.separate_parts else parts_modulus,
@@ -278,7 +278,9 @@ def _synthesis(
         on_iteration=on_iteration,
     )
     image = _complex(synthesise(solution.x))
-    return Minimiser(image, solution.iterations, solution.objective, solution.relative_gap, "", solution.converged)
+    return Minimiser(
+        image, solution.iterations, solution.last("objective"), solution.relative_gap, "", solution.converged
+    )
 
 
 def _analysis(
@@ -301,7 +303,7 @@ def _analysis(
         transform,
         weight,
         weights=weights,
-        magnitude="parts" if prior.separate_parts else "complex",
+        separate_parts=prior.separate_parts,
         coupled=coupled,
         projection=projection,
         tol=_ADMM_TOLERANCE,
@@ -309,12 +311,14 @@ def _analysis(
         max_iters=rule.max_iters,
         on_iteration=None if on_iteration is None else _with_constant(on_iteration, data),
     )
-    bands = transform.forward(solution.x)
-    magnitudes = (bands.real.abs(), bands.imag.abs()) if prior.separate_parts else (bands.abs(),)
-    if coupled:
-        magnitudes = tuple(torch.linalg.vector_norm(part, dim=1, keepdim=True) for part in magnitudes)
-    by_band = torch.stack([part.flatten(2).sum(dim=2, dtype=torch.float64) for part in magnitudes]).sum(dim=0)
-    penalty = (by_band if weights is None else by_band * weights).sum(dim=1)
+    shrinkage = BandShrinkage(
+        weights,
+        transform.num_bands,
+        complex_values=data.rhs.is_complex(),
+        separate_parts=prior.separate_parts,
+        coupled=coupled,
+    )
+    penalty = shrinkage.penalty(transform.forward(solution.x))
     # ADMM's own sum would cancel in single precision.
     objective = 0.5 * data.residual(solution.x).energy + weight * penalty
     gap = solution.relative_gap

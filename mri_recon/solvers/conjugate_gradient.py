@@ -1,8 +1,8 @@
 """Conjugate gradients on Hermitian positive definite systems, item by item of a batch.
 
-Works on batches: the first axis of the unknown and of the data counts independent problems. Each has its
-own weight, step control and stopping test, and is frozen as soon as it is solved, so its result does not depend on its
-neighbours (up to the order in which a batched FFT or matrix product sums). Scalars are summed in float64.
+The first axis of the unknown and of the data counts independent problems. Each has its own step lengths and stopping
+test, and is frozen as soon as it is solved. Its result does not depend on its neighbours, up to the order in which a
+batched FFT or matrix product sums. Scalars are summed in float64.
 """
 
 from __future__ import annotations
@@ -15,31 +15,49 @@ from torch import Tensor
 from mri_recon._arrays import per_item, quotient
 from mri_recon.errors import MethodError
 from mri_recon.progress import OnIteration
-from mri_recon.solvers.problem import LinearMap, real_inner
+from mri_recon.solvers.problem import LinearMap, Solution, real_inner
 
 __all__ = [
-    "ConjugateGradientSolution",
+    "Iterate",
     "conjugate_gradient",
+    "first_iterate",
+    "next_iterate",
 ]
 
 
 @dataclass(frozen=True)
-class ConjugateGradientSolution:
-    """What `conjugate_gradient` found.
+class Iterate:
+    """The state of conjugate gradients on `H x = b`.
 
     Attributes:
-        x: the unknown, of the shape of the right-hand side.
-        iterations: int64 `(batch,)`, iterations until the item stopped.
-        relative_residual: float64 `(batch,)`, `||b - H x|| / ||b||` as the recursion carries it.
-        converged: bool `(batch,)`, True where `relative_residual <= tol`.
-        history: float64 `(iterations + 1, batch)` under "relative_residual", the start first.
+        x: the unknown, `(batch, ...)`.
+        residual: `b - H x`, as the recursion carries it.
+        direction: of the next step.
+        energy: `||residual||^2`, float64 `(batch,)`.
     """
 
     x: Tensor
-    iterations: Tensor
-    relative_residual: Tensor
-    converged: Tensor
-    history: dict[str, Tensor]
+    residual: Tensor
+    direction: Tensor
+    energy: Tensor
+
+
+def first_iterate(rhs: Tensor) -> Iterate:
+    """The state at `x = 0`."""
+    return Iterate(torch.zeros_like(rhs), rhs, rhs, real_inner(rhs, rhs))
+
+
+def next_iterate(normal: LinearMap, at: Iterate, active: Tensor | None = None) -> Iterate:
+    """Take one step of conjugate gradients; an item that is not `active`, bool `(batch,)`, keeps its x and residual."""
+    mapped = normal(at.direction)
+    size = quotient(at.energy, real_inner(at.direction, mapped))
+    if active is not None:
+        size = torch.where(active, size, torch.zeros_like(size))
+    step = per_item(size, at.x)
+    residual = at.residual - step * mapped
+    energy = real_inner(residual, residual)
+    direction = residual + per_item(quotient(energy, at.energy), at.x) * at.direction
+    return Iterate(at.x + step * at.direction, residual, direction, energy)
 
 
 def conjugate_gradient(
@@ -49,10 +67,11 @@ def conjugate_gradient(
     tol: float = 1e-6,
     max_iters: int = 50,
     on_iteration: OnIteration | None = None,
-) -> ConjugateGradientSolution:
+) -> Solution:
     """Solve `H x = b` for Hermitian, positive semi-definite `H` by conjugate gradients, starting from 0.
 
-    It stops at `||b - H x|| <= tol ||b||`, or after `max_iters`.
+    An item stops at `||b - H x|| <= tol ||b||`, or after `max_iters`. The history has "relative_residual",
+    `||b - H x|| / ||b||` as the recursion carries it, at the start and after every iteration.
 
     Args:
         normal: `H`, batched, e.g. `A^H A + mu`.
@@ -68,26 +87,16 @@ def conjugate_gradient(
     """
     if not tol >= 0 or max_iters < 1:
         raise MethodError(f"expected tol >= 0 and max_iters >= 1, got {tol} and {max_iters}: correct them")
-    x, r, p = torch.zeros_like(rhs), rhs, rhs
-    energy = real_inner(r, r)
-    norm = energy.sqrt()
+    at = first_iterate(rhs)
+    norm = at.energy.sqrt()
     history = [quotient(norm, norm)]
     active = history[0] > tol
     iterations = torch.zeros_like(active, dtype=torch.int64)
     while bool(active.any()) and len(history) <= max_iters:
-        hp = normal(p)
-        # A finished item gets steps of 0: its direction and residual stand still.
-        alpha = torch.where(active, quotient(energy, real_inner(p, hp)), torch.zeros_like(energy))
-        size = per_item(alpha, rhs)
-        x, r = x + size * p, r - size * hp
-        energy_new = real_inner(r, r)
-        p = r + per_item(quotient(energy_new, energy), rhs) * p
-        energy = energy_new
+        at = next_iterate(normal, at, active)
         iterations = iterations + active
-        history.append(quotient(energy.sqrt(), norm))
+        history.append(quotient(at.energy.sqrt(), norm))
         active = active & (history[-1] > tol)
         if on_iteration is not None:
             on_iteration(len(history) - 1, None, None)
-    return ConjugateGradientSolution(
-        x, iterations, history[-1], history[-1] <= tol, {"relative_residual": torch.stack(history)}
-    )
+    return Solution(at.x, iterations, history[-1] <= tol, {"relative_residual": torch.stack(history)})

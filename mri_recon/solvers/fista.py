@@ -1,86 +1,41 @@
-"""FISTA: minimise `1/2 ||A x - y||^2 + sum_i lam_i |x_i|` with a certified duality gap.
+"""FISTA: minimise `P(x) = 1/2 ||B x - y||^2 + lambda sum_j |x|_j` with a certified duality gap.
 
-Works on batches: the first axis of the unknown and of the data counts independent problems. Each has its
-own weight, step control and stopping test, and is frozen as soon as it is solved, so its result does not depend on its
-neighbours (up to the order in which a batched FFT or matrix product sums). Scalars are summed in float64.
+An analysis prior `||W u||_1` with an orthonormal `W` is this problem in `x = W u`, with `B = A W^H`. So is a synthesis
+prior with any frame: `u = W^H x`.
+
+One iteration costs one gradient `g = B^H (y - B x)`. The gradient is affine in x, so that at the extrapolated point
+`x + beta (x - x_old)` it is the same mixture of the gradients at the last two points. Momentum is dropped where it
+points uphill (gradient scheme).
+
+With `r = y - B x` and `s = min(1, lambda / max_j |g|_j)`, `theta = s r` is feasible for the dual problem. Its value is
+`D = Re <theta, y> - 1/2 ||theta||^2 <= min P`, and
+
+    P(x) - D = 1/2 ||r - theta||^2 + lambda sum_j |x|_j - Re <B^H theta, x>,
+
+a sum without cancellation. The best D seen is kept, and `relative_gap = (P(x) - D) / D`.
+
+The first axis of the unknown and of the data counts independent problems. Each has its own weight, step control and
+stopping test, and is frozen as soon as it is solved. Its result does not depend on its neighbours, up to the order in
+which a batched FFT or matrix product sums. Scalars are summed in float64.
+
+Source: Beck and Teboulle, SIAM J Imaging Sci 2009 (FISTA); O'Donoghue and Candes, Found Comput Math 2015 (restart).
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mri_recon._arrays import per_item, total
-from mri_recon.errors import MethodError, ShapeError
+from mri_recon.errors import MethodError
 from mri_recon.progress import OnIteration
-from mri_recon.solvers.problem import LeastSquares, Residual
+from mri_recon.solvers.problem import LeastSquares, Residual, Solution, checked_weight
+from mri_recon.solvers.shrinkage import Magnitude, soft_threshold
 
 __all__ = [
-    "FistaSolution",
     "fista",
     "next_momentum",
-    "parts_modulus",
-    "soft_threshold",
 ]
-
-
-Magnitude = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class FistaSolution:
-    """What `fista` found.
-
-    Attributes:
-        x: the unknown, of the shape of the gradient.
-        iterations: int64 `(batch,)`, iterations until the item stopped.
-        objective: float64 `(batch,)`, `P(x)`.
-        relative_gap: float64 `(batch,)`, an upper bound on `P(x) - min P` in units of the best dual value found;
-            infinite while that is not positive.
-        converged: bool `(batch,)`, True where `relative_gap <= gap_tol`.
-        history: `(checks + 1, batch)`, the start first: int64 "iteration", float64 "objective" and "relative_gap".
-    """
-
-    x: Tensor
-    iterations: Tensor
-    objective: Tensor
-    relative_gap: Tensor
-    converged: Tensor
-    history: dict[str, Tensor]
-
-
-def soft_threshold(x: Tensor, threshold: Tensor | float, magnitude: Magnitude = torch.abs) -> Tensor:
-    """Proximal map of `threshold * sum |x|`: shrinks the magnitude, keeps the phase.
-
-        S(x) = x max(0, 1 - threshold / |x|)
-
-    Args:
-        x: real or complex, any shape.
-        threshold: not negative, broadcastable to the magnitude.
-        magnitude: what is meant by |x|, broadcastable to `x`: its modulus, or that of `parts_modulus`.
-
-    Returns:
-        tensor of the shape and type of `x`.
-    """
-    size = magnitude(x)
-    # size * (1 - t / size) without the quotient 0 / 0 where both are 0.
-    kept = torch.sub(size, threshold).clamp_(min=0).div_(size.clamp(min=torch.finfo(size.dtype).tiny))
-    return x * kept
-
-
-def parts_modulus(x: Tensor) -> Tensor:
-    """`|x|` of complex numbers kept as two real planes on axis 1: `sqrt(x_0^2 + x_1^2)`.
-
-    Args:
-        x: real, `(batch, 2, ...)`.
-
-    Returns:
-        real, `(batch, 1, ...)`.
-    """
-    return (x[:, :1] ** 2).addcmul_(x[:, 1:], x[:, 1:]).sqrt_()
 
 
 def fista(
@@ -93,44 +48,30 @@ def fista(
     max_iters: int = 200,
     check_every: int = 1,
     on_iteration: OnIteration | None = None,
-) -> FistaSolution:
-    """Minimise `P(x) = 1/2 ||B x - y||^2 + lambda sum_j |x|_j` by restarted FISTA, starting from 0.
+) -> Solution:
+    """Minimise `1/2 ||B x - y||^2 + lambda sum_j |x|_j` by restarted FISTA, starting from 0.
 
-    An analysis prior `||W u||_1` with an orthonormal `W` is this problem in `x = W u`, with `B = A W^H`. So is a
-    synthesis prior with any frame: `u = W^H x`.
-
-    One iteration costs one gradient `g = B^H (y - B x)`: it is affine in x, so at the extrapolated point
-    `x + beta (x - x_old)` it is the same mixture of the gradients at the last two points. Momentum is dropped where it
-    points uphill (gradient scheme).
-
-    It stops at `relative_gap <= gap_tol`, looked at every `check_every` iterations, or after `max_iters`. With
-    `r = y - B x` and `s = min(1, lambda / max_j |g|_j)`, `theta = s r` is feasible for the dual problem; its value is
-    `D = Re <theta, y> - 1/2 ||theta||^2 <= min P`, and
-
-        P(x) - D = 1/2 ||r - theta||^2 + lambda sum_j |x|_j - Re <B^H theta, x>,
-
-    a sum without cancellation. The best D seen is kept, and `relative_gap = (P(x) - D) / D`.
+    An item stops at `relative_gap <= gap_tol`, computed every `check_every` iterations, or after `max_iters`. The
+    history has "iteration" (int64), "objective" and "relative_gap", at the start and at the checks.
 
     Args:
         problem: B and y; its gradient has the shape of x.
         reg_weight: `lambda > 0`, real `(batch,)`, in the units of `B^H y`.
-        magnitude: what is meant by |x|: the modulus of every entry, or groups as in `parts_modulus`.
+        magnitude: |x|: the modulus of every entry, or of groups as in `parts_modulus`.
         step: at most `1 / ||B||^2`.
         gap_tol: relative duality gap to stop at; 0 runs all iterations.
         max_iters: most iterations.
-        check_every: iterations between two looks at the gap, which cost some sums over x and y.
-        on_iteration: called after every iteration; what it raises ends the solver.
+        check_every: iterations from check to check; a check costs some sums over x and y.
+        on_iteration: called after every iteration; an exception that it raises ends the solver.
 
     Raises:
         MethodError: a weight that is not positive and finite, or `step`, `gap_tol`, `max_iters` or `check_every` out of
             range.
         ShapeError: `reg_weight` is not `(batch,)`.
-
-    Source: Beck and Teboulle, SIAM J Imaging Sci 2009 (FISTA); O'Donoghue and Candes, Found Comput Math 2015 (restart).
     """
     start = problem.at_zero()
     g = start.gradient
-    lam = _checked_weight(reg_weight, start)
+    lam = checked_weight(reg_weight, g)
     if not step > 0 or not gap_tol >= 0 or max_iters < 1 or check_every < 1:
         raise MethodError(
             f"expected step > 0, gap_tol >= 0, max_iters >= 1 and check_every >= 1, got {step}, {gap_tol}, "
@@ -174,8 +115,7 @@ def fista(
     stacked = dict(
         zip(("iteration", "objective", "relative_gap"), map(torch.stack, zip(*history, strict=True)), strict=True)
     )
-    gap = certificate.relative_gap
-    return FistaSolution(x, iterations, certificate.objective, gap, gap <= gap_tol, stacked)
+    return Solution(x, iterations, certificate.relative_gap <= gap_tol, stacked)
 
 
 def next_momentum(t: Tensor, *, restart: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,18 +160,6 @@ class _Certificate:
         positive = self._best_dual > 0
         scale = torch.where(positive, self._best_dual, torch.ones_like(self._best_dual))
         return torch.where(positive, self._gap / scale, torch.full_like(self._gap, torch.inf))
-
-
-def _checked_weight(reg_weight: Tensor, start: Residual) -> Tensor:
-    if reg_weight.shape != start.energy.shape:
-        raise ShapeError(
-            f"expected one weight an item, ({len(start.energy)},), got {tuple(reg_weight.shape)}: "
-            "expand the weight to (batch,)"
-        )
-    lam = reg_weight.to(device=start.energy.device, dtype=torch.float64)
-    if not bool((torch.isfinite(lam) & (lam > 0)).all()):
-        raise MethodError(f"expected positive, finite weights, got {lam.tolist()}: without a weight use cg-sense")
-    return lam
 
 
 def _real_product(a: Tensor, b: Tensor) -> Tensor:

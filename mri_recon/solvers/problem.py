@@ -1,4 +1,4 @@
-"""The least-squares problem that solvers are given: gradient, residual and inner product."""
+"""The least-squares problem that solvers are given, and the solution that they return."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mri_recon.errors import MethodError, ShapeError
+
 __all__ = [
     "LeastSquares",
     "LinearMap",
     "Residual",
+    "Solution",
+    "checked_weight",
     "real_inner",
 ]
 
@@ -49,6 +53,54 @@ class LeastSquares(Protocol):
     def residual(self, x: Tensor) -> Residual:
         """Gradient, energy and correlation of `r = y - B x`."""
         ...
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where a solver ended.
+
+    Attributes:
+        x: the unknown, `(batch, ...)`.
+        iterations: int64 `(batch,)`, iterations until the item stopped.
+        converged: bool `(batch,)`, True where the solver's own stopping rule held.
+        history: tensors `(checks, batch)` by name, at the checks of the solver. What an item had when it stopped is
+            repeated from there on. Each solver says which names it has. "objective" and "relative_gap" are float64:
+            the gap is an upper bound on `(P(x) - min P) / min P`, infinite while no positive lower bound is known.
+    """
+
+    x: Tensor
+    iterations: Tensor
+    converged: Tensor
+    history: dict[str, Tensor]
+
+    def last(self, name: str) -> Tensor:
+        """The value `(batch,)` of that name where each item stopped."""
+        return self.history[name][-1]
+
+    @property
+    def relative_gap(self) -> Tensor | None:
+        """The last relative gap, float64 `(batch,)`; None where the solver has no certificate."""
+        return self.last("relative_gap") if "relative_gap" in self.history else None
+
+
+def checked_weight(reg_weight: Tensor, like: Tensor) -> Tensor:
+    """Check one regularisation weight an item; float64 on the device of `like`.
+
+    Raises:
+        ShapeError: not `(batch,)`, with the batch on the first axis of `like`.
+        MethodError: a weight that is not positive and finite.
+    """
+    if reg_weight.shape != like.shape[:1]:
+        raise ShapeError(
+            f"expected reg_weight ({like.shape[0]},), one an item, got {tuple(reg_weight.shape)}: expand it to that "
+            "shape"
+        )
+    weight = reg_weight.to(device=like.device, dtype=torch.float64)
+    if not bool((torch.isfinite(weight) & (weight > 0)).all()):
+        raise MethodError(
+            f"expected reg_weight positive and finite, got {weight.tolist()}: without a penalty use conjugate gradients"
+        )
+    return weight
 
 
 def real_inner(a: Tensor, b: Tensor) -> Tensor:
