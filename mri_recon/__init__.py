@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mri_recon.coils.combine import rss
+    from mri_recon.coils.espirit import espirit_maps
     from mri_recon.coils.sensitivity_maps import sens_maps_from_center
     from mri_recon.errors import (
         Cancelled,
@@ -32,16 +33,19 @@ if TYPE_CHECKING:
         OutputError,
         ShapeError,
     )
-    from mri_recon.io import Scan, load, load_mask
-    from mri_recon.io.save import save
+    from mri_recon.io import Scan, load, load_mask, load_noise
+    from mri_recon.io.save import save, save_scan
     from mri_recon.masks.convert import undersample
     from mri_recon.masks.draw import equispaced_mask, fastmri_random_mask, random_mask
     from mri_recon.masks.types import ColumnMask, PatternMask
-    from mri_recon.methods.table import method_names
+    from mri_recon.methods.table import method_names, method_options
     from mri_recon.metrics import Metrics, evaluate
+    from mri_recon.operators.sense import SenseOperator
     from mri_recon.progress import OnProgress, Progress
-    from mri_recon.reconstruction import Reconstruction, reconstruct
+    from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_batch
     from mri_recon.results.comparison import Comparison, compare
+    from mri_recon.results.recipe import MaskChoice, Recipe, run_recipe
+    from mri_recon.results.replay import Replay, replay
     from mri_recon.transforms.fourier import fft2c, ifft2c
 
 __all__ = [
@@ -52,6 +56,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "FormatError",
+    "MaskChoice",
     "MaskError",
     "MethodError",
     "Metrics",
@@ -60,62 +65,70 @@ __all__ = [
     "OutputError",
     "PatternMask",
     "Progress",
+    "Recipe",
     "Reconstruction",
+    "Replay",
     "Scan",
+    "SenseOperator",
     "ShapeError",
     "compare",
     "equispaced_mask",
+    "espirit_maps",
     "evaluate",
     "fastmri_random_mask",
     "fft2c",
     "ifft2c",
     "load",
     "load_mask",
+    "load_noise",
     "method_names",
+    "method_options",
     "random_mask",
     "reconstruct",
+    "reconstruct_batch",
+    "replay",
     "rss",
+    "run_recipe",
     "save",
+    "save_scan",
     "sens_maps_from_center",
     "undersample",
 ]
 
-_HOMES = {
-    "Cancelled": "mri_recon.errors",
-    "CheckpointError": "mri_recon.errors",
-    "ColumnMask": "mri_recon.masks.types",
-    "Comparison": "mri_recon.results.comparison",
-    "ConfigError": "mri_recon.errors",
-    "DataError": "mri_recon.errors",
-    "FormatError": "mri_recon.errors",
-    "MaskError": "mri_recon.errors",
-    "MethodError": "mri_recon.errors",
-    "Metrics": "mri_recon.metrics",
-    "MriReconError": "mri_recon.errors",
-    "OnProgress": "mri_recon.progress",
-    "OutputError": "mri_recon.errors",
-    "PatternMask": "mri_recon.masks.types",
-    "Progress": "mri_recon.progress",
-    "Reconstruction": "mri_recon.reconstruction",
-    "Scan": "mri_recon.io",
-    "ShapeError": "mri_recon.errors",
-    "compare": "mri_recon.results.comparison",
-    "equispaced_mask": "mri_recon.masks.draw",
-    "evaluate": "mri_recon.metrics",
-    "fastmri_random_mask": "mri_recon.masks.draw",
-    "fft2c": "mri_recon.transforms.fourier",
-    "ifft2c": "mri_recon.transforms.fourier",
-    "load": "mri_recon.io",
-    "load_mask": "mri_recon.io",
-    "method_names": "mri_recon.methods.table",
-    "random_mask": "mri_recon.masks.draw",
-    "reconstruct": "mri_recon.reconstruction",
-    "rss": "mri_recon.coils.combine",
-    "save": "mri_recon.io.save",
-    "sens_maps_from_center": "mri_recon.coils.sensitivity_maps",
-    "undersample": "mri_recon.masks.convert",
+_PUBLIC = {
+    "mri_recon.coils.combine": ("rss",),
+    "mri_recon.coils.espirit": ("espirit_maps",),
+    "mri_recon.coils.sensitivity_maps": ("sens_maps_from_center",),
+    "mri_recon.errors": (
+        "Cancelled",
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "FormatError",
+        "MaskError",
+        "MethodError",
+        "MriReconError",
+        "OutputError",
+        "ShapeError",
+    ),
+    "mri_recon.io": ("Scan", "load", "load_mask", "load_noise"),
+    "mri_recon.io.save": ("save", "save_scan"),
+    "mri_recon.masks.convert": ("undersample",),
+    "mri_recon.masks.draw": ("equispaced_mask", "fastmri_random_mask", "random_mask"),
+    "mri_recon.masks.types": ("ColumnMask", "PatternMask"),
+    "mri_recon.methods.table": ("method_names", "method_options"),
+    "mri_recon.metrics": ("Metrics", "evaluate"),
+    "mri_recon.operators.sense": ("SenseOperator",),
+    "mri_recon.progress": ("OnProgress", "Progress"),
+    "mri_recon.reconstruction": ("Reconstruction", "reconstruct", "reconstruct_batch"),
+    "mri_recon.results.comparison": ("Comparison", "compare"),
+    "mri_recon.results.recipe": ("MaskChoice", "Recipe", "run_recipe"),
+    "mri_recon.results.replay": ("Replay", "replay"),
+    "mri_recon.transforms.fourier": ("fft2c", "ifft2c"),
 }
-"""The module that each public name comes from."""
+"""The imports above for use at run time: module to the public names that come from it. A test compares the two."""
+
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 
 def __getattr__(name: str) -> object:

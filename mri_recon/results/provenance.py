@@ -156,7 +156,7 @@ def describe(
     """
     chosen = resolve_device(device)
     image = image_array(result)
-    sha256 = result.info.get("model_sha256")
+    model = result.model
     receipt = mask.receipt()
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -168,7 +168,7 @@ def describe(
         seed=receipt.get("seed"),
         method=result.method,
         options=jsonable(dict(options)),
-        model=None if sha256 is None else ModelRecord(name=str(result.info["model"]), sha256=sha256),
+        model=None if model is None else ModelRecord(name=model.name, sha256=model.sha256),
         stop=result.info.get("stop"),
         batched=batched,
         versions=versions(),
