@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from mri_recon.errors import ConfigError
 from mri_recon.models import CascadeConfig, UnetConfig, UnrolledConfig
 from mri_recon_training.losses import LossConfig
-from mri_recon_training.optimizers import OptimizerConfig
+from mri_recon_training.optimizer_config import OptimizerConfig
 from mri_recon_training.toml_config import read_tables, validated
 
 __all__ = ["ModelConfig", "RunConfig", "TrainConfig", "load_config"]

@@ -1,4 +1,4 @@
-"""What a run needs to go on exactly: networks, optimiser, scheduler, progress; as safetensors, never a pickle."""
+"""Save and restore the state of a run as safetensors, never as a pickle."""
 
 from __future__ import annotations
 
@@ -12,43 +12,36 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from mri_recon._system.files import write_atomically
 from mri_recon.errors import CheckpointError
+from mri_recon_training.learner import Learner
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["STATE_FILE", "load_state", "save_state"]
+
+STATE_FILE = "state.safetensors"
+"""Name of the file in the folder of a run."""
 
 _META = "state"
 _CHECKSUM = "crc32"
 
 
-def save_state(
-    path: Path,
-    *,
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    progress: Mapping[str, Any],
-) -> None:
+def save_state(path: Path, learner: Learner, progress: Mapping[str, Any]) -> None:
     """Write one file, in full or not at all: a run that is killed while it writes keeps the state before.
 
     Args:
         path: the file.
-        model, average: of the same network.
-        optimizer: any of torch's; tensors in its state may stand in lists and mappings.
-        scheduler: of its learning rate.
-        progress: whatever else the loop needs, as JSON: numbers come back exactly.
+        learner: tensors in the state of its optimiser may stand in lists and mappings.
+        progress: everything else that the loop needs, as JSON: numbers come back exactly.
     """
     tensors: dict[str, Tensor] = {}
     tree = {
-        "model": _take_tensors(model.state_dict(), "model", tensors),
-        "average": _take_tensors(average.state_dict(), "average", tensors),
-        "optimizer": _take_tensors(optimizer.state_dict(), "optimizer", tensors),
-        "scheduler": _take_tensors(scheduler.state_dict(), "scheduler", tensors),
+        "model": _take_tensors(learner.network.state_dict(), "model", tensors),
+        "average": _take_tensors(learner.average.state_dict(), "average", tensors),
+        "optimizer": _take_tensors(learner.optimizer.state_dict(), "optimizer", tensors),
+        "scheduler": _take_tensors(learner.scheduler.state_dict(), "scheduler", tensors),
         "progress": progress,
     }
     # Weights of one network may share memory with those of another; safetensors wants each its own.
@@ -57,10 +50,8 @@ def save_state(
     write_atomically(path, save_tensors(plain, metadata={_META: content}))
 
 
-def load_state(
-    path: Path, *, model: nn.Module, average: nn.Module, optimizer: Optimizer, scheduler: LRScheduler
-) -> dict[str, Any]:
-    """Put everything back; returns the progress.
+def load_state(path: Path, learner: Learner) -> dict[str, Any]:
+    """Restore a learner; returns the progress.
 
     Raises:
         CheckpointError: a missing, truncated or damaged file, or one of another network or optimiser.
@@ -83,12 +74,12 @@ def load_state(
             "under another run.name, from the run's weights with run.weights"
         )
     try:
-        model.load_state_dict(tree["model"])
-        average.load_state_dict(tree["average"])
-        _load_optimizer(optimizer, tree["optimizer"])
+        learner.network.load_state_dict(tree["model"])
+        learner.average.load_state_dict(tree["average"])
+        _load_optimizer(learner.optimizer, tree["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"resume: {path} is of another network or optimiser: {error}") from error
-    scheduler.load_state_dict(scheduled)
+    learner.scheduler.load_state_dict(scheduled)
     return progress
 
 

@@ -1,20 +1,19 @@
-"""Training of a network: one loop that reads from top to bottom.
+"""Train a network: one loop that reads from top to bottom.
 
     mri-recon train CONFIG.toml [--set run.steps=100] [--resume RUN]
     torchrun --nproc-per-node=4 --no-python mri-recon train CONFIG.toml
 
-A run has a folder: `config.json`, `state.safetensors` (to go on), `metrics.jsonl` (a line a validation), `tensorboard`
-(curves), and NAME.safetensors with its model card NAME.json: the averaged weights that were best on the validation
-examples.
+A run has a folder: `config.json`, `state.safetensors` (to resume), `metrics.jsonl` (one line for each validation),
+`tensorboard` (curves), and NAME.safetensors with its model card NAME.json: the averaged weights that scored best on the
+validation examples.
 
-What happens in step i depends on the seed and on i alone, not on what was before: the examples, the dropout, the
-learning rate. So a run goes on exactly from its weights, the optimiser's state and the number of the step.
+Examples, dropout and learning rate of step i depend on the seed and on i alone. A run therefore resumes exactly from
+its weights, the optimiser's state and the number of the step.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import shlex
 import sys
 import time
@@ -38,15 +37,15 @@ from torch.utils.data import DataLoader
 from mri_recon._system.files import write_atomically
 from mri_recon._system.outputs import check_outputs, check_writable_folder
 from mri_recon.errors import ConfigError, MriReconError
-from mri_recon.models import Unet
-from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint, weights_file
+from mri_recon.models.checkpoint import save_checkpoint, weights_file
 from mri_recon_training.config import TrainConfig, load_config, parse_config
+from mri_recon_training.learner import Learner, compile_unets
 from mri_recon_training.losses import Shared, batch_loss, score
 from mri_recon_training.model_card import envelope_of, model_card, sources_of
-from mri_recon_training.optimizers import build_optimizer, full_batch, learning_rate_factor
+from mri_recon_training.optimizer_config import full_batch
 from mri_recon_training.processes import all_reduce, launch, share_of_batch
 from mri_recon_training.progress import Meter, ProgressReport
-from mri_recon_training.state import load_state, save_state
+from mri_recon_training.state import STATE_FILE, load_state, save_state
 from mri_recon_training.toml_config import config_file, read_json
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
 def _check_files(config: TrainConfig, folder: Path, config_path: Path) -> None:
     """Refuse a run whose files, in a folder that is there already, would replace what it reads."""
     weights = folder / f"{config.run.name}.safetensors"
-    outputs = [folder / "config.json", folder / "state.safetensors", weights, weights.with_suffix(".json")]
+    outputs = [folder / "config.json", folder / STATE_FILE, weights, weights.with_suffix(".json")]
     inputs: list[tuple[str, str | Path]] = [("the configuration", config_path)]
     if config.run.weights:
         start = weights_file(config.run.weights)
@@ -147,45 +146,19 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
-    network = _network(config, fabric)
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = build_optimizer(network.parameters(), config.optimizer)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, config.run.steps, config.optimizer)
-    )
-    state_file = folder / "state.safetensors"
-    if fabric.is_global_zero:
-        for unfinished in folder.glob(f".{state_file.name}.*"):  # the run was killed while it wrote
-            unfinished.unlink()
-    first, history, earlier, meter = 0, list[dict[str, float]](), 0.0, Meter()
-    if state_file.exists():
-        progress = load_state(state_file, model=network, average=average, optimizer=optimizer, scheduler=scheduler)
-        first, history, earlier = progress["step"], progress["history"], progress["seconds"]
-        meter.load_state_dict(progress["meter"])
+    learner, meter = Learner.of(config, fabric.device), Meter()
+    first, history, earlier = _resume(folder, learner, meter, fabric)
 
     training, validation = read_slices(config.data)
     if fabric.is_global_zero:
-        for slices in (training, validation):
-            for text in slices.skipped() if isinstance(slices, FolderSlices) else ():
-                print(text, file=sys.stderr, flush=True)
+        _tell_of_empty_slices(training, validation)
     examples = validation_examples(validation, config.data, seed=config.run.seed)
     batches = _batches(training, config, fabric, first)
-    envelope, sources = envelope_of(config, training), sources_of(config, training)
+    card = partial(model_card, config, envelope_of(config, training), sources_of(config, training))
     if config.run.compile:
-        _compile(network)
-    # What averages gradients over the processes and sets the precision; `network` holds the weights as before.
-    model, stepper = fabric.setup(Shared(network), optimizer)
-
-    norms: list[Tensor] = []
-
-    def gradient(batch: Batch | Sequence[Example]) -> Tensor:
-        stepper.zero_grad(set_to_none=True)
-        loss: Tensor = model(lambda network: batch_loss(network, batch, config.loss))
-        fabric.backward(loss)
-        norm = fabric.clip_gradients(model, stepper, max_norm=config.optimizer.clip, error_if_nonfinite=False)
-        assert norm is not None
-        norms.append(norm.detach())
-        return all_reduce(fabric, loss.detach(), "mean")
+        compile_unets(learner.network)
+    model, stepper = fabric.setup(Shared(learner.network), learner.optimizer)
+    gradient = _Gradient(model, stepper, config, fabric)
 
     started = time.monotonic() - earlier
     meter.pause()
@@ -195,43 +168,73 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
             _seed_dropout(config.run.seed, step, fabric.global_rank)
             model.train()
             loss = stepper.step(partial(gradient, batch))  # most ask for it once, L-BFGS several times
-            scheduler.step()
-            _update_average(average, network, decay=_average_decay(step, config.optimizer.ema_decay))
-            meter.add(loss, norms[-1])
-            norms.clear()
+            learner.scheduler.step()
+            learner.update_average(step, config.optimizer.ema_decay)
+            meter.add(loss, gradient.norm)
 
             last = step == config.run.steps
             validates = step % config.run.validate_every == 0 or last
             saves = step % config.run.checkpoint_every == 0 or last
             if step % config.run.log_every == 0 or validates or saves:
-                report.training(step, {**meter.read(step), "lr": float(scheduler.get_last_lr()[0])})
+                report.training(step, {**meter.read(step), "lr": float(learner.scheduler.get_last_lr()[0])})
             if validates:
-                scores = validate(average, examples, fabric)
+                scores = validate(learner.average, examples, fabric)
                 seconds = time.monotonic() - started
-                record = {"step": step, "train_loss": meter.mean_loss(), **scores, "seconds": seconds}
-                history.append(record)
-                report.validation(step, record)
+                history.append({"step": step, "train_loss": meter.mean_loss(), **scores, "seconds": seconds})
+                report.validation(step, history[-1])
                 if fabric.is_global_zero and scores["psnr"] >= max(entry["psnr"] for entry in history):
-                    card = model_card(config, envelope, sources, history)
-                    save_checkpoint(folder / f"{config.run.name}.safetensors", average, card)
+                    save_checkpoint(folder / f"{config.run.name}.safetensors", learner.average, card(history))
                 meter.pause()
             if saves and fabric.is_global_zero:
-                save_state(
-                    state_file,
-                    model=network,
-                    average=average,
-                    optimizer=optimizer,
-                    scheduler=scheduler,
-                    progress={
-                        "step": step,
-                        "history": history,
-                        "seconds": time.monotonic() - started,
-                        "meter": meter.state_dict(),
-                    },
-                )
+                seconds = time.monotonic() - started
+                progress = {"step": step, "history": history, "seconds": seconds, "meter": meter.state_dict()}
+                save_state(folder / STATE_FILE, learner, progress)
                 meter.pause()
     fabric.barrier()  # no process ends before the last state is written
     return folder
+
+
+def _resume(folder: Path, learner: Learner, meter: Meter, fabric: Fabric) -> tuple[int, list[dict[str, float]], float]:
+    """Restore the state of a run if it has one; returns finished steps, validations and seconds."""
+    state_file = folder / STATE_FILE
+    if fabric.is_global_zero:
+        for unfinished in folder.glob(f".{STATE_FILE}.*"):  # the run was killed while it wrote
+            unfinished.unlink()
+    if not state_file.exists():
+        return 0, [], 0.0
+    progress = load_state(state_file, learner)
+    meter.load_state_dict(progress["meter"])
+    return progress["step"], progress["history"], progress["seconds"]
+
+
+def _tell_of_empty_slices(*found: Slices) -> None:
+    for slices in found:
+        for text in slices.skipped() if isinstance(slices, FolderSlices) else ():
+            print(text, file=sys.stderr, flush=True)
+
+
+class _Gradient:
+    """Computes the gradient of a batch and returns its loss: the closure of an optimiser's step.
+
+    Attributes:
+        norm: of the last gradient, before it was clipped.
+    """
+
+    norm: Tensor
+
+    def __init__(self, model: Any, stepper: Any, config: TrainConfig, fabric: Fabric) -> None:
+        self._model, self._stepper, self._config, self._fabric = model, stepper, config, fabric
+
+    def __call__(self, batch: Batch | Sequence[Example]) -> Tensor:
+        self._stepper.zero_grad(set_to_none=True)
+        loss: Tensor = self._model(lambda network: batch_loss(network, batch, self._config.loss))
+        self._fabric.backward(loss)
+        norm = self._fabric.clip_gradients(
+            self._model, self._stepper, max_norm=self._config.optimizer.clip, error_if_nonfinite=False
+        )
+        assert norm is not None
+        self.norm = norm.detach()
+        return all_reduce(self._fabric, loss.detach(), "mean")
 
 
 def validate(
@@ -289,50 +292,6 @@ def _one_list(batches: Sequence[Sequence[Example]]) -> list[Example]:
     return [example for batch in batches for example in batch]
 
 
-def _network(config: TrainConfig, fabric: Fabric) -> nn.Module:
-    network = build_network(config.model.architecture, config.model.model_dump(exclude={"architecture"}))
-    if config.run.weights:
-        network.load_state_dict(_first_weights(config, network))
-    network = network.to(fabric.device, torch.float64 if config.run.precision == "float64" else torch.float32)
-    if config.run.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
-
-
-def _compile(network: nn.Module) -> None:
-    """Compile the U-Nets, for any image size; the data consistency around them is FFTs, which gain nothing by it."""
-    for module in network.modules():
-        if isinstance(module, Unet):
-            module.compile(dynamic=True)
-
-
 def _seed_dropout(seed: int, step: int, process: int) -> None:
     """Dropout draws from torch's own generator: seed it by step, so that no state of it has to be kept."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0]) >> 1)
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, network: nn.Module, *, decay: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-    for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
-        mine.copy_(theirs)
-
-
-def _average_decay(step: int, decay: float) -> float:
-    """Shorter memory at the start, where an average over the first weights would only delay."""
-    return min(decay, (1 + step) / (10 + step)) if decay else 0.0
-
-
-def _first_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor]:
-    loaded = load_named(config.run.weights)
-    if (loaded.card.architecture, _described(loaded.network)) != (config.model.architecture, _described(network)):
-        raise ConfigError(
-            f"run.weights: expected weights of the network that [model] describes, got {loaded.card.architecture} "
-            f"{loaded.card.config}: make [model] equal to it"
-        )
-    return loaded.network.state_dict()
-
-
-def _described(network: Any) -> dict[str, Any]:
-    """What a network computes: dropout may be another in training."""
-    return dict(network.config.model_dump(exclude={"drop_prob"}))

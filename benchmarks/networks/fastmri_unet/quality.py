@@ -22,7 +22,9 @@ from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_data.examples.validation import validation_examples
 from mri_recon_training.losses import LossConfig, batch_loss, score
-from mri_recon_training.optimizers import OptimizerConfig, build_optimizer, learning_rate_factor
+from mri_recon_training.optimizer_config import OptimizerConfig
+from mri_recon_training.optimizers import build_optimizer
+from mri_recon_training.schedules import learning_rate_factor
 from torch import nn
 
 from benchmarks.networks.fastmri_unet.networks import build, num_parameters

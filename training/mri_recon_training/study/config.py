@@ -14,7 +14,7 @@ from mri_recon.errors import ConfigError
 from mri_recon.models import UnetConfig
 from mri_recon.models.layers import NORMALIZATIONS
 from mri_recon_training.losses import LossConfig
-from mri_recon_training.optimizers import OPTIMIZERS, OptimizerConfig, full_batch
+from mri_recon_training.optimizer_config import OPTIMIZERS, OptimizerConfig, full_batch
 from mri_recon_training.toml_config import read_tables, validated
 
 __all__ = ["KINDS", "Candidate", "StudyConfig", "candidates", "load_study", "optimizer_config"]

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mri_recon_training.markdown import table
-from mri_recon_training.optimizers import full_batch
+from mri_recon_training.optimizer_config import full_batch
 from mri_recon_training.study.study import Row, Study
 
 __all__ = ["answers", "markdown_section", "relative_gap", "results_table"]

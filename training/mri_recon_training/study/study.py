@@ -30,13 +30,9 @@ from mri_recon._system.files import write_atomically
 from mri_recon._system.jsonable import jsonable
 from mri_recon.models import Unet
 from mri_recon_training.losses import batch_loss
-from mri_recon_training.optimizers import (
-    OptimizerConfig,
-    build_optimizer,
-    full_batch,
-    learning_rate_factor,
-    needs_closure,
-)
+from mri_recon_training.optimizer_config import OptimizerConfig, full_batch, needs_closure
+from mri_recon_training.optimizers import build_optimizer
+from mri_recon_training.schedules import learning_rate_factor
 from mri_recon_training.study.config import Candidate, StudyConfig, candidates, optimizer_config
 from mri_recon_training.study.examples import StudyData, raw_psnr, read_study_data, take
 
