@@ -12,13 +12,27 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mri_recon_training.config import TrainConfig, load_config, parse_config
 from mri_recon_training.study.config import StudyConfig, candidates, load_study, optimizer_config
-from mri_recon_training.toml_config import read_json, read_tables, validated
+from mri_recon_training.toml_config import config_file, read_json, read_tables, validated
 from typer.testing import CliRunner
 
 from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError
 
 TEXT = '[run]\nname = "é"\nsteps = 7\n'
+
+
+@pytest.mark.parametrize("name", ["unet", "unrolled", "unet-0.1", "unrolled-0.1", "worlds"])
+def test_shipped_configurations_go_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the name has a dot; a file of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    assert load_config(config_file(Path(name))).run.name
+    (tmp_path / name).write_text(TEXT, encoding="utf-8")
+    assert config_file(Path(name)) == Path(name)
+
+
+def test_an_unknown_name_lists_the_shipped_ones() -> None:
+    with pytest.raises(ConfigError, match="expected a TOML file or one of unet, unet-0.1, .*, got 'unett'"):
+        config_file(Path("unett"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

@@ -35,15 +35,17 @@ def config_file(given: Path, folder: str = "configs") -> Path:
     Raises:
         ConfigError: a bare name that is neither; the shipped names are listed.
     """
-    if given.suffix or len(given.parts) != 1 or given.exists():
+    if len(given.parts) != 1 or given.exists():
         return given
     shipped = Path(str(package_files("mri_recon_training") / folder))
     names = sorted(path.stem for path in shipped.glob("*.toml"))
-    if given.name not in names:
-        raise ConfigError(
-            f"configuration: expected a TOML file or one of {', '.join(names)}, got {str(given)!r}: correct its name"
-        )
-    return shipped / f"{given.name}.toml"
+    if given.name in names:  # before the suffix is looked at: that of `unet-0.1` would be `.1`
+        return shipped / f"{given.name}.toml"
+    if given.suffix:
+        return given
+    raise ConfigError(
+        f"configuration: expected a TOML file or one of {', '.join(names)}, got {str(given)!r}: correct its name"
+    )
 
 
 def read_tables(path: Path, overrides: Sequence[str] = (), model: type[BaseModel] | None = None) -> dict[str, Any]:
