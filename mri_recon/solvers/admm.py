@@ -180,11 +180,10 @@ def _x_step(
 
     def inexact(v: Tensor) -> Tensor:
         nonlocal last, mapped
-        target = b + factor * v
-        at = first_iterate(target - mapped)
+        at = first_iterate(b + factor * v, last, mapped, inner)
         for _ in range(_INNER_ITERS):
-            at = next_iterate(system, at)
-        last, mapped = last + at.x, target - at.residual
+            at = next_iterate(system, at, product=inner)
+        last, mapped = at.x, at.mapped
         return last
 
     return inexact

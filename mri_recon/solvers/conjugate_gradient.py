@@ -7,6 +7,7 @@ batched FFT or matrix product sums. Scalars are summed in float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,33 +32,41 @@ class Iterate:
 
     Attributes:
         x: the unknown, `(batch, ...)`.
-        residual: `b - H x`, as the recursion carries it.
+        mapped: `H x`, as the recursion carries it.
+        residual: `b - H x`, likewise.
         direction: of the next step.
         energy: `||residual||^2`, float64 `(batch,)`.
     """
 
     x: Tensor
+    mapped: Tensor
     residual: Tensor
     direction: Tensor
     energy: Tensor
 
 
-def first_iterate(rhs: Tensor) -> Iterate:
-    """The state at `x = 0`."""
-    return Iterate(torch.zeros_like(rhs), rhs, rhs, real_inner(rhs, rhs))
+InnerProduct = Callable[[Tensor, Tensor], Tensor]
 
 
-def next_iterate(normal: LinearMap, at: Iterate, active: Tensor | None = None) -> Iterate:
+def first_iterate(rhs: Tensor, x: Tensor, mapped: Tensor, product: InnerProduct = real_inner) -> Iterate:
+    """The state at x, with `H x` in `mapped`; `product` is `Re <a, b>` of each item."""
+    residual = rhs - mapped
+    return Iterate(x, mapped, residual, residual, product(residual, residual))
+
+
+def next_iterate(
+    normal: LinearMap, at: Iterate, active: Tensor | None = None, product: InnerProduct = real_inner
+) -> Iterate:
     """Take one step of conjugate gradients; an item that is not `active`, bool `(batch,)`, keeps its x and residual."""
     mapped = normal(at.direction)
-    size = quotient(at.energy, real_inner(at.direction, mapped))
+    size = quotient(at.energy, product(at.direction, mapped))
     if active is not None:
         size = torch.where(active, size, torch.zeros_like(size))
     step = per_item(size, at.x)
     residual = at.residual - step * mapped
-    energy = real_inner(residual, residual)
+    energy = product(residual, residual)
     direction = residual + per_item(quotient(energy, at.energy), at.x) * at.direction
-    return Iterate(at.x + step * at.direction, residual, direction, energy)
+    return Iterate(at.x + step * at.direction, at.mapped + step * mapped, residual, direction, energy)
 
 
 def conjugate_gradient(
@@ -87,7 +96,8 @@ def conjugate_gradient(
     """
     if not tol >= 0 or max_iters < 1:
         raise MethodError(f"expected tol >= 0 and max_iters >= 1, got {tol} and {max_iters}: correct them")
-    at = first_iterate(rhs)
+    nothing = torch.zeros_like(rhs)
+    at = first_iterate(rhs, nothing, nothing)
     norm = at.energy.sqrt()
     history = [quotient(norm, norm)]
     active = history[0] > tol
