@@ -18,6 +18,7 @@ import h5py
 import httpx
 import numpy as np
 import pytest
+import torch
 from mri_recon_service.http.keys import add_key
 from mri_recon_service.problems import PROBLEMS
 from mri_recon_service.uploads.parser_pool import ParserPool
@@ -36,7 +37,10 @@ curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not inst
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`mri-recon serve` in a process of its own, on a free port."""
     command = [sys.executable, "-m", "mri_recon.cli", "serve", "--port", "0"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MRI_RECON_DATA_DIR": str(tmp_path_factory.mktemp("data"))}
+    environment = _same_threads() | {
+        "PYTHONUNBUFFERED": "1",
+        "MRI_RECON_DATA_DIR": str(tmp_path_factory.mktemp("data")),
+    }
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     try:
@@ -67,6 +71,11 @@ def folder(
     (path / "mask.npy").write_bytes(npy(mask.lines))
     (path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
     return path
+
+
+def _same_threads() -> dict[str, str]:
+    """Environment of a process that computes with as many threads as this one."""
+    return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
 def _wait_until_ready(address: str) -> None:
@@ -131,6 +140,7 @@ def test_the_script_of_the_docs(address: str, folder: Path) -> None:
 
 
 def test_service_command_line_and_python_agree(address: str, folder: Path) -> None:
+    """They agree with equal numbers of threads: with others, sums in another order end the iteration elsewhere."""
     scan = mr.load(folder / "scan.h5")
     mask = mr.random_mask(scan.width, acceleration=4, seed=0, support=scan.support)
     python = mr.reconstruct(mr.undersample(scan.kspace, mask), mask, method="cs-wavelet").image.numpy()
@@ -144,11 +154,13 @@ def test_service_command_line_and_python_agree(address: str, folder: Path) -> No
         )
     assert answer.status_code == 200, answer.text
     command = ["reconstruct", "scan.h5", "--method", "cs-wavelet", "--acceleration", "4", "-o", "cli.h5"]
-    subprocess.run([sys.executable, "-m", "mri_recon.cli", *command], cwd=folder, check=True, capture_output=True)
+    command = [sys.executable, "-m", "mri_recon.cli", *command]
+    subprocess.run(command, cwd=folder, env=_same_threads(), check=True, capture_output=True)
     with h5py.File(io.BytesIO(answer.content)) as service, h5py.File(folder / "cli.h5") as cli:
         np.testing.assert_array_equal(service["reconstruction_complex"][()], cli["reconstruction_complex"][()])
         np.testing.assert_array_equal(service["reconstruction"][()], cli["reconstruction"][()])
-        # The threads of a process may be others than here, and with them the order of sums.
+        threads = [json.loads(file.attrs["provenance"])["threads"] for file in (service, cli)]
+        assert threads == [torch.get_num_threads()] * 2
         np.testing.assert_allclose(service["reconstruction_complex"][()], python, atol=1e-5 * np.abs(python).max())
 
 
