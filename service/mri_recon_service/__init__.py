@@ -1,1 +1,1 @@
-"""Reconstruction over HTTP: a FastAPI application around the library, and the verb `mri-recon serve`."""
+"""Reconstruct over HTTP: a FastAPI application around the library, and the verb `mri-recon serve`."""

@@ -1,4 +1,4 @@
-"""The application, assembled in one place."""
+"""Assemble the application from its parts."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ Every error is `application/problem+json` (RFC 9457) with a stable `code`; `/pro
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The ASGI application.
+    """Make the ASGI application.
 
     Args:
-        settings: None reads them from the environment.
+        settings: the service's settings. None: read from the environment.
 
     Raises:
-        ConfigError: API keys are needed where it is to listen, and there are none.
+        ConfigError: the service needs API keys on this address, and there are none.
     """
     chosen = Settings() if settings is None else settings
     app = FastAPI(
@@ -87,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _add_layers(app: FastAPI, settings: Settings) -> None:
-    """What a request passes before its route; the last one added is the outermost."""
+    """Add the layers that a request passes before its route. The last one added is the outermost."""
     app.add_middleware(Authentication, keyring=Keyring(settings.keys_path) if settings.keys_required else None)
     app.add_middleware(Security, settings=settings)
     if settings.allowed_origins:

@@ -1,4 +1,4 @@
-"""The verb `mri-recon serve`."""
+"""Run the service: the verb `mri-recon serve`."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def serve(
 
 
 def _check_isolation(settings: Settings) -> None:
-    """Say in one line, before anything listens, that other machines may not be served here.
+    """Refuse to serve other machines where uploads cannot be isolated, before anything listens.
 
     Raises:
-        ConfigError: nothing keeps the processes that open uploads off the network.
+        ConfigError: the processes that open uploads can reach the network.
     """
     from mri_recon_service.http.security import check_exposure
     from mri_recon_service.uploads.parser_pool import ParserPool
@@ -76,10 +76,10 @@ def _check_isolation(settings: Settings) -> None:
 
 
 def read_settings(**given: Any) -> Any:
-    """Settings from the arguments that are not None, else the environment.
+    """Read settings from the arguments that are not None, and the others from the environment.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value is out of range.
     """
     from pydantic import ValidationError
 
@@ -94,7 +94,7 @@ def read_settings(**given: Any) -> Any:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that a port in use is one clear line.
+    """Open a listening socket, so that a port in use gives one clear line.
 
     Raises:
         ConfigError: the address cannot be used.

@@ -1,4 +1,4 @@
-"""What routes ask for, as annotated types."""
+"""Hand routes the parts of the application, as annotated types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ParserDep", "ReadinessDep
 
 
 def _part(name: str) -> Any:
-    """A part of the application's state, which `app.create_app` and its lifespan put there."""
+    """Depend on a part of the application's state, which `app.create_app` and its lifespan set."""
 
     def find(request: Request) -> Any:
         return getattr(request.app.state, name)

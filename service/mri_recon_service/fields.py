@@ -1,4 +1,4 @@
-"""From the texts of a form to typed values, and to errors that name the valid ones."""
+"""Turn the texts of a form into typed values, or into errors that list the valid names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def reconstruction_fields(texts: Mapping[str, str], *, max_iters: int) -> tuple[ReconstructionFields, dict[str, Any]]:
-    """Fields of a reconstruction, and the method's options.
+    """Read the fields of a reconstruction and the method's options.
 
     Raises:
         Problem: invalid-request, unknown-method, unknown-option, invalid-option, unknown-model.
@@ -38,7 +38,7 @@ def reconstruction_fields(texts: Mapping[str, str], *, max_iters: int) -> tuple[
 def compare_fields(
     texts: Mapping[str, str], *, max_iters: int
 ) -> tuple[CompareFields, list[str], dict[str, dict[str, Any]]]:
-    """Fields of a comparison, the methods, and the options of each.
+    """Read the fields of a comparison, its methods, and the options of each.
 
     Raises:
         Problem: as `reconstruction_fields`.
@@ -115,7 +115,7 @@ def _options(method: str, texts: Mapping[str, str], *, prefix: str, max_iters: i
 
 
 def _hints(method: str) -> dict[str, TypeAdapter[Any]]:
-    """Types of a method's options; one whose annotation says nothing here is left to the method to check."""
+    """Find the types of a method's options. The method itself checks an option without a usable annotation."""
     try:
         hints = get_type_hints(get_method(method))
     except (NameError, TypeError):
@@ -128,7 +128,7 @@ def _hints(method: str) -> dict[str, TypeAdapter[Any]]:
 
 
 def _typed(name: str, text: str, adapter: TypeAdapter[Any]) -> Any:
-    """The value that a text is for an option of a type: a JSON number, true, false or null where it reads as one."""
+    """Convert a text to the type of an option: to a number, true, false or null where it reads as such JSON."""
     try:
         candidates = [json.loads(text, parse_constant=lambda constant: text), text]
     except (ValueError, RecursionError):
@@ -143,7 +143,7 @@ def _typed(name: str, text: str, adapter: TypeAdapter[Any]) -> Any:
 
 
 def _check_limits(options: Mapping[str, Any], *, prefix: str, max_iters: int) -> None:
-    """What a request may not do to the service, whatever the method says."""
+    """Check the limits that the service sets to options, whatever the method allows."""
     iterations = options.get("max_iters")
     if isinstance(iterations, int) and iterations > max_iters:
         raise Problem(

@@ -1,4 +1,4 @@
-"""What a job is: accepted work that outlives the connection and the process."""
+"""Describe a job: accepted work that outlives the connection and the process."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ FINISHED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class NewJob:
-    """What is known of a job when it is accepted.
+    """A job when it is accepted.
 
     Attributes:
-        id: of the server's making, unguessable.
-        kind: what is to be done.
-        client: who sent it; "" where no keys are in use.
-        request: fields and files as they came, JSON-able; enough to do the work from the job's folder.
-        created: seconds since the epoch.
-        deadline: seconds since the epoch after which the result is of no use; None: no such time.
-        batch_key: jobs with an equal one may be run together; None: alone.
-        memory: bytes that the work is estimated to take.
+        id: identifier, made by the server, that nobody can guess.
+        kind: kind of the work.
+        client: name of the API key that sent it; "" where no keys are in use.
+        request: the fields and files of the request, JSON-able; with the job's folder, enough to do the work.
+        created: time of acceptance, in seconds since the epoch.
+        deadline: time after which the client has no use for the result, in seconds since the epoch. None: no deadline.
+        batch_key: jobs with equal keys may be run together. None: the job runs alone.
+        memory: estimated bytes of the work.
         key: the client's `Idempotency-Key`.
-        fingerprint: of the request, to tell another request under the same key.
-        request_id: of the request that made the job, for problem documents and the log.
+        fingerprint: hash of the request, which tells another request under the same key.
+        request_id: identifier of the request that made the job, for problem documents and the log.
     """
 
     id: str
@@ -52,18 +52,18 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Job(NewJob):
-    """A job as the store knows it.
+    """A job with its state in the store.
 
     Attributes:
-        status: where it stands.
-        started: when the last attempt began; None before.
-        finished: when it reached its last state.
-        expires: when its result is deleted.
-        attempts: how many times a process took it up.
+        status: state of the job.
+        started: start of the last attempt; None before.
+        finished: end of the job.
+        expires: time at which its result is deleted.
+        attempts: number of times that a process began it.
         position: place in the queue, 1 for the next; None unless queued.
-        progress: the last progress that was reported, JSON-able.
-        problem: why it failed: `code`, `detail` and further members.
-        expired: the result has been deleted.
+        progress: the last reported progress, JSON-able.
+        problem: reason of a failure: `code`, `detail` and further members.
+        expired: whether the result has been deleted.
     """
 
     status: Status = "queued"
@@ -79,11 +79,11 @@ class Job(NewJob):
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job.
+    """A change of a job.
 
     Attributes:
-        id: greater than that of every earlier event.
-        kind: what it says.
+        id: number, greater than that of every earlier event.
+        kind: kind of the change.
         data: JSON text: the job document, or for `progress` the progress.
     """
 
@@ -93,7 +93,7 @@ class Event:
 
 
 def document(job: Job) -> dict[str, Any]:
-    """The job as clients see it, JSON-able; see `schemas.JobDocument`."""
+    """Make the JSON-able document of a job that clients see, a `schemas.JobDocument`."""
     here = f"/v1/jobs/{job.id}"
     return {
         "id": job.id,
@@ -112,12 +112,12 @@ def document(job: Job) -> dict[str, Any]:
 
 
 def problem_record(problem: Problem) -> dict[str, Any]:
-    """A problem as it is stored with a job."""
+    """Make the record of a problem that the store keeps with a job."""
     return {"code": problem.code, "detail": problem.detail, "extensions": problem.extensions}
 
 
 def problem_from(record: Mapping[str, Any]) -> Problem:
-    """The problem that was stored with a job."""
+    """Restore a problem from its record."""
     return Problem(record["code"], record["detail"], **record["extensions"])
 
 

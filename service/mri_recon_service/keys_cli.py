@@ -1,4 +1,4 @@
-"""The verb `mri-recon key`: API keys of the service."""
+"""Manage the API keys of the service: the verb `mri-recon key`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add(
     name: Annotated[str, typer.Argument(help="Whose key it is: letters, digits, '.', '_' and '-'")],
     file: FileOption = None,
 ) -> None:
-    """Make a key and print it, this once: only its hash is kept.
+    """Make a key and print it. It is shown only once: the file keeps its hash.
 
     Example: mri-recon key add reading-room
     """
@@ -38,7 +38,7 @@ def add(
 
 @app.command("list")
 def list_keys(file: FileOption = None) -> None:
-    """Whose keys there are, and since when."""
+    """List the names that have keys, and since when."""
     from mri_recon_service.http.keys import read_keys
 
     for one in read_keys(_path(file)):
@@ -47,7 +47,7 @@ def list_keys(file: FileOption = None) -> None:
 
 @app.command()
 def remove(name: Annotated[str, typer.Argument(help="Whose key to remove")], file: FileOption = None) -> None:
-    """Take a key away; a running service refuses it from the next request on."""
+    """Remove a key. A running service refuses it from the next request on."""
     from mri_recon_service.http.keys import remove_key
 
     remove_key(_path(file), name)

@@ -1,8 +1,8 @@
-"""What goes wrong, as RFC 9457 problem details with stable codes.
+"""Describe errors as RFC 9457 problem details with stable codes.
 
-Every answer with a status of 400 or more is `application/problem+json`: `type` (a reference to `/problems/CODE` of the
-same service), `title`, `status`, `code`, `detail`, `request_id`, and what else a code brings, e.g. `valid`, the names
-that would have been accepted.
+Every answer with a status of 400 or more is `application/problem+json`. Its members are `type` (a reference to
+`/problems/CODE` of the same service), `title`, `status`, `code`, `detail`, `request_id`, and further ones of the code,
+e.g. `valid`, the names that would have been accepted.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class ProblemKind:
-    """One kind of problem.
+    """One kind of problem, with its place in the documentation.
 
     Attributes:
         status: HTTP status.
-        title: the same for every occurrence.
-        cure: what to do about it.
+        title: a short summary, the same for every occurrence.
+        cure: advice to the client.
     """
 
     status: int
@@ -163,11 +163,11 @@ _BY_ERROR: dict[type[MriReconError], str] = {
 
 
 class Problem(Exception):
-    """A problem of a known kind, to be raised anywhere under a route.
+    """An error of a known kind. Any code below a route may raise it.
 
     Attributes:
         code: a key of `PROBLEMS`.
-        detail: what was expected, what came, what to do.
+        detail: what this occurrence expected and got, and what to do.
         headers: further response headers.
         extensions: further members of the document.
     """
@@ -181,7 +181,7 @@ class Problem(Exception):
         self.extensions = extensions
 
     def document(self, request_id: str) -> dict[str, Any]:
-        """The members of the problem document."""
+        """Make the problem document."""
         return {
             "type": f"/problems/{self.code}",
             "title": self.kind.title,
@@ -194,7 +194,7 @@ class Problem(Exception):
 
 
 def respond(problem: Problem, request_id: str) -> JSONResponse:
-    """The HTTP response of a problem."""
+    """Make the HTTP response of a problem."""
     return JSONResponse(
         problem.document(request_id),
         status_code=problem.kind.status,
@@ -204,9 +204,9 @@ def respond(problem: Problem, request_id: str) -> JSONResponse:
 
 
 def problem_of(error: MriReconError) -> Problem:
-    """The problem that an error of the library is.
+    """Turn an error of the library into a problem.
 
-    What a request can cause goes by its own message, which says what to do; the rest is the operator's, and is logged.
+    An error that a request can cause keeps its message, which says what to do. Any other is logged for the operator.
     """
     for kind, code in _BY_ERROR.items():
         if isinstance(error, kind):
@@ -220,14 +220,14 @@ def problem_of(error: MriReconError) -> Problem:
 
 
 def storage_full() -> Problem:
-    """What a full or unwritable disk means for a request. Where it lies is for the log: no answer has a path."""
+    """Make the problem of a full or unwritable disk. It names no path: paths are for the log only."""
     return Problem("storage-full", "the work cannot be stored: the operator must look at the data folder's free space")
 
 
 def invalid_request(
     error: ValidationError | RequestValidationError, *, valid: Mapping[str, Any] | None = None
 ) -> Problem:
-    """The problem that a failed validation is, one entry in `errors` for each field; no value is echoed."""
+    """Turn a failed validation into a problem with one entry in `errors` for each field. It repeats no value."""
     errors = [
         {"field": ".".join(str(part) for part in one["loc"]) or "(request)", "message": _plain(one["msg"])}
         for one in error.errors()
@@ -237,7 +237,7 @@ def invalid_request(
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the application a problem document; what is unexpected is left to the middleware."""
+    """Turn every error of the application into a problem document. The middleware handles unexpected errors."""
 
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> JSONResponse:
@@ -262,5 +262,5 @@ def install(app: FastAPI) -> None:
 
 
 def _plain(message: str) -> str:
-    """Pydantic's message without its prefix for errors that a validator raised."""
+    """Remove the prefix that Pydantic puts before the message of a validator."""
     return message.removeprefix("Value error, ")

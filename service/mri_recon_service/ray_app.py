@@ -1,12 +1,13 @@
-"""The same application as a Ray Serve deployment: several replicas behind one address, on one machine or a cluster.
+"""Deploy the application on Ray Serve: several replicas behind one address, on one machine or a cluster.
 
     serve run mri_recon_service.ray_app:application replicas=2 device=cuda num_gpus=1
 
-Each replica is the whole application with its own models, queue and parsing processes, and batches what waits in it.
-Replicas of one machine share the data folder, so any of them answers for a job. The store of jobs is a file on a local
-disk: replicas on several machines answer directly only, and each machine's jobs are known there alone.
+Each replica is the whole application with its own models, queue and parsing processes, and batches its own requests.
+Replicas on one machine share the data folder, so any of them answers for a job. The store of jobs is a file on a local
+disk: with replicas on several machines only direct answers work, since each machine knows its own jobs alone.
 
-Ray's proxy is what listens. `host` (MRI_RECON_HOST) must say where, for that decides whether keys are asked for.
+Ray's proxy listens, not the application. `host` (MRI_RECON_HOST) must name its address all the same: it decides whether
+keys are needed.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _MOST_REQUESTS_OF_A_REPLICA = 1000  # the application itself says when it is bus
 
 
 def build(settings: Settings, *, replicas: int = 1, num_cpus: float = 1, num_gpus: float = 0) -> Application:
-    """The deployment, for `ray.serve.run`.
+    """Make the deployment, for `ray.serve.run`.
 
     Args:
-        settings: of every replica.
-        replicas: how many.
+        settings: the settings of every replica.
+        replicas: number of replicas.
         num_cpus: processors that Ray sets aside for a replica.
-        num_gpus: graphics processors, or a part of one.
+        num_gpus: graphics processors for a replica; a fraction shares one.
     """
     values = settings.model_dump()
 
@@ -54,7 +55,7 @@ def build(settings: Settings, *, replicas: int = 1, num_cpus: float = 1, num_gpu
 
 
 def application(arguments: dict[str, Any]) -> Application:
-    """For `serve run`: the arguments `replicas`, `num_cpus`, `num_gpus`, and any setting by its name."""
+    """Make the deployment for `serve run` from `replicas`, `num_cpus`, `num_gpus`, and any setting by its name."""
     given = dict(arguments)
     replicas = int(given.pop("replicas", 1))
     num_cpus, num_gpus = float(given.pop("num_cpus", 1)), float(given.pop("num_gpus", 0))

@@ -1,4 +1,4 @@
-"""Whether the service is warm: every shipped model loaded, and run once."""
+"""Warm the service up: load every shipped model, and run it once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WARM_SIZE = 64
 
 
 class Readiness:
-    """State of the warm-up, which runs beside the first requests.
+    """State of the warm-up, which runs in a thread beside the first requests.
 
     Attributes:
         models: names of the models that are warm.
@@ -35,11 +35,11 @@ class Readiness:
         self._device = device
 
     def start(self) -> None:
-        """Begin, in a thread that does not keep the process alive."""
+        """Start the warm-up in a thread that does not keep the process alive."""
         threading.Thread(target=self.warm, name="warm-up", daemon=True).start()
 
     def warm(self) -> None:
-        """Load each model, and let it reconstruct a small image, so that the first user does not wait for it."""
+        """Load each model and let it reconstruct a small image, so that the first user does not wait for it."""
         try:
             for name in shipped_models():
                 self._warm_model(name)

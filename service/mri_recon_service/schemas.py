@@ -1,4 +1,4 @@
-"""What requests and answers are made of."""
+"""Define the fields of requests and answers."""
 
 from __future__ import annotations
 
@@ -40,44 +40,50 @@ __all__ = [
 
 
 class ScanFields(BaseModel):
-    """Fields of every request that brings a scan: how to read it, and which mask to use."""
+    """Fields of every request with a scan: how to read it, and which mask to use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     acceleration: float | None = Field(
-        default=None, description="Draw a mask with this many times fewer columns than were acquired.", examples=[4]
+        default=None,
+        description="Acceleration R of a drawn mask: it samples one R-th of the acquired columns.",
+        examples=[4],
     )
     center_fraction: float | None = Field(
         default=None, description="Fraction of the columns kept at the centre [0.08 below 6x, else 0.04]."
     )
     num_low_frequencies: int | None = Field(default=None, description="The same as a number of columns.")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the drawn mask.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the drawn mask.")
     mask_kind: Literal["random", "equispaced"] = Field(default="random", description="Kind of the drawn mask.")
     mask: Literal["file"] | None = Field(
         default=None,
         description="A mask as a file (.npy, .npz, .mat, fastMRI .h5), or the text `file` for the scan's own mask. "
-        "Without mask and acceleration the scan's own is taken, where it has one.",
+        "Without mask and acceleration, the scan's own mask is used where it has one.",
     )
     axes: str | None = Field(
-        default=None, max_length=200, description="What the file's axes are, e.g. `coil readout phase`."
+        default=None, max_length=200, description="The file's axes in order, e.g. `coil readout phase`."
     )
     variable: str | None = Field(
-        default=None, max_length=200, description="Which array of a .npz or .mat file, or k-space of a .dat."
+        default=None,
+        max_length=200,
+        description="Name of the array in a .npz or .mat file, or of the k-space in a .dat file.",
     )
-    slice: int | None = Field(default=None, ge=0, description="Slice of the picture, from 0 [the middle].")
+    slice: int | None = Field(
+        default=None, ge=0, description="Index of the slice in pictures, from 0 [the middle slice]."
+    )
     deadline_seconds: float | None = Field(
-        default=None, gt=0, description="The answer is of no use after this time, counted from the request's arrival."
+        default=None, gt=0, description="Stop the work this many seconds after the request's arrival."
     )
 
 
 class ReconstructionFields(ScanFields):
-    """Fields of `POST /v1/reconstructions`; every further field is an option of the method."""
+    """Fields of `POST /v1/reconstructions`. Every further field is an option of the method."""
 
     method: str = Field(max_length=100, description="Name of a method that /v1/models lists.", examples=["cs-wavelet"])
 
 
 class CompareFields(ScanFields):
-    """Fields of `POST /v1/compare`; an option of one method is a field `METHOD.OPTION`."""
+    """Fields of `POST /v1/compare`. The field `METHOD.OPTION` sets an option of one method."""
 
     methods: str = Field(
         default="zero-filled,cs-wavelet,unet,unrolled",
@@ -101,7 +107,7 @@ class MaskFields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     width: int = Field(ge=1, le=65536, description="Columns of k-space.", examples=[320])
-    acceleration: float = Field(description="How many times fewer columns to sample.", examples=[4])
+    acceleration: float = Field(description="Acceleration R: one R-th of the columns is sampled.", examples=[4])
     center_fraction: float | None = Field(
         default=None, description="Fraction of the columns kept at the centre [0.08 below 6x, else 0.04]."
     )
@@ -118,7 +124,7 @@ class Marked(BaseModel):
 
 
 class Row(BaseModel):
-    """What one method did: metrics are null where no reference is known; `psnr` also where nothing differs."""
+    """Result of one method. Metrics are null without a reference; `psnr` is null also for an image equal to it."""
 
     file: str
     acceleration: float | None
@@ -142,13 +148,15 @@ class MethodImages(BaseModel):
 
 
 class Images(BaseModel):
-    """One slice of the reference and of each method, at one common window; errors at one common scale."""
+    """One slice of the reference and of each method in a common window, and error maps on a common scale."""
 
     slice: int
     num_slices: int
     size: tuple[int, int] = Field(description="Height and width.")
-    window: tuple[float, float] = Field(description="Magnitudes that are black and white in every image.")
-    error_window: tuple[float, float] | None = Field(description="Errors that are black and white in every error map.")
+    window: tuple[float, float] = Field(description="Magnitudes shown as black and as white in every image.")
+    error_window: tuple[float, float] | None = Field(
+        description="Errors shown as black and as white in every error map."
+    )
     reference: Png | None
     methods: dict[str, MethodImages]
 
@@ -161,12 +169,12 @@ class ComparisonAnswer(Marked):
     results: list[Row]
     images: Images
     provenance: dict[str, dict[str, Any]] = Field(
-        description="Of each method: what `mri-recon replay` needs to make its image again."
+        description="For each method, the record from which `mri-recon replay` reproduces its image."
     )
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457 problem details; some codes bring further members, such as `valid` or `errors`."""
+    """RFC 9457 problem details. Some codes have further members, such as `valid` or `errors`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -179,7 +187,7 @@ class ProblemDocument(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """How far a method has come; null for what it does not know."""
+    """Progress of a method. Members that the method does not know are null."""
 
     method: str
     stage: str
@@ -198,23 +206,23 @@ class JobLinks(BaseModel):
 
 
 class JobDocument(Marked):
-    """Accepted work, and where it stands."""
+    """A job and its state."""
 
     id: str
     kind: Literal["reconstruction", "comparison"]
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     created: str = Field(description="Times are ISO 8601 in UTC.")
-    started: str | None = Field(description="When the last attempt began.")
+    started: str | None = Field(description="Start of the last attempt.")
     finished: str | None
-    expires: str | None = Field(description="When the result is deleted.")
-    position: int | None = Field(description="Place in the queue, 1 for the next; null unless queued.")
+    expires: str | None = Field(description="Time at which the result is deleted.")
+    position: int | None = Field(description="Place in the queue, 1 for the next job; null unless queued.")
     progress: JobProgress | None
-    problem: ProblemDocument | None = Field(description="Why the job failed.")
+    problem: ProblemDocument | None = Field(description="Reason of a failure.")
     links: JobLinks
 
 
 class MaskReceipt(Marked):
-    """How a mask of columns came to be, and which columns it samples."""
+    """Description of a mask of columns: how it was drawn, and the columns that it samples."""
 
     kind: str
     width: int
@@ -230,51 +238,51 @@ class MaskReceipt(Marked):
 
 
 class ScanSummary(BaseModel):
-    """What is in a file."""
+    """Content of a file."""
 
     format: str
     axes: str
-    axes_assumed: bool = Field(description="Whether the file does not say; the field `axes` does.")
+    axes_assumed: bool = Field(
+        description="Whether the axes were assumed because the file does not name them; the field `axes` names them."
+    )
     slices: int
     coils: int
     readout: int
     phase: int
     reconstruction_size: tuple[int, int]
-    decoded_bytes: int = Field(description="Of the k-space as complex64.")
-    support_columns: int = Field(description="Columns that were acquired, or would have been without a mask.")
+    decoded_bytes: int = Field(description="Bytes of the k-space as complex64.")
+    support_columns: int = Field(description="Columns that were acquired, or would be without undersampling.")
     fully_sampled: bool
     own_mask: dict[str, Any] | None = Field(description="Receipt of the file's own mask.")
-    reference: str = Field(description="What the images are compared with.")
+    reference: str = Field(description="Origin of the reference that images are compared with.")
     simulated: bool
     noise_sigma: float | None = Field(description="sqrt(E|n|^2) of one sample, from the edge of k-space.")
     note: str
-    warnings: list[str] = Field(
-        description="What looks wrong with the scan, or was assumed of it, and what to do about it."
-    )
+    warnings: list[str] = Field(description="Suspicious or assumed properties of the scan, with advice.")
 
 
 class MethodCost(BaseModel):
-    """What one method will take on a scan."""
+    """Estimated memory and time of one method on a scan."""
 
     method: str
     memory_bytes: int
-    seconds: float | None = Field(description="With default options on this machine; null where nothing is known.")
+    seconds: float | None = Field(description="Time with default options on this machine; null where unknown.")
 
 
 class Validation(Marked):
-    """What a request would do."""
+    """Effect that a request would have."""
 
     accepted: bool
-    problem: ProblemDocument | None = Field(description="Why it would be refused.")
+    problem: ProblemDocument | None = Field(description="Reason for which the request would be refused.")
     answered: Literal["at-once", "as-job", "refused"] = Field(
-        description="How it would be answered, without `Prefer` and `Idempotency-Key`."
+        description="Form of the answer without `Prefer` and `Idempotency-Key`."
     )
     files: dict[str, dict[str, Any]] = Field(description="`sha256` and `bytes` of each file.")
     scan: ScanSummary
-    mask: dict[str, Any] | None = Field(description="Receipt of the mask; null where none can be made.")
+    mask: dict[str, Any] | None = Field(description="Receipt of the mask; null where there can be no mask.")
     methods: list[MethodCost]
-    memory_bytes: int = Field(description="Of the largest method: they run one after the other.")
-    seconds: float | None = Field(description="Of all methods.")
+    memory_bytes: int = Field(description="Memory of the largest method; methods run one after the other.")
+    seconds: float | None = Field(description="Time of all methods together.")
 
 
 class InferenceServer(BaseModel):
@@ -305,7 +313,7 @@ class InferenceModelReady(BaseModel):
 
 
 class InferenceTensor(BaseModel):
-    """Metadata of a tensor; -1 is any size."""
+    """Metadata of a tensor. The size -1 stands for any size."""
 
     name: str
     datatype: str

@@ -1,4 +1,4 @@
-"""Every setting of the service in one class, from the environment (`MRI_RECON_...`) or from arguments."""
+"""Read every setting of the service from the environment (`MRI_RECON_...`) or from arguments."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MIB = 1 << 20
 
 
 class Settings(BaseSettings):
-    """What an operator may choose. The environment variable of `port` is `MRI_RECON_PORT`, and so on.
+    """The operator's settings. The environment variable of `port` is `MRI_RECON_PORT`, and so on.
 
     Raises:
-        pydantic.ValidationError: a value out of range.
+        pydantic.ValidationError: a value is out of range.
     """
 
     model_config = SettingsConfigDict(env_prefix="MRI_RECON_", frozen=True, extra="forbid")
@@ -28,84 +28,90 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     require_keys: bool = Field(
         default=False,
-        description="Ask for an API key on a loopback address too. Elsewhere, and for every name in ALLOWED_HOSTS that "
-        "is not a loopback name, a key is asked for in any case.",
+        description="Require an API key on a loopback address too. On any other address, and with any name in "
+        "ALLOWED_HOSTS that is not a loopback name, a key is always required.",
     )
     keys_file: Path | None = Field(
         default=None,
-        description="The file that `mri-recon key` writes [mri-recon/keys.json in the user's configuration folder].",
+        description="File of API keys that `mri-recon key` writes [mri-recon/keys.json in the user's configuration "
+        "folder].",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Names, separated by commas, by which clients call the service, e.g. the proxy's. On a loopback "
-        "address other names than loopback ones are refused; elsewhere any name is taken where none is listed.",
+        description="Host names, separated by commas, that clients may use, e.g. the proxy's. If empty: on a loopback "
+        "address only loopback names, on any other address every name.",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins, separated by commas, of other web pages that may use the service, e.g. "
         "`https://pacs.example.org`.",
     )
-    log_format: Literal["json", "text"] = Field(default="json", description="One JSON object a line, or plain lines.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level to log.")
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="Log one JSON object on each line, or plain text."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Minimum log level.")
     log_error_messages: bool = Field(
         default=False,
-        description="Log the messages of unexpected errors too, which may repeat what a user sent; else their types "
-        "and places in the code.",
+        description="Log the messages of unexpected errors too. They may repeat a user's data. By default the log has "
+        "only the types and the places in the code.",
     )
     max_upload_bytes: int = Field(default=2048 * MIB, gt=0, description="Largest request body, counted as it streams.")
     max_decoded_bytes: int = Field(
-        default=4096 * MIB, gt=0, description="Largest k-space once decoded, as complex64 in memory."
+        default=4096 * MIB, gt=0, description="Largest decoded k-space, as complex64 in memory."
     )
-    max_concurrent_uploads: int = Field(default=32, gt=0, description="Uploads received at the same time.")
-    upload_timeout_seconds: float = Field(default=300.0, gt=0, description="Longest time a request body may take.")
+    max_concurrent_uploads: int = Field(
+        default=32, gt=0, description="Largest number of uploads received at the same time."
+    )
+    upload_timeout_seconds: float = Field(default=300.0, gt=0, description="Longest time to receive a request body.")
     upload_dir: Path | None = Field(
-        default=None, description="Folder for uploads while they are worked on [the system's temporary folder]."
+        default=None, description="Folder for uploads during the work [the system's temporary folder]."
     )
-    parser_processes: int = Field(default=2, gt=0, description="Processes that open uploaded files.")
+    parser_processes: int = Field(default=2, gt=0, description="Number of processes that parse uploaded files.")
     parser_timeout_seconds: float = Field(
-        default=60.0, gt=0, description="Longest time, and most processor time, to read an uploaded file."
+        default=60.0, gt=0, description="Longest elapsed time and processor time to parse an uploaded file."
     )
     parser_memory_bytes: int | None = Field(
-        default=None, gt=0, description="Memory for reading an uploaded file [four times the decoded limit and 1 GiB]."
+        default=None, gt=0, description="Memory for parsing an uploaded file [four times the decoded limit plus 1 GiB]."
     )
-    parser_files: int = Field(default=64, gt=0, description="Files that a parser process reads before a fresh one.")
-    worker_threads: int = Field(default=1, gt=0, description="Reconstructions that run at the same time.")
-    queue_size: int = Field(default=16, ge=0, description="Reconstructions that may wait for a worker.")
+    parser_files: int = Field(default=64, gt=0, description="Number of files after which a parser process is replaced.")
+    worker_threads: int = Field(default=1, gt=0, description="Number of reconstructions that run at the same time.")
+    queue_size: int = Field(default=16, ge=0, description="Number of direct requests that may wait for a worker.")
     timeout_seconds: float = Field(
         default=900.0,
         gt=0,
-        description="Longest time from acceptance to a direct answer, waiting included; longest time that a job runs.",
+        description="Longest time from acceptance to a direct answer, including waiting. Longest run time of a job.",
     )
     data_dir: Path | None = Field(
         default=None,
-        description="Folder of accepted jobs and their results, on a local disk; processes of one machine may share it "
+        description="Folder of accepted jobs and their results, on a local disk. Processes on one machine may share it "
         "[$XDG_STATE_HOME/mri-recon, else ~/.local/state/mri-recon].",
     )
     sync_bytes: int = Field(
         default=64 * MIB,
         ge=0,
-        description="Scans whose decoded bytes, times the number of methods, are at most this are answered at once; "
-        "larger ones become jobs.",
+        description="Largest request that is answered directly: decoded bytes of the scan times the number of methods. "
+        "Larger requests become jobs.",
     )
-    max_queued_jobs: int = Field(default=256, gt=0, description="Jobs that may wait.")
+    max_queued_jobs: int = Field(default=256, gt=0, description="Number of jobs that may wait.")
     max_batch: int = Field(
-        default=8, gt=0, description="Most waiting requests of one network and shape that are run together."
+        default=8, gt=0, description="Largest number of waiting requests with one network and shape that run together."
     )
     max_attempts: int = Field(
-        default=3, gt=0, description="How many times a job is taken up whose process dies of it, before it has failed."
+        default=3, gt=0, description="Number of times a job is started before it fails because its process died."
     )
     max_memory_bytes: int | None = Field(
         default=None,
         gt=0,
-        description="Memory that reconstructions may be estimated to take together [four fifths of the machine's].",
+        description="Bound on the estimated memory of all running reconstructions [four fifths of the machine's].",
     )
     result_ttl_seconds: float = Field(
         default=86400.0,
         gt=0,
-        description="How long a job's result is kept after its end; the job itself is forgotten after as long again.",
+        description="Time for which a job's result is kept after its end. The job itself is deleted after twice "
+        "this time.",
     )
-    max_iters: int = Field(default=1000, gt=0, description="Most iterations that a request may ask for.")
-    device: str = Field(default="cpu", description="Where to compute, e.g. cpu or cuda.")
+    max_iters: int = Field(default=1000, gt=0, description="Largest number of iterations that a request may ask for.")
+    device: str = Field(default="cpu", description="Device that computes, e.g. cpu or cuda.")
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
     @classmethod
@@ -116,7 +122,7 @@ class Settings(BaseSettings):
 
     @property
     def exposed(self) -> bool:
-        """Whether another machine may be at the other end: by the address, or by a name that a proxy is called by."""
+        """Whether other machines may reach the service: by its address, or by the name of a proxy."""
         return not is_loopback(self.host) or not all(map(is_loopback, self.allowed_hosts))
 
     @property
@@ -126,14 +132,14 @@ class Settings(BaseSettings):
 
     @property
     def keys_path(self) -> Path:
-        """`keys_file`, or where it lies by default."""
+        """`keys_file`, or its default."""
         if self.keys_file is not None:
             return self.keys_file
         return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "mri-recon" / "keys.json"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
+    """Tell whether only this machine reaches `host`."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -141,8 +147,8 @@ def is_loopback(host: str) -> bool:
 
 
 def settings_table() -> str:
-    """The settings as a table in Markdown, one row each: variable, default, description."""
-    rows = ["| variable | default | what |", "|---|---|---|"]
+    """Write the settings as a Markdown table with one row for each: variable, default, meaning."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default in (None, ()) else f"`{field.default}`"
         rows.append(f"| `MRI_RECON_{name.upper()}` | {default} | {field.description} |")

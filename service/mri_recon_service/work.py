@@ -51,7 +51,7 @@ class Parsed(Protocol):
 
 
 class Parser(Protocol):
-    """Opens uploaded files; the service's opens them in a process of their own, see `sandbox.ParserPool`."""
+    """Opens uploaded files; the service's opens them in a process of their own, see `parser_pool.ParserPool`."""
 
     def load(self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None = None) -> Parsed:
         """Read a scan, and a mask where its file came with it.

@@ -1,1 +1,1 @@
-"""Results as clients want them: HDF5, NumPy, PNG, JSON."""
+"""Results in the representations that clients ask for: HDF5, NumPy, PNG, JSON. NumPy only, no torch."""

@@ -24,12 +24,12 @@ FAINTEST = -6.0
 
 @dataclass(frozen=True)
 class Bundle:
-    """A result as arrays and JSON-able metadata, what an npz file of it holds.
+    """A result as arrays and JSON-able metadata, the content of its npz file.
 
     A reconstruction has `image`, complex64 or float32 `(slice, h, w)`. A comparison has `image.METHOD` and, where it is
-    known, `reference`: float32 magnitudes `(slice, h, w)` of the size that is shown; and `kspace`, float32
-    `(slice, readout, phase)`, the decadic logarithm of what was kept (root sum of squares over coils, over its largest
-    value), at least -6. Both have `mask`, uint8 `(phase,)` or `(readout, phase)`.
+    known, `reference`: float32 magnitudes `(slice, h, w)` of the shown size. It also has `kspace`, float32
+    `(slice, readout, phase)`: the decadic logarithm of the sampled k-space (root sum of squares over coils, divided by
+    its largest value), at least -6. Both have `mask`, uint8 `(phase,)` or `(readout, phase)`.
     """
 
     kind: Kind
@@ -38,7 +38,7 @@ class Bundle:
 
 
 def write_bundle(bundle: Bundle) -> bytes:
-    """The npz file of a result: not compressed, so that a browser reads it without further code."""
+    """Write the npz file of a result. It is not compressed, so that a browser reads it without further code."""
     buffer = io.BytesIO()
     text = json.dumps(bundle.metadata, allow_nan=False).encode()
     np.savez(buffer, allow_pickle=False, **bundle.arrays, metadata=np.frombuffer(text, np.uint8))
@@ -46,7 +46,7 @@ def write_bundle(bundle: Bundle) -> bytes:
 
 
 def read_bundle(kind: Kind, path: Path) -> Bundle:
-    """What `write_bundle` wrote, of this service's own disk."""
+    """Read a file of `write_bundle` from this service's own disk."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     return Bundle(kind, arrays, json.loads(arrays.pop("metadata").tobytes()))

@@ -1,4 +1,4 @@
-"""Gray PNG files with text in them, by the standard library alone."""
+"""Write gray PNG files with text in them, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def gray_png(image: npt.NDArray[np.float32], *, high: float, text: Mapping[str, str]) -> bytes:
-    """An 8-bit gray PNG: 0 is black, `high` and above is white, linear between.
+    """Encode an image as an 8-bit gray PNG: 0 is black, `high` and above is white, linear between.
 
     Args:
         image: real `(h, w)`.

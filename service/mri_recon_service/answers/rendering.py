@@ -1,7 +1,6 @@
-"""What goes back to a client: HDF5, npy, npz, PNG, and the JSON of a comparison with its pictures.
+"""Render a result for a client: HDF5, npy, npz, PNG, or the JSON of a comparison with its pictures.
 
-A result is kept as arrays and metadata (`Bundle`), from which every representation but HDF5 is made when it is asked
-for; HDF5 is the file that the library writes.
+Every representation but HDF5 is made from a `Bundle` when a client asks for it. HDF5 is the library's own file.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _LONGEST_HEADER = 12_000  # bytes: clients and proxies bound what they read
 
 @dataclass(frozen=True)
 class Rendered:
-    """The body of an answer, and what belongs into its headers."""
+    """The body and the headers of an answer."""
 
     content: bytes
     media_type: str
@@ -57,12 +56,12 @@ class Rendered:
 
 
 def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Rendered:
-    """A result in one of `OFFERS`.
+    """Render a result in one of `OFFERS`.
 
     Args:
         bundle: the result.
-        media_type: of the wanted representation.
-        hdf5: gives the HDF5 file, where that is wanted.
+        media_type: the wanted representation.
+        hdf5: reads or makes the HDF5 file; called only where it is wanted.
     """
     content, extra = _content(bundle, media_type, hdf5)
     suffix = {HDF5: "h5", NPY: "npy", NPZ: "npz", PNG: "png", JSON: "json"}[media_type]
@@ -76,7 +75,7 @@ def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Ren
 
 
 def answer(bundle: Bundle) -> ComparisonAnswer:
-    """The JSON document of a comparison, with pictures of one slice."""
+    """Make the JSON document of a comparison, with pictures of one slice."""
     return ComparisonAnswer.model_validate({**bundle.metadata, "images": _images(bundle)})
 
 
@@ -95,7 +94,7 @@ def _content(bundle: Bundle, media_type: str, hdf5: Callable[[], bytes]) -> tupl
 
 
 def _png(bundle: Bundle) -> tuple[bytes, dict[str, str]]:
-    """The magnitude of one slice, centre-cropped to the scan's reconstruction size, with its window stated."""
+    """Draw the magnitude of one slice, centre-cropped to the scan's reconstruction size, and state its window."""
     about = bundle.metadata
     image: FloatArray = np.abs(bundle.arrays["image"][about["slice"]])
     image = image[center_window(image.shape, about["recon_size"])]
@@ -113,7 +112,7 @@ def _png(bundle: Bundle) -> tuple[bytes, dict[str, str]]:
 
 
 def _mask_header(bundle: Bundle) -> str:
-    """The receipt as JSON on one line, the lines by the SHA-256 of their packed bits: a header has little room."""
+    """Write the receipt as one line of JSON. The SHA-256 of the packed lines replaces them: headers are short."""
     receipt = dict(bundle.metadata["mask"])
     if receipt.pop("lines", None) is not None:
         receipt["sha256"] = hashlib.sha256(np.packbits(bundle.arrays["mask"].astype(bool)).tobytes()).hexdigest()
@@ -121,7 +120,7 @@ def _mask_header(bundle: Bundle) -> str:
 
 
 def _provenance_header(provenance: Mapping[str, Any]) -> str:
-    """The provenance as JSON on one line; the points of a large pattern are left to the files."""
+    """Write the provenance as one line of JSON, without the points of a large pattern."""
     text = json.dumps(provenance, separators=(",", ":"))
     if len(text) <= _LONGEST_HEADER:
         return text
@@ -130,7 +129,7 @@ def _provenance_header(provenance: Mapping[str, Any]) -> str:
 
 
 def _info_header(info: Mapping[str, Any]) -> str:
-    """What the method tells of itself as JSON on one line; lists are left to the HDF5, but for what it warns of."""
+    """Write the method's report as one line of JSON, without lists and objects except its notes and warnings."""
     return json.dumps(
         {
             name: value

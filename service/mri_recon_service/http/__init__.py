@@ -1,1 +1,1 @@
-"""What every request and answer has in common: headers, keys, negotiation, logs, metrics."""
+"""Handle the parts common to every request and answer: headers, keys, negotiation, logs, metrics."""

@@ -1,8 +1,8 @@
-"""Who may use the service: API keys, kept as SHA-256 in a file that `mri-recon key` writes.
+"""Check API keys, whose SHA-256 hashes are in a file that `mri-recon key` writes.
 
-A key has 256 random bits, so a plain hash keeps it: there is nothing to guess, and no salt or slow hash would help.
-Clients send `Authorization: Bearer KEY` or `X-API-Key: KEY`. Without a key answer: the pages, their files and the
-documentation, which are the same for everyone, and the health addresses. All else, metrics included, needs one.
+A key has 256 random bits. Nobody can guess it, so a plain hash is enough: a salt or a slow hash would add nothing.
+Clients send `Authorization: Bearer KEY` or `X-API-Key: KEY`. The pages, their files, the documentation and the health
+addresses need no key: they are the same for everyone. Every other address needs one, `/metrics` included.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class KeyRecord(BaseModel):
-    """What is kept of a key."""
+    """A key as the file keeps it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,10 +64,10 @@ class _KeyFile(BaseModel):
 
 
 def read_keys(path: Path) -> list[KeyRecord]:
-    """The keys of a file; none where there is no file.
+    """Read the keys of a file. A missing file has none.
 
     Raises:
-        ConfigError: it cannot be read, or is no file of keys.
+        ConfigError: the file cannot be read, or is no file of keys.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe is waited for, a device may be endless
@@ -87,7 +87,7 @@ def read_keys(path: Path) -> list[KeyRecord]:
 
 
 def add_key(path: Path, name: str) -> str:
-    """A new key for `name`, which only the caller ever sees; the file keeps its hash.
+    """Make a new key for `name`. Only the caller sees it: the file keeps its hash.
 
     Raises:
         ConfigError: an impossible name, one that has a key, or a file that cannot be read or written.
@@ -104,7 +104,7 @@ def add_key(path: Path, name: str) -> str:
 
 
 def remove_key(path: Path, name: str) -> None:
-    """Take the key of `name` out of the file; a running service refuses it from its next request on.
+    """Remove the key of `name` from the file. A running service refuses it from the next request on.
 
     Raises:
         ConfigError: no such name, or a file that cannot be read or written.
@@ -119,7 +119,7 @@ def remove_key(path: Path, name: str) -> None:
 
 @dataclass(frozen=True)
 class _Stamp:
-    """What tells one version of a file from another: `mri-recon key` moves a new file into place."""
+    """The properties that differ between two versions of a file: `mri-recon key` moves a new file into place."""
 
     inode: int
     modified: int
@@ -144,7 +144,7 @@ class Keyring:
             )
 
     def owner(self, key: str) -> str | None:
-        """The name that a key belongs to. Every kept hash is compared, each in constant time."""
+        """Find the name that a key belongs to. Every kept hash is compared, each in constant time."""
         self._refresh()
         digest, found = _digest(key), None
         for one in self._keys:
@@ -165,9 +165,9 @@ class Keyring:
 
 
 class Authentication:
-    """Refuses requests without a valid key, and notes in `request.state.client` whose key it was.
+    """Refuse requests without a valid key, and set `request.state.client` to the name of the key.
 
-    With `keyring=None` everyone is let in, as the client "".
+    With `keyring=None` every request is admitted, as the client "".
     """
 
     def __init__(self, app: ASGIApp, *, keyring: Keyring | None) -> None:
@@ -232,7 +232,7 @@ def _stamp(path: Path) -> _Stamp | None:
 
 
 def _write(path: Path, keys: Sequence[KeyRecord]) -> None:
-    """Private from the start; a file that is replaced keeps the rights and the owner that an operator gave it."""
+    """Write the file, private from the start. A replaced file keeps the rights and owner that an operator gave it."""
     document = {"keys": [one.model_dump(mode="json") for one in keys]}
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,8 +1,9 @@
-"""The service's log: one JSON object a line, each with the id of its request, and nothing that a user sent.
+"""Write the service's log: one JSON object on each line, with the id of its request and no data of a user.
 
-A line of a request has its method, the pattern of its route, the status, the time, the id and the name of its API key;
-never the address as it was written, a file name, a field or a header. Of an unexpected error it has the types and the
-places in the code. Messages of such errors may repeat what was uploaded, so they are left out unless the operator asks.
+The line of a request has its method, the pattern of its route, the status, the time, the id and the name of its API
+key. It never has the address as the client wrote it, a file name, a field or a header. For an unexpected error, the log
+has the types and the places in the code. Messages of such errors may repeat uploaded data, so they are left out unless
+the operator asks for them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class _Discreet(logging.Formatter):
         self._messages = messages
 
     def errors(self, record: logging.LogRecord) -> list[dict[str, object]]:
-        """The error of a record and its causes, the first cause last."""
+        """Describe the error of a record and its causes, the first cause last."""
         error = record.exc_info[1] if record.exc_info else None
         return [] if error is None else [self._described(one) for one in _chain(error)]
 
@@ -53,10 +54,10 @@ class _Discreet(logging.Formatter):
 
 
 class JsonFormatter(_Discreet):
-    """A record as one JSON object: time, level, logger, message, request id, and what `extra["fields"]` has."""
+    """Format a record as one JSON object: time, level, logger, message, request id, and the `extra["fields"]`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         fields = getattr(record, "fields", None)
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -73,10 +74,10 @@ class JsonFormatter(_Discreet):
 
 
 class TextFormatter(_Discreet):
-    """A record as plain lines."""
+    """Format a record as plain lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines."""
+        """Return the lines."""
         exc_info, record.exc_info, record.exc_text = record.exc_info, None, None
         try:
             text = super().format(record)
@@ -99,5 +100,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _short(filename: str) -> str:
-    """The last two parts of a path: a name and where it is, but not how the machine is laid out."""
+    """Keep the last two parts of a path, which do not show how the machine is laid out."""
     return "/".join(Path(filename).parts[-2:])

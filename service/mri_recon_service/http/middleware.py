@@ -1,4 +1,4 @@
-"""What every request gets: an id, safe headers, a line in the log, and an answer whatever fails."""
+"""Give every request an id, safe headers, a line in the log, and an answer even where the code fails."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class RequestContext:
-    """The outermost layer.
+    """The outermost layer of the application.
 
-    The request id is the client's `X-Request-Id` where that is plain, else a new one; it is in the answer, in every
-    problem document and in the log. The log has no query string, no file name and no field. A problem that is raised
-    by a layer further in, before any route, is answered here.
+    The request id is the client's `X-Request-Id` where that is plain, else a new one. It is in the answer, in every
+    problem document and in the log. The log has no query string, no file name and no field. This layer also answers
+    problems that an inner layer raises before any route.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
@@ -88,7 +88,7 @@ class RequestContext:
             self._metrics.observe_upload(body.num_bytes)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        """Into the log and the metrics: names of ours only, never what the client wrote."""
+        """Add the request to the log and the metrics, by names of this package only, never the client's text."""
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route, request_id = _route(scope), scope["state"]["request_id"]
         fields = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
@@ -98,9 +98,9 @@ class RequestContext:
 
 
 class _Body:
-    """The request body, of which an error response first reads a bounded rest.
+    """The request body. Before an error response, a bounded part of its unread rest is read.
 
-    A connection that is closed on unread data is reset, and the client would see that instead of the answer.
+    A connection that is closed on unread data is reset, and the client would see the reset instead of the answer.
     """
 
     def __init__(self, receive: Receive, *, waits_for_continue: bool) -> None:
@@ -125,5 +125,5 @@ class _Body:
 
 
 def _route(scope: Scope) -> str:
-    """The pattern that matched, e.g. `/v1/models`, and not what the client wrote."""
+    """Return the pattern of the route that matched, e.g. `/v1/models`, never the address that the client wrote."""
     return str(getattr(scope.get("route"), "path", "(no route)"))

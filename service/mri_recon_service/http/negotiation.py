@@ -1,4 +1,4 @@
-"""Which representation an `Accept` header asks for."""
+"""Choose the representation that an `Accept` header asks for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["choose"]
 
 
 def choose(accept: str | None, offers: Sequence[str]) -> str:
-    """The offer that the client likes best, by RFC 9110: the most exact range that matches an offer gives its weight.
+    """Choose the offer with the largest weight, by RFC 9110: the most specific matching range gives an offer's weight.
 
     Args:
         accept: the header; None or empty takes the first offer.

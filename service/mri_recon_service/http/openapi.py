@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot read off a signature: bodies that are parsed as they stream."""
+"""Describe streamed request bodies and problem answers for OpenAPI, which FastAPI cannot infer from a signature."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _FILE = {"type": "string", "contentMediaType": OCTETS, "format": "binary"}
 
 
 def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
-    """Body and query parameters of a route that takes a scan: a form, or a raw file with the fields beside it."""
+    """Describe the body of a route that takes a scan: a form, or a raw file with its fields as query parameters."""
     schema = fields.model_json_schema()
     properties: dict[str, Any] = {
         "file": {**_FILE, "description": "The scan: fastMRI HDF5, .npy, .npz, MATLAB .mat, Siemens .dat or GE .7."},
@@ -87,7 +87,7 @@ def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
 
 
 def job_accepted(description: str = "The work is a job; Location has its address.") -> dict[str, Any]:
-    """The response of a route that answers with a job."""
+    """Describe the response of a route that answers with a job."""
     return {
         "description": description,
         "model": JobDocument,
@@ -103,7 +103,7 @@ def _examples(fields: type[BaseModel]) -> dict[str, Any]:
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Responses of a route for the codes that it may answer with, besides those of every route."""
+    """Describe the responses of a route for its own codes, besides those of every route."""
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys([*codes, *EVERYWHERE_CODES]):
         by_status.setdefault(PROBLEMS[code].status, []).append(code)
@@ -117,7 +117,7 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def answer_headers(*names: str) -> dict[str, Any]:
-    """Headers of an answer by name."""
+    """Describe the headers of an answer by name."""
     return {name: {"schema": {"type": "string"}, "description": _HEADERS[name]} for name in names}
 
 

@@ -1,4 +1,4 @@
-"""What the header `Prefer` of a request asks for (RFC 7240)."""
+"""Read the header `Prefer` of a request (RFC 7240)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _LONGEST_WAIT = 3600.0
 
 @dataclass(frozen=True)
 class Preferences:
-    """Preferences that the service honours; others are ignored, as the RFC wants.
+    """Preferences that the service honours. Others are ignored, as the RFC requires.
 
     Attributes:
         respond_async: answer with a job at once.
-        wait: seconds to wait for the result before a job is answered; None: as the service finds right.
+        wait: seconds to wait for the result before the answer is a job. None: the service decides.
     """
 
     respond_async: bool = False
@@ -23,12 +23,12 @@ class Preferences:
 
     @property
     def durable(self) -> bool:
-        """The work is to go on when the connection ends."""
+        """Whether the work must go on when the connection ends."""
         return self.respond_async or self.wait is not None
 
     @property
     def applied(self) -> dict[str, str]:
-        """The header that says what was honoured."""
+        """The header that names the honoured preferences."""
         names = ["respond-async"] if self.respond_async else []
         if self.wait is not None:
             names.append(f"wait={self.wait:g}")
@@ -36,7 +36,7 @@ class Preferences:
 
 
 def read_preferences(header: str | None) -> Preferences:
-    """The preferences in a header; what is malformed counts for nothing."""
+    """Read the preferences in a header. Malformed ones are ignored."""
     found: dict[str, str] = {}
     for part in (header or "").split(","):
         name, _, value = part.partition(";")[0].partition("=")

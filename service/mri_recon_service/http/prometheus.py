@@ -1,8 +1,7 @@
-"""Counts and times for Prometheus, in a registry of one application.
+"""Count and time the service's work for Prometheus, in a registry of one application.
 
-Whoever works tells by `observe_...` what happened; how much waits right now is read through callables when asked for,
-see `watch`. Labels are names of this package only, routes as patterns, so their number is bounded and no user data is
-in them.
+Code that does work reports it by `observe_...`. Callables read the amount of waiting work at each scrape, see `watch`.
+Labels are names of this package and patterns of routes, so their number is bounded and they hold no user data.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """What the service did and does. Safe between threads."""
+    """Metrics of one application. Safe between threads."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -38,7 +37,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._jobs = Counter("mri_recon_jobs", "Jobs that came to an end.", ["kind", "status"], registry=registry)
+        self._jobs = Counter("mri_recon_jobs", "Jobs that have ended.", ["kind", "status"], registry=registry)
         self._job_seconds = Histogram(
             "mri_recon_job_seconds", "Time from acceptance to end.", ["kind"], buckets=_SECONDS, registry=registry
         )
@@ -55,22 +54,22 @@ class Metrics:
         self._uploaded = Counter("mri_recon_uploaded_bytes", "Bytes of request bodies received.", registry=registry)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One request was answered; status 0 stands for a client that left."""
+        """Count one answered request. Status 0 stands for a client that left."""
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def observe_job(self, kind: str, status: str, seconds: float) -> None:
-        """One job came to an end: `kind` "reconstruction" or "comparison", `status` "succeeded", "failed", ..."""
+        """Count one ended job: `kind` "reconstruction" or "comparison", `status` "succeeded", "failed", ..."""
         self._jobs.labels(kind, status).inc()
         self._job_seconds.labels(kind).observe(seconds)
 
     def observe_reconstruction(self, method: str, seconds: float, *, batch: int = 1) -> None:
-        """One run of a method for `batch` requests."""
+        """Count one run of a method for `batch` requests."""
         self._reconstruction_seconds.labels(method).observe(seconds)
         self._batch_size.labels(method).observe(batch)
 
     def observe_upload(self, num_bytes: int) -> None:
-        """A request body of that many bytes came."""
+        """Count the bytes of a received request body."""
         self._uploaded.inc(num_bytes)
 
     def watch(
@@ -80,12 +79,12 @@ class Metrics:
         running_jobs: Callable[[], int],
         parsers_started: Callable[[], int],
     ) -> None:
-        """Read these whenever the metrics are asked for; once for each application that starts.
+        """Set the callables that every scrape reads. Called once for each application that starts.
 
         Args:
             waiting: by kind: "direct" requests that run or wait here, "jobs" that wait for any process.
             running_jobs: jobs that run here.
-            parsers_started: processes that were started to read uploads.
+            parsers_started: processes started so far to read uploads.
         """
         if self._watched is not None:
             self._registry.unregister(self._watched)
@@ -93,13 +92,13 @@ class Metrics:
         self._registry.register(self._watched)
 
     def exposition(self, accept: str | None) -> tuple[bytes, str]:
-        """The metrics as text and its content type, in the form that a scraper's `Accept` asks for."""
+        """Write the metrics in the form that a scraper's `Accept` asks for. Returns the text and its content type."""
         encode, content_type = choose_encoder(accept or "")
         return encode(self._registry), content_type
 
 
 class _Now(Collector):
-    """What is so right now."""
+    """Collects the numbers that are read at each scrape."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""What keeps other web pages out: the names the service goes by, the origin of posts, and headers for browsers.
+"""Refuse requests of foreign web pages: check the host name and the origin, and set headers for browsers.
 
-A browser on this machine will send requests to a loopback address for any page it shows. A page elsewhere whose name is
-made to point at 127.0.0.1 (DNS rebinding) shows in `Host`; one that posts across origins shows in `Sec-Fetch-Site` and
-`Origin`. Programs such as curl send neither of the last two, and are not what this is about.
+A browser on this machine sends requests to a loopback address for any page that it shows. `Host` reveals a foreign page
+whose name was made to point at 127.0.0.1 (DNS rebinding). `Sec-Fetch-Site` and `Origin` reveal a page that posts across
+origins. Programs such as curl send neither of the two, and are not restricted here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Security:
-    """Checks of `Host` and of the origin, before anything is read, and headers for browsers on every answer."""
+    """Check `Host` and the origin before anything is read, and set headers for browsers on every answer."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
@@ -91,7 +91,7 @@ class Security:
 
 
 def add_headers(message: Message, path: str) -> None:
-    """Headers for browsers on the start of an answer; a route's own policy stays."""
+    """Add headers for browsers to the start of an answer. A route's own policy stays."""
     headers = MutableHeaders(scope=message)
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
@@ -103,8 +103,8 @@ def check_exposure(settings: Settings, isolation: str | None) -> None:
     """Refuse to serve other machines where uploads are not parsed in isolation.
 
     Args:
-        settings: where to listen.
-        isolation: what keeps the parsing process off the network, "namespace" or "seccomp"; None for nothing.
+        settings: the service's settings, with its address.
+        isolation: the means that keep the parsing process off the network, "namespace" or "seccomp"; None: none.
 
     Raises:
         ConfigError: an address or name that other machines reach, and no isolation.
@@ -119,14 +119,14 @@ def check_exposure(settings: Settings, isolation: str | None) -> None:
 
 
 def route_path(scope: Scope) -> str:
-    """The path below the prefix that a proxy may have set."""
+    """Remove the prefix that a proxy may have set from the path."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
 def _name(host: str) -> str:
-    """The name in `Host`, lower case, without a port."""
+    """Read the name in `Host`, in lower case and without a port."""
     host = host.strip().lower()
     if host.startswith("["):
         return host.partition("]")[0] + "]"
@@ -134,7 +134,7 @@ def _name(host: str) -> str:
 
 
 def _same(origin: str, host: str) -> bool:
-    """Whether an origin is the host that was called. Its scheme is not compared: a proxy may have taken off TLS."""
+    """Tell whether an origin is the called host. The scheme is not compared: a proxy may have removed TLS."""
     try:
         parts = urlsplit(origin)
         default = _DEFAULT_PORTS[parts.scheme]

@@ -1,1 +1,1 @@
-"""Admitting work, running it directly or as jobs, and reporting on it."""
+"""Admit work, run it directly or as jobs, and report its progress."""

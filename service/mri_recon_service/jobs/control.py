@@ -1,4 +1,4 @@
-"""How running work is watched and stopped: between its iterations, by what it is called back with."""
+"""Watch and stop running work through its progress callback, between iterations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PERIOD = 0.2
 
 
 class Control:
-    """The `on_progress` of one piece of work. Any thread may stop it; reports are at most one in a fifth of a second.
+    """The `on_progress` callback of one piece of work. Any thread may stop the work. Reports come at most every 0.2 s.
 
     Args:
-        deadline: `time.time()` after which the work is to end.
-        report: takes the progress that gets through.
+        deadline: `time.time()` after which the work has to end.
+        report: receives the progress. None: nobody does.
     """
 
     def __init__(self, *, deadline: float, report: Callable[[Progress], None] | None = None) -> None:
@@ -35,32 +35,32 @@ class Control:
 
     @property
     def reason(self) -> Reason | None:
-        """Why the work is to end; None while it may go on."""
+        """Reason for which the work has to end; None while it may go on."""
         with self._lock:
             if self._reason is None and time.time() >= self._deadline:
                 self._reason = "timed-out"
             return self._reason
 
     def stop(self, reason: Reason) -> None:
-        """Let the work end before its next iteration; the first reason stays."""
+        """End the work before its next iteration. Of several reasons the first counts."""
         with self._lock:
             self._reason = self._reason or reason
 
     def check(self) -> None:
-        """Go on, or not.
+        """Return while the work may go on.
 
         Raises:
-            Cancelled: the work is to end.
+            Cancelled: the work has to end.
         """
         reason = self.reason
         if reason is not None:
             raise Cancelled(reason)
 
     def __call__(self, progress: Progress) -> None:
-        """Hear of an iteration.
+        """Take the progress of an iteration.
 
         Raises:
-            Cancelled: the work is to end.
+            Cancelled: the work has to end.
         """
         self.check()
         if self._report is None:

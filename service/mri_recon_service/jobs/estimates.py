@@ -1,20 +1,20 @@
-"""What a reconstruction will need, before it is begun: bytes of memory, which are an upper bound, and seconds.
+"""Estimate the memory (an upper bound) and the time of a reconstruction before it begins.
 
 For k-space of `n` points in slices of `c` coils and `p` pixels, a method's working memory is at most
 
     fixed + a 8 n + b 8 c p' + d 8 n / c + e 8 p'
 
-`8 n` are the bytes of the k-space as complex64: `a` counts its copies over all slices, `b` the arrays of the coils of
-the one slice that is worked on, `d` the images of all slices and `e` those of one; p' are the pixels that an image is
-padded to. Compressed sensing is counted in double precision, which it uses where there is hardly any noise, and by its
-prior: a stationary transform holds all of its bands. Where its transforms are compiled, the compiler's libraries are
-counted as well. A network adds what its configuration says (`models.footprint`), and its weights: 6 times their file
-while they are read (as bytes, in half and in single precision, and the network), else 4.5 times, with the copies that
-the processor's library makes. The constants were fitted to peaks of the resident memory, with a margin;
-`benchmarks/service/memory.py` measures them on random cases, first calls in a process, later ones and batches.
+`8 n` are the bytes of the k-space as complex64. `a` counts copies of the k-space, `b` arrays of the coils of the
+current slice, `d` images of all slices and `e` images of one slice. p' is the number of pixels of the padded image.
+Compressed sensing is counted in double precision, which it uses where there is hardly any noise, and by its prior: a
+stationary transform holds all of its bands. Where its transforms are compiled, the compiler's libraries are counted
+as well. A network adds the working memory of its configuration (`models.footprint`), and its weights: 6 times their
+file while they are read (as bytes, in half and in single precision, and the network), afterwards 4.5 times, with the
+copies that the processor's library makes. The constants were fitted to peaks of the resident memory, with a margin.
+`benchmarks/service/memory.py` measures them on random cases, first calls in a process, later calls and batches.
 
-The time is `rate * slices * p * (coils + w)`; `w` is the part of the work that is done once a slice and not once a
-coil. Rates were measured on one core and rounded up; they follow what is observed.
+The time is `rate * slices * p * (coils + w)`, where `w` is the work done once for each slice instead of once for each
+coil. Rates were measured on one core and rounded up. They then follow the observed times.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _READ_WEIGHTS, _KEPT_WEIGHTS = 6.0, 4.5
 
 @dataclass(frozen=True)
 class _Cost:
-    """The constants of the module's docstring."""
+    """The constants of a method in the formulas above."""
 
     fixed: int
     kspaces: float
@@ -78,7 +78,7 @@ _COMPARED_KSPACES, _COMPARED_IMAGES, _IMAGES_A_METHOD = 3.0, 6.0, 3.0
 
 
 class Estimates:
-    """Estimates for k-space of shape `(slice, coil, readout, phase)`; those of time learn. Safe between threads."""
+    """Estimates for k-space of shape `(slice, coil, readout, phase)`. Observed times improve them. Thread-safe."""
 
     def __init__(self) -> None:
         self._rates: dict[str, float] = {name: cost.rate for name, cost in _COSTS.items() if cost.rate is not None}
@@ -87,19 +87,19 @@ class Estimates:
 
     @staticmethod
     def decoded_bytes(shape: Sequence[int]) -> int:
-        """Bytes of k-space of this shape as complex64."""
+        """Count the bytes of k-space of a shape as complex64."""
         return math.prod(shape) * _ITEM_BYTES
 
     @staticmethod
     def memory_bytes(method: str, shape: Sequence[int], options: Mapping[str, Any] | None = None) -> int:
         """Bound the bytes that a method will hold at once, its input included.
 
-        Several requests that are done in one batch take no more than their sum.
+        Several requests in one batch take no more than their sum.
 
         Args:
-            method: its name; for one that is unknown here the answer is generous, but no bound.
-            shape: of the k-space, `(slice, coil, readout, phase)`.
-            options: the method's.
+            method: name of the method. For a name unknown here the estimate is generous, but no bound.
+            shape: shape of the k-space, `(slice, coil, readout, phase)`.
+            options: the method's options.
         """
         options = options or {}
         cost = _COSTS.get(method, _UNKNOWN)
@@ -116,11 +116,11 @@ class Estimates:
 
     @staticmethod
     def comparison_bytes(methods: Mapping[str, Mapping[str, Any]], shape: Sequence[int]) -> int:
-        """Bound the bytes of a comparison: its methods run one after the other, their images stay.
+        """Bound the bytes of a comparison. Its methods run one after the other, and their images stay in memory.
 
         Args:
-            methods: names, and the options of each.
-            shape: of the k-space, `(slice, coil, readout, phase)`.
+            methods: options of each method by its name.
+            shape: shape of the k-space, `(slice, coil, readout, phase)`.
         """
         most = max(Estimates.memory_bytes(name, shape, options) for name, options in methods.items())
         slices, coils, readout, phase = shape
@@ -128,13 +128,13 @@ class Estimates:
         return int(most + images * _ITEM_BYTES * slices * readout * phase)
 
     def seconds(self, method: str, shape: Sequence[int]) -> float | None:
-        """Time of a run with the method's default options; None for a method that is unknown and was never observed."""
+        """Estimate the time of a run with default options; None for an unknown method that was never observed."""
         with self._lock:
             rate = self._rates.get(method)
         return None if rate is None else rate * _work(method, shape)
 
     def observe(self, method: str, shape: Sequence[int], seconds: float) -> None:
-        """Learn from a run with default options; the first one replaces the built-in rate, later ones are averaged."""
+        """Learn from a run with default options. The first run replaces the built-in rate; later runs are averaged."""
         work = _work(method, shape)
         if work <= 0 or not seconds > 0:
             return
@@ -153,7 +153,7 @@ def _work(method: str, shape: Sequence[int]) -> float:
 
 
 def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, float]:
-    """Pixels of the padded image, and bytes of the prior; options that the method refuses count as the largest."""
+    """Count the pixels of the padded image and the bytes of the prior. Invalid options count as the largest prior."""
     try:
         prior, _ = choose_prior(
             options.get("prior", "stationary"),
@@ -173,7 +173,7 @@ def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int]) -> tu
 
 
 def _network(model: str, shape: tuple[int, int, int, int]) -> float:
-    """Bytes of a network and its weights; 0 for a model that there is not, whose request will be refused."""
+    """Count the bytes of a network and its weights; 0 for an unknown model, whose request will be refused."""
     slices, coils, readout, phase = shape
     path = weights_file(model)
     try:

@@ -29,7 +29,12 @@ ERROR_PERCENTILE = 99.5
 
 
 def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
-    """The arrays and metadata of a result."""
+    """Collect the arrays and metadata of a result.
+
+    Args:
+        outcome: the finished work.
+        with_kspace: whether a comparison includes its sampled k-space.
+    """
     prepared = outcome.prepared
     mask = prepared.mask
     lines = mask.lines if isinstance(mask, ColumnMask) else mask.pattern
@@ -64,7 +69,7 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
 
 
 def hdf5_of(outcome: Outcome, bundle: Bundle) -> bytes:
-    """The file that `mri_recon.save` writes for a reconstruction, with the provenance of its bundle."""
+    """Encode a reconstruction as the file that `mri_recon.save` writes, with the provenance of its bundle."""
     assert isinstance(outcome.result, Reconstruction)
     provenance = Provenance.model_validate(bundle.metadata["provenance"])
     prepared = outcome.prepared

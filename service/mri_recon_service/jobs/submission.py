@@ -1,4 +1,4 @@
-"""From a request that brings work to its answer: the result at once, or a job."""
+"""Answer a request that brings a scan: with the result at once, or with a job."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _LONGEST_KEY = 255
 
 
 async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate, settings: Settings) -> Response:
-    """The answer to a request that brings a scan.
+    """Answer a request that brings a scan.
 
     Raises:
-        Problem: whatever is wrong with it.
+        Problem: the request, its files or its work are refused.
     """
     arrived = time.time()
     media_type = choose(request.headers.get("accept"), OFFERS[kind])
@@ -79,22 +79,22 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
 
 
 def client_of(request: Request) -> str:
-    """Name of the key that the request came with; "" where no keys are in use."""
+    """Return the name of the request's API key; "" where no keys are in use."""
     return str(getattr(request.state, "client", ""))
 
 
 def job_answer(job: Job, preferences: Preferences | None = None) -> Response:
-    """`202` with the job's document and address."""
+    """Answer `202` with the job's document and address."""
     shown = document(job)
     headers = {"Location": shown["links"]["self"], **(preferences.applied if preferences else {})}
     return JSONResponse(shown, status_code=202, headers=headers)
 
 
 async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
-    """The result of a finished job in a representation.
+    """Answer with the result of a finished job in a representation.
 
     Raises:
-        Problem: job-not-finished, job-cancelled, result-expired, or why the job failed.
+        Problem: job-not-finished, job-cancelled, result-expired, or the reason of the job's failure.
     """
     if job.status == "failed" and job.problem is not None:
         raise problem_from(job.problem)
@@ -127,13 +127,13 @@ def _key(request: Request) -> str | None:
 
 
 def _fingerprint(kind: Kind, fields: Mapping[str, str], sources: Mapping[str, Mapping[str, Any]]) -> str:
-    """Equal for equal requests: what is asked for, of which bytes."""
+    """Hash a request by its kind, its fields and its files. Equal requests have equal hashes."""
     content = [kind, sorted(fields.items()), sorted((name, one["sha256"]) for name, one in sources.items())]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 async def _repeated(job: Job, fingerprint: str, media_type: str, engine: Engine, preferences: Preferences) -> Response:
-    """The answer to a request whose key was used before: the same job, or its result."""
+    """Answer a request whose idempotency key was used before, with the same job or its result."""
     if job.fingerprint != fingerprint:
         raise Problem(
             "idempotency-mismatch",

@@ -1,1 +1,1 @@
-"""The endpoints, one file a subject."""
+"""Serve the addresses of the service, one file for each subject."""

@@ -1,4 +1,4 @@
-"""`POST /v1/compare`: several methods on the same undersampled scan."""
+"""Serve `POST /v1/compare`: reconstruct the same undersampled scan with several methods."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ _ANSWER = {
     openapi_extra=upload_request(CompareFields),
 )
 async def compare(request: Request, settings: SettingsDep, engine: EngineDep, gate: UploadGateDep) -> Response:
-    """Reconstruct an uploaded scan with each method: metrics where a reference is known, pictures."""
+    """Reconstruct an uploaded scan with each method. Returns pictures, and metrics where a reference is known."""
     return await submit(request, "comparison", engine, gate, settings)

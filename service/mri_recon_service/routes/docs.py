@@ -1,4 +1,4 @@
-"""`/docs` and `/problems`: documentation that needs no network."""
+"""Serve `/docs` and `/problems`: documentation that needs no network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter()
 
 @router.get("/docs", include_in_schema=False)
 async def docs() -> HTMLResponse:
-    """Swagger UI with assets of this package, not of a content network."""
+    """Show the API in Swagger UI, with assets of this package."""
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="mri-recon",
@@ -38,20 +38,20 @@ async def docs() -> HTMLResponse:
 
 @router.get("/problems", tags=["problems"])
 async def problems() -> list[ProblemInfo]:
-    """Every kind of problem that an answer may be."""
+    """List every kind of problem."""
     return [_info(code) for code in PROBLEMS]
 
 
 @router.get("/problems/{code}", tags=["problems"], responses=problem_responses("not-found"))
 async def problem(code: str) -> ProblemInfo:
-    """One kind of problem, what the member `type` of a problem document refers to."""
+    """Describe one kind of problem. The member `type` of a problem document is this address."""
     if code not in PROBLEMS:
         raise HTTPException(404)
     return _info(code)
 
 
 def _policy(page: str) -> str:
-    """Swagger UI sets styles inline, and is started by one inline script, which goes by its hash."""
+    """Write the policy of the page. Swagger UI sets inline styles; an inline script, allowed by its hash, starts it."""
     scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{one}'" for one in hashes)

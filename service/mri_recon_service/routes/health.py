@@ -1,4 +1,4 @@
-"""`/health/live` and `/health/ready`: for whoever restarts or routes to the service."""
+"""Serve `/health/live` and `/health/ready`, for supervisors and load balancers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("/live")
 async def live() -> Live:
-    """The process answers."""
+    """Tell that the process answers."""
     return Live()
 
 
 @router.get("/ready", responses=problem_responses("not-ready"))
 async def ready(readiness: ReadinessDep) -> Ready:
-    """Every shipped model is loaded and has run once; 503 with the reason until then."""
+    """Tell whether every shipped model is loaded and has run once. Until then: 503 with the reason."""
     if readiness.reason is not None:
         raise Problem("not-ready", readiness.reason, headers={"Retry-After": "2"})
     return Ready(models=readiness.models)

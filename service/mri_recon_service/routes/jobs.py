@@ -1,4 +1,4 @@
-"""`/v1/jobs/{id}`: accepted work: where it stands, what happens, what came of it, and how to stop it."""
+"""Serve `/v1/jobs/{id}`: the state, the events and the result of a job, and its cancellation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EVENTS = {
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 _RESULT = {
-    "description": "As the direct answer, by Accept.",
+    "description": "The same as the direct answer, in the representation of `Accept`.",
     "content": {
         media: {"schema": {"type": "string", "format": "binary"}} for offers in OFFERS.values() for media in offers
     },
@@ -39,7 +39,7 @@ _RESULT = {
 
 @router.get("/{job_id}", response_model=JobDocument, responses=problem_responses("job-not-found"))
 async def job(request: Request, job_id: JobId, engine: EngineDep) -> dict[str, Any]:
-    """Where a job stands."""
+    """Return the state of a job."""
     return document(await _found(request, job_id, engine))
 
 
@@ -48,7 +48,7 @@ async def job(request: Request, job_id: JobId, engine: EngineDep) -> dict[str, A
     response_class=EventSourceResponse,
     responses={
         200: _EVENTS,
-        204: {"description": "The job has ended, and nothing happened after Last-Event-ID: do not connect again."},
+        204: {"description": "The job has ended, and there is no event after Last-Event-ID: do not connect again."},
         **problem_responses("job-not-found"),
     },
 )
@@ -56,9 +56,9 @@ async def events(
     request: Request,
     job_id: JobId,
     engine: EngineDep,
-    last_event_id: Annotated[str | None, Header(description="Only what happened after this event.")] = None,
+    last_event_id: Annotated[str | None, Header(description="Send only events after this one.")] = None,
 ) -> Response:
-    """What happens to a job, from its beginning or after `Last-Event-ID`, until it ends."""
+    """Stream the events of a job, from its beginning or after `Last-Event-ID`, until it ends."""
     found = await _found(request, job_id, engine)
     after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
     after = min(after, 2**63 - 1)
@@ -83,7 +83,7 @@ async def result(
     engine: EngineDep,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    """The result of a job; where it failed, the problem it failed with."""
+    """Return the result of a job, or the problem with which it failed."""
     found = await _found(request, job_id, engine)
     return await result_answer(found, choose(accept, OFFERS[found.kind]), engine)
 
@@ -93,12 +93,12 @@ async def result(
     status_code=204,
     responses={
         202: job_accepted("The job was waiting, and is cancelled, or running, and ends before its next iteration."),
-        204: {"description": "The job had ended; it is forgotten, and its result deleted."},
+        204: {"description": "The job had ended. It and its result are deleted."},
         **problem_responses("job-not-found"),
     },
 )
 async def delete(request: Request, job_id: JobId, engine: EngineDep) -> Response:
-    """Stop a job that waits or runs; forget one that has ended."""
+    """Stop a job that waits or runs, or delete one that has ended."""
     found = await _found(request, job_id, engine)
     if found.status not in FINISHED:
         stopped = await asyncio.to_thread(engine.jobs.cancel, found)
@@ -112,7 +112,7 @@ async def delete(request: Request, job_id: JobId, engine: EngineDep) -> Response
 
 
 async def _found(request: Request, job_id: str, engine: Engine) -> Job:
-    """The job, for the client that it belongs to.
+    """Look up a job of this client.
 
     Raises:
         Problem: job-not-found.

@@ -1,4 +1,4 @@
-"""`/v1/masks`: draw a sampling mask, to look at it or to use it elsewhere."""
+"""Serve `/v1/masks`: draw an undersampling mask, to look at it or to use it elsewhere."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def mask_from_query(
     fields: Annotated[MaskFields, Query()],
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    """Draw a mask of columns: the one that an upload with the same fields is reconstructed with."""
+    """Draw a mask of columns. An upload with the same fields is reconstructed with the same mask."""
     return _answer(fields, accept)
 
 
@@ -101,7 +101,7 @@ def mask_from_query(
 async def mask_from_body(
     request: Request, accept: Annotated[str | None, Header(include_in_schema=False)] = None
 ) -> Response:
-    """The same with the fields as a JSON object."""
+    """Draw a mask of columns from fields in a JSON object."""
     try:
         fields = MaskFields.model_validate_json(await _bounded_body(request))
     except ValidationError as error:

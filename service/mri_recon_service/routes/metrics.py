@@ -1,4 +1,4 @@
-"""`GET /metrics`: for Prometheus."""
+"""Serve `GET /metrics` for Prometheus."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ _ANSWER = {"description": "Text in Prometheus' format.", "content": {"text/plain
 
 @router.get("/metrics", response_class=Response, responses={200: _ANSWER, **problem_responses()})
 def metrics(found: MetricsDep, accept: Annotated[str | None, Header(include_in_schema=False)] = None) -> Response:
-    """Requests by route and status, times, queue, jobs by status, batch sizes, parsing processes that were started."""
+    """Return counts and times of requests, jobs, batches and parser processes, and the length of the queue."""
     content, content_type = found.exposition(accept)
     return Response(content, headers={"Content-Type": content_type})

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["models"])
 
 
 class MethodInfo(BaseModel):
-    """A registered method."""
+    """A registered reconstruction method."""
 
     name: str
     summary: str
@@ -37,7 +37,7 @@ class Models(Marked):
 
 @router.get("/models", responses=problem_responses("model-unavailable"))
 def models() -> Models:
-    """Model cards of the shipped weights, and the registered methods with their options."""
+    """List the model cards of the shipped weights, and the registered methods with their options."""
     return Models(
         models=[load_named(name).card for name in shipped_models()],
         methods=[_method(name) for name in method_names()],

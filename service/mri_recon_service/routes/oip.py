@@ -1,7 +1,7 @@
-"""`/v2`: health and model metadata as the Open Inference Protocol (KServe V2) states them.
+"""Serve `/v2`: health and model metadata of the Open Inference Protocol (KServe V2).
 
-Inference itself is not among them: the protocol has no complex numbers and no files. `parameters` says where it is.
-An error has the member `error` that the protocol asks for, beside those of every problem here.
+The protocol has neither complex numbers nor files, so inference itself is not served here: `parameters` names its
+address. An error has the member `error` of the protocol beside those of every problem.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _MODEL = problem_responses("unknown-inference-model", "not-ready", "model-unavai
 
 @router.get("")
 async def server() -> InferenceServer:
-    """Name and version of the server; it has no extensions of the protocol."""
+    """Return name and version of the server. It has no extensions of the protocol."""
     return InferenceServer(version=version("mri-recon"))
 
 
 @router.get("/health/live")
 async def live() -> InferenceLive:
-    """The process answers."""
+    """Tell that the process answers."""
     return InferenceLive()
 
 
 @router.get("/health/ready", responses=_NOT_READY)
 async def ready(readiness: ReadinessDep) -> InferenceReady:
-    """Every shipped model is loaded and has run once; 503 with the reason until then."""
+    """Tell whether every shipped model is loaded and has run once. Until then: 503 with the reason."""
     if readiness.reason is not None:
         raise _not_ready(readiness.reason)
     return InferenceReady()
@@ -55,7 +55,7 @@ async def ready(readiness: ReadinessDep) -> InferenceReady:
 
 @router.get("/models/{model_name}", responses=_MODEL)
 def model(model_name: str) -> InferenceModel:
-    """What a shipped model is, what goes in and what comes out."""
+    """Describe a shipped model, its inputs and its outputs."""
     _check_known(model_name)
     card = load_named(model_name).card
     parameters = {"inference": "/v1/reconstructions", "method": card.architecture, "sha256": card.sha256}
@@ -74,7 +74,7 @@ def model(model_name: str) -> InferenceModel:
 
 @router.get("/models/{model_name}/ready", responses=_MODEL)
 def model_ready(model_name: str, readiness: ReadinessDep) -> InferenceModelReady:
-    """The model is loaded and has run once; 503 until then."""
+    """Tell whether the model is loaded and has run once. Until then: 503."""
     _check_known(model_name)
     if model_name not in readiness.models:
         raise _not_ready(_reason(readiness))

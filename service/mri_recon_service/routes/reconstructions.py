@@ -1,4 +1,4 @@
-"""`POST /v1/reconstructions`: a scan in, an image out."""
+"""Serve `POST /v1/reconstructions`: reconstruct a scan with one method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`GET /v1/sample`: a scan to try the service with."""
+"""Serve `GET /v1/sample`: a scan to try the service with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ANSWER = {
     responses={200: _ANSWER, 304: {"description": "The copy that `If-None-Match` names is the same."}},
 )
 def sample(if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """The scan that comes with the package: simulated, for demonstration, not for clinical use."""
+    """Return the scan that comes with the package: simulated, for demonstration, not for clinical use."""
     content, tag = _sample()
     headers = {
         "ETag": tag,
@@ -46,6 +46,6 @@ def _sample() -> tuple[bytes, str]:
 
 
 def _names(header: str, tag: str) -> bool:
-    """Whether `If-None-Match` names the tag; weak tags compare equal here, by RFC 9110."""
+    """Tell whether `If-None-Match` names the tag. Weak tags compare equal here, by RFC 9110."""
     tags = [one.strip().removeprefix("W/") for one in header.split(",")]
     return "*" in tags or tag in tags

@@ -1,4 +1,4 @@
-"""`POST /v1/validate`: what a request would do, without doing it."""
+"""Serve `POST /v1/validate`: describe the effect of a request without doing its work."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ async def validate(
     parser: ParserDep,
     gate: UploadGateDep,
 ) -> Validation:
-    """Open an uploaded scan and say what is in it, which mask it would get, and what each method would take.
+    """Open an uploaded scan. Returns its content, the mask it would get, and the memory and time of each method.
 
     Fields are those of `/v1/reconstructions` (with `method`) or of `/v1/compare`. A file that cannot be read is a
-    problem; a request that would be refused for another reason is described, with the problem in the answer.
+    problem. A request that would be refused for another reason is described, with the problem in the answer.
     """
     engine.admission.refuse_if_full(durable=False)
     upload = await gate.receive(request)
@@ -72,7 +72,7 @@ async def validate(
 
 
 class _Remembering:
-    """A parser that keeps what it read, for the case that the rest of the request is refused."""
+    """A parser that keeps the scan it read, for the case that the rest of the request is refused."""
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser

@@ -1,4 +1,4 @@
-"""`/`: the viewer, a page of plain modules under `static/viewer` that uses the same addresses as any other client."""
+"""Serve `/`: the viewer, a page of plain modules under `static/viewer` that uses the public addresses."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ router = APIRouter()
 
 @router.get("/", include_in_schema=False)
 async def viewer() -> HTMLResponse:
-    """The page; everything in it is addressed relative to it, as the service may live under a prefix of a proxy."""
+    """Return the page. All its addresses are relative, since a proxy may serve it under a prefix."""
     return HTMLResponse(_PAGE.read_text(encoding="utf-8"))

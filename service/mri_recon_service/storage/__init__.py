@@ -1,1 +1,1 @@
-"""What survives a crash: the job store, the files of jobs, and who owns them."""
+"""Keep jobs through a crash: their store, their files, and the processes that own them."""

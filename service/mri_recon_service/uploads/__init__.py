@@ -1,1 +1,1 @@
-"""Uploaded files: received while they stream, and parsed in sandboxed child processes."""
+"""Receive uploaded files while they stream, and parse them in sandboxed child processes."""

@@ -1,7 +1,7 @@
-"""What a process that opens strangers' files gives up first: network, other files, new processes, memory, time.
+"""Restrict a process before it opens untrusted files: network, other files, new processes, memory, time.
 
-Everything here goes one way: it cannot be undone by the process that called it. Linux only; elsewhere `restrict` says
-that nothing was reached. Each layer stands by itself, and what a kernel lacks is left out and reported.
+The process that calls these functions cannot undo them. They work on Linux only; elsewhere `restrict` reports that
+nothing is restricted. Each layer is independent. A layer that the kernel lacks is left out and reported.
 
 Sources: unshare(2), user_namespaces(7), seccomp(2), landlock(7), prctl(2), getrlimit(2).
 """
@@ -81,7 +81,7 @@ _ALL_RIGHTS = (1 << 16) - 1
 
 @dataclass(frozen=True)
 class Isolation:
-    """What was reached.
+    """The restrictions that are in force.
 
     Attributes:
         network: "namespace" (a network of its own, with nothing in it), "seccomp" (no call that opens or uses a
@@ -113,11 +113,11 @@ class _Beneath(ctypes.Structure):
 
 
 def restrict(*, readable: Path, writable: Path) -> Isolation:
-    """Give up privileges, network, other files and new processes; the process has one thread.
+    """Give up privileges, network, other files and new processes. The process must have one thread.
 
     Args:
-        readable: the folder whose files may be read.
-        writable: the folder where files may be made and written.
+        readable: folder whose files the process may read.
+        writable: folder in which it may make and write files.
     """
     if sys.platform != "linux":
         return Isolation(None, False, 0)
@@ -130,18 +130,18 @@ def restrict(*, readable: Path, writable: Path) -> Isolation:
 
 
 def die_with_parent() -> None:
-    """Be killed when the thread that forked this process ends."""
+    """Have the kernel kill this process when the thread that forked it ends."""
     if sys.platform == "linux":
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
 def limit(*, memory_bytes: int, file_bytes: int, open_files: int = 64) -> None:
-    """Bound what the process may take from here on.
+    """Bound the resources of the process from now on.
 
     Args:
-        memory_bytes: address space, beyond what is mapped already.
-        file_bytes: largest file that it may write.
-        open_files: file descriptors.
+        memory_bytes: address space, beyond the part that is mapped already.
+        file_bytes: size of the largest file that it may write.
+        open_files: number of file descriptors.
     """
     if sys.platform != "linux":
         return
@@ -160,7 +160,7 @@ def limit(*, memory_bytes: int, file_bytes: int, open_files: int = 64) -> None:
 
 
 def limit_seconds(seconds: float) -> None:
-    """Bound the processor time from now on: the kernel ends the process (SIGXCPU) after it."""
+    """Bound the processor time from now on. The kernel ends the process (SIGXCPU) after it."""
     if sys.platform != "linux":
         return
     import resource
@@ -174,7 +174,7 @@ def limit_seconds(seconds: float) -> None:
 def leave_network() -> bool:
     """Enter a new network namespace, in which not even the loopback device is up; False where that is not allowed.
 
-    Without the privilege for it, a user namespace that has it is entered as well.
+    Without the privilege for it, the process enters a user namespace that has it first.
     """
     return _unshare(_CLONE_NEWNET) or _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
 
@@ -203,9 +203,10 @@ def forbid_syscalls() -> bool:
 
 
 def confine_files(readable: Path, writable: Path) -> int:
-    """By landlock: read below one folder, write below another, open nothing else. Files that are open stay so.
+    """Confine the process by landlock: it reads below one folder, writes below another, and opens no other file.
 
-    Also, as far as the kernel has it: no TCP, no signal to and no abstract socket of a process outside.
+    Files that are open stay open. As far as the kernel supports it, TCP, signals to processes outside and
+    their abstract sockets are forbidden too.
 
     Returns:
         Version of landlock; 0 where the kernel has none, and nothing is confined.

@@ -31,7 +31,7 @@ _BLOCK = 1 << 20  # written at once, so that few hops to a thread are needed
 
 
 class Sink:
-    """A private file, written in large blocks by a thread."""
+    """A private file that a thread writes in large blocks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,27 +41,27 @@ class Sink:
 
     @property
     def sha256(self) -> str:
-        """Of everything that was written."""
+        """SHA-256 of all written data."""
         return self._digest.hexdigest()
 
     def add(self, data: bytes) -> None:
-        """Take data in memory; `flush` writes it."""
+        """Keep data in memory until `flush` writes it."""
         self._pending += data
 
     async def write(self, data: bytes) -> None:
-        """Add bytes, and write them out by whole blocks."""
+        """Add bytes, and write them in whole blocks."""
         self.add(data)
         if len(self._pending) >= _BLOCK:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write out what is pending."""
+        """Write the data that is still in memory."""
         if self._pending:
             block, self._pending = self._pending, bytearray()
             await anyio.to_thread.run_sync(self._put, block)
 
     async def close(self) -> None:
-        """Write the rest; what is left after an error or a cancellation goes with the folder."""
+        """Write the rest and close the file. After an error, the removal of the folder deletes the file."""
         try:
             if self._pending:
                 self._put(self._pending)  # at most a block: no thread, for this also runs when cancelled
@@ -84,7 +84,7 @@ class Part:
 
 
 class Multipart:
-    """One multipart body: files go to disk as they come, fields are bounded in number and length."""
+    """One multipart body. Its files go to the disk as they arrive; its fields are bounded in number and length."""
 
     def __init__(self, upload: Upload, boundary: bytes) -> None:
         if not boundary:

@@ -1,12 +1,12 @@
-"""The process that opens uploaded files, and has nothing to lose: no network, no other files, bounded memory and time.
+"""Run the process that opens uploaded files, without network or other files, in bounded memory and time.
 
-It is a template that imports every reader, reads nothing of anybody's, and forks workers one after another; a worker
-restricts itself (`isolation`), then takes files until it is told that one was the last, or one could not be read.
-Whatever happens to a worker, the next one is a fork of the untouched template, some milliseconds away.
+The process is a template. It imports every reader, opens no user's file, and forks workers one after another. A worker
+restricts itself (`isolation`), then reads files until a request is marked as the last, or a file cannot be read.
+Whatever happens to a worker, the next is a fork of the untouched template, ready within milliseconds.
 
-One line of JSON a message. The parent writes requests; the worker writes one answer each, after the arrays lie in
-`answer.safetensors` in its outbox; the template writes when a worker is ready and when one has ended. The parent is
-`sandbox.ParserPool`, which believes none of it.
+Each message is one line of JSON. The parent writes requests. The worker writes one answer to each, once the arrays are
+in `answer.safetensors` in its outbox. The template reports when a worker is ready and when it has ended. The parent,
+`parser_pool.ParserPool`, validates every message.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
-    """Read what a request names, write its arrays, and say what they are; an error of the reader is an answer too."""
+    """Read the files of a request, write their arrays, and describe them. An error of the reader is an answer too."""
     try:
         raw = read(
             config.inbox / request.scan, axes=request.axes, variable=request.variable, max_bytes=config.max_bytes
@@ -139,9 +139,9 @@ def _send(descriptor: int, message: dict[str, Any]) -> None:
 
 
 def _fitting(mask: npt.NDArray[Any], shape: tuple[int, ...], error: type[MriReconError]) -> npt.NDArray[Any]:
-    """A mask no larger than one slice of one coil; what else has to fit is found where its numbers are.
+    """Reduce a mask to one slice of one coil. The parent checks its shape and numbers.
 
-    A larger one that is the same for all slices and coils becomes one of them.
+    A larger mask must be the same for all slices and coils.
     """
     readout, phase = shape[-2:]
     if mask.size > readout * phase:
@@ -155,7 +155,7 @@ def _fitting(mask: npt.NDArray[Any], shape: tuple[int, ...], error: type[MriReco
 
 
 def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """In this machine's byte order, in C order, of a type that safetensors has."""
+    """Convert an array to this machine's byte order, C order, and a type that safetensors has."""
     wanted = array.dtype.newbyteorder("=")
     if wanted.name not in DTYPES:  # complex128, and long double where there is such a type
         wanted = np.dtype(np.complex64 if wanted.kind == "c" else np.float64)
@@ -164,7 +164,7 @@ def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _small_hdf5(name: str, array: npt.NDArray[Any]) -> Content:
-    """Made in memory: on a full disk the HDF5 library would end this process by a signal."""
+    """Make a small HDF5 file in memory: on a full disk the HDF5 library would kill this process."""
 
     def fill(file: h5py.File) -> None:
         file.create_dataset(name, data=array, chunks=True, compression="gzip", shuffle=True)
@@ -173,7 +173,7 @@ def _small_hdf5(name: str, array: npt.NDArray[Any]) -> Content:
 
 
 def _warm_up(config: ParserConfig) -> None:
-    """Read one file of each format, so that all they import and open is there before nothing more can be opened."""
+    """Read one file of each format, so that every module is imported before the process can open no more files."""
     import scipy.io
 
     with suppress(ImportError):  # an extra: without it the reader of Siemens data says what to install

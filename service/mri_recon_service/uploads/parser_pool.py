@@ -1,8 +1,9 @@
 """Parse uploaded files in sandboxed child processes. Their answers are validated like untrusted input.
 
-`ParserPool` keeps a few of them started (`uploads.parser`). A file is linked into the private folder of one, which may
-read nothing else; its arrays come back as a safetensors file, of which the names, types, shapes and sizes are checked
-before any memory is taken, and its findings as one line of JSON. `mri_recon.io.RawScan.scan` then checks the numbers.
+`ParserPool` keeps a few of them started (`uploads.parser`). A file is linked into the private folder of one process,
+which can read nothing else. The arrays come back as a safetensors file; their names, types, shapes and sizes are
+checked before any memory is allocated. All else comes back as one line of JSON. `mri_recon.io.RawScan.scan` then
+checks the numbers.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ _MAX_TEXT = 1000
 
 @dataclass(frozen=True)
 class Parsed:
-    """What was in the files of a request.
+    """The content of a request's files.
 
     Attributes:
         scan: the scan.
-        mask: the array of the mask file, for `choose_mask(..., mask_array=...)`; None where there was no such file.
+        mask: the array of the mask file, for `choose_mask(..., mask_array=...)`; None without such a file.
     """
 
     scan: Scan
@@ -52,13 +53,13 @@ class Parsed:
 
 
 class ParserPool:
-    """Processes that open uploaded files; thread-safe, `load` blocks.
+    """Processes that open uploaded files. Safe between threads; `load` blocks.
 
     Args:
-        settings: of the service.
-        folder: where the processes have their folders, best on the file system of the uploads: else each upload is
-            copied. None takes the upload folder.
-        command: what to start in place of the parser; its configuration is added as the last argument.
+        settings: the service's settings.
+        folder: parent of the processes' folders. On another file system than the uploads, each upload is copied.
+            None: the upload folder.
+        command: program to start as the parser. The configuration is added as its last argument.
     """
 
     def __init__(self, settings: Settings, *, folder: Path | None = None, command: Sequence[str] = _COMMAND) -> None:
@@ -69,7 +70,7 @@ class ParserPool:
             self._idle.put(process)
 
     def start(self) -> None:
-        """Start the processes; they import their readers while the caller goes on.
+        """Start the processes. They import their readers while the caller goes on.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -78,7 +79,7 @@ class ParserPool:
             process.start()
 
     def close(self) -> None:
-        """End the processes and delete their folders; a `load` that runs fails."""
+        """End the processes and delete their folders. A `load` in progress fails."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -87,20 +88,20 @@ class ParserPool:
 
     @property
     def started(self) -> int:
-        """Processes that were made ready so far: each reads a bounded number of files, and a fault ends one."""
+        """Number of processes made ready so far. Each reads a bounded number of files; a fault ends it earlier."""
         return sum(process.started for process in self._processes)
 
     @property
     def isolation(self) -> str | None:
-        """How the network is kept away, "namespace" or "seccomp"; None where it is not. Waits for the first process."""
+        """Means that keep the network away, "namespace" or "seccomp", or None. Waits for the first process."""
         return self.restrictions.network
 
     @property
     def restrictions(self) -> Isolation:
-        """All that was reached. Waits for the first process.
+        """The restrictions in force. Waits for the first process.
 
         Raises:
-            Problem: internal-error, when the process does not start.
+            Problem: internal-error, where the process does not start.
         """
         process = self._processes[0]
         with process.lock:
@@ -108,19 +109,19 @@ class ParserPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process numbers of the templates that run."""
+        """Process ids of the running templates."""
         return [pid for process in self._processes if (pid := process.pid) is not None]
 
     def load(
         self, path: Path, *, axes: str | None = None, variable: str | None = None, mask_file: Path | None = None
     ) -> Parsed:
-        """The scan in a file, and the array of a mask file.
+        """Read the scan in a file, and the array in a mask file.
 
         Args:
-            path: the scan, in a folder that nobody else writes to.
+            path: file of the scan, in a folder that nobody else writes to.
             axes: as in `mri_recon.io.load`.
             variable: as in `mri_recon.io.load`.
-            mask_file: a mask.
+            mask_file: file of a mask. None: no mask came.
 
         Raises:
             Problem: whatever the readers refuse; invalid-file when reading it broke a limit or the reader itself;

@@ -1,4 +1,4 @@
-"""One child process that parses uploaded files, seen from the parent."""
+"""Start, use and end one child process that parses uploaded files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ log = logging.getLogger("mri_recon_service")
 
 _STOPPING = "the service is stopping: try again later"
 
-# Nothing of the service's environment but what Python itself needs; threads would outlive the restrictions.
+# The part of the environment that Python itself needs; more threads would escape the restrictions.
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
 
 _SET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
@@ -60,7 +60,7 @@ _ERRORS: dict[str, type[MriReconError]] = {one.__name__: one for one in (FormatE
 
 
 class _Died(Exception):
-    """The worker ended, with this exit code; a negative one is the signal."""
+    """Report that the worker ended with this exit code; a negative code is a signal."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -68,11 +68,11 @@ class _Died(Exception):
 
 
 class _Gone(OSError):
-    """The process was ended by somebody else, perhaps before it saw the file."""
+    """Report that somebody else ended the process, perhaps before it saw the file."""
 
 
 class Parser:
-    """One parser process with its folder, started again when it is gone. Not thread-safe: hold `lock`."""
+    """One parser process with its folder. It is started again when it is gone. Not thread-safe: hold `lock`."""
 
     def __init__(self, settings: Settings, place: Path, command: Sequence[str]) -> None:
         self.lock = threading.Lock()
@@ -95,7 +95,11 @@ class Parser:
         return None if self._child is None else self._child.pid
 
     def start(self) -> None:
-        """Raises: OSError."""
+        """Start the process.
+
+        Raises:
+            OSError: the folder cannot be made, or the program not started.
+        """
         try:
             self._start()
         except OSError:
@@ -138,17 +142,17 @@ class Parser:
                 os.close(descriptor)
 
     def kill(self) -> None:
-        """End the process for good; from any thread. Who waits for it learns that it is gone, and stops."""
+        """End the process for good. Any thread may call this; a thread that waits for the process stops waiting."""
         self._closed = True
         child = self._child
         if child is not None:
             _kill(child)
 
     def ready(self) -> Isolation:
-        """Wait for a worker.
+        """Wait until a worker is ready, and return its restrictions.
 
         Raises:
-            Problem: internal-error.
+            Problem: internal-error, storage-full.
         """
         if self._closed:
             raise Problem("internal-error", _STOPPING)
@@ -184,7 +188,11 @@ class Parser:
     def parse(
         self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None
     ) -> tuple[RawScan, npt.NDArray[Any] | None]:
-        """Raises: Problem."""
+        """Read a scan and a mask file; a process that somebody else ended is replaced once.
+
+        Raises:
+            Problem: the files cannot be read, or the process not be started.
+        """
         for last in (False, True):
             try:
                 return self._parse(path, axes=axes, variable=variable, mask_file=mask_file)
@@ -259,13 +267,13 @@ class Parser:
         return raw, mask_file
 
     def _pending(self, source: int) -> bool:
-        """Whether there is something to read on a pipe, or its other end is closed."""
+        """Tell whether a pipe has something to read, or its other end is closed."""
         poll = select.poll()
         poll.register(source, select.POLLIN)
         return bool(self._buffers[source]) or bool(poll.poll(0))
 
     def _forget_the_last(self) -> None:
-        """Whatever the worker before this one still said or left: it has ended, so nothing is added."""
+        """Discard messages and files of the worker before this one. It has ended, so it adds no more."""
         self._buffers[self._answers].clear()
         while self._pending(self._answers):
             if not os.read(self._answers, 1 << 16):
@@ -283,7 +291,7 @@ class Parser:
         raise _Died(ended if isinstance(ended, int) else 1)
 
     def _line(self, sources: Sequence[int], deadline: float) -> tuple[int, dict[str, Any]]:
-        """The next message on one of the pipes, the earlier one first."""
+        """Read the next message from one of the pipes; earlier pipes come first."""
         while True:
             for source in sources:
                 line, found, rest = self._buffers[source].partition(b"\n")
@@ -316,14 +324,14 @@ class Parser:
         return Problem("invalid-file", detail)
 
     def _replace(self) -> None:
-        """Have the worker ended, whatever it does, and another one take its place."""
+        """Have the template kill the worker, whatever it does, and fork another."""
         self._restrictions = None
         if self._child is not None:
             with suppress(ProcessLookupError):
                 self._child.send_signal(END_WORKER)
 
     def stop(self) -> None:
-        """End the process and whatever it forked; the next request starts another."""
+        """Kill the process and its forks. The next request starts another."""
         child, self._child, self._restrictions = self._child, None, None
         if child is not None:
             _kill(child)
@@ -350,7 +358,7 @@ def _problem(refusal: Refusal, path: Path) -> Problem:
 
 
 def _status(child: subprocess.Popen[bytes]) -> int | None:
-    """The exit status of a process whose pipes are closed; None where it has not ended after all."""
+    """Return the exit status of a process whose pipes are closed; None where it has not ended after all."""
     try:
         return child.wait(1.0)
     except subprocess.TimeoutExpired:
@@ -358,7 +366,7 @@ def _status(child: subprocess.Popen[bytes]) -> int | None:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """End a process and what it forked. It is not reaped yet, so the number is still its own."""
+    """Kill a process and its forks. It is not reaped yet, so the process id is still its own."""
     if child.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""What the service and the processes that open uploads say to each other, and how each side reads the other's arrays.
+"""Define the messages between the service and its parser processes, and write and read their arrays.
 
-Requests and answers are lines of JSON, arrays a safetensors file. Nothing here trusts the other side.
+Requests and answers are lines of JSON; arrays are a safetensors file. Each side validates the data of the other.
 """
 
 from __future__ import annotations
@@ -80,16 +80,16 @@ _Column = Annotated[int, Field(gt=-(2**31), lt=2**31)]
 
 
 class ParserConfig(BaseModel):
-    """What the parent fixes for a process.
+    """Configuration of a parser process.
 
     Attributes:
-        inbox: folder of the files to read.
-        outbox: folder for arrays.
+        inbox: folder of the files that it reads.
+        outbox: folder for its arrays.
         requests, answers, events: inherited file descriptors.
         max_bytes: largest array, as in `mri_recon.io.load`.
-        memory_bytes: address space beyond what the readers themselves take.
-        file_bytes: largest file to write.
-        cpu_seconds: processor time a file.
+        memory_bytes: address space beyond that of the imported readers.
+        file_bytes: size of the largest file that it may write.
+        cpu_seconds: processor time for each file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,7 +109,7 @@ class Request(BaseModel):
     """A file to read, with its mask.
 
     Attributes:
-        number: of the request, which its answer repeats.
+        number: number of the request, which the answer repeats.
         scan, mask: paths in the inbox.
         axes, variable: as in `mri_recon.io.load`.
         last: whether the worker ends after this one.
@@ -126,7 +126,7 @@ class Request(BaseModel):
 
 
 class Findings(BaseModel):
-    """What the worker found beside the arrays, as `mri_recon.io.RawScan` has it."""
+    """The parts of `mri_recon.io.RawScan` that are no arrays."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -149,7 +149,7 @@ class Refusal(BaseModel):
 
 
 def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """A safetensors file, written straight from the arrays: a copy of large k-space would count twice.
+    """Write a safetensors file straight from the arrays: a copy of large k-space would take its memory twice.
 
     Source: the format as github.com/huggingface/safetensors describes it.
     """
@@ -172,17 +172,17 @@ def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path, *, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a safetensors file that a stranger wrote, each checked before memory is taken for it.
+    """Read the arrays of an untrusted safetensors file. Each is checked before memory is allocated for it.
 
-    Copied out, never mapped: the writer may still change the file.
+    They are copied, never mapped: the writer may still change the file.
 
     Args:
-        path: the file.
-        max_bytes: limit for each array.
+        path: file to read.
+        max_bytes: largest size of each array.
 
     Raises:
-        ValueError: anything but the arrays of a scan, one after another, of the types and ranks they may have.
-        OSError: no such file.
+        ValueError: the file holds more or less than the arrays of a scan, one after another, in their types and ranks.
+        OSError: the file does not exist.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
@@ -210,10 +210,10 @@ def read_arrays(path: Path, *, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
 
 
 def read_json(data: bytes | bytearray) -> dict[str, Any]:
-    """A JSON object.
+    """Parse a JSON object.
 
     Raises:
-        ValueError: anything else, however deep.
+        ValueError: the text is no JSON object, or nested too deeply.
     """
     try:
         value = json.loads(data)
@@ -232,7 +232,7 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
 
 
 def _place(name: str, one: Any, max_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any], int, int]:
-    """Shape, type, first byte and the one after the last of an array, checked."""
+    """Check an entry of the header. Returns the array's shape, type, first byte and the byte after its last."""
     if name not in _ALLOWED or not isinstance(one, dict) or set(one) != {"dtype", "shape", "data_offsets"}:
         raise ValueError("expected an array of a scan")
     shape, offsets = one["shape"], one["data_offsets"]

@@ -1,7 +1,7 @@
-"""Receive request bodies into private files, counted while they stream.
+"""Receive request bodies into private files, and count their bytes while they stream.
 
-Two forms: multipart/form-data with the scan as the part `file`, and the scan itself as the body, with the fields in the
-query string. Of a client's file name only the suffix is looked at, and only to choose a format from an allow list.
+A body is multipart/form-data with the scan as the part `file`, or the scan itself, with the fields in the query string.
+Only the suffix of a client's file name is used, to choose a format from an allow list.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ OCTETS = "application/octet-stream"
 
 
 class UploadGate:
-    """Lets in a bounded number of uploads at a time."""
+    """Admits a bounded number of uploads at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open = 0
 
     async def receive(self, request: Request) -> Upload:
-        """The upload of a request; the caller removes it.
+        """Receive the upload of a request. The caller removes it.
 
         Raises:
-            Problem: busy, and as the function `receive`.
+            Problem: busy, and the problems of the function `receive`.
         """
         if self._open >= self._settings.max_concurrent_uploads:
             raise Problem(
@@ -60,7 +60,7 @@ class UploadGate:
 
 
 async def receive(request: Request, settings: Settings) -> Upload:
-    """The body of a request on disk. The caller removes it.
+    """Receive the body of a request into files. The caller removes them.
 
     Raises:
         Problem: malformed-body, upload-timeout, upload-too-large, unsupported-media-type, invalid-request,

@@ -1,4 +1,4 @@
-"""One upload: its folder, files and fields, and the suffixes that its files may have."""
+"""Hold one upload: its folder, files and fields; and list the suffixes that files may have."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FILE_FIELDS = ("file", "mask")
 
 @dataclass
 class Upload:
-    """What a request brought.
+    """The files and fields of a request.
 
     Attributes:
-        folder: private to this request; `remove` deletes it.
+        folder: folder of this request alone; `remove` deletes it.
         files: path of each file by the name of its field.
         fields: all other fields.
-        sha256: SHA-256 of each file by the name of its field, computed while it came.
+        sha256: SHA-256 of each file by the name of its field, computed while it arrived.
     """
 
     folder: Path
@@ -40,22 +40,22 @@ class Upload:
     fields: dict[str, str] = field(default_factory=dict)
 
     def remove(self) -> None:
-        """Delete the files; again is no error."""
+        """Delete the files; a second call does nothing."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def sources(self) -> dict[str, dict[str, Any]]:
-        """What is known of each file by the name of its field: `name`, of the server's making, `sha256`, `bytes`."""
+        """Describe each file by the name of its field: `name` (made by the server), `sha256`, `bytes`."""
         return {
             name: {"name": path.name, "sha256": self.sha256[name], "bytes": path.stat().st_size}
             for name, path in self.files.items()
         }
 
     def set_field(self, name: str, value: str) -> None:
-        """Note a field.
+        """Add a field.
 
         Raises:
-            Problem: invalid-request, when it came before.
+            Problem: invalid-request, where the field came before.
         """
         if name in self.fields or name in self.files:
             raise Problem("invalid-request", f"expected the field {name[:60]!a} once, got it twice: send one")
@@ -63,7 +63,7 @@ class Upload:
 
 
 def allowed_suffix(filename: str, content_type: str) -> str:
-    """A suffix of the allow list, by the file name, else by the type of the part."""
+    """Choose a suffix of the allow list by the file name, or else by the type of the part."""
     suffix = PurePosixPath(filename.replace("\\", "/")).suffix.lower()
     if suffix in SUFFIXES:
         return suffix
