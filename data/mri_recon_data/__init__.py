@@ -1,1 +1,1 @@
-"""Where k-space comes from: the registry of open sets, the embedded sample, simulation and streams of examples."""
+"""Provides k-space: the registry of open data sets, simulation, and training examples."""

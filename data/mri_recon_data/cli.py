@@ -1,4 +1,4 @@
-"""The verb `mri-recon data`: which open sets there are, and fetching them."""
+"""The verb `mri-recon data`: list the open data sets and fetch them."""
 
 from __future__ import annotations
 

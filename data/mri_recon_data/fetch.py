@@ -1,7 +1,7 @@
-"""Registered files on this machine: from a local copy, from the cache, or from their public source.
+"""Find registered files: in a local copy, in the cache, or at their public source.
 
-Where the environment variable `MRI_RECON_DATA` names a folder laid out like the registry, files are taken from there
-and nothing is downloaded. Everything that is handed out has its registered SHA-256.
+If the environment variable `MRI_RECON_DATA` names a folder laid out like the registry, files come from there and
+nothing is downloaded. Every file has its registered SHA-256.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _VERIFIED: dict[tuple[Path, int, int], str] = {}
 
 
 def data_folder() -> Path | None:
-    """The local copy that `MRI_RECON_DATA` names; None where it is unset or empty.
+    """Find the local copy that `MRI_RECON_DATA` names; None where it is unset or empty.
 
     Raises:
         DataError: it names something that is not a folder.
@@ -38,7 +38,7 @@ def data_folder() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `mri-recon` in the user's cache folder, as the system defines it."""
+    """Find the folder of downloads: `mri-recon` in the user's cache folder, as the system defines it."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -49,7 +49,7 @@ def cache_folder() -> Path:
 
 
 def locate(name: str, sha256: str, *, url: str | None, manual: str = "", cache: Path | None = None) -> Path:
-    """The verified local path of a registered file, downloaded where it has to be.
+    """Give the verified local path of a registered file; download it if needed.
 
     Args:
         name: path inside the data folder, for example `raw/set/file.mat`.
@@ -59,7 +59,7 @@ def locate(name: str, sha256: str, *, url: str | None, manual: str = "", cache: 
         cache: folder of downloads; the user's cache by default.
 
     Raises:
-        DataError: not at hand and not to be had, or not the registered content.
+        DataError: the file is not at hand and cannot be downloaded, or has another content.
     """
     local = data_folder()
     if local is not None:
@@ -79,7 +79,7 @@ def locate(name: str, sha256: str, *, url: str | None, manual: str = "", cache: 
 
 
 def verify(path: Path, sha256: str) -> Path:
-    """The path itself, if its content has that SHA-256; a file is read once a process while it does not change.
+    """Give the path itself if its content has that SHA-256. A file is read once in a process while it does not change.
 
     Raises:
         DataError: other content, or a file that cannot be read.
@@ -97,7 +97,7 @@ def verify(path: Path, sha256: str) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
+    """Compute the hexadecimal SHA-256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -117,7 +117,9 @@ def _download(url: str, path: Path, sha256: str) -> None:
         # Into a temporary file first; only content of the right digest ever stands at `path`.
         pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=path.name, path=path.parent)
     except ValueError as error:
-        raise DataError(f"{url}: what came has another SHA-256 than the registered {sha256}: it is not used") from error
+        raise DataError(
+            f"{url}: the downloaded file has another SHA-256 than the registered {sha256}: it is not used"
+        ) from error
     except (RequestException, OSError) as error:
         raise DataError(
             f"{url}: download failed ({error}): try again, or name a local copy in {DATA_VARIABLE}"

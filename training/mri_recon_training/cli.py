@@ -14,14 +14,18 @@ __all__ = ["train"]
 def train(
     config: Annotated[
         Path | None,
-        typer.Argument(help="TOML file, or a shipped one: unet, unrolled; left out with --resume", metavar="CONFIG"),
+        typer.Argument(
+            help="TOML file, or the name of a shipped one such as unet or unrolled; left out with --resume",
+            metavar="CONFIG",
+        ),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE over the configuration, e.g. run.steps=100")
+        list[str] | None,
+        typer.Option("--set", help="Override a key of the configuration: KEY=VALUE, e.g. run.steps=100"),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run's folder", metavar="RUN")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume the run in this folder", metavar="RUN")] = None,
 ) -> None:
-    """Train a network as CONFIG says, or go on with a run exactly where it stopped.
+    """Train a network as CONFIG describes, or resume a run exactly where it stopped.
 
     Examples: mri-recon train unet --set data.root=my-scans, mri-recon train --resume runs/unet
 

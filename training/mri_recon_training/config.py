@@ -28,7 +28,7 @@ _LONGEST_NAME = 200
 
 
 class RunConfig(BaseModel):
-    """How long, where and how precisely."""
+    """Length, place and precision of a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,7 +38,7 @@ class RunConfig(BaseModel):
     batch_size: int = Field(default=1, ge=1, description="examples a step, over all processes")
     seed: int = Field(default=0, ge=0, description="seed of weights and data")
     weights: str = Field(
-        default="", description="start from these weights (.safetensors beside its card); empty: new ones"
+        default="", description="start from these weights (.safetensors next to its card); empty: random ones"
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Literal["float32", "bfloat16", "float64"] = Field(
@@ -101,7 +101,7 @@ ModelConfig = Annotated[
 
 
 class TrainConfig(BaseModel):
-    """Everything that a run depends on."""
+    """The configuration of a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -123,7 +123,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def parse_config(tables: dict[str, Any]) -> TrainConfig:
-    """A configuration from nested tables.
+    """Make a configuration from nested tables.
 
     Raises:
         ConfigError: an unknown key (the valid ones are listed) or an impossible value.

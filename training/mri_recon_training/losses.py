@@ -1,4 +1,4 @@
-"""Losses on complex images, and on samples that a network has not seen."""
+"""Losses on complex images and on held-out samples."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LossConfig(BaseModel):
 
 
 def example_loss(output: Tensor, example: Example, config: LossConfig) -> Tensor:
-    """The loss of one example: `output`, complex `(1, h, w)`, against its target, on what counts of it.
+    """Compute the loss of one example: `output`, complex `(1, h, w)`, against the target, on its valid centre.
 
     An example with held-out samples is judged on these alone, see `held_out_loss`.
     """
@@ -61,7 +61,7 @@ def example_loss(output: Tensor, example: Example, config: LossConfig) -> Tensor
 
 
 def image_loss(output: Tensor, target: Tensor, valid: tuple[int, int], config: LossConfig) -> Tensor:
-    """`l1_ssim_loss` with the weights of `config`, on the centre of `valid`; images complex `(batch, h, w)`."""
+    """Compute `l1_ssim_loss` with the weights of `config` on the centre `valid`; images complex `(batch, h, w)`."""
     return l1_ssim_loss(
         center_crop(output, valid),
         center_crop(target.to(output.device), valid),
@@ -160,10 +160,9 @@ def l1_ssim_loss(
 
 
 class Shared(nn.Module):
-    """A network that is handed to a function: `shared(compute)` is `compute(network)`.
+    """Wraps a network: DistributedDataParallel and autocast see the way from batch to loss as one `forward` call.
 
-    What keeps the processes of a run equal (`DistributedDataParallel`) and what sets its precision wrap a module and
-    watch its call; this makes the whole way from a batch to its loss that call.
+    `shared(compute)` is `compute(network)`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -176,7 +175,7 @@ class Shared(nn.Module):
 
 
 def batch_loss(network: nn.Module, batch: Batch | Sequence[Example], config: LossConfig) -> Tensor:
-    """The mean loss over a batch: examples of any sizes one by one, a `Batch` of equal sizes at once.
+    """Compute the mean loss over a batch: examples of any sizes one by one, a `Batch` of equal sizes at once.
 
     Losses are computed in the precision of the images, also where the network runs under autocast.
     """
@@ -193,7 +192,7 @@ def batch_loss(network: nn.Module, batch: Batch | Sequence[Example], config: Los
 
 
 def score(network: nn.Module, example: Example) -> metrics.Metrics:
-    """How good the network's image of a whole slice is, on the centre that counts; without gradients."""
+    """Measure the network's image of a whole slice on its valid centre, without gradients."""
     with torch.inference_mode():
         output = apply_network(network, to_network(example.measurement, network)).cpu()
     image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
@@ -201,7 +200,7 @@ def score(network: nn.Module, example: Example) -> metrics.Metrics:
 
 
 def to_network(measurement: Measurement, network: nn.Module) -> Measurement:
-    """The measurement on the device and in the precision of the network's weights."""
+    """Move a measurement to the device and the precision of the network's weights."""
     weight = next(network.parameters(), None)
     if weight is None:
         return measurement

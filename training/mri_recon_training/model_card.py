@@ -1,4 +1,4 @@
-"""The model card of a training run: what the network learned from, and the range of what it saw."""
+"""Write the model card of a training run: its data, and the range of scans it was trained on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DESCRIPTIONS = {
 def model_card(
     config: TrainConfig, envelope: Envelope, sources: list[dict[str, Any]], history: list[dict[str, float]]
 ) -> ModelCard:
-    """The card of a run's weights as they stand after the validations of `history`."""
+    """Make the card of a run's weights after the validations of `history`."""
     return ModelCard(
         name=config.run.name,
         architecture=config.model.architecture,
@@ -54,7 +54,7 @@ def model_card(
 
 
 def sources_of(config: TrainConfig, training: Slices) -> list[dict[str, Any]]:
-    """What a run learns from, and what the weights that it starts from have learned from.
+    """List the training data of a run, and those of the weights that it starts from.
 
     Raises:
         CheckpointError: unknown or damaged weights.
@@ -72,7 +72,7 @@ def sources_of(config: TrainConfig, training: Slices) -> list[dict[str, Any]]:
 
 
 def envelope_of(config: TrainConfig, training: Slices) -> Envelope:
-    """What the network sees in this run.
+    """Describe the range of scans that the network sees in a run.
 
     The simulation's SNR is bright signal to the standard deviation of each part of the noise, the envelope's to
     sqrt(E|n|^2), which is sqrt(2) of that.
@@ -114,7 +114,9 @@ def _envelope_of_worlds(acquisition: AcquisitionConfig) -> Envelope:
 def _envelope_of_files(
     training: FolderSlices, acceleration: tuple[float, float], center_fraction: tuple[float, float]
 ) -> Envelope:
-    """Undersampled files have their own masks, and those of `[data.sampling]` are drawn for the others only.
+    """Describe the range of a user's files.
+
+    Undersampled files have their own masks; those of `[data.sampling]` are drawn for the others only.
 
     A slice of every file is read: what is undersampled is judged as in training.
     """

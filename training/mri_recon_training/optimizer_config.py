@@ -96,7 +96,7 @@ class OptimizerConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, data: Any) -> Any:
-        """Defaults of the chosen optimiser and decay; a key of another is an error."""
+        """Fill in the defaults of the chosen optimiser and decay; a key of another is an error."""
         if not isinstance(data, dict):
             return data
         filled = dict(data)
@@ -119,7 +119,7 @@ class OptimizerConfig(BaseModel):
 
 
 def needs_closure(name: str) -> bool:
-    """Whether `step` needs a closure that evaluates loss and gradient again: L-BFGS, for its line search.
+    """Tell whether `step` needs a closure that evaluates loss and gradient again: L-BFGS, for its line search.
 
     Raises:
         ConfigError: unknown name.
@@ -128,7 +128,7 @@ def needs_closure(name: str) -> bool:
 
 
 def full_batch(name: str) -> bool:
-    """Whether every step uses one and the same set of examples: gradient descent and L-BFGS.
+    """Tell whether every step uses the same set of examples: gradient descent and L-BFGS.
 
     L-BFGS takes differences of gradients for curvature; between two mini-batches they would be noise.
 

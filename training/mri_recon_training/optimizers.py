@@ -21,7 +21,7 @@ __all__ = ["build_optimizer"]
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> Optimizer:
-    """The optimiser that a configuration names, with its momentum schedule if it has one."""
+    """Build the optimiser that a configuration names, with its momentum schedule if it has one."""
     optimizer = _BUILDERS[config.name](parameters, config)
     if config.momentum_warmup:
         _schedule_momentum(optimizer, config)
@@ -162,7 +162,7 @@ _BUILDERS: dict[str, Callable[[Iterable[nn.Parameter], OptimizerConfig], Optimiz
 
 
 def _plain_gradient(parameter: Tensor) -> None:
-    """Torch's L-BFGS reads gradients as they lie in memory, and refuses those of channels-last weights."""
+    """Make a gradient contiguous: torch's L-BFGS refuses those of channels-last weights."""
     if parameter.grad is not None:
         parameter.grad = parameter.grad.contiguous()
 

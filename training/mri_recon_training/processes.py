@@ -1,4 +1,4 @@
-"""Device, precision and data-parallel processes of a run, as Lightning Fabric sets them up."""
+"""Set up device, precision and data-parallel processes of a run with Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PRECISIONS: dict[str, _Precision] = {"float32": "32-true", "bfloat16": "bf16-mi
 
 
 def launch(config: TrainConfig) -> Fabric:
-    """This process of the run: one by itself, or one of those that `torchrun` started (gloo on CPUs, nccl on GPUs).
+    """Set up this process of a run: a single one, or one of those that `torchrun` started (gloo on CPUs, nccl on GPUs).
 
     Under `torchrun`, process i of a machine takes GPU i of it.
 
@@ -65,7 +65,7 @@ def launch(config: TrainConfig) -> Fabric:
 
 
 def share_of_batch(batch_size: int, processes: int) -> int:
-    """Examples of a batch that each process takes.
+    """Count the examples of a batch that each process takes.
 
     Raises:
         ConfigError: they do not divide.
@@ -79,7 +79,7 @@ def share_of_batch(batch_size: int, processes: int) -> int:
 
 
 def all_reduce(fabric: Fabric, value: Tensor, operation: Literal["mean", "sum"]) -> Tensor:
-    """Mean or sum of a tensor over the processes, on the device of this one."""
+    """Compute the mean or sum of a tensor over the processes, on the device of this one."""
     result = fabric.all_reduce(value, reduce_op=operation)
     assert isinstance(result, Tensor)
     return result

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a bar, curves for TensorBoard, a line a validation in `metrics.jsonl`."""
+"""Report the progress of a run: a bar, curves for TensorBoard, one line for each validation in `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _LINE_EVERY = 100  # steps between lines where there is no terminal: a log file 
 
 
 class ProgressReport:
-    """A context in which a run is told about; silent on every process but the first.
+    """Reports a run within a `with` block; silent on every process but the first.
 
-    A run that goes on from step `first` takes back what was told of later steps, so that no curve has a point twice.
+    A run that resumes at step `first` removes the points of later steps, so that no curve has a point twice.
 
     Args:
         config: of the run.
@@ -83,7 +83,7 @@ class ProgressReport:
             self._writer.close()
 
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
-        """How the training goes: `loss`, `steps_per_second`, and whatever else has a curve."""
+        """Report the training: `loss`, `steps_per_second`, and further scalars with a curve."""
         if self._silent:
             return
         rate = scalars["steps_per_second"] * self._batch_size
@@ -94,7 +94,7 @@ class ProgressReport:
             self._told = step
 
     def validation(self, step: int, record: Mapping[str, float]) -> None:
-        """The result of a validation, with `psnr` and `ssim` among it."""
+        """Report a validation; `record` holds `psnr` and `ssim`."""
         if self._silent:
             return
         self._curves("validation", step, {name: value for name, value in record.items() if name != "step"})
@@ -138,11 +138,11 @@ class Meter:
         self._since = time.monotonic()
 
     def add(self, loss: Tensor, gradient_norm: Tensor) -> None:
-        """Note one step."""
+        """Add one step."""
         self._pending.append((loss, gradient_norm))
 
     def read(self, step: int) -> dict[str, float]:
-        """Means since the last reading: `loss`, `gradient_norm`, `steps_per_second`.
+        """Compute the means since the last reading: `loss`, `gradient_norm`, `steps_per_second`.
 
         Raises:
             ConfigError: a loss that is not finite.
@@ -163,19 +163,19 @@ class Meter:
         return {"loss": sum(losses) / count, "gradient_norm": sum(norms) / count, "steps_per_second": count / seconds}
 
     def mean_loss(self) -> float:
-        """The mean loss of all steps read since the last call; steps after it are counted anew."""
+        """Compute the mean loss of all steps read since the last call, and start anew."""
         mean = self._loss_sum / self._count
         self._loss_sum, self._count = 0.0, 0
         return mean
 
     def pause(self) -> None:
-        """Leave the time since the last reading out of `steps_per_second`: it went into other things."""
+        """Leave the time since the last reading out of `steps_per_second`: it was not spent on training."""
         self._since = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been read since the last `mean_loss`, as JSON."""
+        """Give the sums since the last `mean_loss`, as JSON."""
         return {"loss_sum": self._loss_sum, "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the sums of `state_dict`."""
         self._loss_sum, self._count = float(state["loss_sum"]), int(state["count"])

@@ -11,7 +11,7 @@ __all__ = ["learning_rate_factor", "learning_rate_for_momentum", "momentum_at"]
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
-    """The learning rate of step s = 0, 1, ... of S over the peak: f = min(1, (s+1)/w) d(s/S) m(s).
+    """Compute the learning rate of step s = 0, 1, ... of S over its peak: f = min(1, (s+1)/w) d(s/S) m(s).
 
         cosine         d(u) = f_end + (1 - f_end)(1 + cos(pi u))/2      (Loshchilov and Hutter, ICLR 2017)
         exponential    d(u) = f_end^u
@@ -32,7 +32,7 @@ def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> floa
 
 
 def learning_rate_for_momentum(lr: float, *, momentum: float, new_momentum: float, averaged: bool = False) -> float:
-    """The learning rate that keeps the effective step when momentum changes.
+    """Compute the learning rate that keeps the effective step when momentum changes.
 
         eta' = eta (1 - beta') / (1 - beta)        torch's form, v = beta v + g
         eta' = eta                                 averaged form, m = beta m + (1 - beta) g
@@ -56,7 +56,7 @@ def learning_rate_for_momentum(lr: float, *, momentum: float, new_momentum: floa
 
 
 def momentum_at(step: int, config: OptimizerConfig) -> float:
-    """Momentum of step s = 0, 1, ...: beta_s = b_0 + (beta - b_0) min(1, s/w), w `momentum_warmup`.
+    """Compute the momentum of step s = 0, 1, ...: beta_s = b_0 + (beta - b_0) min(1, s/w), w `momentum_warmup`.
 
     Raises:
         ConfigError: an optimiser without momentum.

@@ -95,7 +95,7 @@ def _load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
 
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A tree as JSON: its tensors go to `tensors` by name; keys that are numbers and tuples survive."""
+    """Turn a tree into JSON, its tensors moved to `tensors` by name; numeric keys and tuples survive."""
     if isinstance(value, Tensor):
         tensors[name] = value
         return {"tensor": name}

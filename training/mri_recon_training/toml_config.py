@@ -89,7 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def validated(model: type[Model], tables: dict[str, Any]) -> Model:
-    """`tables` as `model`.
+    """Validate tables as a model.
 
     Raises:
         ConfigError: an unknown key (the valid ones are listed) or an impossible value.
@@ -149,7 +149,7 @@ def _apply(tables: dict[str, Any], override: str, model: type[BaseModel] | None)
 
 
 def _value(text: str, *, words: bool) -> Any:
-    """The value of an override: TOML; as it is where that is not a text and the key takes nothing but `words`."""
+    """Parse the value of an override as TOML; keep the text where it is not TOML, or where the key takes only text."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -160,7 +160,7 @@ def _value(text: str, *, words: bool) -> Any:
 
 
 def _is_text(annotation: Any, parts: Sequence[str]) -> bool:
-    """Whether what stands at `parts` of a type is text and nothing else."""
+    """Tell whether the field at `parts` of a type takes text only."""
     kinds = list(_kinds(annotation))
     if not parts:
         words = [kind for kind in kinds if kind is not NoneType]
@@ -174,7 +174,7 @@ def _is_text(annotation: Any, parts: Sequence[str]) -> bool:
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation is a union of; those of its values for a literal."""
+    """List the types of a union; for a literal those of its values."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _kinds(get_args(annotation)[0])
@@ -188,7 +188,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 
 def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, int | float | str]]:
-    """The numbers and texts of nested tables, each with its key."""
+    """List the numbers and texts of nested tables, each with its key."""
     match value:
         case dict():
             for key, item in value.items():
@@ -203,7 +203,7 @@ def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, int | float | st
 
 
 def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table at a location; none where it is not a table of one known type."""
+    """List the keys of the table at a location; none where it is not a table of one known type."""
     for part in location:
         field = model.model_fields.get(str(part))
         annotation = None if field is None else field.annotation

@@ -57,7 +57,7 @@ _SCORES = ("psnr", "ssim")
 
 
 def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | None = None) -> Path:
-    """Train as a configuration file says, or go on with the run in the folder `resume`; returns the run's folder.
+    """Train as a configuration file describes, or resume the run in the folder `resume`; returns the run's folder.
 
     Raises:
         ConfigError: a bad configuration, neither or both of file and run, or a run folder that is already there; and
@@ -120,7 +120,7 @@ def _make_folder(folder: Path) -> list[Path]:
 
 
 def _take_back(folder: Path, made: Sequence[Path]) -> None:
-    """Remove what a run made that was refused before it left anything but its configuration."""
+    """Remove the folder of a run that was refused before it wrote anything but its configuration."""
     with contextlib.suppress(OSError):  # a folder that holds something else stays
         if made and {path.name for path in folder.iterdir()} <= {"config.json"}:
             for path in made:
@@ -128,7 +128,7 @@ def _take_back(folder: Path, made: Sequence[Path]) -> None:
 
 
 def _interruptible(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
-    """`train`, where an interrupt says how to go on."""
+    """Run `train`; an interrupt says how to resume."""
     try:
         return train(config, folder, fabric)
     except KeyboardInterrupt:
@@ -240,7 +240,7 @@ class _Gradient:
 def validate(
     network: nn.Module, examples: Sequence[tuple[str, Example]], fabric: Fabric | None = None
 ) -> dict[str, float]:
-    """PSNR and SSIM over validation examples: means by kind, and the mean over the kinds as `psnr` and `ssim`.
+    """Measure PSNR and SSIM on validation examples: means by kind, and over the kinds as `psnr` and `ssim`.
 
     The processes of `fabric` share the examples; each gets the whole result.
     """
@@ -264,7 +264,7 @@ def validate(
 
 
 def _batches(training: Slices, config: TrainConfig, fabric: Fabric, first: int) -> Iterator[Batch | Sequence[Example]]:
-    """This process's share of the batch of each step from `first` on: examples s B, s B + 1, ... of step s of B."""
+    """Give this process's share of each batch from step `first` on: of step s, examples s B, s B + 1, ..."""
     steps, size = range(first, config.run.steps), config.run.batch_size
     share = share_of_batch(size, fabric.world_size)
     items = range(fabric.global_rank * share, (fabric.global_rank + 1) * share)
@@ -293,5 +293,5 @@ def _one_list(batches: Sequence[Sequence[Example]]) -> list[Example]:
 
 
 def _seed_dropout(seed: int, step: int, process: int) -> None:
-    """Dropout draws from torch's own generator: seed it by step, so that no state of it has to be kept."""
+    """Seed torch's generator, from which dropout draws, by step: its state need not be kept."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0]) >> 1)

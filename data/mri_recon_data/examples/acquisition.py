@@ -1,7 +1,7 @@
-"""Simulated scans of one image: partial echo, phase, coils, noise and undersampling, as a training example.
+"""Simulate the scan of one image as a training example: phase, coils, noise, partial echo, undersampling.
 
 y_c = P F (S_c x + n_c). For a mask of columns only the sampled columns are simulated, and maps, phase and target are
-computed for the rows that the example keeps: `learned.network_measurement` computes the same for whole slices.
+computed for the rows that the example keeps; `network_measurement` computes the same for whole slices.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SCALE_ROWS = 24  # about so many rows of the slice say what its scale is
 
 
 class AcquisitionConfig(BaseModel):
-    """What is random about a simulated scan of an image."""
+    """Ranges and probabilities of a simulated scan of an image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,9 +58,13 @@ class AcquisitionConfig(BaseModel):
     tight: float = Field(
         default=0.15, ge=0, le=1, description="probability, for one coil, of a field of view narrower than the object"
     )
-    tight_width: tuple[float, float] = Field(default=(0.7, 1.0), description="its share of the object's width")
+    tight_width: tuple[float, float] = Field(
+        default=(0.7, 1.0), description="width of that field of view over the object's"
+    )
     partial_echo: float = Field(default=0.1, ge=0, le=1, description="probability of an asymmetric echo")
-    echo_share: tuple[float, float] = Field(default=(0.65, 1.0), description="its share of the readout")
+    echo_share: tuple[float, float] = Field(
+        default=(0.65, 1.0), description="share of the readout that an asymmetric echo keeps"
+    )
     given: float = Field(default=0.2, ge=0, le=1, description="probability of given maps, for several coils")
     cropped: float = Field(default=0.6, ge=0, le=1, description="probability that given maps end at the object's edge")
     calibration: tuple[int, int] = Field(default=(16, 24), description="range of calibration samples along an axis")
@@ -110,7 +114,7 @@ def acquire(
     readout: slice = slice(None),
     num_virtual: int | None = None,
 ) -> Scan:
-    """Simulate the samples of an image that a mask takes.
+    """Simulate the samples of an image at the positions of a mask.
 
     Args:
         image: x, complex `(h, w)`.
@@ -152,9 +156,9 @@ def acquire(
 
 
 def example_of_rows(scan: Scan, rng: Rng, config: AcquisitionConfig, rows: int) -> Example:
-    """The scaled example of a band of rows, its maps estimated from the fully sampled centre.
+    """Make the scaled example of a band of rows, its maps estimated from the fully sampled centre.
 
-    The scale is that of the whole slice (`learned.image_scale`), read from every few rows of it.
+    The scale is that of the whole slice (`image_scale`), computed from every few rows.
 
     Args:
         scan: with a mask of columns.
@@ -163,7 +167,7 @@ def example_of_rows(scan: Scan, rng: Rng, config: AcquisitionConfig, rows: int) 
         rows: of the band, at most.
 
     Raises:
-        MaskError, FormatError: as `espirit.interpolated_espirit_maps`.
+        MaskError, FormatError: as `interpolated_espirit_maps`.
     """
     height = int(scan.image.shape[0])
     rows = min(rows, height)
@@ -191,10 +195,10 @@ def example_of_rows(scan: Scan, rng: Rng, config: AcquisitionConfig, rows: int) 
 
 
 def example_of_slice(scan: Scan, *, given: Tensor | None = None) -> Example:
-    """The scaled example of a whole slice, with given maps or those that `learned.network_measurement` estimates.
+    """Make the scaled example of a whole slice, with given maps or those that `network_measurement` estimates.
 
     Raises:
-        MaskError, FormatError: as `learned.network_measurement`.
+        MaskError, FormatError: as `network_measurement`.
     """
     maps = None if given is None else unit_maps(given[None])[0]
     sigma = float(_level(scan)) if isinstance(scan.mask, ColumnMask) else None
@@ -205,7 +209,7 @@ def example_of_slice(scan: Scan, *, given: Tensor | None = None) -> Example:
 
 
 def given_maps(scan: Scan, rng: Rng, config: AcquisitionConfig) -> Tensor:
-    """Maps as a user gives them: the true ones or those of ESPIRiT, mostly zero outside the object as BART makes them.
+    """Make maps as a user would pass them: true ones or ESPIRiT's, mostly zero outside the object as in BART.
 
     Returns:
         complex `(coil, h, w)`, sum |S|^2 = 1 where they are not zero.
@@ -229,10 +233,10 @@ def given_maps(scan: Scan, rng: Rng, config: AcquisitionConfig) -> Tensor:
 
 
 def draw_example(magnitude: Tensor, rng: Rng, config: AcquisitionConfig, rows: int) -> Example:
-    """Simulate a scan of a magnitude image as `_drawn` does, again where its samples held next to nothing of the image.
+    """Simulate a scan of a magnitude image; repeat it where the samples hold next to nothing of the image.
 
-    A strong phase can move what a few lines would have to hold to where none is sampled. The scale of the zero-filled
-    image then says nothing of the image, at inference either.
+    A strong phase can move the signal to lines that are not sampled. The zero-filled image then says nothing about the
+    scale of the image, at inference either.
     """
     for _ in range(_TRIES):
         example = _drawn(magnitude, rng, config, rows)
@@ -288,7 +292,7 @@ def _drawn(magnitude: Tensor, rng: Rng, config: AcquisitionConfig, rows: int) ->
 
 
 def _level(scan: Scan) -> Tensor:
-    """The noise level as at inference, `(1, 1, 1)`; some of the rows of the readout are enough to read it from."""
+    """Estimate the noise level as at inference, `(1, 1, 1)`; some of the readout rows are enough."""
     height = int(scan.masked.shape[-2])
     gap = max(1, height // _NOISE_ROWS)
     return sigma_from_below(scan.masked[None, :, height // 2 % gap :: gap], scan.mask)
@@ -311,7 +315,7 @@ def _noise(shape: torch.Size, rng: Rng, array: ReceiveArray, sigma: float) -> Te
 
 
 def _target(maps: Tensor, image: Tensor, estimated: Tensor) -> Tensor:
-    """What the network is to answer: the image in the phase of its maps; of several coils, what these coils hold."""
+    """Make the target: the image in the phase of the network's maps; of several coils, their root sum of squares."""
     coil_images = maps * image
     combined = combine(coil_images, estimated)
     if maps.shape[0] == 1:
@@ -326,7 +330,7 @@ def _norm(coil_images: Tensor) -> Tensor:
 
 
 def _band_start(image: Tensor, rows: int, rng: Rng) -> int:
-    """First row of a random band that holds some of the object: bands of air teach nothing."""
+    """Draw the first row of a band that holds some of the object: bands of air teach nothing."""
     brightness = image.abs().mean(dim=1)
     least = _DARK * float(brightness.mean())
     for _ in range(_TRIES):
@@ -337,7 +341,7 @@ def _band_start(image: Tensor, rows: int, rng: Rng) -> int:
 
 
 def _cut(example: Example, rows: int, rng: Rng) -> Example:
-    """A band of rows of a scaled example, where rows are problems of their own."""
+    """Cut a band of rows from a scaled example, where rows are independent problems."""
     height, width = (int(n) for n in example.target.shape)
     if rows >= height or example.measurement.dims != (-1,):
         return example
@@ -347,7 +351,7 @@ def _cut(example: Example, rows: int, rng: Rng) -> Example:
 
 
 def _part(magnitude: Tensor, rng: Rng, size: tuple[int, int]) -> Tensor:
-    """A random part of an image, its edges faded: a pattern couples all rows, so whole slices would cost too much."""
+    """Cut a random part of an image and fade its edges: with a 2-D pattern, whole slices would cost too much."""
     sides = [min(int(n), int(rng.integers(size[0], size[1] + 1))) for n in magnitude.shape]
     top, left = (int(rng.integers(n - side + 1)) for n, side in zip(magnitude.shape, sides, strict=True))
     part = magnitude[top : top + sides[0], left : left + sides[1]]
@@ -356,7 +360,7 @@ def _part(magnitude: Tensor, rng: Rng, size: tuple[int, int]) -> Tensor:
 
 
 def _narrow(image: Tensor, rng: Rng, config: AcquisitionConfig) -> Tensor:
-    """A field of view along the phase axis narrower than the object, roughly about its middle."""
+    """Narrow the field of view along the phase axis to less than the object, roughly about its middle."""
     columns = torch.nonzero(image.abs().amax(dim=0) > _OBJECT).flatten()
     if not len(columns):
         return image

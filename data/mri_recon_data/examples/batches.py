@@ -1,9 +1,9 @@
-"""Training examples in batches, simulated where the network is: on a GPU no loader has to keep up with it.
+"""Simulate training examples in batches on the network's device, so that no loader has to keep up with a GPU.
 
-The model and its settings are those of `mri_recon_data.examples.example` and `mri_recon_data.simulation.kspace`. All
-slices lie on the device (magnitudes in float16, raw k-space in complex64). What is small is drawn on the host by
+Model and settings are those of `simulation.image_slice` and `simulation.kspace`. All
+slices lie on the device (magnitudes in float16, raw k-space in complex64). Small quantities are drawn on the host by
 `numpy.random.default_rng([seed, step, 1 + item])`: which slice, its orientation, contrast, phase, coils, noise level,
-mask. What is large is made on the device: Fourier crop, phase, maps, noise, transforms, the estimated maps and phase.
+mask. Large arrays are made on the device: Fourier crop, phase, maps, noise, transforms, the estimated maps and phase.
 So a batch depends on the seed and its step alone, item by item: several processes that share it make the same items.
 Nothing reads a value back from the device, but for `maps = "espirit"`.
 
@@ -48,7 +48,7 @@ _MODES = 4  # cosine modes of the phase along each axis
 
 
 class BatchConfig(BaseModel):
-    """Where batches are made, and how their sensitivity maps are estimated."""
+    """Device of the batches, and the estimate of their sensitivity maps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,10 +62,10 @@ class BatchConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Batch:
-    """What a network gets and what it should answer, B items of equal size.
+    """Input and target of a network, B items of equal size.
 
-    `measurement`: scaled, with maps that hold the smooth phase, as `learned.network_measurement` makes it; `target`:
-    complex64 `(B, h, w)`, as `examples.raw_example` makes it; `valid`: rows and columns of the centre that counts.
+    `measurement`: scaled, with maps that hold the smooth phase, as `network_measurement` makes it; `target`:
+    complex64 `(B, h, w)`, as `raw_example` makes it; `valid`: rows and columns of the centre that counts.
     """
 
     measurement: Measurement
@@ -74,7 +74,7 @@ class Batch:
 
 
 class BatchSimulator:
-    """Batches of a training set, see the module.
+    """Simulates the batches of a training set.
 
     Sensitivity maps are estimated from the fully sampled centre, as for a user's scan. The default is ESPIRiT, one item
     after the other, as at inference. On a CPU it is a small part of a training step
@@ -136,7 +136,7 @@ class BatchSimulator:
         self._noise = torch.Generator(device=device)
 
     def batch(self, step: int, items: range) -> Batch:
-        """Items of the batch of a step: all of them, or the share of one process."""
+        """Make items of the batch of a step: all of them, or the share of one process."""
         common = np.random.default_rng([self._seed, step])
         rngs = [np.random.default_rng([self._seed, step, 1 + item]) for item in items]
         data = self._data
@@ -152,7 +152,7 @@ class BatchSimulator:
         return self._examples(kspace, masks, coil_images, maps, rows, rngs)
 
     def _flipped_raw(self, common: Rng, rngs: Sequence[Rng]) -> tuple[Tensor, list[ColumnMask]]:
-        """Raw k-space `(B, coil, h, w)`, either end of each axis up."""
+        """Draw raw k-space `(B, coil, h, w)`, randomly mirrored along each axis."""
         number = _choose([len(stack) for stack in self._raw], common)
         items, masks = [], []
         for rng in rngs:
@@ -163,7 +163,7 @@ class BatchSimulator:
         return torch.stack(items), masks
 
     def _simulated(self, step: int, items: range, common: Rng, rngs: Sequence[Rng]) -> tuple[Tensor, Tensor, Tensor]:
-        """Full k-space y_c = F (S_c x + n_c), its maps, complex64 `(B, coil, h, w)`, and x, `(B, h, w)`."""
+        """Simulate full k-space y_c = F (S_c x + n_c); returns it, its maps, `(B, coil, h, w)`, and x, `(B, h, w)`."""
         config = self._data.simulation
         isotropic, others = self._images
         volume = not others or (bool(isotropic) and common.random() < self._data.volume_probability)
@@ -199,7 +199,7 @@ class BatchSimulator:
         return fft2c(coil_images + torch.stack(noise) * self._column(sigmas)[:, None]), maps, images
 
     def _white(self, step: int, item: int, shape: tuple[int, ...]) -> Tensor:
-        """Complex white noise of one item, each part with standard deviation 1."""
+        """Draw complex white noise of one item, each part with standard deviation 1."""
         seed = np.random.SeedSequence([self._seed, step, 1 + item, 1]).generate_state(1, np.uint64)[0]
         self._noise.manual_seed(int(seed) >> 1)
         return torch.view_as_complex(torch.randn((*shape, 2), generator=self._noise, device=self._device))
@@ -213,9 +213,9 @@ class BatchSimulator:
         rows: int,
         rngs: Sequence[Rng],
     ) -> Batch:
-        """What `examples.raw_example`, `image_scale` and `crop_rows` make of one item, for all at once.
+        """Do for all items at once what `raw_example`, `image_scale` and `crop_rows` do for one.
 
-        `coil_images`: what the target is combined from, like `kspace`.
+        `coil_images`, shaped like `kspace`, are combined to the target.
         """
         lines = _to(np.stack([mask.lines for mask in masks]), self._device)[:, None, None]
         masked = torch.where(lines, kspace, torch.zeros((), dtype=kspace.dtype, device=self._device))
@@ -240,7 +240,7 @@ class BatchSimulator:
 def _smooth_phases(
     shape: tuple[int, int], rngs: Sequence[Rng], strengths: Sequence[float], max_shift: float, device: torch.device
 ) -> Tensor:
-    """`simulate.smooth_phase` for each generator and strength, real `(batch, h, w)`."""
+    """Draw `smooth_phase` for each generator and strength, real `(batch, h, w)`."""
     weights = np.zeros((len(rngs), _MODES, _MODES), dtype=np.float32)
     ramps = np.zeros((len(rngs), 3), dtype=np.float32)
     squares = np.arange(_MODES)[:, None] ** 2 + np.arange(_MODES) ** 2
@@ -260,7 +260,7 @@ def _smooth_phases(
 
 
 def _coil_maps(num_coils: int, shape: tuple[int, int], rngs: Sequence[Rng], device: torch.device) -> Tensor:
-    """`simulate.coil_maps` for each generator, complex64 `(batch, coil, h, w)`."""
+    """Draw `coil_maps` for each generator, complex64 `(batch, coil, h, w)`."""
     if num_coils == 1:
         return torch.ones((len(rngs), 1, *shape), dtype=torch.complex64, device=device)
     drawn = np.empty((7, len(rngs), num_coils), dtype=np.float32)
@@ -282,7 +282,7 @@ def _coil_maps(num_coils: int, shape: tuple[int, int], rngs: Sequence[Rng], devi
 
 
 def _band(measurement: Measurement, target: Tensor, rows: int, rngs: Sequence[Rng]) -> Batch:
-    """A random band of rows of each item."""
+    """Cut a random band of rows from each item."""
     height, width = (int(n) for n in target.shape[-2:])
     if rows >= height:
         return Batch(measurement, target, (height, width))
@@ -296,12 +296,12 @@ def _band(measurement: Measurement, target: Tensor, rows: int, rngs: Sequence[Rn
 
 
 def _flipped(image: Tensor, rng: Rng) -> Tensor:
-    """Either end of each axis up."""
+    """Mirror an image along each axis with probability 1/2."""
     return image.flip([axis for axis in (0, 1) if rng.random() < 0.5])
 
 
 def _norm(coil_images: Tensor) -> Tensor:
-    """Root sum of squares; `coils.rss` looks at the largest value first, and so waits for the device."""
+    """Root sum of squares. `rss` scales by the largest value, and so would wait for the device."""
     norm: Tensor = torch.linalg.vector_norm(coil_images, dim=1)
     return norm
 
@@ -314,7 +314,7 @@ def _by_size(pieces: Sequence[_Piece], size: Callable[[_Piece], tuple[int, ...]]
 
 
 def _choose(sizes: Sequence[int], rng: Rng) -> int:
-    """A group, with a probability by its size: a random slice of a random group is a random slice."""
+    """Choose a group with a probability by its size, so that a random slice of it is a random slice of all."""
     return int(np.searchsorted(np.cumsum(sizes), rng.integers(sum(sizes)), side="right"))
 
 

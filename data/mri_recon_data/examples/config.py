@@ -13,7 +13,7 @@ __all__ = ["DataConfig"]
 
 
 class DataConfig(BaseModel):
-    """Where examples come from and how they are cut."""
+    """Source, target, size and simulation of the examples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

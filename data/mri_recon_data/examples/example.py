@@ -1,4 +1,4 @@
-"""Training examples: a measurement and the image it should become, from simulated or from real k-space."""
+"""Training examples: a measurement and its target image, from simulated or real k-space."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _OBJECT = 0.1  # of bright tissue: what is brighter belongs to the object
 
 @dataclass(frozen=True)
 class Example:
-    """What a network gets and what it should answer.
+    """Input and target of a network.
 
-    `measurement`: what `learned.network_measurement` makes of the undersampled k-space, a batch of one; `target`: the
-    image to answer with the same phase taken out, complex64 `(h, w)`. The loss counts on the centre of `valid` rows and
+    `measurement`: made by `network_measurement` from the undersampled k-space, a batch of one. `target`: the image with
+    the same phase taken out, complex64 `(h, w)`. The loss counts on the centre of `valid` rows and
     columns: oversampled margins are not judged. `held_out`: samples that the network does not see, with the maps of
-    `measurement`; where they are there, the loss looks at them and not at the target (see `data.targets`).
+    `measurement`; where they are given, the loss uses them and not the target (see `targets`).
     """
 
     measurement: Measurement
@@ -49,7 +49,7 @@ def raw_example(
     image: Tensor | None = None,
     valid: tuple[int, int] | None = None,
 ) -> Example:
-    """The example that one slice of full k-space and a mask make.
+    """Make an example from one slice of full k-space and a mask.
 
     The target is `image` where it is known (simulation of several coils); else the full k-space, combined with
     `sens_maps` where they are known, else with the maps estimated from the centre and brought to the

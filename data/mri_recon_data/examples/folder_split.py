@@ -14,10 +14,10 @@ __all__ = ["split_folder"]
 
 
 def split_folder(config: DataConfig) -> tuple[list[Path], list[Path]]:
-    """Training and validation files of `config.root`: by the list in `split_file`, else by person.
+    """List the training and the validation files of `config.root`: by `split_file`, else by subject.
 
-    Persons are told apart by the file's `patient_id` (the file's name where it has none), ordered by a checksum of it,
-    and the first share of them is held out. More files of the same persons change nothing; more persons may move
+    Subjects are told apart by the file's `patient_id` (the file's name where it has none), ordered by a checksum of it,
+    and the first share of them is held out. More files of the same subjects change nothing; more subjects may move
     others, so a split that has to last belongs in `split_file`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The slices that training examples are made from: those of the registry, or a user's folder of fastMRI files."""
+"""Slices to make training examples from: of the registry, or of a user's folder of fastMRI files."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ __all__ = ["FolderSlices", "RegistrySlices", "Slices", "read_slices", "undersamp
 
 @dataclass(frozen=True)
 class RegistrySlices:
-    """The registry's training persons: raw slices, and magnitude slices to simulate from."""
+    """Slices of registered files: raw ones, and magnitude images to simulate from."""
 
     raw: tuple[RawSlice, ...]
     images: tuple[ImageSlice, ...]
 
     @cached_property
     def pools(self) -> tuple[list[ImageSlice], list[ImageSlice]]:
-        """Slices of the isotropic volumes, and the others: every example asks for them."""
+        """Magnitude slices of isotropic volumes, and the others; cached, since every example needs them."""
         isotropic = [image for image in self.images if is_isotropic(image.source)]
         return isotropic, [image for image in self.images if not is_isotropic(image.source)]
 
     @classmethod
     def read(cls, split: str) -> RegistrySlices:
-        """Everything of a split of the registry that has a truth.
+        """Read every slice of a split of the registry that has a truth.
 
         Raises:
             DataError: the files are not at hand or not the registered ones.
@@ -52,7 +52,7 @@ class RegistrySlices:
 
     @classmethod
     def of(cls, files: Iterable[RegisteredFile]) -> RegistrySlices:
-        """Everything of registered files that has a truth.
+        """Read every slice of registered files that has a truth.
 
         Raises:
             DataError: the files are not at hand or not the registered ones.
@@ -70,7 +70,7 @@ class RegistrySlices:
         return cls(tuple(raw), tuple(load_slices(images) if images else ()))
 
     def problem(self, rng: np.random.Generator, config: DataConfig) -> Problem:
-        """A random slice and mask."""
+        """Draw a slice and a mask."""
         if self.raw and (not self.images or rng.random() < config.raw_probability):
             chosen = self.raw[rng.integers(len(self.raw))].mirrored(rng)
             return Problem(chosen.kspace, _draw(chosen.kspace.shape[-1], rng, config, chosen.support))
@@ -110,7 +110,7 @@ class FolderSlices:
         return cls(tuple(found), tuple(empty))
 
     def skipped(self) -> list[str]:
-        """A sentence a file with empty slices, which names them."""
+        """Name the empty slices, one sentence for each file that has some."""
         by_file: dict[Path, list[str]] = {}
         for path, index in self.empty:
             by_file.setdefault(path, []).append(str(index))
@@ -122,12 +122,12 @@ class FolderSlices:
         ]
 
     def read(self, number: int) -> Scan:
-        """One slice as a scan."""
+        """Read one slice as a scan."""
         path, index = self.slices[number]
         return load(path, slices=slice(index, index + 1))
 
     def problem(self, rng: np.random.Generator, config: DataConfig) -> Problem:
-        """A random slice, with a random mask where it is fully sampled, else with the file's own.
+        """Draw a slice, with a random mask where it is fully sampled, else with the file's own.
 
         Raises:
             DataError: an undersampled file without a mask.
@@ -143,10 +143,10 @@ Slices = RegistrySlices | FolderSlices
 
 
 def read_slices(config: DataConfig) -> tuple[Slices, Slices]:
-    """Slices of the training and of the validation persons: of `config.root`, or of the registry where that is empty.
+    """Read the training and the validation slices: of `config.root`, or of the registry where that is empty.
 
-    With `config.hold_out`, that training person is left out: nothing of the run, the choice of its weights included,
-    has seen the person, on whom it can be measured afterwards.
+    With `config.hold_out`, that training subject is left out: no part of the run, the choice of its weights included,
+    sees the subject, so that the network can be evaluated on it afterwards.
 
     Raises:
         ConfigError: a person to hold out that is no training person of the registry, or files of a user.
@@ -161,7 +161,7 @@ def read_slices(config: DataConfig) -> tuple[Slices, Slices]:
 
 
 def _without(config: DataConfig) -> list[RegisteredFile]:
-    """The registered training files but those of the person who is held out."""
+    """List the registered training files without those of the held-out subject."""
     if config.root:
         raise ConfigError(
             "data.hold_out: expected the sets of the registry, got a folder in data.root: name the person's files in "

@@ -1,12 +1,12 @@
-"""What a network learns from: the fully sampled truth, solutions of compressed sensing, or undersampled data alone.
+"""Training targets: the fully sampled truth, solutions of compressed sensing, or undersampled data alone.
 
 One key chooses, `data.target`:
 
-- "truth": the image of the full k-space, see `examples.raw_example`.
+- "truth": the image of the full k-space, see `raw_example`.
 - "cs": the minimiser of our own compressed-sensing problem of the undersampled k-space. The network becomes an
   amortised solver: one forward pass in place of the iterations.
-- "ssdu": the sampled positions are dealt to two sets, the network sees one and is judged on the other. Nothing that was
-  not sampled is read (self-supervision by data undersampling: Yaman et al., Magn Reson Med 2020).
+- "ssdu": the sampled positions are split into two sets; the network sees one and is judged on the other. Only sampled
+  positions are read (self-supervision by data undersampling: Yaman et al., Magn Reson Med 2020).
 
 "cs" and "ssdu" need no full k-space, so they take prospectively undersampled scans too.
 """
@@ -42,7 +42,7 @@ Target = Literal["truth", "cs", "ssdu"]
 
 
 class CsConfig(BaseModel):
-    """The compressed-sensing problem to learn from; see `classical.cs_wavelet`, whose keys these are."""
+    """The compressed-sensing problem to learn from; the keys are options of `cs_wavelet`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,18 +56,21 @@ class CsConfig(BaseModel):
 
 
 class SsduConfig(BaseModel):
-    """How the sampled positions are dealt."""
+    """Split of the sampled positions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     held_out: float = Field(
-        default=0.4, gt=0, lt=1, description="share of the sampled lines outside the dense centre kept for the loss"
+        default=0.4,
+        gt=0,
+        lt=1,
+        description="share of the sampled lines outside the fully sampled centre that is kept for the loss",
     )
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One slice to learn from, before anything is computed.
+    """One slice to make an example from.
 
     Attributes:
         kspace: complex64 `(coil, readout, phase)`; full, or zero outside `mask` where nobody sampled more.
@@ -87,7 +90,7 @@ class Problem:
 
 
 def make_example(problem: Problem, target: Target, cs: CsConfig, ssdu: SsduConfig, rng: np.random.Generator) -> Example:
-    """The example that a problem makes for a target; `rng` deals the positions of "ssdu", the others draw nothing.
+    """Make the example of a problem for a target; only "ssdu" draws from `rng`, to split the positions.
 
     Raises:
         DataError: the truth of a scan without one.
@@ -110,9 +113,10 @@ def make_example(problem: Problem, target: Target, cs: CsConfig, ssdu: SsduConfi
 def cs_example(kspace: Tensor, mask: Mask, config: CsConfig, *, valid: tuple[int, int] | None = None) -> Example:
     """Learn from compressed sensing: the target is argmin over u of 1/2 ||A u - y||^2 + lambda R(u).
 
-    A has the maps that the network gets; the smooth phase in these is taken out of u afterwards (`learned.
-    network_measurement`). The whole slice is solved, and cut to bands after. The target is the minimiser itself,
-    without the step of data consistency with which `cs_wavelet` ends by default: what is imitated has an objective.
+    A has the maps that the network gets; the smooth phase in these is taken out of u afterwards
+    (`network_measurement`). The whole slice is solved, and cut to bands after. The target is the minimiser itself,
+    without the step of data consistency with which `cs_wavelet` ends by default, so that the imitated image minimises
+    an objective.
 
     R is by default the stationary Haar wavelets of `cs_wavelet`. Their problem does not change where the image is
     moved by a pixel, as a convolution does not; an orthonormal transform has a grid that a network on a band of rows
@@ -140,7 +144,7 @@ def cs_example(kspace: Tensor, mask: Mask, config: CsConfig, *, valid: tuple[int
 def ssdu_example(kspace: Tensor, mask: Mask, config: SsduConfig, rng: np.random.Generator) -> Example:
     """Learn from undersampled data alone: Omega = Theta + Lambda, the network sees Theta, the loss looks at Lambda.
 
-    Maps and phase come from the dense centre, which is in Theta. The loss is that of `training.losses.held_out_loss`;
+    Maps and phase come from the dense centre, which is in Theta. The loss is that of `held_out_loss`;
     `target` is a zero-filled image of Omega for the sake of its shape, and no loss looks at it.
 
     Args:
@@ -162,7 +166,7 @@ def ssdu_example(kspace: Tensor, mask: Mask, config: SsduConfig, rng: np.random.
 
 
 def split_mask(mask: Mask, share: float, rng: np.random.Generator) -> tuple[Mask, Mask]:
-    """Two masks without a common position that together are `mask`: the network's, with the dense centre, and the rest.
+    """Split a mask into two without a common position: the network's, with the fully sampled centre, and the rest.
 
     Of the n sampled columns (positions, of a pattern) outside the dense centre, round(share n) are drawn with equal
     probability for the second mask, at least one and at most n - 1.
@@ -199,7 +203,7 @@ def split_mask(mask: Mask, share: float, rng: np.random.Generator) -> tuple[Mask
 
 
 def _cached(masked: Tensor, mask: Mask, maps: Tensor | None, config: CsConfig) -> Tensor:
-    """The solution, from the cache where it is there: a file named by a checksum of the problem."""
+    """Give the solution from the cache if it is there, in a file named by a checksum of the problem; else solve."""
     if not config.cache:
         return _solve(masked, mask, maps, config)
     digest = hashlib.sha256(config.model_dump_json(exclude={"cache"}).encode())
@@ -218,7 +222,7 @@ def _cached(masked: Tensor, mask: Mask, maps: Tensor | None, config: CsConfig) -
 
 
 def _solve(masked: Tensor, mask: Mask, maps: Tensor | None, config: CsConfig) -> Tensor:
-    """The minimiser `(readout, phase)`, with its phase."""
+    """Compute the minimiser `(readout, phase)`, with its phase."""
     image, _ = cs_wavelet(
         masked,
         mask,

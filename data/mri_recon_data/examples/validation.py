@@ -22,12 +22,12 @@ __all__ = ["validation_examples"]
 
 
 def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> list[tuple[str, Example]]:
-    """Fixed validation examples, whole slices at R = 4 and 8, named by kind and acceleration.
+    """Make the fixed validation examples, whole slices at R = 4 and 8, named by kind and acceleration.
 
-    Half raw, half simulated where both are at hand. They have their truth whatever `config.target` is. An undersampled
-    file has none: there the network sees what "ssdu" would show it, the reference is compressed sensing of all lines,
-    of more than the network is given; its example is named "undersampled". With `config.worlds`, those of
-    `validation.validation_worlds`.
+    Half are raw, half simulated where both are at hand. Their target is the truth whatever `config.target` is. An
+    undersampled file has no truth: the network gets the lines that "ssdu" would give it, the reference is compressed
+    sensing of all lines, and the example is named "undersampled". With `config.worlds`, those of
+    `validation_worlds`.
 
     Raises:
         DataError: an undersampled file without a mask, or with data.target = "truth".
@@ -63,7 +63,7 @@ def _without_truth(problem: Problem, config: DataConfig, rng: np.random.Generato
 def _validation_slice(
     slices: RegistrySlices, number: int, rng: np.random.Generator, config: DataConfig
 ) -> tuple[str, npt.NDArray[np.bool_], Callable[..., Example]]:
-    """Kind of the slice, its acquired columns, and what makes an example of a mask."""
+    """Give the kind of a slice, its acquired columns, and a function from mask to example."""
     if slices.raw and (not slices.images or number % 2 == 0):
         raw = slices.raw[(number // 2) % len(slices.raw)]
         return "raw", raw.support, partial(raw_example, raw.kspace)

@@ -1,4 +1,4 @@
-"""Validation examples by world: the same few scans for every run, from persons and pictures that no training sees."""
+"""Validation examples by world: the same few scans for every run, from subjects and pictures that no training sees."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _examples(
 
 
 def _spread(pieces: Sequence[RawSlice], count: int) -> list[RawSlice]:
-    """So many of them, evenly from first to last: other contrasts and other slices."""
+    """Select `count` slices evenly from first to last, for other contrasts and positions."""
     return [pieces[round(place)] for place in np.linspace(0, len(pieces) - 1, min(count, len(pieces)))]
 
 

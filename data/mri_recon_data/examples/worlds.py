@@ -1,7 +1,7 @@
 """Training examples from many worlds: procedural pictures, photographs, MR images of every set, raw k-space.
 
-A network that saw one scanner's heads errs on everything else. Variety of content, coils, noise and sampling carries it
-over, at little or no cost where it was before (Knoll 2019; Dar 2020; Lin and Heckel 2024).
+A network trained on one scanner's heads fails on everything else. Variety of content, coils, noise and sampling makes
+it general, at little or no cost on the heads (Knoll 2019; Dar 2020; Lin and Heckel 2024).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PROCEDURAL, PHOTOGRAPHS, IMAGES, RAW = "procedural", "photographs", "images", "r
 
 
 class WorldsConfig(BaseModel):
-    """Shares of the worlds, and what is random about their scans."""
+    """Shares of the worlds, and ranges of their scenes and scans."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -100,7 +100,7 @@ class Worlds:
         return cls(config, tuple(worlds), tuple(raw), PicturePool(config.pictures), photographs)
 
     def example(self, rng: Rng, rows: int) -> Example:
-        """A random example of a random world: scaled, and cut to at most so many rows where rows are independent."""
+        """Draw an example of a random world: scaled, and cut to at most `rows` rows where rows are independent."""
         number = int(rng.choice(len(self.worlds), p=[world.share for world in self.worlds]))
         world = self.worlds[number]
         if world.name == RAW:
@@ -108,7 +108,7 @@ class Worlds:
         return draw_example(self.scene(world.name, rng), rng, self.config.acquisition, rows)
 
     def scene(self, name: str, rng: Rng) -> Tensor:
-        """A random magnitude image of a world, float32 `(h, w)`."""
+        """Draw a magnitude image of a world, float32 `(h, w)`."""
         scene = self.config.scene
         if name == PROCEDURAL:
             return scene_of_picture(self._picture(rng), rng, scene)
@@ -130,7 +130,7 @@ class Worlds:
 
 
 def picture_sources(config: WorldsConfig) -> list[dict[str, Any]]:
-    """What a model card says of the pictures behind its weights: procedural ones, and the photographs at hand."""
+    """List the pictures behind a run for its model card: procedural ones, and the photographs at hand."""
     sources: list[dict[str, Any]] = []
     if config.shares.get(PROCEDURAL, 0):
         sources.append(_source("procedural pictures", "MIT", "drawn by this project", "mri_recon_data.scenes.pictures"))

@@ -1,4 +1,4 @@
-"""What is in a simulated image beyond the training heads: other contrasts, random shapes, a bright rim.
+"""Vary the content of training images: other contrasts, random shapes, a bright rim.
 
 The registered training heads are few, mostly axial and de-faced. A network that knows nothing else errs where a test
 image has bright fat, a face or a neck. These changes make structure of other kinds and intensities, sharp edges
@@ -18,11 +18,11 @@ ArrayF = npt.NDArray[np.float32]
 ArrayB = npt.NDArray[np.bool_]
 
 _MAX_VALUE = 1.2  # magnitudes are scaled to a 99.5th percentile of 1
-_AIR = 0.08  # what a smoothed magnitude has to exceed to count as object
+_AIR = 0.08  # a smoothed magnitude above it belongs to the object
 
 
 class ContentConfig(BaseModel):
-    """How often the content of a simulated image is changed, and in which way; 0: never."""
+    """Probabilities of each change of content; 0: never."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +32,7 @@ class ContentConfig(BaseModel):
 
 
 def vary_content(magnitude: ArrayF, rng: np.random.Generator, config: ContentConfig) -> ArrayF:
-    """A magnitude image with other contrast, shapes and rim, each with its probability.
+    """Change contrast, shapes and rim of a magnitude image, each with its probability.
 
     - Contrast: a piecewise linear curve through 0 and five random values; not monotone, so tissues change their order.
     - Shapes: up to three smooth random regions are mixed with a smooth random field cut to four levels.
@@ -87,7 +87,7 @@ def _add_rim(image: ArrayF, outline: ArrayB, rng: np.random.Generator) -> ArrayF
 
 
 def _smooth_field(shape: tuple[int, ...], width: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Gaussian field of mean 0 and standard deviation 1 over the image, smooth over `width` pixels."""
+    """Draw a Gaussian field of mean 0 and standard deviation 1 over the image, smooth over `width` pixels."""
     field = gaussian_filter(rng.standard_normal(shape), width)
     return np.asarray((field - field.mean()) / field.std())
 

@@ -38,7 +38,7 @@ def fourier_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def fold_columns(image: Tensor, start: int, width: int) -> Tensor:
-    """The image in a field of view of `width` columns from column `start` on; what lies outside folds over.
+    """Narrow the field of view to `width` columns from column `start` on; signal outside folds over.
 
     y[j] = sum_k x[start + j + k width]: the phase-encoding lines lie that much further apart in k-space, and the signal
     of the object outside repeats itself inside, as when a head or neck leaves the field of view.

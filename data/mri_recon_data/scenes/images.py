@@ -1,4 +1,4 @@
-"""Registered magnitude images as slices on their true support, ready to be simulated from. For simulation only."""
+"""Read registered magnitude images as slices on their true k-space support, to simulate scans from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_SIZE = 256
 
 @dataclass(frozen=True)
 class _Support:
-    """What of its k-space a set truly acquired."""
+    """Part of k-space that a set truly acquired."""
 
     fractions: tuple[float, float] = (1.0, 1.0)
     """Of the extent along the rows and columns of a stored slice."""
@@ -116,7 +116,7 @@ def _support(name: str) -> _Support:
 
 
 def _read_volume(path: Path) -> npt.NDArray[np.float32]:
-    """A volume `(h, w, slice)`, or in the order of its file where it is isotropic."""
+    """Read a volume `(h, w, slice)`, or in the order of its file where it is isotropic."""
     if path.name.endswith(".mat"):
         from scipy.io import loadmat
 
@@ -136,7 +136,7 @@ def _read_volume(path: Path) -> npt.NDArray[np.float32]:
 
 
 def _read_series(paths: Sequence[Path]) -> npt.NDArray[np.float32]:
-    """The slices of a DICOM series as `(h, w, slice)`, in the order of their position along the slice normal."""
+    """Read the slices of a DICOM series as `(h, w, slice)`, ordered by position along the slice normal."""
     try:
         import pydicom
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""Openly licensed photographs of installed packages, as magnitudes for simulated scans.
+"""Openly licensed photographs of installed packages, as magnitude images of simulated scans.
 
-`photographs.toml` beside this module names package, licence, authors and checksums. The project keeps none of them:
+`photographs.toml` beside this module names package, licence, authors and checksums. The project contains no photograph:
 scikit-image ships some, a Debian package others. Where a collection is not installed, training goes on without it and
 says so.
 """
@@ -42,7 +42,7 @@ class Collection:
     folder: Path | None
 
     def paths(self) -> list[Path]:
-        """Where the files are on this machine; empty where the package is not installed.
+        """Find the files on this machine; none where the package is not installed.
 
         Raises:
             DataError: a file with another content than the registered one.

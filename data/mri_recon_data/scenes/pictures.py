@@ -1,7 +1,7 @@
 """Procedural pictures: dead leaves, textures and curved stripes, as magnitudes for simulated scans.
 
-They are no anatomy. A network that is to work on anything has to see edges, textures and structures of every size and
-direction; few training persons do not hold them all. Dead leaves (opaque shapes of power-law sizes that hide each
+They are no anatomy. A general network needs edges, textures and structures of every size and direction, more than a
+few training subjects show. Dead leaves (opaque shapes of power-law sizes that hide each
 other) have the scale-invariant statistics of natural images (Lee, Mumford and Huang, Int J Comput Vis 2001).
 """
 

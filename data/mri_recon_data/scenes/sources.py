@@ -24,7 +24,7 @@ _BRIGHT = 0.99  # quantile of the magnitude that is scaled to 1
 
 
 class SceneConfig(BaseModel):
-    """What is random about the magnitude image of a simulated scan."""
+    """Ranges and probabilities of the magnitude image of a simulated scan."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -166,7 +166,7 @@ def smooth_modes(shape: tuple[int, int], rng: Rng, *, modes: int) -> Tensor:
 
 
 def _outline(shape: tuple[int, int], rng: Rng) -> Tensor:
-    """A smooth closed region about the middle: 1 inside, 0 outside, with an edge of about a pixel."""
+    """Draw a smooth closed region about the middle: 1 inside, 0 outside, with an edge of about a pixel."""
     y, x = (torch.linspace(-1, 1, n) for n in shape)
     half = rng.uniform(0.55, 0.98, size=2)
     power = float(rng.uniform(1.6, 4.0))

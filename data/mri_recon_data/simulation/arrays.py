@@ -18,7 +18,7 @@ Rng = np.random.Generator
 
 
 class ArrayConfig(BaseModel):
-    """What is random about the receive coils."""
+    """Ranges and probabilities of the receive coils."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,7 +80,7 @@ def measured_array(
         num_coils: at least 2.
         shape: `(h, w)`.
         rng: the random generator.
-        whiten: combine the coils so that their noise is white (`noise.whiten`), as a reconstruction may do.
+        whiten: combine the coils so that their noise is white (`whiten`), as a reconstruction may do.
         split: whose phantoms.
 
     Raises:

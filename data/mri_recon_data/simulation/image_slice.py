@@ -22,7 +22,7 @@ _OBJECT = 0.1  # of bright tissue: what is brighter belongs to the object
 
 
 class SimulationConfig(BaseModel):
-    """What is random about k-space simulated from a magnitude image."""
+    """Ranges and probabilities of k-space simulated from a magnitude image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,7 +38,9 @@ class SimulationConfig(BaseModel):
     tight: float = Field(
         default=0.0, ge=0, le=1, description="probability, for one coil, of a field of view narrower than a wide object"
     )
-    tight_width: tuple[float, float] = Field(default=(0.75, 1.0), description="its share of the object's width")
+    tight_width: tuple[float, float] = Field(
+        default=(0.75, 1.0), description="width of that field of view over the object's"
+    )
     snr: tuple[float, float] = Field(default=(8.0, 400.0), description="log-uniform range of bright signal to sigma")
     content: ContentConfig = ContentConfig()
 
@@ -60,7 +62,7 @@ class Simulated:
 def simulate_kspace(
     source: ImageSlice, rng: np.random.Generator, config: SimulationConfig, *, num_coils: int | None = None
 ) -> Simulated:
-    """Simulated full k-space of one slice, its coil maps and its image.
+    """Simulate full k-space of one slice; returns it with its coil maps and its image.
 
     Orientation, content, resolution, contrast, field of view, phase, coils and noise are drawn from `rng`; `num_coils`
     fixes the number of coils. y_c = F (S_c x + n_c), n_c complex white noise.
@@ -92,7 +94,7 @@ def simulate_kspace(
 
 
 def _narrow(image: Tensor, rng: np.random.Generator, config: SimulationConfig) -> Tensor:
-    """A field of view along the phase axis narrower than the object, roughly about its middle; `min_size` at least."""
+    """Narrow the field of view along the phase axis to less than the object, to no less than `min_size`."""
     columns = torch.nonzero(image.abs().amax(dim=0) > _OBJECT).flatten()
     if not len(columns):
         return image

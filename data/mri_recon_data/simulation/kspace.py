@@ -1,4 +1,4 @@
-"""k-space simulated from magnitude images: smooth random phase, coil sensitivities and complex noise.
+"""Parts of simulated k-space: smooth random phase, coil sensitivities and complex noise.
 
 A magnitude image alone is too easy a truth: its k-space is conjugate-symmetric, without noise, and often zero-filled
 or interpolated ("data crimes": Shimron et al., PNAS 2022). So an image is first Fourier-cropped to its true support,
@@ -31,7 +31,7 @@ ArrayC = npt.NDArray[np.complex64]
 def smooth_phase(
     shape: tuple[int, int], rng: np.random.Generator, *, strength: float, max_shift: float = 0.0
 ) -> ArrayF:
-    """A smooth random phase in radians, `(h, w)`.
+    """Draw a smooth random phase in radians, `(h, w)`.
 
     A sum of the 15 lowest cosine modes with falling random weights, scaled to a standard deviation of `strength`
     radians, plus a linear ramp that moves the k-space centre by up to `max_shift` samples along each axis, as a real
@@ -61,7 +61,7 @@ def smooth_phase(
 
 
 def coil_maps(num_coils: int, shape: tuple[int, int], rng: np.random.Generator) -> ArrayC:
-    """Smooth random sensitivities of coils around the object, `(num_coils, h, w)`, sum over coils of |S|^2 = 1.
+    """Draw smooth sensitivities of coils around the object, `(num_coils, h, w)`, sum over coils of |S|^2 = 1.
 
     Coil c sits at a jittered angle on a ring of radius about 1.2 (the image spans -1..1) and sees S = exp(i phi_c(r)) /
     (1 + (d/w)^2), d the distance to it: the fall-off of a loop, with a slowly varying phase. One coil is constant 1.
@@ -94,6 +94,6 @@ def coil_maps(num_coils: int, shape: tuple[int, int], rng: np.random.Generator) 
 
 
 def complex_noise(shape: tuple[int, ...], rng: np.random.Generator, *, sigma: float) -> Tensor:
-    """Complex white Gaussian noise; real and imaginary part each with standard deviation `sigma`, complex64."""
+    """Draw complex white Gaussian noise, complex64; real and imaginary part have standard deviation `sigma` each."""
     parts = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(sigma)
     return torch.view_as_complex(torch.from_numpy(parts))

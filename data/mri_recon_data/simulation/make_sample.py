@@ -58,7 +58,7 @@ Complex = npt.NDArray[np.complex128]
 
 
 def loop_sensitivities(points: Real, *, num_coils: int = NUM_COILS, segments: int = 64) -> Complex:
-    """Receive sensitivities of circular loops on an elliptical former around the z axis, unscaled.
+    """Compute the receive sensitivities of circular loops on an elliptical former around the z axis, unscaled.
 
     S_c(r) = B_x - i B_y,  B(r) = closed integral of dl x (r - l) / |r - l|^3, Biot and Savart with unit current.
 
@@ -87,7 +87,7 @@ def loop_sensitivities(points: Real, *, num_coils: int = NUM_COILS, segments: in
 
 
 def simulate_sample(volume: Volume, *, seed: int = SEED) -> tuple[npt.NDArray[np.complex64], float]:
-    """Noisy multi-coil k-space of the chosen slices.
+    """Simulate noisy multi-coil k-space of the chosen slices.
 
     Args:
         volume: Colin27, `(left-right, back-front, feet-head)`, 1 mm.
@@ -149,7 +149,7 @@ def write_sample(path: Path, volume: Volume) -> None:
 
 
 def read_volume() -> Volume:
-    """The registered Colin27 volume.
+    """Read the registered Colin27 volume.
 
     Raises:
         DataError: not at hand, or not the registered content.

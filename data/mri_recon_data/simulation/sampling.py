@@ -18,7 +18,7 @@ Rng = np.random.Generator
 
 
 class SamplingConfig(BaseModel):
-    """How masks are drawn."""
+    """Ranges of random column masks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,7 +28,7 @@ class SamplingConfig(BaseModel):
 
 
 class WideSamplingConfig(BaseModel):
-    """How the masks of many worlds are drawn."""
+    """Ranges and probabilities of the masks of many worlds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,13 +38,15 @@ class WideSamplingConfig(BaseModel):
     equispaced: float = Field(default=0.2, ge=0, le=1, description="probability of equally spaced columns")
     variable_density: float = Field(default=0.2, ge=0, le=1, description="probability of columns denser at the centre")
     partial: float = Field(default=0.15, ge=0, le=1, description="probability of partial Fourier along the phase axis")
-    partial_share: tuple[float, float] = Field(default=(0.625, 1.0), description="its share of the columns")
+    partial_share: tuple[float, float] = Field(
+        default=(0.625, 1.0), description="share of the columns that partial Fourier keeps"
+    )
     pattern: float = Field(default=0.12, ge=0, le=1, description="probability of a 2-D pattern, for several coils")
     pattern_size: tuple[int, int] = Field(default=(64, 128), description="sides of slices with a 2-D pattern")
 
 
 def draw_mask(width: int, rng: Rng, config: SamplingConfig, *, support: BoolArray | None = None) -> ColumnMask:
-    """A random column mask with a random acceleration and centre."""
+    """Draw a random column mask with a random acceleration and centre."""
     acceleration = float(rng.uniform(*config.acceleration))
     fraction = default_center_fraction(acceleration)
     if rng.random() >= config.default_center:

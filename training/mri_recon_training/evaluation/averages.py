@@ -1,8 +1,7 @@
-"""What many rows say: means over masks, scans and persons; how far masks spread; differences on the same mask.
+"""Average rows over masks, scans and subjects; measure the spread over masks and differences on the same mask.
 
-Averages go within a scan, then over masks, then over the scans of a person, then over persons. What masks alone do to
-a number is called mask variability. It says nothing of other persons; an interval over persons stands only where there
-are `MIN_PERSONS` of them.
+Averages go within a scan, then over masks, then over the scans of a subject, then over subjects. Mask variability is
+the effect of the mask alone; it says nothing about other subjects. An interval over subjects needs `MIN_PERSONS`.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class Difference:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Mean, least and largest of the values of several masks; None where one of them is unknown, or there is none."""
+    """Compute mean, least and largest value over masks; None where a value is unknown, or there is none."""
     known = list(values)
     if not known or any(value is None for value in known):
         return None
@@ -84,7 +83,7 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def average(rows: Iterable[Row], persons: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Means of metrics and seconds an acceleration and method: over masks, then scans of a person, then persons.
+    """Average metrics and seconds by acceleration and method: over masks, then scans of a subject, then subjects.
 
     A row is already averaged within its scan. A metric that is null in some row (an infinite PSNR) has no mean.
     `by_person` has the mean of each person; `intervals` is `person_interval` of each metric.
@@ -109,7 +108,7 @@ def average(rows: Iterable[Row], persons: Mapping[str, str]) -> list[dict[str, A
 
 
 def person_interval(values: Sequence[float | None]) -> tuple[float, float] | None:
-    """The 95 % t-interval of the mean over persons, m -+ t_{0.975, n-1} s / sqrt(n); None below `MIN_PERSONS`.
+    """Compute the 95 % t-interval of the mean over subjects, m -+ t_{0.975, n-1} s / sqrt(n); None below `MIN_PERSONS`.
 
     With few persons such an interval would be wide, hang on its assumption of a normal distribution, and be read as
     more than it is. None also where a person's value is unknown.
@@ -122,7 +121,7 @@ def person_interval(values: Sequence[float | None]) -> tuple[float, float] | Non
 
 
 def scan_summaries(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """A row a scan, acceleration and method: each metric's `Spread` over masks (or None), and the mean seconds."""
+    """Summarise each scan, acceleration and method: the `Spread` of each metric over masks (or None), mean seconds."""
     groups: dict[tuple[str, float, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["file"], row["acceleration"], row["method"]), []).append(row)
@@ -139,7 +138,7 @@ def scan_summaries(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def best_classical(rows: Iterable[Row], metric: str) -> str | None:
-    """The classical method with the best mean of `metric` over the rows of one scan and acceleration, or None.
+    """Find the classical method with the best mean of `metric` over the rows of one scan and acceleration, or None.
 
     It is found by looking at the truth, in favour of the classical side.
     """
@@ -154,7 +153,7 @@ def best_classical(rows: Iterable[Row], metric: str) -> str | None:
 
 
 def differences(rows: Sequence[Row], metric: str) -> list[Difference]:
-    """Each method that is not classical minus the best classical one, on the same mask, for each scan and acceleration.
+    """Subtract the best classical method from each other method, on the same mask, for each scan and acceleration.
 
     Pairs where one value is unknown (an infinite PSNR) are left out.
     """
@@ -168,7 +167,7 @@ def differences(rows: Sequence[Row], metric: str) -> list[Difference]:
 
 
 def pooled_differences(rows: Sequence[Row], persons: Mapping[str, str], metric: str) -> dict[tuple[float, str], Spread]:
-    """(acceleration, method) to the mean of its differences over scans and persons, with its mask variability.
+    """Average `differences` over scans and subjects, by (acceleration, method), with their mask variability.
 
     On each scan the best classical method is that scan's own, as in `differences`; the mean over scans and persons is
     taken for each seed, and its spread over the seeds.
@@ -181,7 +180,7 @@ def pooled_differences(rows: Sequence[Row], persons: Mapping[str, str], metric: 
 
 
 def pooled(values: Iterable[tuple[str, Any, float | None]], persons: Mapping[str, str]) -> Spread | None:
-    """Mask variability of a mean over scans and persons, from (scan, seed, value): the mean is taken for each seed.
+    """Compute the mask variability of a mean over scans and subjects, from (scan, seed, value): one mean for each seed.
 
     Seeds that some scan lacks are left out; None where nothing is left or a value is unknown.
     """
@@ -200,7 +199,7 @@ def pooled(values: Iterable[tuple[str, Any, float | None]], persons: Mapping[str
 
 
 def losses(rows: Sequence[Row], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Where a method is behind one that is named before it: a row a scan, acceleration, pair of methods and metric.
+    """List where a method is behind one named before it: a row for each scan, acceleration, pair of methods and metric.
 
     The order of `methods` is a claim, from the simplest to the best; what speaks against it must not be hidden. `lost`
     counts the masks on which it is behind, `masks` all of them, `mean` and `worst` are differences over all masks.

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: quality by acceleration and by number of coils, mask variability as a band.
+"""Plot an evaluation: quality by acceleration and by number of coils, mask variability as a band.
 
 Drawn with Matplotlib's objects alone, never `pyplot`: no global state.
 """
@@ -41,7 +41,7 @@ Points = dict[float, Spread]
 
 
 def plot_by_acceleration(evaluation: Evaluation, methods: Sequence[str]) -> Figure:
-    """PSNR and SSIM against the requested acceleration, a column of panels a scan."""
+    """Plot PSNR and SSIM against the requested acceleration, one column of panels for each scan."""
     lines: dict[tuple[str, str, str], Points] = {}
     for row in scan_summaries(evaluation.rows):
         for metric in _METRICS:
@@ -59,7 +59,7 @@ def plot_by_acceleration(evaluation: Evaluation, methods: Sequence[str]) -> Figu
 
 
 def plot_by_coils(evaluations: Sequence[Evaluation], methods: Sequence[str], accelerations: Sequence[float]) -> Figure:
-    """PSNR and SSIM of simulated k-space against the number of coils, a column of panels an acceleration."""
+    """Plot PSNR and SSIM of simulated k-space against the number of coils, one column for each acceleration."""
     lines: dict[tuple[str, str, str], Points] = {}
     for one in evaluations:
         for acceleration in accelerations:
@@ -137,7 +137,7 @@ def save_plot(figure: Figure, path: str | Path) -> None:
 
 
 def require_matplotlib() -> None:
-    """Say it before the work where no plot can be drawn.
+    """Fail before the work where no plot can be drawn.
 
     Raises:
         MethodError: Matplotlib is not installed.
@@ -161,7 +161,7 @@ def _grid(
     title: str,
     logarithmic: bool = False,
 ) -> Figure:
-    """Panels, metrics from top to bottom, `columns` from left to right; one scale a metric."""
+    """Draw panels, metrics from top to bottom, `columns` from left to right; one scale a metric."""
     require_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, NullLocator

@@ -1,4 +1,4 @@
-"""What must fail fails before an hour of work and not after it: weights that know a person, a method that breaks."""
+"""Checks before a long evaluation: refuses weights trained on a test subject, and runs every method once."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _SIGMA = 0.01
 def check_unseen(
     methods: Sequence[str], persons: Collection[str], options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
-    """That no network was trained on a person whom it is to be measured on, by what its model card says.
+    """Check by the model cards that no network was trained on a subject it is to be evaluated on.
 
     Args:
         methods: names of methods.
-        persons: whose scans they are.
+        persons: subjects of the scans.
         options: method to its options; `model` tells the weights.
 
     Raises:
-        ConfigError: one was.
+        ConfigError: a network was trained on one of them.
         CheckpointError: unknown or damaged weights.
     """
     for method in methods:

@@ -1,4 +1,4 @@
-"""The line that a run on the test split leaves: when, at which commit, by which command."""
+"""Log runs on the test split: time, commit and command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def log_test_run(path: Path, command: str) -> None:
 
 
 def command_text(arguments: Sequence[str], *, program: str = "mri-recon") -> str:
-    """A command as it may stand in a page: no file argument tells of the machine it was run on.
+    """Write a command for a page: no file argument names a folder of the machine it ran on.
 
     A path inside the project's checkout is written relative to its root, any other as the file's name. Paths behind
     `=`, as in `--json=FILE` and `METHOD.model=FILE`, count too.
@@ -31,7 +31,7 @@ def command_text(arguments: Sequence[str], *, program: str = "mri-recon") -> str
 
 
 def find_repository(start: Path) -> Path | None:
-    """The project's checkout that holds `start`, or None."""
+    """Find the project's checkout that holds `start`, or None."""
     for folder in (start, *start.parents):
         configuration = folder / "pyproject.toml"
         if configuration.is_file():
@@ -41,7 +41,7 @@ def find_repository(start: Path) -> Path | None:
 
 
 def commit() -> str:
-    """Short commit of the working folder, "+changes" where the package differs from it, or "unknown".
+    """Give the short commit of the working folder, "+changes" where the package differs from it, or "unknown".
 
     Pages and logs that a run writes itself are no change: only the four packages and `pyproject.toml` count.
     """

@@ -1,4 +1,4 @@
-"""Simulated multi-coil scans of a split's magnitude images, for rows that stand beside those of raw k-space.
+"""Simulate multi-coil scans of a split's magnitude images, evaluated apart from raw k-space.
 
 y_c = F (S_c x exp(i phi) + n_c): x a registered magnitude image, Fourier-cropped to its true support, phi a smooth
 random phase, S_c coils around the object, n_c complex white noise. No method is told S. A file and a number of coils
@@ -39,7 +39,7 @@ TARGET_SOURCE = "the image without noise"
 
 
 def simulated_sources(split: str, *, num_coils: int, num_slices: int = NUM_SLICES) -> list[Source]:
-    """A simulated scan of every registered magnitude file of a split.
+    """List a simulated scan for every registered magnitude file of a split.
 
     Args:
         split: of the registry.

@@ -1,4 +1,4 @@
-"""The worst cases of an evaluation, as pictures: what a mean hides.
+"""Find and draw the worst cases of an evaluation, which a mean hides.
 
 For every method that is not classical two cases are drawn: the scan, mask and slice where it loses most to the best
 classical method in PSNR (or gains least, where it loses nowhere), and those where its error is largest.
@@ -27,7 +27,7 @@ __all__ = ["Case", "draw_cases", "worst_cases"]
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison to look at.
+    """One comparison to draw.
 
     Attributes:
         name: of the picture's file.
@@ -53,7 +53,7 @@ class Case:
 def worst_cases(
     evaluation: Evaluation, methods: Sequence[str], *, files: Sequence[str], accelerations: Sequence[float]
 ) -> list[Case]:
-    """The two cases of each method that is not classical, among the scans `files`; none without a classical method.
+    """Find the two worst cases of each learned method among the scans `files`; none without a classical method.
 
     The least gain is sought at every acceleration, the largest error (NMSE) at `accelerations`: it would always be
     found at the highest.
@@ -88,7 +88,7 @@ def draw_cases(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     device: str | torch.device | None = None,
 ) -> list[Picture]:
-    """Reconstruct each case again, draw its worst slice into `folder`, and say in a caption what is seen.
+    """Reconstruct each case again, draw its worst slice into `folder`, and describe it in a caption.
 
     The picture has the reference, the zero-filled image, the best classical method and the method, and their errors at
     one scale. A scan of which no picture may be drawn is left out.
@@ -126,7 +126,7 @@ def _case(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Case | N
 
 
 def _worst_slice(comparison: Comparison, case: Case) -> int:
-    """The slice with the largest squared error, beyond that of the classical method where the two are compared."""
+    """Find the slice with the largest squared error, minus the classical method's where the two are compared."""
     target = comparison.target
     assert target is not None
 

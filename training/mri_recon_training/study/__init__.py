@@ -1,1 +1,1 @@
-"""Comparisons of optimizers and of normalisations under one budget."""
+"""Compare optimisers and normalisations under one budget."""

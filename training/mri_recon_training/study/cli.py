@@ -13,22 +13,25 @@ __all__ = ["study"]
 
 
 def study(
-    kind: Annotated[str, typer.Argument(help="optimizers or norms", metavar="optimizers|norms")],
+    kind: Annotated[str, typer.Argument(help="What to compare: optimizers or norms", metavar="optimizers|norms")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the runs and results", metavar="FOLDER")],
     config: Annotated[
         Path | None, typer.Argument(help="TOML file; by default the shipped one of that kind", metavar="CONFIG")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE over the configuration, e.g. study.steps=100")
+        list[str] | None,
+        typer.Option("--set", help="Override a key of the configuration: KEY=VALUE, e.g. study.steps=100"),
     ] = None,
     page: Annotated[
         Path | None,
-        typer.Option(help="Put the results between this page's marks, the curves in images/ beside it", metavar="MD"),
+        typer.Option(
+            help="Write the results between the marks of this page, the curves into images/ next to it", metavar="MD"
+        ),
     ] = None,
 ) -> None:
     """Compare optimisers or normalisations under one budget, each with its own best learning rate.
 
-    Runs that are finished in FOLDER are not repeated.
+    Finished runs in FOLDER are not repeated.
 
     Example: mri-recon study optimizers -o runs/study-optimizers
     """

@@ -1,4 +1,4 @@
-"""What a study compares, under which budget, on which examples."""
+"""The configuration of a study: candidates, budget, examples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TUNED = ("lr", "warmup")
 
 
 class BudgetConfig(BaseModel):
-    """The set, its budget and its seeds."""
+    """Candidates, budget and seeds of a study."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -99,7 +99,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
 
 def candidates(kind: str, config: StudyConfig) -> list[Candidate]:
-    """Every row of a study, by batch size.
+    """List the rows of a study, by batch size.
 
     Raises:
         ConfigError: an unknown kind or candidate; the valid ones are listed.
@@ -119,7 +119,7 @@ def candidates(kind: str, config: StudyConfig) -> list[Candidate]:
 
 
 def optimizer_config(candidate: Candidate, config: StudyConfig, *, factor: float, steps: int) -> OptimizerConfig:
-    """The optimiser of one run, its learning rate `factor` times the middle of the grid.
+    """Configure the optimiser of one run: its learning rate is `factor` times the middle of the grid.
 
     Raises:
         ConfigError: a key that the optimiser does not have.

@@ -1,4 +1,4 @@
-"""The examples of a study: drawn once, of one size, kept in memory, so that reading is no part of what is measured."""
+"""Examples of a study, drawn once, of one size, kept in memory: reading is not measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["StudyData", "raw_psnr", "read_study_data", "stacked", "take"]
 
 @dataclass(frozen=True)
 class StudyData:
-    """What every run of a study is trained and judged on.
+    """Training and validation data of every run of a study.
 
     Attributes:
         training: the examples of training.
@@ -65,7 +65,7 @@ def read_study_data(config: StudyConfig) -> StudyData:
 
 
 def stacked(examples: Sequence[Example]) -> Batch:
-    """Examples of one size as one batch: a normalisation over the batch then sees the batch.
+    """Stack examples of one size into one batch, so that a normalisation over the batch sees the batch.
 
     Raises:
         ConfigError: examples of different sizes, or without a target.
@@ -85,12 +85,12 @@ def stacked(examples: Sequence[Example]) -> Batch:
 
 
 def take(examples: Batch, index: Tensor) -> Batch:
-    """The examples numbered `index` of a batch that `stacked` made."""
+    """Take the examples numbered `index` from a batch that `stacked` made."""
     return Batch(examples.measurement.items(index), examples.target[index], examples.valid)
 
 
 def raw_psnr(network: nn.Module, examples: tuple[Example, ...]) -> float:
-    """Mean PSNR over whole slices, dB, as `mri_recon.metrics` says; the network in evaluation mode."""
+    """Compute the mean PSNR over whole slices, dB (`mri_recon.metrics`), the network in evaluation mode."""
     network.eval()
     found = [score(network, example).psnr for example in examples]
     return sum(found) / len(found) if found else float("nan")

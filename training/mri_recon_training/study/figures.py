@@ -1,4 +1,4 @@
-"""Curves of a study: training and validation loss against steps and against seconds."""
+"""Draw the curves of a study: training and validation loss against steps and against seconds."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def study_figures(study: Study, folder: Path) -> list[Path]:
 
 
 def draw_curves(study: Study, columns: Sequence[tuple[int, str]]) -> Figure:
-    """Two rows of panels, training above validation; a column a (batch size, "steps" or "seconds").
+    """Draw two rows of panels, training above validation; one column for each (batch size, "steps" or "seconds").
 
     The line is the mean over the seeds, the band goes from the lowest to the highest seed. Losses are divided by the
     untrained network's on the same examples, and one step is one batch: a full-batch method's gradients are counted in

@@ -1,4 +1,4 @@
-"""What a study found, as a page: a table, the answers to its questions, and how it was measured."""
+"""Write the results of a study: a table, answers to its questions, and how it was measured."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _COLUMNS = (
 
 
 def markdown_section(study: Study, *, command: str, images: Sequence[str]) -> str:
-    """The section of a page: method, table, answers, curves.
+    """Write the section of a page: method, table, answers, curves.
 
     Args:
-        study: what was found.
-        command: that makes it, for the reader.
+        study: the results.
+        command: that makes the section, for the reader.
         images: names of the pictures, relative to the page.
     """
     parts = [
@@ -53,7 +53,7 @@ def results_table(study: Study) -> str:
 
 
 def answers(study: Study) -> list[tuple[str, str]]:
-    """The study's questions, and what its numbers say; a question whose candidates are missing is left out."""
+    """Answer the study's questions by its numbers; a question whose candidates are missing is left out."""
     found = []
     for group in study.config.study.batch_sizes:
         where = f" at batch size {group}" if len(study.config.study.batch_sizes) > 1 or study.kind == "norms" else ""
@@ -75,9 +75,9 @@ def answers(study: Study) -> list[tuple[str, str]]:
 
 
 def relative_gap(record: dict[str, Any], study: Study) -> float:
-    """Validation / its untrained value - training / its untrained value.
+    """Compute validation / its untrained value - training / its untrained value.
 
-    The two sets differ in difficulty; what counts is how much less of the validation loss was taken away.
+    The two sets differ in difficulty. The gap is how much less of the validation loss training removed.
     """
     untrained = study.untrained
     return float(
@@ -185,7 +185,7 @@ def _gap_answer(study: Study, adam: Row, sgd: Row) -> str:
 
 
 def _sentence(first: Row, second: Row, value: Callable[[dict[str, Any]], float], what: str, form: str) -> str:
-    """First against second, seed by seed: the two share first weights and order of examples."""
+    """Compare two rows seed by seed: they share first weights and order of examples."""
     difference = [value(a) - value(b) for a, b in zip(first.runs, second.runs, strict=True)]
     answer = "Yes" if max(difference) < 0 else "No" if min(difference) > 0 else "Not decided"
     means = [fmean(value(run) for run in row.runs) for row in (first, second)]

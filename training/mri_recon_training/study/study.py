@@ -1,4 +1,4 @@
-"""Comparisons of optimisers and of normalisations under one budget.
+"""Compare optimisers and normalisations under one budget.
 
     mri-recon study optimizers|norms CONFIG [--set study.steps=100] -o FOLDER
 
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that a study has found.
+    """Results of a study.
 
     Attributes:
         kind: "optimizers" or "norms".
@@ -81,7 +81,7 @@ class Study:
     parameters: int
 
     def document(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Give the results for JSON."""
         return {
             "kind": self.kind,
             "config": self.config.model_dump(mode="json"),
@@ -173,7 +173,7 @@ def _kept(
     *,
     final: bool,
 ) -> dict[str, Any]:
-    """The record of a run: from its file if it is there, else from the run itself."""
+    """Give the record of a run: from its file if it is there, else from the run itself."""
     budget = config.study.steps * candidate.group
     optimizer = optimizer_config(candidate, config, factor=factor, steps=max(1, budget // candidate.batch_size))
     plan = _Plan(candidate, optimizer, budget, seed, points=config.study.points if final else 1)
@@ -211,7 +211,7 @@ def _kept(
 
 @dataclass(frozen=True)
 class _Plan:
-    """One run: who, with what, how many gradients of single examples, measured how often."""
+    """One run: candidate, optimiser, budget in gradients of single examples, seed, points of its curve."""
 
     candidate: Candidate
     optimizer: OptimizerConfig
@@ -221,7 +221,7 @@ class _Plan:
 
 
 def _train(plan: _Plan, config: StudyConfig, data: StudyData) -> tuple[nn.Module, list[dict[str, float]]]:
-    """The trained network, and its curve: step, gradients of single examples, processor seconds, losses.
+    """Train a network; returns it and its curve: step, gradients of single examples, processor seconds, losses.
 
     A run whose loss is not finite ends there.
     """
@@ -257,7 +257,7 @@ def _train(plan: _Plan, config: StudyConfig, data: StudyData) -> tuple[nn.Module
 def _step(
     network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, plan: _Plan, config: StudyConfig
 ) -> tuple[float, int]:
-    """One step; gives the loss before it, and how often the batch was looked at."""
+    """Do one step; returns the loss before it, and the number of evaluations of the batch."""
     looks = 0
 
     def closure() -> float:
@@ -279,7 +279,7 @@ def _step(
 
 
 def _batches(candidate: Candidate, examples: Batch, seed: int) -> Iterator[Batch]:
-    """Batches without end: the first examples over and over for a full-batch method, else all in ever new orders."""
+    """Give batches without end: the first examples every time for a full-batch method, else all in random orders."""
     if full_batch(candidate.optimizer):
         fixed = take(examples, torch.arange(candidate.batch_size))
         while True:
@@ -294,7 +294,7 @@ def _batches(candidate: Candidate, examples: Batch, seed: int) -> Iterator[Batch
 
 
 def _losses(network: nn.Module, data: StudyData, config: StudyConfig) -> dict[str, float]:
-    """Losses in evaluation mode, over the validation examples and over as many of the training examples."""
+    """Compute the losses in evaluation mode, over the validation examples and as many training examples."""
     network.eval()
     found = {}
     with torch.inference_mode():
