@@ -42,7 +42,7 @@ from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.methods.cg_sense import cg_sense
 from mri_recon.methods.cs_wavelet import cs_wavelet
-from mri_recon.methods.priors import auto_weight
+from mri_recon.methods.priors import PRIORS
 from mri_recon.methods.zero_filled import zero_filled
 from mri_recon.metrics import CONVENTION, psnr, ssim
 from mri_recon.transforms.fourier import fft2c, ifft2c
@@ -174,7 +174,7 @@ def tune(
     for method, options in methods.items():
         for group in dict.fromkeys(case.group for case in cases):
             num_coils = next(case.kspace.shape[1] for case in cases if case.group == group)
-            automatic = auto_weight(str(options["prior"]), num_coils)
+            automatic = PRIORS[str(options["prior"])].default_weight(num_coils)
             _print_tune(f"{method}; {group}; automatic weight {automatic:g}", method, _of_group(rows, group))
 
 

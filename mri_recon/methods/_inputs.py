@@ -1,4 +1,4 @@
-"""What the classical methods check, estimate and build before they iterate."""
+"""Check the input of the classical methods, estimate their maps and build their operators."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from mri_recon.operators.data_term import SenseDataTerm
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.progress import OnProgress, Progress
 
-_Maps = Annotated[str, OneOf("espirit", "center")]
+__all__ = ["Iterations", "MapsChoice", "as_seen", "data_term", "largest_coverage", "sense_operator"]
 
-_Iterations = Annotated[int, Between(1, 1_000_000_000)]
+MapsChoice = Annotated[str, OneOf("espirit", "center")]
+
+Iterations = Annotated[int, Between(1, 1_000_000_000)]
 
 
-def _operator(
+def sense_operator(
     kspace: Tensor,
     mask: Mask | Tensor,
     sens_maps: Tensor | None,
@@ -30,7 +32,7 @@ def _operator(
     method: str,
     on_progress: OnProgress | None,
 ) -> tuple[SenseOperator, str]:
-    """A, and where its maps come from."""
+    """Build the operator A, and say where its maps come from: "given", "one coil", or the way they were estimated."""
     checked_mask = as_mask(mask, kspace.shape)
     if sens_maps is not None:
         found, source = checked_maps(sens_maps, kspace), "given"
@@ -43,7 +45,12 @@ def _operator(
     return SenseOperator(checked_mask.tensor(kspace.device), found), source
 
 
-def _data_term(operator: SenseOperator, kspace: Tensor) -> SenseDataTerm:
+def data_term(operator: SenseOperator, kspace: Tensor) -> SenseDataTerm:
+    """Build the data term.
+
+    Raises:
+        FormatError: a slice without samples on the mask.
+    """
     data = SenseDataTerm(operator, kspace)
     if not bool((data.scale > 0).all()):
         raise FormatError(
@@ -52,13 +59,13 @@ def _data_term(operator: SenseOperator, kspace: Tensor) -> SenseDataTerm:
     return data
 
 
-def _largest_coverage(data: SenseDataTerm) -> Tensor:
-    """`||A||^2` of each slice at most, shaped to divide images."""
+def largest_coverage(data: SenseDataTerm) -> Tensor:
+    """Bound `||A||^2` of each slice, shaped to divide images."""
     return data.coverage.flatten(1).amax(dim=1)[:, None, None]
 
 
-def _seen(image: Tensor, data: SenseDataTerm, source: str) -> Tensor:
-    """The image as the coils see it: weighted by estimated maps, 0 where given ones are 0."""
+def as_seen(image: Tensor, data: SenseDataTerm, source: str) -> Tensor:
+    """Weight the image by the root sum of squares of estimated maps, or set it to 0 where given ones are 0."""
     if source == "one coil":
         return image
     return image * ((data.coverage > 0) if source == "given" else data.coverage.sqrt())

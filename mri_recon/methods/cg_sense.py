@@ -1,8 +1,7 @@
 """CG-SENSE: regularised least squares over the coils, by conjugate gradients.
 
-The method takes k-space `(slice, coil, readout, phase)` that is zero outside `mask`, and returns the image
-`(slice, h, w)` with what is known about it. The solvers work on slices scaled to a largest zero-filled magnitude near 1
-and undo the scale, so `1e6 * kspace` gives `1e6 * image`; double precision in gives double precision out.
+Slices are scaled to a largest zero-filled magnitude near 1, and the scale is undone, so that `1e6 * kspace` gives
+`1e6 * image`. Double precision in gives double precision out.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from mri_recon.coils.checks import check_signal
 from mri_recon.masks.types import Mask
-from mri_recon.methods._inputs import _data_term, _Iterations, _largest_coverage, _Maps, _operator, _seen
+from mri_recon.methods._inputs import Iterations, MapsChoice, as_seen, data_term, largest_coverage, sense_operator
 from mri_recon.methods.option_values import Between, check_values
 from mri_recon.progress import OnProgress, ScanProgress
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient
@@ -36,10 +35,10 @@ def cg_sense(
     mask: Mask | Tensor,
     sens_maps: Tensor | None = None,
     *,
-    maps: _Maps = "espirit",
+    maps: MapsChoice = "espirit",
     reg_weight: _Weight = 3e-2,
     tol: _Tolerance = 1e-4,
-    max_iters: _Iterations = 50,
+    max_iters: Iterations = 50,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """SENSE with a small quadratic penalty, solved by conjugate gradients.
@@ -48,19 +47,19 @@ def cg_sense(
 
     With one coil `A^H A` is a projection, and the solution is the zero-filled image divided by `1 + mu`.
 
-    With estimated maps the image is `sqrt(sum |S|^2) x`, the combination of the coil images `S x`. That is `x` on the
-    support; in its rim, where ESPIRiT's maps fade, it is what the coils saw and not what would have to be there; and
-    0 outside. With given maps the image is `x`, which is 0 where they all are.
+    With estimated maps the image is `sqrt(sum |S|^2) x`, the combination of the coil images `S x`. Inside the object
+    this equals `x`. At the edge, where ESPIRiT maps fall off smoothly, the image falls off with them instead of being
+    extrapolated. Outside it is 0. With given maps the image is `x`, which is 0 where they all are.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
-        sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
+        sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the fully sampled centre.
         maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
         reg_weight: `mu >= 0`, in units of `||A||^2`, which is 1 for maps with sum |S|^2 = 1: no unit of the data in it.
         tol: relative residual of the normal equations to stop at.
         max_iters: most iterations.
-        on_progress: told of every iteration, see `mri_recon.progress`.
+        on_progress: called after every iteration, see `mri_recon.progress`.
 
     Returns:
         complex image `(slice, readout, phase)`; info with `iterations`, `relative_residual`, `reg_weight`, `stop`
@@ -68,8 +67,9 @@ def cg_sense(
         worst of them counts.
 
     Raises:
-        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a dense centre to take maps from,
-            of two columns at least for "espirit"; FormatError also where the centre of a slice gives no maps.
+        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a fully sampled centre to
+            estimate maps from, of two columns at least for "espirit"; FormatError also where the centre of a slice
+            gives no maps.
         MethodError: an option out of range, or an unknown way to estimate maps.
 
     Source: Pruessmann et al., Magn Reson Med 2001.
@@ -79,10 +79,10 @@ def cg_sense(
     check_values("cg-sense", cg_sense, given)
     reg_weight, tol, max_iters = float(reg_weight), float(tol), int(max_iters)
     check_signal(kspace)
-    operator, source = _operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
-    data = _data_term(operator, kspace)
+    operator, source = sense_operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
+    data = data_term(operator, kspace)
     told = None if on_progress is None else ScanProgress(on_progress, "cg-sense", num_parts=1, max_iters=max_iters)
-    mu = reg_weight * _largest_coverage(data)
+    mu = reg_weight * largest_coverage(data)
     solution = conjugate_gradient(
         lambda x: data.gram(x) + mu * x,
         data.rhs,
@@ -99,6 +99,6 @@ def cg_sense(
         "stop": "tol" if bool(solution.converged.all()) else "max_iters",
         "maps": source,
     }
-    image = _seen(solution.x, data, source) * data.scale[:, None, None]
+    image = as_seen(solution.x, data, source) * data.scale[:, None, None]
     info["seconds"] = time.perf_counter() - start
     return image, info

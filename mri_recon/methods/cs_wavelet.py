@@ -1,15 +1,30 @@
 """Wavelet compressed sensing, and total variation, with a certified duality gap.
 
-The method takes k-space `(slice, coil, readout, phase)` that is zero outside `mask`, and returns the image
-`(slice, h, w)` with what is known about it. The solvers work on slices scaled to a largest zero-filled magnitude near 1
-and undo the scale, so `1e6 * kspace` gives `1e6 * image`; double precision in gives double precision out.
+    minimise over u  1/2 ||A u - y||^2 + lambda R(u),   A = P F S C,   image = C u
+
+The option `prior` names R (`methods.priors`):
+
+- "stationary": `sum_j w_j |(W u)_j|`, W the stationary (translation-invariant) wavelet transform, a Parseval frame,
+  w = 2 for the approximation and 1 for the details; by ADMM. With one coil it has a duality gap.
+- "orthonormal": `||W u||_1`, W periodised and orthonormal, all bands penalised, the approximation too: the problem of
+  BART's `pics -n` and of SigPy. By restarted FISTA, with a duality gap. Sides that `2^levels` does not divide are
+  padded: the unknown `u` is the padded image and the crop `C` belongs to `A`, so that objective, proximal map and gap
+  speak of one problem.
+- "stationary-synthesis": `min_c 1/2 ||A W^H c - y||^2 + lambda ||c||_1`, `u = W^H c`, with the stationary W; by FISTA,
+  with a duality gap.
+- "cycle-spinning": the orthonormal W of the image shifted by random amounts, other ones in each iteration, as in BART's
+  default. It has no objective, and so no gap.
+- "tv": isotropic total variation, periodic; by ADMM, without a gap.
+
+Slices are scaled to a largest zero-filled magnitude near 1, and the scale is undone, so that `1e6 * kspace` gives
+`1e6 * image`. Double precision in gives double precision out.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -23,19 +38,9 @@ from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.types import Mask
-from mri_recon.methods._inputs import _data_term, _Iterations, _largest_coverage, _Maps, _operator, _seen
+from mri_recon.methods._inputs import Iterations, MapsChoice, as_seen, data_term, largest_coverage, sense_operator
 from mri_recon.methods.option_values import Between, OneOf, check_values
-from mri_recon.methods.priors import (
-    PHASES,
-    PRIORS,
-    Minimiser,
-    Prior,
-    StoppingRule,
-    auto_weight,
-    choose_prior,
-    minimise,
-    most_iterations,
-)
+from mri_recon.methods.priors import PHASES, PRIORS, Minimiser, Prior, Problem, choose_prior
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.progress import OnIteration, OnProgress, ScanProgress
 
@@ -45,7 +50,7 @@ __all__ = [
 
 
 _SMALL_WEIGHT = 1e-5
-"""Below this lambda, of an image scaled to about 1, single precision drowns the penalty: double is used inside."""
+"""Below this lambda, of an image scaled to about 1, the penalty is lost in single precision: double is used inside."""
 
 _Prior = Annotated[str, OneOf(*PRIORS)]
 
@@ -69,7 +74,7 @@ def cs_wavelet(
     mask: Mask | Tensor,
     sens_maps: Tensor | None = None,
     *,
-    maps: _Maps = "espirit",
+    maps: MapsChoice = "espirit",
     prior: _Prior = "stationary",
     phase: _Phase = "auto",
     wavelet: str | None = None,
@@ -77,7 +82,7 @@ def cs_wavelet(
     reg_weight: _NoiseWeight | Annotated[str, OneOf("auto")] = "auto",
     sigma: Annotated[float, Between(0, open_below=True)] | Tensor | None = None,
     gap_tol: _GapTolerance = 1e-2,
-    max_iters: _Iterations = 200,
+    max_iters: Iterations = 200,
     final_step: bool = True,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
@@ -85,47 +90,35 @@ def cs_wavelet(
 
         minimise over u  1/2 ||A u - y||^2 + lambda R(u),   A = P F S C,   image = C u
 
-    `prior` names R:
-
-    - "stationary": `sum_j w_j |(W u)_j|`, W the stationary (translation-invariant) wavelet transform, a Parseval frame,
-      w = 2 for the approximation and 1 for the details; by ADMM. With one coil it has a duality gap.
-    - "orthonormal": `||W u||_1`, W periodised and orthonormal, all bands penalised, the approximation too: the problem
-      of BART's `pics -n` and of SigPy. By restarted FISTA, with a duality gap. Sides that `2^levels` does not divide
-      are padded: the unknown `u` is the padded image and the crop `C` belongs to `A`, so that objective, proximal map
-      and gap speak of one problem.
-    - "stationary-synthesis": `min_c 1/2 ||A W^H c - y||^2 + lambda ||c||_1`, `u = W^H c`, with the stationary W; by
-      FISTA, with a duality gap.
-    - "cycle-spinning": the orthonormal W of the image shifted by random amounts, other ones in each iteration, as in
-      BART's default; a method without an objective, and so without a gap.
-    - "tv": isotropic total variation, periodic; by ADMM, without a gap.
+    `prior` names R, see the module.
 
     By default the image is the minimiser after one more gradient step of the data term, `u + A^H (y - A u) / ||A||^2`,
-    as in BART, whose FISTA ends on it. It takes back what shrinkage took from the samples that are known. With one coil
-    it is data consistency: the measured samples stand in the k-space of the image. `objective` and `relative_gap`
-    are those of the minimiser. Where no coil sees anything, the image is 0 in place of what the wavelets spread there;
-    with estimated maps it is weighted as in `cg_sense`.
+    as in BART, whose FISTA ends on it. The step undoes the shrinkage of the samples that are known. With one coil it is
+    data consistency: the measured samples stand in the k-space of the image. `objective` and `relative_gap` are those
+    of the minimiser. Where no coil sees anything, the image is set to 0. With estimated maps it is weighted as in
+    `cg_sense`.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
-        sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the dense centre.
+        sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the fully sampled centre.
         maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
         prior: as above.
-        phase: "center" takes the smooth phase of the dense centre (`phase.smooth_phase_map`) out of the image and
-            penalises real and imaginary part each for itself, `|Re| + |Im|`, as an image without its phase is nearly
-            real; "none" penalises the modulus; "auto" is "center" for the stationary priors and "tv" where the mask
-            has a dense centre, else "none".
+        phase: "center" takes the smooth phase of the fully sampled centre (`phase.smooth_phase_map`) out of the image
+            and penalises real and imaginary part each for itself, `|Re| + |Im|`, as an image without its phase is
+            nearly real; "none" penalises the modulus; "auto" is "center" for the stationary priors and "tv" where the
+            mask has a fully sampled centre, else "none".
         wavelet: an orthogonal wavelet of PyWavelets; `None` is Haar for the stationary priors, db2 for cycle spinning,
             db4 for "orthonormal".
         levels: of the transform; `None` is 4 for the stationary priors, else `wavelets.default_levels`.
         reg_weight: `lambda / sigma > 0`: the weight in units of the noise; "auto" is the prior's own, chosen on
-            validation persons.
+            validation subjects.
         sigma: noise of one k-space sample, `sqrt(E|n|^2)`, in the units of the k-space, one for all slices or
             `(slice,)`; `None` reads it from the outermost samples (`noise.estimate_sigma`).
         gap_tol: relative duality gap to stop at; ADMM also stops at relative residuals of 1e-3.
         max_iters: most iterations.
         final_step: end on the gradient step; without it the image is the minimiser itself.
-        on_progress: told of every iteration, see `mri_recon.progress`.
+        on_progress: called after every iteration, see `mri_recon.progress`.
 
     Returns:
         complex image `(slice, readout, phase)`; info with `prior`, `phase`, `iterations`, `objective` (in the squared
@@ -136,7 +129,7 @@ def cs_wavelet(
 
     Raises:
         ShapeError, MaskError, FormatError: as `cg_sense`; FormatError also where the noise cannot be read; MaskError
-            also for phase "center" without a dense centre.
+            also for phase "center" without a fully sampled centre.
         MethodError: an unknown prior, phase, wavelet or way to estimate maps, or an option out of range.
 
     Source: Lustig, Donoho and Pauly, Magn Reson Med 2007; Guerquin-Kern et al., IEEE TMI 2011; cycle spinning: Coifman
@@ -144,35 +137,35 @@ def cs_wavelet(
     """
     start = time.perf_counter()
     check_signal(kspace)
-    size = (kspace.shape[-2], kspace.shape[-1])
     if phase == "auto" and not _has_center(kspace, as_mask(mask, kspace.shape)):
         phase = "none"
-    chosen, phase = choose_prior(prior, phase=phase, wavelet=wavelet, levels=levels, size=size)
+    size = (kspace.shape[-2], kspace.shape[-1])
+    chosen = choose_prior(prior, phase=phase, wavelet=wavelet, levels=levels, size=size)
     given = {"maps": maps, "reg_weight": reg_weight, "gap_tol": gap_tol, "max_iters": max_iters}
     check_values("cs-wavelet", cs_wavelet, {**given, "final_step": final_step})
-    weight = auto_weight(prior, kspace.shape[1]) if isinstance(reg_weight, str) else float(reg_weight)
-    rule = StoppingRule(float(gap_tol), int(max_iters))
-    operator, source = _operator(kspace, mask, sens_maps, maps, "cs-wavelet", on_progress)
+    operator, source = sense_operator(kspace, mask, sens_maps, maps, "cs-wavelet", on_progress)
     noise = _noise(sigma, kspace, mask)
-    taken_out = smooth_phase_map(kspace, mask, operator.sens_maps) if phase == "center" else None
-    images: list[Tensor] = []
-    found: list[Minimiser] = []
-    parts = _parts(kspace)
+    weight = chosen.default_weight(kspace.shape[1]) if isinstance(reg_weight, str) else float(reg_weight)
+    phases = smooth_phase_map(kspace, mask, operator.sens_maps) if chosen.separate_parts else None
+    most = chosen.most_iterations(int(max_iters))
+    groups = _solved_together(kspace)
     told = None
     if on_progress is not None:
-        most = most_iterations(prior, rule)
-        told = ScanProgress(on_progress, "cs-wavelet", num_parts=len(parts), max_iters=most)
-    for part in parts:
-        phases = None if taken_out is None else taken_out[part]
-        part_maps = operator.sens_maps[part]
-        local = operator.with_maps(part_maps if phases is None else part_maps * phases.unsqueeze(1), chosen.size)
-        lam = weight * noise.sigma[part]
-        image, minimiser = _solved(kspace[part], local, lam, chosen, rule, source, final_step, told)
-        images.append(image if phases is None else phases * image)
+        told = ScanProgress(on_progress, "cs-wavelet", num_parts=len(groups), max_iters=most)
+    run = _Run(chosen, source, float(gap_tol), int(max_iters), final_step, told)
+    images: list[Tensor] = []
+    found: list[Minimiser] = []
+    for group in groups:
+        part_maps, part_phases = operator.sens_maps[group], None if phases is None else phases[group]
+        part_maps = part_maps if part_phases is None else part_maps * part_phases.unsqueeze(1)
+        image, minimiser = run.solve(
+            kspace[group], operator.with_maps(part_maps, chosen.size), weight * noise.sigma[group]
+        )
+        images.append(image if part_phases is None else part_phases * image)
         found.append(minimiser)
     info = {
         "prior": prior,
-        "phase": phase,
+        "phase": chosen.phase,
         **_summary(found, gap_tol),
         "reg_weight": weight,
         "reg_weight_unit": "sigma",
@@ -196,50 +189,52 @@ def _has_center(kspace: Tensor, mask: Mask) -> bool:
     return True
 
 
-def _parts(kspace: Tensor) -> list[slice]:
-    """Slices solved together: one at a time on a processor, whose cache holds one; all on a GPU."""
+def _solved_together(kspace: Tensor) -> list[slice]:
+    """Group the slices: one at a time on a processor, whose cache holds one; all on a GPU."""
     count = kspace.shape[0]
     return [slice(i, i + 1) for i in range(count)] if kspace.device.type == "cpu" else [slice(0, count)]
 
 
-def _solved(
-    kspace: Tensor,
-    operator: SenseOperator,
-    weight: Tensor,
-    prior: Prior,
-    rule: StoppingRule,
-    source: str,
-    final_step: bool,
-    told: ScanProgress | None,
-) -> tuple[Tensor, Minimiser]:
-    """The image of each slice, in the units of the k-space, and what the solver says of its minimiser."""
-    data = _data_term(operator, kspace)
-    scale = data.scale.to(torch.float64)
-    lam = weight.to(scale.device) / scale
-    if kspace.dtype == torch.complex64 and float(lam.min()) < _SMALL_WEIGHT:
-        double = operator.with_maps(operator.sens_maps.to(torch.complex128), operator.image_size)
-        image, minimiser = _solved(kspace.to(torch.complex128), double, weight, prior, rule, source, final_step, told)
-        return image.to(kspace.dtype), minimiser
-    projection = source == "one coil" and operator.image_size == operator.kspace_size
-    on_iteration = None if told is None else _in_units(told.on_iteration, scale**2)
-    minimiser = minimise(data, lam, prior, rule, projection, on_iteration)
-    minimiser = replace(minimiser, objective=minimiser.objective * scale**2)
-    if told is not None:
-        told.end_part(minimiser.objective, minimiser.relative_gap)
-    unknown = minimiser.image
-    if final_step:
-        unknown = unknown + data.gradient(unknown) / _largest_coverage(data)
-    image = operator.crop(unknown) * data.scale[:, None, None]
-    if not bool(torch.isfinite(torch.view_as_real(image)).all()):
-        raise MethodError(
-            f"expected a finite image, got one that is not, with prior {prior.name!r} and lambda {weight.tolist()}: "
-            "check reg_weight, sigma and sens_maps, and report this if they are right"
-        )
-    return _seen(image, data, source), minimiser
+@dataclass(frozen=True)
+class _Run:
+    """Everything about a reconstruction that is the same for all slices."""
+
+    prior: Prior
+    source: str
+    gap_tol: float
+    max_iters: int
+    final_step: bool
+    told: ScanProgress | None
+
+    def solve(self, kspace: Tensor, operator: SenseOperator, weight: Tensor) -> tuple[Tensor, Minimiser]:
+        """Solve a group of slices: the image of each in the units of the k-space, and its minimiser."""
+        data = data_term(operator, kspace)
+        scale = data.scale.to(torch.float64)
+        lam = weight.to(scale.device) / scale
+        if kspace.dtype == torch.complex64 and float(lam.min()) < _SMALL_WEIGHT:
+            double = operator.with_maps(operator.sens_maps.to(torch.complex128), operator.image_size)
+            image, minimiser = self.solve(kspace.to(torch.complex128), double, weight)
+            return image.to(kspace.dtype), minimiser
+        projection = self.source == "one coil" and operator.image_size == operator.kspace_size
+        on_iteration = None if self.told is None else _in_units(self.told.on_iteration, scale**2)
+        minimiser = self.prior.minimise(Problem(data, lam, self.gap_tol, self.max_iters, projection, on_iteration))
+        minimiser = replace(minimiser, objective=minimiser.objective * scale**2)
+        if self.told is not None:
+            self.told.end_part(minimiser.objective, minimiser.relative_gap)
+        unknown = minimiser.image
+        if self.final_step:
+            unknown = unknown + data.gradient(unknown) / largest_coverage(data)
+        image = operator.crop(unknown) * data.scale[:, None, None]
+        if not bool(torch.isfinite(torch.view_as_real(image)).all()):
+            raise MethodError(
+                f"expected a finite image, got one that is not, with prior {self.prior.name!r} and lambda "
+                f"{weight.tolist()}: check reg_weight, sigma and sens_maps, and report this if they are right"
+            )
+        return as_seen(image, data, self.source), minimiser
 
 
 def _in_units(on_iteration: OnIteration, factor: Tensor) -> OnIteration:
-    """The same, told of objectives that are multiplied by `factor` `(batch,)`."""
+    """Multiply the objectives that a callback is given by `factor` `(batch,)`."""
 
     def told(iteration: int, objective: Tensor | None, relative_gap: Tensor | None) -> None:
         on_iteration(iteration, None if objective is None else objective * factor, relative_gap)

@@ -12,7 +12,7 @@ __all__ = ["EXPECTED_ERROR", "exact_data_consistency", "weighted_data_consistenc
 EXPECTED_ERROR = 0.03
 """The error that a network's image is expected to have at a pixel, sqrt(E|e|^2), over the image's scale.
 
-Chosen on simulated scans of validation persons (`benchmarks/networks/coil_limits.py errors`): 2, 8 and 16 coils, 4x
+Chosen on simulated scans of validation subjects (`benchmarks/networks/coil_limits.py errors`): 2, 8 and 16 coils, 4x
 and 8x, SNR 10 to 200. Larger ones gain more where there is little noise,
 and lose more than 0.04 dB where there is much.
 """

@@ -1,8 +1,7 @@
 """The zero-filled image: the inverse Fourier transform of undersampled k-space.
 
 The method takes k-space `(slice, coil, readout, phase)` that is zero outside `mask`, and returns the image
-`(slice, h, w)` with what is known about it. The solvers work on slices scaled to a largest zero-filled magnitude near 1
-and undo the scale, so `1e6 * kspace` gives `1e6 * image`; double precision in gives double precision out.
+`(slice, h, w)` and its info. Double precision in gives double precision out.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.methods.cg_sense import cg_sense
 from mri_recon.methods.cs_wavelet import cs_wavelet
-from mri_recon.methods.priors import PRIORS, StoppingRule, auto_weight, choose_prior, minimise
+from mri_recon.methods.priors import PRIORS, Problem, choose_prior
 from mri_recon.methods.zero_filled import zero_filled
 from mri_recon.metrics import nmse, psnr
 from mri_recon.operators.data_term import SenseDataTerm
@@ -420,7 +420,7 @@ def test_real_scan_gains_on_zero_filled(real_data: Path) -> None:
     mask = random_mask(scan.width, 4, seed=0, support=scan.support)
     masked = undersample(kspace, mask)
     image, info = cs_wavelet(masked, mask)
-    assert info["reg_weight"] == auto_weight("stationary", 1)
+    assert info["reg_weight"] == PRIORS["stationary"].default_weight(1)
     assert info["stop"] == "gap"
     assert psnr(image, target) > psnr(zero_filled(masked, mask)[0], target) + 3
 
@@ -434,7 +434,7 @@ def test_every_prior_gains_on_zero_filled_and_says_what_it_did(prior: str, shape
     allowed = 1.2 if shape[1] == 1 and prior in ("orthonormal", "cycle-spinning") else 0.9
     assert nmse(image, truth.abs()) < allowed * nmse(zero_filled(kspace, mask, maps)[0], truth.abs())
     assert info["prior"] == prior
-    assert info["reg_weight"] == auto_weight(prior, shape[1])
+    assert info["reg_weight"] == PRIORS[prior].default_weight(shape[1])
     assert info["sigma"] == 0.01
     assert info["sigma_source"] == "given"
     assert info["phase"] == ("none" if prior in ("orthonormal", "cycle-spinning") else "center")
@@ -473,11 +473,11 @@ def test_column_masks_agree_with_the_same_mask_in_two_dimensions(prior: str) -> 
 def _solve_in_two_dimensions(
     kspace: Tensor, operator: SenseOperator, prior: str, options: dict[str, Any]
 ) -> tuple[Tensor, Any]:
-    chosen, _ = choose_prior(prior, phase="none", wavelet=None, levels=None, size=operator.kspace_size)
+    chosen = choose_prior(prior, phase="none", wavelet=None, levels=None, size=operator.kspace_size)
     operator = operator.with_maps(operator.sens_maps, chosen.size)
     data = SenseDataTerm(operator, kspace)
     weight = options["sigma"] * options["reg_weight"] / data.scale.double()
-    found = minimise(data, weight, chosen, StoppingRule(options["gap_tol"], options["max_iters"]))
+    found = chosen.minimise(Problem(data, weight, options["gap_tol"], options["max_iters"]))
     unknown = found.image + data.gradient(found.image) / data.norm_bound
     return operator.crop(unknown) * data.scale[:, None, None], found
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mri_recon.errors import MethodError
 from mri_recon.masks.draw import random_mask
 from mri_recon.methods.cs_wavelet import cs_wavelet
-from mri_recon.methods.priors import PRIORS, auto_weight, choose_prior
+from mri_recon.methods.priors import PRIORS, choose_prior
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.transforms.fourier import fft2c
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
@@ -31,7 +31,7 @@ def _case(coils: int, h: int, w: int) -> tuple[Tensor, Any, Tensor | None]:
 def _largest_weight(kspace: Tensor, mask: Any, maps: Tensor | None, prior: str) -> float:
     """lambda from which on the solution is 0, for the modulus: `max |W A^H y|`."""
     size = (kspace.shape[-2], kspace.shape[-1])
-    chosen, _ = choose_prior(prior, phase="none", wavelet=None, levels=None, size=size)
+    chosen = choose_prior(prior, phase="none", wavelet=None, levels=None, size=size)
     operator = SenseOperator(mask.tensor(), torch.ones_like(kspace[0]) if maps is None else maps, chosen.size)
     image = operator.adjoint(kspace)
     if prior == "orthonormal":
@@ -75,19 +75,19 @@ def test_the_gap_bounds_the_suboptimality_from_the_first_iteration_on(
 
 
 def test_automatic_weights_by_number_of_coils() -> None:
-    for prior in PRIORS:
-        assert 0 < auto_weight(prior, 1) < 10
-        assert auto_weight(prior, 2) == auto_weight(prior, 32)
+    for prior in PRIORS.values():
+        assert 0 < prior.default_weight(1) < 10
+        assert prior.default_weight(2) == prior.default_weight(32)
 
 
 def test_the_choices_of_a_prior() -> None:
-    prior, phase = choose_prior("stationary", phase="auto", wavelet=None, levels=None, size=(9, 200))
+    prior = choose_prior("stationary", phase="auto", wavelet=None, levels=None, size=(9, 200))
     assert (prior.wavelet, prior.levels, prior.size) == ("haar", 3, (9, 200))
     assert prior.separate_parts
-    assert phase == "center"
-    prior, phase = choose_prior("orthonormal", phase="auto", wavelet="db2", levels=3, size=(15, 20))
+    assert prior.phase == "center"
+    prior = choose_prior("orthonormal", phase="auto", wavelet="db2", levels=3, size=(15, 20))
     assert (prior.wavelet, prior.levels, prior.size) == ("db2", 3, (16, 24))
     assert not prior.separate_parts
-    assert phase == "none"
+    assert prior.phase == "none"
     with pytest.raises(MethodError, match="expected wavelet levels between 1 and 5"):
         choose_prior("orthonormal", phase="auto", wavelet=None, levels=6, size=(15, 20))

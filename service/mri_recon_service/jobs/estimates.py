@@ -155,7 +155,7 @@ def _work(method: str, shape: Sequence[int]) -> float:
 def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, float]:
     """Count the pixels of the padded image and the bytes of the prior. Invalid options count as the largest prior."""
     try:
-        prior, _ = choose_prior(
+        prior = choose_prior(
             options.get("prior", "stationary"),
             phase="auto",
             wavelet=options.get("wavelet"),
