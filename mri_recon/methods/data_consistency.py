@@ -1,4 +1,4 @@
-"""What follows a network: its image brought closer to the samples that were measured."""
+"""Data consistency after a network: draw its image to the samples that were measured."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def weighted_data_consistency(
 
         argmin_u ||A u - y||^2 / sigma^2 + ||u - x||^2 / tau^2 = x + (A^H A + sigma^2 / tau^2)^-1 A^H (y - A x).
 
-    With little noise the samples that coils share are used up, as compressed sensing does by iterating; with much the
+    With little noise the image is drawn to the samples of all coils, as in compressed sensing. With much noise the
     network's image stays as it is. Conjugate gradients, to a relative residual of 1e-3 or for 30 iterations.
 
     Args:
-        measurement: scaled, see `learned.image_scale`.
+        measurement: scaled, see `models.inference.image_scale`.
         image: the network's answer x, complex `(slice, h, w)`.
         sigma: noise sqrt(E|n|^2) of one sample, in the same scale, real `(slice, 1, 1)`.
         expected_error: tau.
@@ -51,7 +51,7 @@ def exact_data_consistency(measurement: Measurement, image: Tensor) -> Tensor:
     hardly see are left as the network had them rather than filled with amplified noise.
 
     Args:
-        measurement: scaled, see `learned.image_scale`.
+        measurement: scaled, see `models.inference.image_scale`.
         image: complex `(slice, h, w)`.
     """
     if measurement.maps.shape[1] == 1 and bool(((measurement.maps.abs() - 1).abs() < 1e-3).all()):

@@ -62,21 +62,21 @@ def unet(
     Args:
         kspace: complex64 `(slice, coil, readout, phase)`.
         mask: the sampling mask.
-        sens_maps: coil sensitivities like `kspace`; estimated by ESPIRiT when absent. Given ones are divided by their
-            root sum of squares n and the image by n again, 0 where n is below a tenth of its largest value; for the
-            network they are continued smoothly there (`map_extension.extend_maps`).
+        sens_maps: coil sensitivities like `kspace`; estimated by ESPIRiT when absent. Maps you pass are normalised to
+            unit root sum of squares n, and the image is divided by n again. Pixels with n below 10 % of its maximum are
+            set to 0; for the network, maps are continued smoothly there (`map_extension.extend_maps`).
         device: where to run.
         model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
-        data_consistency: what follows the network. "weighted": several coils are brought closer to their samples the
+        data_consistency: the step after the network. "weighted": several coils are brought closer to their samples the
             less noise there is (`weighted_data_consistency`), one coil is left as it is; "learned": nothing, as the
             network was trained; "exact": the nearest image whose samples are the measured ones
             (`exact_data_consistency`). A cascade follows the noise by itself: "weighted" is "learned" there.
         sigma: noise sqrt(E|n|^2) of one sample of the k-space; absent: estimated. Pre-whitening gives its own.
-        on_progress: told of every slice, see `mri_recon.progress`.
+        on_progress: called after every slice, see `mri_recon.progress`.
 
     Returns:
         complex64 image `(slice, h, w)`; info: `model`, `model_sha256`, `parameters`, `scale`, `data_consistency`,
-        `warnings` (what of this input the network has not seen in training), `seconds`.
+        `warnings` (properties of this input that the network has not seen in training), `seconds`.
 
     Raises:
         MethodError: the model is of another architecture, or an unknown data consistency.
@@ -100,10 +100,10 @@ def unet_batch(
     Args:
         problems: k-space, complex64 `(slice, coil, readout, phase)` of equal shapes, and its mask.
         device, model, data_consistency: as in `unet`.
-        on_progress: told of the slices of all problems.
+        on_progress: called with the slices of all problems.
 
     Returns:
-        what `unet` returns, of each problem; `seconds` are those of all together.
+        the result of `unet` for each problem; `seconds` are those of all together.
 
     Raises:
         MethodError, CheckpointError, MaskError, FormatError: as `unet`, whichever problem it is.
@@ -200,7 +200,7 @@ def _run_batch(
 
 
 def _following(loaded: LoadedModel, data_consistency: str) -> str:
-    """What follows the network: a cascade has weighted its samples by their noise already."""
+    """Choose the step after the network: a cascade has weighted its samples by their noise already."""
     if isinstance(loaded.network, Cascade) and data_consistency == "weighted":
         return "learned"
     return data_consistency

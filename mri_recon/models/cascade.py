@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from mri_recon.errors import ShapeError
 from mri_recon.models.layers import run_continued
-from mri_recon.models.unet import Unet, UnetConfig
+from mri_recon.models.refinement import as_channels, as_image, refinement_config
+from mri_recon.models.unet import Unet
 from mri_recon.operators.measurement import Measurement
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient
 
 __all__ = ["Cascade", "CascadeConfig", "StepWeights", "data_step"]
+
+IN_CHANS = 5
+"""Channels that a refinement sees beside the memory: image, change, log sigma."""
 
 _TYPICAL_SIGMA = 0.03
 _LEAST_SIGMA, _LARGEST_SIGMA = 1e-4, 1.0
@@ -27,7 +31,7 @@ _LOG_TAU = (-6.0, 3.0)
 
 
 class CascadeConfig(BaseModel):
-    """What the network is made of; stored in the model card."""
+    """Describe a cascade; stored in the model card."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,16 +72,7 @@ class Cascade(nn.Module):
     def __init__(self, config: CascadeConfig) -> None:
         super().__init__()
         self.config = config
-        refinement = UnetConfig(
-            in_chans=5 + config.memory,
-            out_chans=2 + config.memory,
-            chans=config.chans,
-            num_pool_layers=config.num_pool_layers,
-            normalization=config.normalization,
-            channels_per_group=config.channels_per_group,
-            num_groups=config.num_groups,
-            patch=config.patch,
-        )
+        refinement = refinement_config(config, IN_CHANS)
         self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
         self.step_weights = StepWeights(config.start_tau, [config.tau] * config.num_cascades)
 
@@ -105,16 +100,16 @@ class Cascade(nn.Module):
         level = (sigma.clamp(_LEAST_SIGMA, _LARGEST_SIGMA) / _TYPICAL_SIGMA).log().div(3)
         level = level.unsqueeze(1).expand(-1, 1, *u.shape[-2:])
         for refinement, mu in zip(self.refinements, weights, strict=True):
-            channels = torch.cat([_channels(u), memory, _channels(change), level], dim=1)
+            channels = torch.cat([as_channels(u), memory, as_channels(change), level], dim=1)
             out = run_continued(refinement, channels, margin)
-            x, memory = torch.complex(out[:, 0], out[:, 1]), out[:, 2:]
+            x, memory = as_image(out), out[:, 2:]
             u = data_step(measurement, zero_filled, x, mu, self.config.step_iterations)
             change = u - x
         return u
 
 
 class StepWeights(nn.Module):
-    """Weight every step by the noise, mu_k = (sigma^2 + g_k^2 e^2) / tau_k^2, tau_k a power law of what a scan tells.
+    """Weight every step by the noise, mu_k = (sigma^2 + g_k^2 e^2) / tau_k^2, tau_k a power law of the scan's figures.
 
         tau_k = t_k (sigma / 0.03)^a (L / 12)^b (R / 4)^c (C / 8)^d
 
@@ -222,7 +217,3 @@ def _sigma_of(measurement: Measurement) -> Tensor:
     if measurement.sigma is None:
         raise ShapeError("cascade: expected a measurement with its noise level, got none: set Measurement.sigma")
     return measurement.sigma
-
-
-def _channels(image: Tensor) -> Tensor:
-    return torch.stack([image.real, image.imag], dim=1)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mri_recon.models.cascade import IN_CHANS as cascade_channels
 from mri_recon.models.cascade import CascadeConfig
+from mri_recon.models.refinement import refinement_config
 from mri_recon.models.unet import UnetConfig
+from mri_recon.models.unrolled import IN_CHANS as unrolled_channels
 from mri_recon.models.unrolled import UnrolledConfig
 
 __all__ = ["working_bytes"]
@@ -48,25 +51,15 @@ def working_bytes(architecture: str, config: Mapping[str, Any], shape: tuple[int
         return _unet_bytes(UnetConfig(**config), height, width + 2 * margin)
     if architecture == "cascade":
         cascade = CascadeConfig(**config)
-        return _unet_bytes(_refinement(cascade, 5), height, width + 2 * margin)
+        return _unet_bytes(refinement_config(cascade, cascade_channels), height, width + 2 * margin)
     if architecture == "unrolled":
         unrolled = UnrolledConfig(**config)
-        needed = _unet_bytes(_refinement(unrolled, 4), height, width + 2 * margin)
+        needed = _unet_bytes(refinement_config(unrolled, unrolled_channels), height, width + 2 * margin)
         if unrolled.maps_chans and coils > 1:
             maps = UnetConfig(chans=unrolled.maps_chans, num_pool_layers=_REFINED_MAPS_LAYERS, patch=unrolled.patch)
             needed = max(needed, coils * _unet_bytes(maps, height, width))
         return needed
     return None
-
-
-def _refinement(config: CascadeConfig | UnrolledConfig, channels: int) -> UnetConfig:
-    return UnetConfig(
-        in_chans=channels + config.memory,
-        out_chans=2 + config.memory,
-        chans=config.chans,
-        num_pool_layers=config.num_pool_layers,
-        patch=config.patch,
-    )
 
 
 def _unet_bytes(config: UnetConfig, height: int, width: int) -> int:

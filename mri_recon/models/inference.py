@@ -1,6 +1,6 @@
 """Run a network on a scan: combine the coils, scale, run, undo the scale.
 
-The same three functions make a network's training examples and its input at inference, so that the two cannot differ.
+Training examples and the input at inference are made by the same functions, so that the two cannot differ.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _PIXELS_AT_ONCE = 1 << 16
 def network_measurement(
     kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None, *, sigma: float | None = None
 ) -> tuple[Measurement, Tensor]:
-    """The measurement y = P F S p x, the smooth phase p of the image put into the maps, and p.
+    """Make the measurement y = P F S p x, the smooth phase p of the image put into the maps, and p.
 
     An image's smooth phase is an accident of coil and echo; without it nearly all of the signal is in the real channel,
     and a network need not learn every phase there is. |p| = 1, so the image is p times the network's answer.
@@ -80,10 +80,10 @@ def network_measurement(
 
 
 def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -> Tensor:
-    """The image that a network makes of a scaled measurement, `(batch, h, w)`; differentiable.
+    """Run a network on a scaled measurement; differentiable, returns the image `(batch, h, w)`.
 
     A cascade and an unrolled network have their own data consistency. A U-Net gets the zero-filled image z = A^H y,
-    and what it answers is made consistent with the samples by one step: u = z + N(z), x = u - A^H (A u - y). For one
+    and its answer is made consistent with the samples by one step: u = z + N(z), x = u - A^H (A u - y). For one
     coil this puts every sampled line back exactly as it was measured.
 
     Args:
@@ -101,7 +101,7 @@ def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -
 
 
 def image_scale(image: Tensor) -> Tensor:
-    """The scale of each slice: the 99th percentile of its magnitude, `(slice, 1, 1)`; 1 for an empty slice.
+    """Compute the scale of each slice: the 99th percentile of its magnitude, `(slice, 1, 1)`; 1 for an empty slice.
 
     Proportional to the image, so that a network behind it does not depend on the units of k-space. The percentile is
     the nearest rank: the k-th smallest of n magnitudes, k = ceil(0.99 n).
@@ -117,13 +117,13 @@ def image_scale(image: Tensor) -> Tensor:
 
 
 def wrap_margin(image: Tensor) -> int:
-    """Columns by which one slice is continued at both ends of the phase axis: 32 where the object crosses it, else 0.
+    """Count the columns of continuation at both ends of the phase axis: 32 where the object crosses the edge, else 0.
 
-    The image of a discrete Fourier transform is periodic: what leaves the field of view on one side comes back on the
-    other. A convolution that ends at the edge breaks such an object apart. It counts as crossing where the four columns
-    at either edge hold more than 0.4 of the mean magnitude. Both numbers were chosen on the raw validation scans, as
-    they are, shifted and folded along the phase axis (`benchmarks/networks/field_of_view.py`): with empty edges the
-    continuation is of no use and costs a little.
+    The image of a discrete Fourier transform is periodic: an object that leaves the field of view on one side comes
+    back on the other. A convolution that ends at the edge breaks such an object apart. It counts as crossing where
+    the four columns at either edge hold more than 0.4 of the mean magnitude. Both numbers were chosen on the raw
+    validation scans, as they are, shifted and folded along the phase axis (`benchmarks/networks/field_of_view.py`):
+    with empty edges the continuation is of no use and costs a little.
 
     Args:
         image: complex `(1, h, w)`.
@@ -144,7 +144,7 @@ def apply_network(
     Args:
         network: see `run_network`.
         measurement: of all slices.
-        on_slice: called with the number of slices done, after every one; what it raises ends the work.
+        on_slice: called with the number of slices done, after every one; an exception that it raises ends the work.
 
     Returns:
         complex `(slice, h, w)`.

@@ -14,7 +14,7 @@ __all__ = ["Unet", "UnetConfig"]
 
 
 class UnetConfig(BaseModel):
-    """What a U-Net is made of; stored in the model card, so that weights rebuild their own network."""
+    """Describe a U-Net; stored in the model card, so that weights rebuild their own network."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

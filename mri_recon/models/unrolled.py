@@ -10,17 +10,21 @@ from torch import Tensor, nn
 
 from mri_recon.models.cascade import solve_normal
 from mri_recon.models.layers import run_continued
+from mri_recon.models.refinement import as_channels, as_image, refinement_config
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.operators.measurement import Measurement
 
 __all__ = ["Unrolled", "UnrolledConfig"]
 
 
+IN_CHANS = 4
+"""Channels that a refinement sees beside the memory: image and gradient."""
+
 _FIRST_MU = 0.3
 
 
 class UnrolledConfig(BaseModel):
-    """What an unrolled network is made of; stored in the model card."""
+    """Describe an unrolled network; stored in the model card."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,21 +50,21 @@ class Unrolled(nn.Module):
         (x_{k+1}, m_{k+1}) = (u_k, m_k) + N_k(u_k, m_k, g_k)      g_k = A^H (A x_k - y)
 
     x_0 = A^H y, m_0 = 0, the result is u_K. N_k are U-Nets on real and imaginary part; m_k are `memory` real channels,
-    with which a refinement may tell the next what it has seen. eta starts at 1, where for one coil (or maps with
+    which a refinement hands to the next. eta starts at 1, where for one coil (or maps with
     sum |S|^2 = 1 and full sampling) a step replaces what was measured exactly; N_k starts at zero, so an untrained
     network returns the zero-filled image of one coil, and K + 1 steps of gradient descent from it for several. No
     weight depends on the size of the matrix, the number of coils or the mask.
 
     With `coil_steps`, several coils have lengths of their own. For one coil A^H A is a projection, and a last step of
-    length 1 puts back what was measured with its noise, as a single-coil reference has it; several coils average noise,
-    and there the same step would bring back what the refinements have removed.
+    length 1 puts the measured samples back with their noise, as a single-coil reference has it. Several coils average
+    noise, and there the same step would bring back the noise that the refinements have removed.
 
-    With `coil_iterations`, a step for several coils solves for what a gradient step only goes towards:
+    With `coil_iterations`, a step for several coils solves a least-squares problem instead of taking a gradient step:
 
         u_k = argmin_u ||A u - y||^2 + mu_k ||u - x_k||^2 = x_k - (A^H A + mu_k)^-1 A^H (A x_k - y)
 
-    by that many conjugate-gradient iterations, mu_k learned. Coils make A^H A far from a projection, and a handful of
-    gradient steps leaves much of what was measured unused where there is little noise. For one coil it is one.
+    by that many conjugate-gradient iterations, mu_k learned. With several coils A^H A is far from a projection, and a
+    handful of gradient steps does not exploit samples of low noise. For one coil a gradient step is enough.
 
     With `maps_chans`, a U-Net on each coil's map corrects the sensitivities first, S' = S + M(S), brought back to the
     old root sum of squares at each pixel.
@@ -72,16 +76,7 @@ class Unrolled(nn.Module):
     def __init__(self, config: UnrolledConfig) -> None:
         super().__init__()
         self.config = config
-        refinement = UnetConfig(
-            in_chans=4 + config.memory,
-            out_chans=2 + config.memory,
-            chans=config.chans,
-            num_pool_layers=config.num_pool_layers,
-            normalization=config.normalization,
-            channels_per_group=config.channels_per_group,
-            num_groups=config.num_groups,
-            patch=config.patch,
-        )
+        refinement = refinement_config(config, IN_CHANS)
         self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
         self.step_lengths = nn.Parameter(torch.ones(config.num_cascades + 1))
         steps = config.num_cascades + 1
@@ -121,13 +116,13 @@ class Unrolled(nn.Module):
         for number, refinement in enumerate(self.refinements):
             gradient = measurement.gram(x) - zero_filled
             x = x - self._step(number, measurement, gradient)
-            channels = torch.cat([_channels(x), memory, _channels(gradient)], dim=1)
+            channels = torch.cat([as_channels(x), memory, as_channels(gradient)], dim=1)
             out = run_continued(refinement, channels, margin)
-            x, memory = torch.complex(out[:, 0], out[:, 1]), out[:, 2:]
+            x, memory = as_image(out), out[:, 2:]
         return x - self._step(len(self.refinements), measurement, measurement.gram(x) - zero_filled)
 
     def _step(self, number: int, measurement: Measurement, gradient: Tensor) -> Tensor:
-        """What a step of data consistency takes away from the image, for the gradient there."""
+        """Compute the change that a step of data consistency subtracts from the image, from the gradient there."""
         several = measurement.maps.shape[1] > 1
         if several and self.log_mu is not None:
             mu = self.log_mu[number].exp()
@@ -140,13 +135,9 @@ class Unrolled(nn.Module):
         norm = _norm(maps)
         if maps.shape[1] == 1:  # one coil: nothing but a phase could change
             return maps
-        out = self.maps_network(_channels(maps.flatten(0, 1)))
-        refined = torch.complex(out[:, 0], out[:, 1]).reshape(maps.shape)
+        out = self.maps_network(as_channels(maps.flatten(0, 1)))
+        refined = as_image(out).reshape(maps.shape)
         return refined.mul(norm / _norm(refined).clamp_min(1e-6))
-
-
-def _channels(image: Tensor) -> Tensor:
-    return torch.stack([image.real, image.imag], dim=1)
 
 
 def _norm(maps: Tensor) -> Tensor:
