@@ -1,6 +1,7 @@
-"""The embedded sample: a small simulated multi-coil scan that travels with the package, for the demo and for tests.
+"""Find the embedded sample, a small simulated multi-coil scan in the package, for the demo and for tests.
 
-It is simulated from Colin27 by `mri_recon_data.simulation.make_sample`, was never trained on, and is no result.
+`mri_recon_data.simulation.make_sample` simulated it from Colin27. No network was trained on it, and its numbers are no
+result.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ SAMPLE_NAME = "colin27_8ch.h5"
 
 
 def sample_path() -> Path:
-    """Path of the sample, a fastMRI HDF5 file: 4 axial slices, 8 coils, 151x127, fully sampled.
+    """Give the path of the sample, a fastMRI HDF5 file: 4 axial slices, 8 coils, 151x127, fully sampled.
 
     Raises:
-        DataError: the installed package lacks it.
+        DataError: the installed package lacks the sample.
     """
     path = Path(str(files("mri_recon") / "sample" / SAMPLE_NAME))
     if not path.is_file():

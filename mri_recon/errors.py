@@ -1,4 +1,4 @@
-"""The errors of the project: one small tree.
+"""Define the errors of the project, one small tree.
 
 ```
 MriReconError            everything this project raises on purpose
@@ -49,7 +49,7 @@ class FormatError(MriReconError):
 
 
 class OutputError(MriReconError):
-    """A file cannot be written where it was asked for; what stood there is as it was.
+    """A file cannot be written at the requested place. A file that was there is unchanged.
 
     Attributes:
         full: whether there is no room: a full disk, a used-up quota, a limit on the size of files.

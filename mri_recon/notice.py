@@ -1,4 +1,4 @@
-"""The notice that every result, page and answer carries."""
+"""State the notice that every result, page and answer carries."""
 
 from __future__ import annotations
 

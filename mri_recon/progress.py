@@ -1,8 +1,8 @@
-"""How far a reconstruction is: what a method tells while it works, and where it can be stopped.
+"""Report the progress of a reconstruction, and let the caller stop it.
 
-A caller gives `on_progress`, a function of one `Progress`, to `reconstruct`, `compare` or a method. It is called
-between iterations, in the thread that computes. It may raise, `Cancelled` say: the work ends there, and the exception
-reaches the caller unchanged. It sees numbers only, so no result depends on it.
+A caller passes `on_progress`, a function of one `Progress`, to `reconstruct`, `compare` or a method. The function is
+called between iterations, in the thread that computes. An exception that it raises, for example `Cancelled`, stops the
+reconstruction and reaches the caller unchanged. It receives numbers only, so no result depends on it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["OnIteration", "OnProgress", "Progress", "ScanProgress"]
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of a reconstruction.
+    """Report one moment of a reconstruction.
 
     Attributes:
         method: name of the method.
         stage: "prepare" (pre-whitening, compression), "maps" (coil sensitivities), "iterate" (a solver) or "network".
-        iteration: done so far in this stage, over all slices: iterations of the solver, or slices of a network. It
-            never falls within a stage.
-        total: how many it will be at most; None where that is not known. It falls where a slice needs fewer.
-        objective: of the slices so far, as last looked at, in the units of `info["objective"]`; None where none is
-            known.
-        relative_gap: the worst of the slices so far, as last looked at; None where none is known.
+        iteration: iterations (or slices, for a network) completed in this stage, counted over all slices. Never
+            decreases within a stage.
+        total: largest possible value of `iteration`; None where unknown. Decreases when a slice needs fewer iterations.
+        objective: latest known objective, summed over the slices so far, in the units of `info["objective"]`; None
+            where unknown.
+        relative_gap: latest known relative duality gap, the largest of the slices so far; None where unknown.
     """
 
     method: str
@@ -42,20 +42,20 @@ class Progress:
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
-"""What a caller gives: called with every `Progress`; raises to stop."""
+"""Callback of the caller: called with every `Progress`, raises to stop."""
 
 OnIteration: TypeAlias = "Callable[[int, Tensor | None, Tensor | None], None]"
-"""What a solver takes: its iteration, from 1, then objective and relative gap, float64 `(batch,)`, where just known."""
+"""Callback of a solver: iteration, from 1, then objective and relative gap, float64 `(batch,)`, None where unknown."""
 
 
 class ScanProgress:
-    """`Progress` of a scan from the iterations of a solver that takes its slices part by part.
+    """Report the progress of a scan whose slices a solver takes part by part.
 
     Args:
-        on_progress: the caller's.
+        on_progress: callback of the caller.
         method: name of the method.
-        num_parts: parts that the slices are solved in.
-        max_iters: most iterations of a part.
+        num_parts: number of parts.
+        max_iters: largest number of iterations of a part.
     """
 
     def __init__(self, on_progress: OnProgress, method: str, *, num_parts: int, max_iters: int) -> None:
@@ -71,13 +71,13 @@ class ScanProgress:
         self._gap: float | None = None
 
     def on_iteration(self, iteration: int, objective: Tensor | None, relative_gap: Tensor | None) -> None:
-        """Tell of an iteration of the part at hand; see `OnIteration`."""
+        """Report an iteration of the current part; see `OnIteration`."""
         self._take(objective, relative_gap)
         self._iteration = iteration
         self._tell()
 
     def end_part(self, objective: Tensor | None, relative_gap: Tensor | None) -> None:
-        """Tell how the part at hand ended, in the numbers that its `info` has."""
+        """Report the end of the current part, with the final numbers of its `info`."""
         self._take(objective, relative_gap)
         self._finished += self._iteration
         self._iteration = 0

@@ -1,4 +1,4 @@
-"""Writing a result so that it is there in full or not at all, and replaces nothing but an ordinary file."""
+"""Write files in full or not at all, and replace nothing but ordinary files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mri_recon.errors import OutputError
 __all__ = ["Content", "check_target", "create_beside", "is_full", "unwritable", "write_atomically"]
 
 Content: TypeAlias = bytes | bytearray | memoryview
-"""What a file is made of."""
+"""Content of a file."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LONGEST_PREFIX = 100  # bytes; with the random part far below the 255 that a file system allows
@@ -60,7 +60,7 @@ def write_atomically(path: str | Path, content: Content, *, mode: int = 0o666) -
 
 
 def check_target(path: str | Path) -> os.stat_result | None:
-    """The status of the ordinary file that would be replaced, links followed; None where there is none.
+    """Give the status of the ordinary file that would be replaced, links followed; None where there is none.
 
     Raises:
         OutputError: a directory, a pipe, a socket or a device.
@@ -78,7 +78,7 @@ def check_target(path: str | Path) -> os.stat_result | None:
 
 
 def create_beside(target: Path, mode: int = 0o600) -> tuple[int, Path]:
-    """A new hidden file in the folder of `target`, open for writing, and its path; the umask applies.
+    """Create a hidden file in the folder of `target`, open for writing; give it and its path. The umask applies.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -94,12 +94,12 @@ def create_beside(target: Path, mode: int = 0o600) -> tuple[int, Path]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no room: a full disk, a used-up quota, a limit on the size of files."""
+    """Tell whether an error means that there is no room: a full disk, a used-up quota, a limit on the size of files."""
     return (isinstance(error, OSError) and error.errno in _FULL) or (isinstance(error, OutputError) and error.full)
 
 
 def unwritable(path: str | Path, error: OSError | ValueError) -> OutputError:
-    """The error that says why a file cannot be written, and what to do."""
+    """Build the error that says why a file cannot be written, and what to do."""
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     if is_full(error):
         cure = "free some space, or write to another disk; a file that was there is as it was"

@@ -1,8 +1,8 @@
-"""Processes that are forked after a computation use one thread.
+"""Limit processes that are forked after a computation to one thread.
 
-OpenMP's threads, on which torch computes, do not live on in a forked process, but OpenMP goes on waiting for them: the
-first parallel computation of such a process would never return. One thread needs no others. PyTorch's own data loaders
-do the same. A process that is forked before the first computation, or spawned, keeps its threads.
+The threads of OpenMP, on which torch computes, do not exist in a forked process, but OpenMP waits for them. The first
+parallel computation of such a process would never return. A computation on one thread waits for no other. The data
+loaders of PyTorch do the same. A process that is forked before the first computation, or spawned, keeps its threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["forked_with_threads"]
 
 
 class _Forks:
-    """What this process knows of threads that it cannot have."""
+    """Remember whether this process lost the threads of its parent."""
 
     def __init__(self) -> None:
         self.threads_are_lost = False
@@ -43,5 +43,5 @@ if hasattr(os, "register_at_fork"):
 
 
 def forked_with_threads() -> bool:
-    """Whether this process was forked from one that had computed on several threads, so that it must use one."""
+    """Tell whether this process was forked from one that had computed on several threads, so that it must use one."""
     return _forks.threads_are_lost

@@ -1,4 +1,4 @@
-"""Values as JSON can hold them, and documents written whole."""
+"""Convert values to JSON, and write JSON documents in one step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def json_text(document: Mapping[str, Any]) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """Plain JSON types of tensors, arrays, paths and tuples; a number that JSON cannot say (infinite) becomes null."""
+    """Convert tensors, arrays, paths and tuples to plain JSON types; a number that is not finite becomes null."""
     match value:
         case bool() | None | int():
             return value

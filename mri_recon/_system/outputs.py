@@ -1,4 +1,4 @@
-"""Outputs of a command, checked before any work: each can be written, and none replaces what the command reads."""
+"""Check the outputs of a command before any work: each can be written, and none replaces an input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Place:
     name: str
 
     def same_as(self, other: _Place) -> bool:
-        """Whether writing to one would change the other."""
+        """Tell whether writing to one would change the other."""
         if self.file is not None and other.file is not None:
             return self.file == other.file
         return self.folder is not None and (self.folder, self.name) == (other.folder, other.name)
@@ -52,18 +52,18 @@ def check_outputs(
 ) -> list[str]:
     """Refuse outputs that cannot be written, or would replace an input or one another; nothing is written.
 
-    Links are followed, so a symbolic link, a hard link, another spelling of the folder, and a name that differs by case
-    where the file system makes no difference, are all the file that they name.
+    Links are followed. A symbolic link, a hard link, another spelling of the folder, and a name that differs in case on
+    a file system that ignores case, all count as the file that they name.
 
     Args:
         outputs: path by option, e.g. `{"--json": path}`; None: not asked for.
-        inputs: what the command reads: how a message calls it, and its path. Paths of no file are ignored.
+        inputs: for each file that the command reads, its name in messages and its path. Paths of no file are ignored.
         suffixes: by option, the suffixes that the output may have; any where it has no entry.
         stdout: options for which "-" is standard output.
         appended: options whose file is not replaced but added to.
 
     Returns:
-        What to tell the user, one sentence each: a hard-linked file keeps its content under its other names.
+        Notes for the user, one sentence each: a hard-linked file keeps its content under its other names.
 
     Raises:
         OutputError: an output as above, a directory, a pipe, a socket, a device, a write-protected file, an unknown
@@ -98,7 +98,7 @@ def check_outputs(
 
 
 def check_suffix(path: str | Path, suffixes: tuple[str, ...], *, option: str = "") -> None:
-    """Refuse a name whose suffix is none of these; no suffixes: any will do.
+    """Refuse a name whose suffix is none of these; an empty tuple allows any.
 
     Raises:
         OutputError: another suffix, or none.
@@ -138,7 +138,7 @@ def _check_kind(option: str, path: Path) -> None:
 
 
 def _check_writable(option: str, path: Path) -> list[str]:
-    """Try the folder, and the file that would be replaced, without a change to either."""
+    """Try whether the folder and the file that would be replaced can be written, and change neither."""
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise OutputError(
@@ -217,7 +217,7 @@ def _place(what: str, path: Path, *, new: bool) -> _Place:
 
 
 def _folds_case(folder: Path) -> bool:
-    """Whether the file system takes names that differ by case for one."""
+    """Tell whether the file system takes names that differ in case for the same."""
     try:
         descriptor, probe = create_beside(folder / "case")
     except OSError:

@@ -1,4 +1,4 @@
-"""Text that may be shown and stored: names of files hold any bytes, terminals and documents do not."""
+"""Escape text so that terminals and documents can hold it: names of files may contain any bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `mri-recon` put together: its own verbs, those of plug-ins, and how every verb ends."""
+"""Assemble the command `mri-recon`: its own verbs, those of plug-ins, and how every verb ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["PROGRAM", "CommandGroup", "build_app"]
 
 
 class CommandGroup(TyperGroup):
-    """Verbs whose expected errors end in one line and exit status 2, wherever the verb comes from.
+    """Group the verbs, and end each expected error in one line and exit status 2, wherever the verb comes from.
 
     A plug-in's verb is imported when it is run. Until then a stub stands for it, whose help line is read from the
     plug-in's source.
@@ -29,20 +29,20 @@ class CommandGroup(TyperGroup):
             self.add_command(verb_stub(entry, help_line=False))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The verb of that name; for one of a plug-in its stub, with the help line."""
+        """Find a verb by name; for a plug-in its stub, with the help line."""
         if cmd_name in self._plug_ins:
             return verb_stub(self._plug_ins[cmd_name])
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The verb that `args` name, loaded, with its name and its own arguments."""
+        """Load the verb that `args` name; give its name, itself and its arguments."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in self._plug_ins:
             command = load_verb(self._plug_ins[name])
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; whatever it raises becomes one line on stderr and an exit status."""
+        """Run the verb; an exception becomes one line on stderr and an exit status."""
         for message in self._ignored:
             warn(message)
         try:
@@ -51,7 +51,7 @@ class CommandGroup(TyperGroup):
             _end(error)
 
     def main(self, *args: Any, **settings: Any) -> Any:
-        """Run the command; what fails before a verb runs, a help text on a full disk, ends as a verb does."""
+        """Run the command; a failure before a verb runs (a help text on a full disk) ends as a failing verb does."""
         try:
             return super().main(*args, **settings)
         except SystemExit as ending:
@@ -69,7 +69,7 @@ def _end(error: BaseException) -> NoReturn:
 
 
 def build_app() -> typer.Typer:
-    """The command with its own verbs and those of the entry-point group."""
+    """Build the command with its own verbs and those of the entry-point group."""
     app = typer.Typer(
         name=PROGRAM,
         cls=CommandGroup,

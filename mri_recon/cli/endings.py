@@ -1,4 +1,4 @@
-"""How a verb that does not come to its end is told of: one line on stderr, and the exit status."""
+"""End a verb that fails: one line on stderr, and the exit status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEBUG = "MRI_RECON_DEBUG"
 
 
 class Told(SystemExit):
-    """The end of the process, of which stderr has its line already."""
+    """End the process; the line about it is on stderr already."""
 
     told = True
 
@@ -57,7 +57,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether it is one of the errors in which Python, NumPy, torch and CUDA say that memory is not enough."""
+    """Tell whether an error of Python, NumPy, torch or CUDA means that memory is not enough."""
     text = str(error)
     return (
         isinstance(error, MemoryError)

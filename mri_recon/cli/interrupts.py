@@ -1,9 +1,8 @@
-"""Signals that end the process: what is half written is removed first.
+"""Handle signals that end the process: half-written files are removed first.
 
-Interrupts (Ctrl-C) may arrive while code runs which takes them for something else.
-
-An extension module that is interrupted while it is imported may raise ImportError in place of KeyboardInterrupt, or a
-library may go on without the part that it was importing. So the handler of the process remembers that one came.
+An interrupt (Ctrl-C) may be lost. An extension module that is interrupted while it is imported may raise ImportError in
+place of KeyboardInterrupt, or a library may go on without the part that it was importing. So the handler of the process
+remembers that an interrupt came.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class Terminated(BaseException):
     """A signal asked the process to end.
 
     Attributes:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -29,7 +28,7 @@ class Terminated(BaseException):
 
 
 class _Handler:
-    """Raises KeyboardInterrupt, and remembers it."""
+    """Raise KeyboardInterrupt, and remember it."""
 
     def __init__(self) -> None:
         self.interrupted = False
@@ -46,7 +45,7 @@ def handle_interrupts() -> None:
 
 
 def handle_termination() -> None:
-    """Raise `Terminated` for a signal that by default ends the process at once, and leaves half of a file behind."""
+    """Raise `Terminated` for signals that by default end the process at once and leave half of a file behind."""
     for number in _ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminate)
@@ -58,12 +57,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def was_interrupted() -> bool:
-    """Whether an interrupt came since `handle_interrupts`."""
+    """Tell whether an interrupt came since `handle_interrupts`."""
     handler = signal.getsignal(signal.SIGINT)
     return isinstance(handler, _Handler) and handler.interrupted
 
 
 def raise_if_interrupted() -> None:
-    """Raise the interrupt that some library took for something else."""
+    """Raise an interrupt that a library has swallowed."""
     if was_interrupted():
         raise KeyboardInterrupt

@@ -1,6 +1,6 @@
-"""The entry point of the console script: the process around the command, its streams, signals and exit status.
+"""Run the console script: streams, signals and exit status of the process around the command.
 
-It imports the command only when it is called, so that an interrupt has a handler before the imports that take long.
+The command is imported inside `main`, so that an interrupt has a handler before the slow imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lines on stderr, each beginning with the program's name."""
+"""Print lines on stderr, each beginning with the name of the program."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PROGRAM = "mri-recon"
 
 
 def say(message: str) -> None:
-    """Print one line on stderr; nothing where stderr cannot be written to.
+    """Print one line on stderr, or nothing if stderr cannot be written to.
 
-    A name of a file in it cannot control the terminal.
+    Names of files in it are escaped, so that they cannot control the terminal.
     """
     with contextlib.suppress(OSError, ValueError):
         line = " ".join(part.strip() for part in message.splitlines())

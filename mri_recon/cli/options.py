@@ -1,4 +1,4 @@
-"""Arguments that several verbs share: how each is declared, and how its text becomes a value."""
+"""Declare the arguments that several verbs share, and turn their texts into values."""
 
 from __future__ import annotations
 
@@ -46,24 +46,28 @@ FileArgument = Annotated[
 ]
 AxesOption = Annotated[
     str | None,
-    typer.Option(help="What the file's axes are, e.g. 'coil readout phase'; needed where the default is wrong"),
+    typer.Option(help="Axes of the array, e.g. 'coil readout phase'; needed where the default is wrong"),
 ]
 VariableOption = Annotated[
-    str | None, typer.Option(help="Which array of a .npz or .mat file, or k-space of a scanner's, e.g. echo=1")
+    str | None,
+    typer.Option(help="Which array of a .npz or .mat file, or which k-space of a scanner file, e.g. echo=1"),
 ]
 MaskOption = Annotated[
     Path | None,
     typer.Option(
         "--mask",
-        help="Mask file (.npy, .npz, .mat, fastMRI .h5), or from-zeros: what is zero was not sampled",
+        help="Mask file (.npy, .npz, .mat, fastMRI .h5), or from-zeros: zeros of k-space count as not sampled",
         metavar="FILE",
     ),
 ]
-AccelerationOption = Annotated[float | None, typer.Option(help="Draw a mask with this many times fewer columns")]
-CenterOption = Annotated[
-    float | None, typer.Option(help="Fraction of columns kept at the centre; by default 0.08 below 6x, else 0.04")
+AccelerationOption = Annotated[
+    float | None, typer.Option(help="Draw a mask with this many times fewer phase-encoding lines")
 ]
-LowOption = Annotated[int | None, typer.Option(help="The same as a number of columns")]
+CenterOption = Annotated[
+    float | None,
+    typer.Option(help="Fraction of the lines kept in the fully sampled centre; default 0.08 below 6x, else 0.04"),
+]
+LowOption = Annotated[int | None, typer.Option(help="The same as a number of lines")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the drawn mask")]
 KindOption = Annotated[str, typer.Option(help="Kind of the drawn mask: random or equispaced")]
 PrewhitenOption = Annotated[
@@ -73,17 +77,17 @@ PrewhitenOption = Annotated[
         metavar="FILE",
     ),
 ]
-VirtualCoilsOption = Annotated[int | None, typer.Option(help="Compress the coils to this many")]
-DeviceOption = Annotated[str | None, typer.Option(help="Where to compute, cpu (the default) or e.g. cuda")]
+VirtualCoilsOption = Annotated[int | None, typer.Option(help="Compress the coils to this number of virtual coils")]
+DeviceOption = Annotated[str | None, typer.Option(help="Device to compute on, cpu (the default) or e.g. cuda")]
 
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the results here; - is standard output", metavar="OUT.json")
+    Path | None, typer.Option("--json", help="Write the results to this file; - is standard output", metavar="OUT.json")
 ]
 FigureOption = Annotated[
-    Path | None, typer.Option("--figure", help="Draw the picture here: .png, .pdf or .svg", metavar="OUT.png")
+    Path | None, typer.Option("--figure", help="Draw the picture in this file: .png, .pdf or .svg", metavar="OUT.png")
 ]
 OneSliceOption = Annotated[
-    int | None, typer.Option("--slice", help="Read and reconstruct this slice alone, from 0; -1 is the last")
+    int | None, typer.Option("--slice", help="Read and reconstruct only this slice, from 0; -1 is the last")
 ]
 PictureSliceOption = Annotated[
     int | None, typer.Option("--slice", help="Slice of the picture, from 0; by default the middle one")
@@ -95,11 +99,11 @@ OptionsByMethod = Annotated[
 
 
 def parse_option(text: str, method: str | None = None) -> tuple[str, Any]:
-    """Split `key=value` and read the value as the method declares it: a word stays one, though it look like a number.
+    """Split `key=value` and read the value as the method declares it: a word stays a word, even one like a number.
 
     Args:
         text: as typed.
-        method: whose option it is; None: a number, True, False or None where it reads as one, else text.
+        method: method that has the option; None: a number, True, False or None if the text reads as one, else text.
 
     Raises:
         ConfigError: no `=`, or no key.
@@ -118,10 +122,10 @@ def parse_option(text: str, method: str | None = None) -> tuple[str, Any]:
 
 
 def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`METHOD.KEY=VALUE` texts to the options of each method.
+    """Sort `METHOD.KEY=VALUE` texts into the options of each method.
 
     Raises:
-        ConfigError: not of that form.
+        ConfigError: a text of another form.
         MethodError: a method that is not among `methods`, or is unknown.
     """
     options: dict[str, dict[str, Any]] = {}
@@ -141,7 +145,7 @@ def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str,
 
 
 def method_list(text: str) -> list[str]:
-    """Names separated by commas."""
+    """Split names at commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

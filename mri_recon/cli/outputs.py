@@ -1,4 +1,4 @@
-"""Where a verb writes: checked before the work, told after it."""
+"""Check the files that a verb writes before the work, and name them after it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def claim(
     suffixes: Mapping[str, tuple[str, ...]],
     appended: Iterable[str] = (),
 ) -> bool:
-    """Check all outputs of a verb, see `check_outputs`, and warn of what else is to be known about them.
+    """Check all outputs of a verb, see `check_outputs`, and print its notes as warnings.
 
     `--json -` is standard output; whatever else the verb prints goes to standard error then.
 
     Returns:
-        Whether it is so.
+        Whether `--json` is standard output.
 
     Raises:
         OutputError: an output cannot be written, or would replace an input or another output.
@@ -49,7 +49,7 @@ def files_read(
     prewhiten: str | None = None,
     options: Iterable[Mapping[str, Any]] = (),
 ) -> list[tuple[str, str | Path]]:
-    """The files that a verb reads: how a message calls each, and its path.
+    """List the files that a verb reads: the name of each in messages, and its path.
 
     Args:
         file: the scan.
@@ -74,10 +74,10 @@ def files_read(
 
 
 def _card(weights: str) -> Path | None:
-    """Where the card of weights lies that an option may name; it is read with them."""
+    """Give the path of the model card that is read with weights."""
     return Path(weights).with_suffix(".json") if Path(weights).name else None
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """Print one line; what a name of a file may hold cannot control the terminal."""
+    """Print one line. Names of files in it are escaped, so that they cannot control the terminal."""
     typer.echo(printable(text), err=err)

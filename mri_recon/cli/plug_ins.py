@@ -1,4 +1,4 @@
-"""Verbs of the entry-point group `mri_recon.commands`, imported when they are run and not before.
+"""Find the verbs of the entry-point group `mri_recon.commands`, and import one only when it is run.
 
 The list of verbs in `mri-recon --help` has a line of help for each. It is read from the plug-in's source text, so that
 `--help` does not wait for what the plug-ins import.
@@ -81,7 +81,7 @@ def load_verb(entry: EntryPoint) -> Any:
 
 
 def help_of(entry: EntryPoint) -> str:
-    """Read what a verb is for from the source of its module, without importing that: "" where it does not say.
+    """Read the help of a verb from the source of its module, without importing it; "" where there is none.
 
     The docstring of a function, or the `help` of an application `name = typer.Typer(help="...")`.
     """
@@ -102,7 +102,7 @@ def help_of(entry: EntryPoint) -> str:
 
 
 def _source(module: str) -> str | None:
-    """The source of a module; None where it has none. Neither the module nor the packages around it are imported."""
+    """Read the source of a module, without importing it or the packages around it; None where it has none."""
     if (loaded := sys.modules.get(module)) is not None:
         return inspect.getsource(loaded)
     spec: ModuleSpec | None = None

@@ -1,4 +1,4 @@
-"""How far a verb is, on stderr: a bar on a terminal, in a pipe or a file a line now and then."""
+"""Show the progress of a verb on stderr: a bar on a terminal, occasional lines in a pipe or a file."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_LINE", "LINE_EVERY", "Working", "working"]
 
 FIRST_LINE = 5.0
-"""Seconds before the first line where there is no terminal: what is done sooner needs none."""
+"""Seconds before the first line where there is no terminal; shorter work prints none."""
 LINE_EVERY = 10.0
 """Seconds between such lines."""
 
 _STAGES = {"prepare": "preparing", "maps": "coil maps", "iterate": "iteration", "network": "slice"}
 
 Show = Callable[[str, int, int | None], None]
-"""Takes what is done, how much of it is finished, and of how much (None: not known)."""
+"""Function of the current task, the amount finished, and the whole amount (None: unknown)."""
 
 
 class Working:
-    """What a verb tells of its work.
+    """Show the steps of a verb.
 
     Args:
-        show: prints it.
+        show: prints a step.
         methods: names of the methods that will run, in order, where there are several.
-        end: takes away what `show` printed.
+        end: removes the output of `show`.
     """
 
     def __init__(self, show: Show, methods: Sequence[str] = (), end: Callable[[], None] = lambda: None) -> None:
@@ -45,12 +45,12 @@ class Working:
         self.end = end
 
     def step(self, text: str, done: int = 0, total: int | None = None) -> None:
-        """Tell of something that has no iterations, reading a file say."""
+        """Show a step without iterations, for example reading a file."""
         raise_if_interrupted()
         self._show(text, done, total)
 
     def on_progress(self, progress: Progress) -> None:
-        """Tell of a reconstruction; what `reconstruct` takes as `on_progress`."""
+        """Show the progress of a reconstruction; passed to `reconstruct` as `on_progress`."""
         raise_if_interrupted()
         text = progress.method
         if len(self._methods) > 1 and text in self._methods:
@@ -60,12 +60,12 @@ class Working:
 
 @contextlib.contextmanager
 def working(text: str, methods: Sequence[str] = ()) -> Iterator[Working]:
-    """Tell of the work of a `with` block, until `end` is called or the block ends, however it ends.
+    """Show the progress of a `with` block, until `end` is called or the block ends, however it ends.
 
-    A verb enters it by `context.with_resource`, so that the bar is gone before the line of an error.
+    A verb enters it by `context.with_resource`, so that the bar is gone before an error is printed.
 
     Args:
-        text: what is done first.
+        text: the first step.
         methods: as for `Working`.
     """
     if sys.stderr.isatty():
@@ -80,7 +80,7 @@ def working(text: str, methods: Sequence[str] = ()) -> Iterator[Working]:
 
 
 def lines(clock: Callable[[], float] = time.monotonic) -> Show:
-    """Lines at a modest rate, the first after `FIRST_LINE` seconds, the next ones `LINE_EVERY` apart.
+    """Print lines at a modest rate: the first after `FIRST_LINE` seconds, the next ones `LINE_EVERY` apart.
 
     Args:
         clock: gives seconds.

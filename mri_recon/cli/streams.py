@@ -1,4 +1,4 @@
-"""The standard streams of the process: any of them may be closed, a full disk, a broken pipe or an ASCII terminal."""
+"""Prepare and close the standard streams: any may be closed, a full disk, a broken pipe or an ASCII terminal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ERRORS = "mri_recon.display"
 
 
 def prepare_streams() -> None:
-    """Open what is closed as the null device, and let a stream print any character.
+    """Open closed streams as the null device, and let every stream print any character.
 
-    A closed standard stream would give its number to the next file that is opened, and what is printed would go there.
+    The next file that is opened would otherwise get the number of a closed stream, and receive what is printed.
     """
     for number in (0, 1, 2):
         try:
@@ -38,7 +38,7 @@ def prepare_streams() -> None:
 
 
 def close_streams(status: int) -> int:
-    """Write out what is buffered, and give the exit status: that of the work, unless what it printed was lost."""
+    """Flush the streams and give the exit status: that of the work, unless its output was lost."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -57,14 +57,14 @@ def close_streams(status: int) -> int:
 
 
 def _discard(number: int) -> None:
-    """Send what is still in the buffer of a stream to the null device, so that the interpreter's own flush succeeds."""
+    """Send the buffer of a stream to the null device, so that the interpreter's own flush succeeds."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, number)
     os.close(null)
 
 
 def _displayable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """A file name's bytes that are no text as they are, any other character that the stream lacks as an escape."""
+    """Encode characters that the stream lacks: raw bytes of a file name unchanged, any other character as an escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     part = error.object[error.start : error.end]

@@ -1,4 +1,4 @@
-"""Tables on the screen."""
+"""Print tables on the screen."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def print_results(
 
 
 def number(value: float | None, form: str) -> str:
-    """A number for a table; a dash where there is none."""
+    """Format a number for a table; a dash where there is none."""
     return "-" if value is None else format(value, form)

@@ -1,4 +1,4 @@
-"""The verbs of the library: each is argument parsing and one Python call."""
+"""Define the verbs of the library: each parses its arguments and makes one Python call."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = ["compare", "info", "reconstruct", "replay"]
 
 
 def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, variable: VariableOption = None) -> None:
-    """What is in FILE: shapes, coils, sampled lines, realised acceleration, noise, reference.
+    """Show what FILE holds: shapes, coils, sampled lines, achieved acceleration, noise, reference.
 
     Example: mri-recon info knee.h5
     """
@@ -74,7 +74,7 @@ def reconstruct(
         Path, typer.Option("--output", "-o", help="File to write: .h5, .npy, .npz, .mat, .png", metavar="OUT.h5")
     ],
     method: Annotated[
-        str, typer.Option(help="zero-filled, cg-sense, cs-wavelet, unet, unrolled, or one of an installed package")
+        str, typer.Option(help="zero-filled, cg-sense, cs-wavelet, unet, unrolled, or a method of an installed package")
     ],
     acceleration: AccelerationOption = None,
     center_fraction: CenterOption = None,
@@ -128,7 +128,7 @@ def reconstruct(
 def compare(
     context: typer.Context,
     file: FileArgument,
-    methods: Annotated[str, typer.Option(help="Names, separated by commas")] = "zero-filled,cs-wavelet,unet,unrolled",
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas")] = "zero-filled,cs-wavelet,unet,unrolled",
     acceleration: AccelerationOption = None,
     center_fraction: CenterOption = None,
     num_low_frequencies: LowOption = None,
@@ -146,7 +146,7 @@ def compare(
     variable: VariableOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Several methods on the same undersampled FILE: a table, and on request JSON and a picture.
+    """Compare several methods on the same undersampled FILE: a table, and on request JSON and a picture.
 
     The mask is --mask FILE, else one drawn for --acceleration, else the file's own.
 
@@ -189,22 +189,27 @@ def compare(
 
 def replay(
     context: typer.Context,
-    result: Annotated[Path, typer.Argument(help="HDF5 that reconstruct wrote", metavar="RESULT.h5")],
+    result: Annotated[Path, typer.Argument(help="HDF5 file that reconstruct wrote", metavar="RESULT.h5")],
     input_file: Annotated[
         Path | None,
-        typer.Option("--input", help="Its k-space; by default looked for beside RESULT and here", metavar="FILE"),
+        typer.Option(
+            "--input",
+            help="Its k-space; by default searched beside RESULT and here",
+            metavar="FILE",
+        ),
     ] = None,
     noise: Annotated[
-        Path | None, typer.Option("--noise", help="Its file of noise samples, likewise", metavar="FILE")
+        Path | None,
+        typer.Option("--noise", help="Its noise samples; by default searched likewise", metavar="FILE"),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Its weights, where they are elsewhere now", metavar="FILE")
+        Path | None, typer.Option("--model", help="Its weights, if they were moved", metavar="FILE")
     ] = None,
 ) -> None:
-    """Compute RESULT again from its input and say whether it comes out the same.
+    """Compute RESULT again from its input and check that the image is the same.
 
     Exit status 0: bit-identical, or within 1e-5 where no more is promised (another machine, other versions, a batch);
-    1: not so; 2: it cannot be computed again.
+    1: a difference; 2: RESULT cannot be computed again.
 
     Example: mri-recon replay knee-cs.h5 --input knee.h5
     """

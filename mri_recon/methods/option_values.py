@@ -1,9 +1,9 @@
-"""Which values an option of a method may have, said where the method's signature declares it, and checked in one place.
+"""Check the values of a method's options against the types and ranges that its signature declares.
 
     def my_method(kspace, mask, *, maps: Annotated[str, OneOf("espirit", "center")],
                   reg_weight: Annotated[float, Between(0, 1e6, cure="0.03 is a common start")] = 0.03): ...
 
-An option whose type is none of bool, int, float, str and None, a tensor say, is left to the method to check.
+An option of another type than bool, int, float, str and None, for example a tensor, is checked by the method itself.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["Between", "OneOf", "check_values", "option_types", "parse_value"]
 
 @dataclass(frozen=True)
 class Between:
-    """Range of a number, its ends included.
+    """Allow a range of numbers, its ends included.
 
     Attributes:
         least: smallest value.
         most: largest value.
         open_below: `least` itself is not allowed.
-        cure: what to do, for the message.
+        cure: advice for the message.
     """
 
     least: float = -math.inf
@@ -49,10 +49,10 @@ class Between:
 
 
 class OneOf:
-    """The words that an option may be.
+    """Allow certain words.
 
     Args:
-        words: all of them.
+        words: the allowed words.
     """
 
     def __init__(self, *words: str) -> None:
@@ -66,7 +66,7 @@ class OneOf:
 
 
 def option_types(function: Callable[..., Any]) -> dict[str, Any]:
-    """Read the types of a method's parameters, with their ranges; nothing of one that cannot be read."""
+    """Read the types of a method's parameters, with their ranges; an empty dictionary if they cannot be read."""
     with contextlib.suppress(NameError, TypeError, AttributeError):
         return get_type_hints(function, include_extras=True)
     return {}
@@ -78,7 +78,7 @@ def check_values(method: str, function: Callable[..., Any], options: Mapping[str
     Args:
         method: name of the method, for the message.
         function: the method.
-        options: its options by name; one that has no type there is not looked at.
+        options: its options by name; one without a type in the signature is not checked.
 
     Raises:
         MethodError: a value of another type, not finite, out of range, or not one of the valid words.
@@ -94,11 +94,11 @@ def check_values(method: str, function: Callable[..., Any], options: Mapping[str
 
 
 def parse_value(text: str, kind: Any = Any) -> Any:
-    """Read the text of an option as its type says: a word where the option is one, though it look like a number.
+    """Read the text of an option as its type says: the text of a word stays a word, even if it looks like a number.
 
     Args:
         text: as typed.
-        kind: type of the option; a text that is none of its kinds stays a text, for `check_values` to refuse.
+        kind: type of the option; a text that fits none of its kinds stays a text, which `check_values` refuses.
     """
     text = text.strip()
     kinds = {one for one, _ in _parts(kind)}
@@ -124,7 +124,7 @@ def _number_with_digits(text: str) -> float:
 
 
 def _parts(hint: Any, rule: Any = None) -> list[tuple[Any, Any]]:
-    """The types that a union is of, each with its range or words."""
+    """List the types of a union, each with its range or words."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *rules = get_args(hint)

@@ -1,4 +1,4 @@
-"""Several methods on the same undersampled scan: one table, one JSON file, the images for one picture."""
+"""Compare several methods on the same undersampled scan: rows for a table, a JSON document, images for a picture."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ METRICS = ("nmse", "psnr", "ssim")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several methods made of one scan.
+    """Hold the images of several methods from one scan, and how far each is from the reference.
 
     Attributes:
         file: name of the scan.
@@ -63,7 +63,7 @@ class Comparison:
         reconstructions: method to its result, at full size.
         provenance: method to everything needed to compute its image again; empty where the input was not named.
         simulated: the k-space was made from images; every number from it says so.
-        no_pictures: no picture of it may be drawn, see `mri_recon.io.pictures`.
+        no_pictures: no picture of the scan may be drawn, see `mri_recon.io.pictures`.
     """
 
     file: str
@@ -91,7 +91,7 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What looks wrong with the scan or the results, for print beside the table, see `warning_lines`."""
+        """What looks wrong with the scan or the results, to print beside the table, see `warning_lines`."""
         return warning_lines(self.rows)
 
     def document(self) -> dict[str, Any]:
@@ -239,14 +239,14 @@ def check_methods(methods: Sequence[str], options: Mapping[str, Mapping[str, Any
 
 
 def scan_name(scan: Scan) -> str:
-    """Name of a scan for tables: its file's name, or "array" for one that never was a file."""
+    """Name a scan for tables: by its file, or "array" for a scan that never was a file."""
     return str(scan.meta.get("file", "array"))
 
 
 def mask_caption(receipt: Mapping[str, Any]) -> str:
-    """A mask in one line: its kind, what was asked, what was realised."""
+    """Describe a mask in one line: its kind, number of lines, requested and achieved acceleration."""
     asked, realised = receipt.get("requested_acceleration"), float(receipt["realised_acceleration"])
-    acceleration = f"R = {realised:.2f}" if asked is None else f"R = {asked:g} asked, {realised:.2f} realised"
+    acceleration = f"R = {realised:.2f}" if asked is None else f"R = {asked:g} requested, {realised:.2f} achieved"
     if receipt["kind"] == "pattern":
         return f"2-D pattern, {receipt['num_samples']} samples, {acceleration}"
     seed = "" if receipt.get("seed") is None else f", seed {receipt['seed']}"
@@ -260,10 +260,10 @@ def mask_caption(receipt: Mapping[str, Any]) -> str:
 
 
 def warning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what looks wrong with results, a line a kind of warning.
+    """Say what looks wrong with results, one line for each kind of warning.
 
-    Each names the methods that gave it where not all did. Warnings that differ in numbers alone are one line, which
-    says of how many results it speaks where they are not the same.
+    A line names the methods that gave the warning, unless all did. Warnings that differ in their numbers alone share a
+    line, which says how many there are.
 
     Args:
         rows: as `Comparison.rows`, of one scan or of several.
@@ -283,7 +283,7 @@ def warning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def preparation_caption(info: Mapping[str, Any]) -> str:
-    """What was done to the data before the methods, in one line, from the `info` of any of them; "" for nothing."""
+    """Describe pre-whitening and compression in one line, from the `info` of any method; "" where neither was done."""
     done = info.get("preparation", {})
     parts = []
     if "prewhiten" in done:
@@ -297,7 +297,7 @@ def preparation_caption(info: Mapping[str, Any]) -> str:
 
 
 def convention(target_source: str | None = None, *, foreground: bool = False) -> str:
-    """The one convention of all metrics, with where the reference came from, for print beside every table."""
+    """State the convention of all metrics and the source of the reference, to print beside every table."""
     reference = "" if target_source is None else f" Reference: {target_source}."
     return CONVENTION + reference + (f" Second set of metrics: {FOREGROUND_RULE}" if foreground else "")
 
@@ -305,7 +305,7 @@ def convention(target_source: str | None = None, *, foreground: bool = False) ->
 def results_document(
     mask: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, target_source: str | None = None
 ) -> dict[str, Any]:
-    """What `compare --json` and `evaluate --json` write."""
+    """Build the document that `compare --json` and `evaluate --json` write."""
     stated = convention(target_source, foreground=any("foreground" in row for row in rows))
     return {"convention": stated, "mask": jsonable(mask), "results": jsonable(rows)}
 

@@ -1,6 +1,6 @@
-"""The comparison picture: the reference, each method, its error at one common scale, the metrics under each.
+"""Draw a comparison: the reference, each method, its error at one common scale, the metrics under each.
 
-Drawn with Matplotlib's objects alone, never `pyplot`: no global state, so a server may draw in any thread.
+The module uses the objects of Matplotlib, never `pyplot`, which has global state. So a server may draw in any thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BYTES", "comparison_figure", "draw_comparison"]
 
 MAX_BYTES = 300_000
-"""Largest size of a PNG; where the content does not compress, its resolution is lowered until it fits."""
+"""Largest size of a PNG in bytes. The resolution is lowered until the PNG fits."""
 
 _PALETTES = ((128, 80), (80, 56), (56, 40), (40, 28))  # levels of gray and of error, finest first
 _SHRINK = (1.0, 0.85, 0.7, 0.55, 0.4)
@@ -56,7 +56,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Panels:
-    """The numbers that are drawn: one slice of each image, the errors, and the scales that all of them share."""
+    """Hold the numbers that are drawn: one slice of each image, the errors, and the scales that they share."""
 
     reference: FloatArray | None
     images: dict[str, FloatArray]
@@ -67,7 +67,7 @@ class _Panels:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things stand, in inches from the upper left corner.
+    """Place the parts of the figure, in inches from the upper left corner.
 
     Panels start on whole dots and a pixel of the image is a whole number of dots, so that no pixel is drawn wider than
     another.
@@ -86,7 +86,7 @@ class _Layout:
 
     @classmethod
     def of(cls, size: tuple[int, int], *, columns: int, with_reference: bool) -> _Layout:
-        """The layout for images of `size` (h, w)."""
+        """Choose the layout for images of `size` (h, w)."""
         height, width = size
         inches = min(_PANEL[0] / width, _PANEL[1] / height)  # an image pixel, square
         dots = max(1, int(210 * inches))  # as many whole dots a pixel as about 210 an inch allow
@@ -105,29 +105,29 @@ class _Layout:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height of the whole."""
+        """Width and height of the figure."""
         used = self.columns * self.cell + (self.columns - 1) * self.gap
         width = max(2 * self.margin + used + self.bar, 7.2)
         height = self.header + self.rows * self.panel[1] + (self.rows - 1) * self.gap + self.captions
         return self.snap(width), self.snap(height + 0.5 + 0.17 * self.footer_lines)
 
     def snap(self, inches: float) -> float:
-        """The nearest length of whole dots."""
+        """Round a length to whole dots."""
         return round(inches * self.dpi) / self.dpi
 
     def box(self, row: int, column: int) -> tuple[float, float, float, float]:
-        """Left, bottom, width, height of a panel as fractions of the figure."""
+        """Give left, bottom, width and height of a panel as fractions of the figure."""
         width, height = self.size
         left = self.snap(self.margin + column * (self.cell + self.gap) + (self.cell - self.panel[0]) / 2)
         top = self.snap(self.header + row * (self.panel[1] + self.gap))
         return left / width, 1 - (top + self.panel[1]) / height, self.panel[0] / width, self.panel[1] / height
 
     def x(self, inches: float) -> float:
-        """A length across as a fraction of the figure."""
+        """Convert a width to a fraction of the figure."""
         return inches / self.size[0]
 
     def y(self, inches: float) -> float:
-        """A place down from the top as a fraction of the figure, from its bottom."""
+        """Convert a distance from the top to a fraction of the figure, counted from its bottom."""
         return 1 - inches / self.size[1]
 
 
@@ -158,7 +158,7 @@ def comparison_figure(
 
 
 def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -> Figure:
-    """The picture as a Matplotlib figure; see `comparison_figure`."""
+    """Draw the picture as a Matplotlib figure; see `comparison_figure`."""
     require_pictures_allowed({NO_PICTURES: comparison.no_pictures, "file": comparison.file}, what="a comparison of it")
     try:
         from matplotlib.figure import Figure
@@ -232,7 +232,7 @@ def _array(image: Any) -> FloatArray:
 
 
 def _round_up(value: float) -> float:
-    """The next number of the form 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten: a scale that can be read."""
+    """Round up to a number of the form 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten: a scale that can be read."""
     if not value > 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -274,7 +274,7 @@ def _draw_error(figure: Figure, layout: _Layout, column: int, error: FloatArray,
 
 
 def _draw_mask(figure: Figure, layout: _Layout, comparison: Comparison) -> None:
-    """The sampling mask in the place that has no error: under the reference, or first where there is none."""
+    """Draw the mask in the panel that has no error: under the reference, or first where there is none."""
     axes = _axes(figure, layout.box(layout.rows - 1, 0))
     mask, receipt = comparison.mask, comparison.receipt
     pattern = mask.pattern if isinstance(mask, PatternMask) else mask.lines[None, :]
@@ -329,7 +329,7 @@ def _in_font(text: str) -> str:
 
 
 def _scales(comparison: Comparison, panels: _Panels) -> str:
-    """The scales of the picture in words."""
+    """State the scales of the picture in words."""
     if comparison.target is None:
         return f"Gray: 0 to {panels.window:.3g}, the same for all. No reference: no error, no metrics."
     white = 100 * panels.window / (float(comparison.target.max()) or 1.0)
@@ -350,7 +350,7 @@ def _vectors(figure: Figure, kind: str) -> bytes:
 
 
 def _png(figure: Figure) -> bytes:
-    """Encode with a palette, coarser or with fewer dots an inch until it is small enough; the last attempt stands."""
+    """Encode with a palette, made coarser and then smaller until the PNG fits; the last attempt stands."""
     from PIL import Image
 
     content = b""
@@ -371,7 +371,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _palette(grays: int, errors: int) -> Any:
-    """A palette image: grays, the colours of the error, and the shades between the background and each text colour."""
+    """Build a palette: grays, the colours of the error, and shades between the background and each text colour."""
     from matplotlib import colormaps
     from matplotlib.colors import to_rgb
     from PIL import Image

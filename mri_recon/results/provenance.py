@@ -1,7 +1,7 @@
 """Record where a result comes from, in enough detail to reproduce it.
 
-A result carries its provenance: the input by its SHA-256, what was done to it, the mask with its lines, method,
-options, weights, versions and machine.
+A result carries its provenance: the SHA-256 of the input, the preparation, the mask with its lines, method, options,
+weights, versions and machine.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Record(BaseModel):
 
 
 class InputFile(_Record):
-    """A file that was read, and how."""
+    """Record a file that was read, and how it was read."""
 
     name: str
     bytes: int = Field(ge=0)
@@ -64,21 +64,21 @@ class InputFile(_Record):
 
 
 class MaskRecord(_Record):
-    """A mask in full: the receipt names the lines of a column mask, `pattern` holds the points of any other."""
+    """Record a mask in full: the receipt names the lines of a column mask, `pattern` holds the points of any other."""
 
     receipt: dict[str, Any]
     pattern: str | None = Field(default=None, description="base64 of the deflated packed bits, row by row")
 
 
 class ModelRecord(_Record):
-    """The weights of a network."""
+    """Record the weights of a network."""
 
     name: str
     sha256: str = _SHA256
 
 
 class ImageRecord(_Record):
-    """The image as it is stored: complex64, or float32 magnitudes where the method yields no phase."""
+    """Record the image as it is stored: complex64, or float32 magnitudes where the method yields no phase."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the samples, little-endian, slice by slice")
     shape: tuple[int, ...]
@@ -86,7 +86,7 @@ class ImageRecord(_Record):
 
 
 class Provenance(_Record):
-    """Everything that made a result."""
+    """Record everything needed to compute a result again."""
 
     format: Literal[1] = 1
     created: str = Field(description="UTC, ISO 8601")
@@ -112,10 +112,10 @@ class Provenance(_Record):
 def input_file(
     path: str | Path, *, axes: str | None = None, variable: str | None = None, slices: tuple[int, int] | None = None
 ) -> InputFile:
-    """The record of a file that was read with these arguments; bytes of its name that are not UTF-8 are escaped.
+    """Record a file that was read with these arguments; bytes of its name that are not UTF-8 are escaped.
 
     Raises:
-        FormatError: it cannot be read.
+        FormatError: the file cannot be read.
     """
     path = Path(path)
     return InputFile(
@@ -139,17 +139,17 @@ def describe(
     device: str | torch.device | None = None,
     batched: bool = False,
 ) -> Provenance:
-    """The provenance of a result that was just computed, in this process.
+    """Record the provenance of a result that this process has just computed.
 
     Args:
         result: what `reconstruct` returned for `undersample(scan.kspace, mask)`, without sens_maps.
         source: the file of the scan.
-        mask: what was kept of its k-space.
-        options: the method's, as they were given; those left out are the defaults of the recorded version.
-        prewhiten: "edge", or the file of noise samples; None: not done.
+        mask: the undersampling mask.
+        options: options of the method as they were given; those left out are the defaults of the recorded version.
+        prewhiten: "edge", or the file of noise samples; None: no pre-whitening.
         num_virtual_coils: as given to `reconstruct`.
-        device: where it was computed; None: the processor.
-        batched: whether it was computed together with others.
+        device: where the result was computed; None: the processor.
+        batched: whether the result was computed together with others.
 
     Raises:
         MethodError: a device that this machine does not have.
@@ -184,14 +184,14 @@ def describe(
 
 
 def image_array(result: Reconstruction) -> npt.NDArray[Any]:
-    """The image as files hold it: complex64, or float32 magnitudes of a real one, `(slice, h, w)`."""
+    """Convert the image to what files hold: complex64, or float32 magnitudes of a real image, `(slice, h, w)`."""
     image = result.image.detach().cpu()
     array = image.to(torch.complex64) if image.is_complex() else result.magnitude.detach().cpu()
     return np.ascontiguousarray(array.numpy())
 
 
 def mask_record(mask: Mask) -> MaskRecord:
-    """A mask as JSON holds it, in full."""
+    """Record a mask in full, for JSON."""
     if isinstance(mask, ColumnMask):
         return MaskRecord(receipt=jsonable(mask.receipt()))
     packed = zlib.compress(np.packbits(mask.pattern).tobytes(), 9)
@@ -199,10 +199,10 @@ def mask_record(mask: Mask) -> MaskRecord:
 
 
 def mask_of(record: MaskRecord) -> Mask:
-    """The mask that `mask_record` recorded.
+    """Rebuild the mask that `mask_record` recorded.
 
     Raises:
-        MaskError: a record that is not one.
+        MaskError: a damaged record.
     """
     receipt = record.receipt
     try:
@@ -236,14 +236,14 @@ def mask_of(record: MaskRecord) -> Mask:
 
 
 def read_provenance(text: str | None, name: str) -> Provenance:
-    """The provenance that a result carries.
+    """Read the provenance of a result.
 
     Args:
-        text: its JSON; None where there is none.
-        name: of the result, for messages.
+        text: JSON of the provenance; None where the result has none.
+        name: name of the result, for messages.
 
     Raises:
-        FormatError: none, or not one of this format.
+        FormatError: no provenance, or not one of this format.
     """
     if text is None:
         raise FormatError(

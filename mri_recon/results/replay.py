@@ -1,8 +1,8 @@
 """Reproduce a result from its recorded input, and check that it comes out the same.
 
-`replay` finds the input, reconstructs it again and compares. On the same kind of processor, with the same number of
-threads and the same versions, a result that was computed alone comes out bit for bit; one that was part of a batch, or
-one on another machine, within `TOLERANCE` of its largest magnitude.
+`replay` finds the input, reconstructs it again and compares. A result that was computed alone is reproduced bit for bit
+on the same kind of processor, with the same number of threads and the same versions. A result that was part of a batch,
+or is computed on another machine, is reproduced to within `TOLERANCE` of its largest magnitude.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of doing it again.
+    """Hold a result that was computed again, and how it differs from the saved one.
 
     Attributes:
-        provenance: of the result.
-        reconstruction: the new one.
+        provenance: provenance of the saved result.
+        reconstruction: the new result.
         identical: whether every bit is the same.
         relative_difference: largest difference over the largest magnitude of the old image; 0 where identical.
-        differences: what is not as it was then (versions, processor, device, threads), one sentence each.
-        exact: whether bit-equality is promised: computed alone, on a processor, and nothing is different.
+        differences: what has changed since (versions, processor, device), one sentence each.
+        exact: whether bit-equality is promised: computed alone, on a processor, and nothing has changed since.
     """
 
     provenance: Provenance
@@ -66,7 +66,7 @@ class Replay:
 
     @property
     def kept(self) -> bool:
-        """Whether the promise was kept: identical, or within `TOLERANCE` where no more is promised."""
+        """Whether the new image is identical, or within `TOLERANCE` where bit-equality is not promised."""
         return self.identical or (not self.exact and self.relative_difference <= TOLERANCE)
 
 
@@ -80,12 +80,12 @@ def replay(
 ) -> Replay:
     """Compute a saved result again from its input and compare.
 
-    It runs on the recorded device where there is one of the kind, with the recorded number of threads.
+    The computation runs with the recorded number of threads, and on a device of the recorded kind if there is one.
 
     Args:
         result: an HDF5 file that `save` wrote with a provenance.
-        source: its input; None: whatever file beside `result`, or in the working folder, has its size and SHA-256.
-        noise: likewise the noise samples, where there were some.
+        source: file of the input; None: the file beside `result`, or in the working folder, with its size and SHA-256.
+        noise: file of the noise samples, where there were some; None: found like the input.
         model: the weights, a shipped name or a file; None: those of the recorded option, else the shipped ones with
             the recorded SHA-256.
         on_progress: told of the work, as in `reconstruct`.
@@ -97,16 +97,10 @@ def replay(
         MaskError: a damaged record of the mask.
         MethodError: a method that is not installed, or no longer has the recorded options.
     """
-    from mri_recon.results.provenance import image_array, read_provenance
+    from mri_recon.results.provenance import image_array
 
     result = Path(result)
-    old, text = load_result(result)
-    record = read_provenance(text, result.name)
-    if array_sha256(old) != record.image.sha256:
-        raise FormatError(
-            f"expected the image that {result.name} was written with (SHA-256 {record.image.sha256}), got another: "
-            "the file was changed since"
-        )
+    old, record = _saved(result)
     folders = (result.parent, Path.cwd())
     path = _located(record.input, source, folders, "--input")
     device, differences = _device(record)
@@ -132,6 +126,20 @@ def replay(
         differences=tuple(differences),
         exact=not record.batched and not differences and record.device == "cpu",
     )
+
+
+def _saved(result: Path) -> tuple[npt.NDArray[Any], Provenance]:
+    """Read the image of a result and its provenance, and check that they belong together."""
+    from mri_recon.results.provenance import read_provenance
+
+    image, text = load_result(result)
+    record = read_provenance(text, result.name)
+    if array_sha256(image) != record.image.sha256:
+        raise FormatError(
+            f"expected the image that {result.name} was written with (SHA-256 {record.image.sha256}), got another: "
+            "the file was changed since"
+        )
+    return image, record
 
 
 def recipe_of(

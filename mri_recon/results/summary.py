@@ -27,11 +27,11 @@ NOISE_RULE = (
 
 @dataclass(frozen=True)
 class Noise:
-    """Level of the noise in k-space and how it was found.
+    """Hold the noise level of k-space and the number of samples it was estimated from.
 
     Attributes:
         sigma: `sqrt(E|n|^2)` of one complex sample, in the units of the file, pooled over coils and slices.
-        num_samples: how many samples it was read from.
+        num_samples: number of samples.
     """
 
     sigma: float

@@ -1,4 +1,4 @@
-"""The blocking work behind a request, as plain functions: they know files, fields and the library, nothing of HTTP."""
+"""Do the work of a request in plain functions, which know files, fields and the library and nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Parsed(Protocol):
-    """What a parser makes of uploaded files."""
+    """Describe the result of a parser: the content of uploaded files."""
 
     @property
     def scan(self) -> Scan:
@@ -51,7 +51,7 @@ class Parsed(Protocol):
 
 
 class Parser(Protocol):
-    """Opens uploaded files; the service's opens them in a process of their own, see `parser_pool.ParserPool`."""
+    """Open uploaded files; the parser of the service opens them in another process, see `parser_pool.ParserPool`."""
 
     def load(self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None = None) -> Parsed:
         """Read a scan, and a mask where its file came with it.
@@ -64,7 +64,7 @@ class Parser(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What a request asks for.
+    """Hold what a request asks for.
 
     Attributes:
         kind: one method's image, or a comparison of several.
@@ -81,14 +81,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task with its data.
+    """Hold a task with its data.
 
     Attributes:
         task: what to do.
         scan: the uploaded scan.
-        mask: what to keep of its k-space.
+        mask: the undersampling mask.
         slice_index: which slice a picture shows.
-        sources: what is known of the uploaded files, by field: `name`, `sha256`, `bytes`.
+        sources: `name`, `sha256` and `bytes` of the uploaded files, by field.
     """
 
     task: Task
@@ -106,11 +106,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task.
+    """Hold the result of a task.
 
     Attributes:
-        prepared: what it was made from.
-        result: of the library.
+        prepared: the task with its data.
+        result: result of the library.
         provenance: by method, everything needed to compute its image again.
     """
 
@@ -120,7 +120,7 @@ class Outcome:
 
 
 def read_task(kind: Kind, texts: Mapping[str, str], *, max_iters: int) -> Task:
-    """The task that the fields of a request describe.
+    """Read the task from the fields of a request.
 
     Raises:
         Problem: invalid-request, unknown-method, unknown-option, invalid-option, unknown-model.
@@ -173,7 +173,7 @@ def prepare(
 
 
 def batch_key(prepared: Prepared) -> str | None:
-    """Equal for tasks that one run of a network can do; None for what is done alone."""
+    """Give a key that is equal for tasks which one run of a network can do; None for a task that is done alone."""
     task = prepared.task
     (method, *more) = task.methods
     if task.kind != "reconstruction" or more or not can_batch(method):
@@ -248,7 +248,7 @@ def _outcome(prepared: Prepared, run: Run) -> Outcome:
 
 
 def _check_levels(scan: Scan, options: Mapping[str, Any], *, prefix: str = "") -> None:
-    """Sides are padded to multiples of 2^levels: without a bound one small number takes all memory there is."""
+    """Bound the wavelet levels: sides are padded to multiples of 2^levels, so a large number would take all memory."""
     levels = options.get("levels")
     most = min(scan.kspace.shape[-2:]).bit_length() - 1
     if isinstance(levels, int) and not 1 <= levels <= max(most, 1):
@@ -260,7 +260,7 @@ def _check_levels(scan: Scan, options: Mapping[str, Any], *, prefix: str = "") -
 
 
 def _check_sampling(scan: Scan, fields: ScanFields, *, has_file: bool) -> None:
-    """The cases of `choose_mask` whose cure has another name here than on the command line."""
+    """Refuse the cases of `choose_mask` whose cure has another name in a request than on the command line."""
     if has_file:
         return
     if fields.acceleration is None and scan.mask is None:

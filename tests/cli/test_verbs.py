@@ -173,7 +173,7 @@ def test_compare(coils_file: Path, tmp_path: Path) -> None:
     assert [row["method"] for row in document["results"]] == ["zero-filled", "cs-wavelet"]
     assert document["results"][1]["info"]["reg_weight"] == 0.02
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert "R = 2 asked, 2.00 realised" in result.stdout
+    assert "R = 2 requested, 2.00 achieved" in result.stdout
     for row in document["results"]:
         assert re.search(rf"{row['method']} +. +{row['nmse']:.4f} +. +{row['psnr']:.2f}", result.stdout), result.stdout
         assert row["file"] == "coils.npy"

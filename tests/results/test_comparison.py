@@ -254,9 +254,9 @@ def test_jsonable() -> None:
     assert results_document({}, [])["convention"] == convention()
 
 
-def test_captions_say_what_was_asked_and_what_was_realised() -> None:
+def test_captions_say_what_was_requested_and_what_was_achieved() -> None:
     assert mask_caption(random_mask(126, 4, seed=2).receipt()) == (
-        "random columns, 32 of 126 (10 in the centre), R = 4 asked, 3.94 realised, seed 2"
+        "random columns, 32 of 126 (10 in the centre), R = 4 requested, 3.94 achieved, seed 2"
     )
     assert mask_caption(equispaced_mask(20, 2, num_low_frequencies=3).receipt()).startswith(
         "equispaced columns, 10 of 20"

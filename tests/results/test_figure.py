@@ -74,7 +74,7 @@ def test_the_picture_says_everything() -> None:
     comparison = _comparison(3, 1, 20, 24)
     text = "\n".join(_texts(comparison))
     assert "discs.npy, slice 1 (0 to 2)" in text
-    assert "Random columns, 12 of 24 (4 in the centre), R = 2 asked, 2.00 realised, seed 1" in text
+    assert "Random columns, 12 of 24 (4 in the centre), R = 2 requested, 2.00 achieved, seed 1" in text
     for row in comparison.rows:
         assert f"PSNR {row['psnr']:.2f} dB    SSIM {row['ssim']:.3f}" in text
         assert f"NMSE {row['nmse']:.4f}" in text
