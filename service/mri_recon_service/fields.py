@@ -12,7 +12,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from mri_recon.errors import MethodError
 from mri_recon.methods.table import check_option_names, check_options, get_method, method_names, method_options
 from mri_recon.models.checkpoint import shipped_models
-from mri_recon_service.problems import Problem, invalid_request
+from mri_recon_service.problems import Problem, invalid_request, shown
 from mri_recon_service.schemas import CompareFields, ReconstructionFields, ScanFields
 
 __all__ = ["compare_fields", "reconstruction_fields"]
@@ -59,7 +59,7 @@ def compare_fields(
             raise Problem(
                 "unknown-option",
                 f"expected a field of {', '.join(CompareFields.model_fields)}, or METHOD.OPTION of a compared method, "
-                f"got {_shown(key)}: correct its name",
+                f"got {shown(key)}: correct its name",
                 valid=[*CompareFields.model_fields, *(f"{m}.{o}" for m in methods for o in method_options(m))],
             )
         texts_of[method][option] = value
@@ -92,7 +92,7 @@ def _check_method(name: str) -> None:
             ) from error
         raise Problem(
             "unknown-method",
-            f"expected one of the methods {', '.join(valid)}, got {_shown(name)}: choose one of them",
+            f"expected one of the methods {', '.join(valid)}, got {shown(name)}: choose one of them",
             valid=valid,
         ) from error
 
@@ -139,7 +139,7 @@ def _typed(name: str, text: str, adapter: TypeAdapter[Any]) -> Any:
                 return adapter.validate_python(candidate)
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
-    raise Problem("invalid-option", f"option {name!r}: {reason}, got {_shown(text)}: correct its value")
+    raise Problem("invalid-option", f"option {name!r}: {reason}, got {shown(text)}: correct its value")
 
 
 def _check_limits(options: Mapping[str, Any], *, prefix: str, max_iters: int) -> None:
@@ -153,15 +153,10 @@ def _check_limits(options: Mapping[str, Any], *, prefix: str, max_iters: int) ->
         )
     if "model" in options and options["model"] not in shipped_models():
         # Never a path: a request must not choose files of the server.
-        names, got = list(shipped_models()), _shown(str(options["model"]))
+        names, got = list(shipped_models()), shown(str(options["model"]))
         raise Problem(
             "unknown-model",
             f"expected one of the models {', '.join(names) or '(none installed)'}, got {got}: "
             "models go by registered name",
             valid=names,
         )
-
-
-def _shown(text: str) -> str:
-    """A client's text for a message: escaped and short."""
-    return ascii(text[:60])

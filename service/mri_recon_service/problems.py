@@ -40,6 +40,7 @@ __all__ = [
     "invalid_request",
     "problem_of",
     "respond",
+    "shown",
     "storage_full",
 ]
 
@@ -259,6 +260,11 @@ def install(app: FastAPI) -> None:
             "method-not-allowed": f"this address does not take {request.method}: use one of the methods in Allow",
         }.get(code, str(error.detail))
         return respond(Problem(code, detail, headers=error.headers), request.state.request_id)
+
+
+def shown(text: str) -> str:
+    """Escape and shorten a client's text for a message."""
+    return ascii(text[:60])
 
 
 def _plain(message: str) -> str:

@@ -26,8 +26,8 @@ from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.parser_pool import ParserPool
 
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
-from mri_recon.models.checkpoint import ModelCard, save_checkpoint
-from mri_recon.models.training_range import Envelope
+from mri_recon.models.checkpoint import save_checkpoint
+from tests.support.networks import untrained_card
 from tests.support.patience import PATIENCE
 
 ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]
@@ -205,7 +205,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """A very small untrained network in the place of the shipped weights; its name."""
     torch.manual_seed(0)
     config = UnetConfig(chans=2, num_pool_layers=1, channels_per_group=2)
-    card = _card("unet", config)
+    card = untrained_card("unet", config)
     (tmp_path / "package" / "weights").mkdir(parents=True)
     network = Unet(config)
     torch.nn.init.normal_(network.head.weight, std=0.1)  # zero at first: the network would return its input
@@ -218,22 +218,9 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 def tiny_models(tiny_model: str, tmp_path: Path) -> tuple[str, str]:
     """A very small untrained network in the place of each shipped one; their names."""
     config = UnrolledConfig(num_cascades=1, chans=2, num_pool_layers=1, channels_per_group=2)
-    card = _card("unrolled", config)
+    card = untrained_card("unrolled", config)
     save_checkpoint(tmp_path / "package" / "weights" / "unrolled.safetensors", Unrolled(config), card)
     return tiny_model, "unrolled"
-
-
-def _card(architecture: str, config: UnetConfig | UnrolledConfig) -> ModelCard:
-    return ModelCard(
-        name=architecture,
-        architecture=architecture,
-        config=config.model_dump(mode="json"),
-        description="untrained, for tests",
-        envelope=Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="none"),
-        data=[],
-        training={},
-        loss_curve=[],
-    )
 
 
 @pytest.fixture

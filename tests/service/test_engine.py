@@ -20,6 +20,7 @@ from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
 from tests.support.methods import add_method
 from tests.support.patience import PATIENCE
+from tests.support.service import until
 
 Post = Callable[..., httpx.Response]
 
@@ -78,7 +79,7 @@ def test_a_full_queue_refuses_at_once(
         fields = {"method": "slow", "acceleration": 3}
         accepted = [background.submit(post, client, kspace(1, 1, 25, 36), **fields) for _ in range(2)]
         assert slow.begun.acquire(timeout=PATIENCE)
-        _until(lambda: client.app.state.engine.admission.held == 2)
+        until(lambda: client.app.state.engine.admission.held == 2)
         for to in ("/v1/reconstructions", "/v1/compare"):
             answer = post(client, kspace(1, 1, 25, 36), to=to, accept=None, **fields)
             problem(answer, 429, "busy")
@@ -103,7 +104,7 @@ def test_a_missed_deadline(
         assert not list(tmp_path.iterdir())
         problem(post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3), 429, "busy")
         slow.end.set()
-        _until(lambda: client.app.state.engine.admission.held == 0)
+        until(lambda: client.app.state.engine.admission.held == 0)
         assert post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3).status_code == 200
 
 
@@ -155,7 +156,7 @@ def test_work_ends_with_its_connection(
             assert begun.wait(PATIENCE)
             assert not stopped.wait(0.2)
         assert stopped.wait(PATIENCE)
-        _until(lambda: client.app.state.engine.admission.held == 0)
+        until(lambda: client.app.state.engine.admission.held == 0)
 
 
 def test_many_clients_get_their_own_answers(
@@ -192,13 +193,6 @@ def test_uploads_are_bounded_too(
         problem(open_one.result(), 422, "invalid-request")
 
 
-def _until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_work_in_progress_takes_no_more_memory_than_there_is(
     serve: Any, post: Post, kspace: Callable[..., Any], npy: Any, slow: Slow, background: ThreadPoolExecutor
 ) -> None:
@@ -220,14 +214,14 @@ def test_work_in_progress_takes_no_more_memory_than_there_is(
         assert not slow.begun.acquire(timeout=0.3)
         assert {client.get(job).json()["status"] for job in jobs} == {"running", "queued"}
         waiting = background.submit(post, client, content, method="zero-filled", acceleration=3)
-        _until(
+        until(
             lambda: waiting.done() or engine.schedule.job_needs_room
         )  # done beside it, or after the job that came first
         slow.end.set()
         assert waiting.result().status_code == 200
         for job in jobs:
-            _until(lambda job=job: client.get(job).json()["status"] == "succeeded")
-        _until(lambda: engine.schedule.in_use == 0)
+            until(lambda job=job: client.get(job).json()["status"] == "succeeded")
+        until(lambda: engine.schedule.in_use == 0)
 
 
 def test_direct_work_waits_for_the_memory_of_a_job(
@@ -244,8 +238,8 @@ def test_direct_work_waits_for_the_memory_of_a_job(
         ).headers["location"]
         assert slow.begun.acquire(timeout=PATIENCE)
         waiting = background.submit(post, client, content, method="zero-filled", acceleration=3)
-        _until(lambda: client.app.state.engine.admission.held == 1)
+        until(lambda: client.app.state.engine.admission.held == 1)
         assert not waiting.done()
         slow.end.set()
         assert waiting.result().status_code == 200
-        _until(lambda: client.get(job).json()["status"] == "succeeded")
+        until(lambda: client.get(job).json()["status"] == "succeeded")

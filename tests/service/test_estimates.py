@@ -14,9 +14,9 @@ from benchmarks.service.memory import draw_cases, run
 from mri_recon.methods.priors import PRIORS
 from mri_recon.methods.table import method_names
 from mri_recon.models import Unet, UnetConfig
-from mri_recon.models.checkpoint import ModelCard, save_checkpoint
+from mri_recon.models.checkpoint import save_checkpoint
 from mri_recon.models.footprint import working_bytes
-from mri_recon.models.training_range import Envelope
+from tests.support.networks import untrained_card
 
 SHAPES = [(1, 1, 321, 320), (2, 6, 193, 210)]
 needs_proc = pytest.mark.skipif(
@@ -88,17 +88,7 @@ def test_a_network_takes_what_its_configuration_says(tmp_path: Path) -> None:
     needed = {}
     for chans in (4, 64):
         config = UnetConfig(chans=chans, num_pool_layers=1, channels_per_group=4)
-        card = ModelCard(
-            name="own",
-            architecture="unet",
-            config=config.model_dump(mode="json"),
-            description="untrained, for tests",
-            envelope=Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="none"),
-            data=[],
-            training={},
-            loss_curve=[],
-        )
-        save_checkpoint(tmp_path / f"{chans}.safetensors", Unet(config), card)
+        save_checkpoint(tmp_path / f"{chans}.safetensors", Unet(config), untrained_card("unet", config))
         needed[chans] = Estimates.memory_bytes(
             "unet", (1, 1, 300, 301), {"model": str(tmp_path / f"{chans}.safetensors")}
         )

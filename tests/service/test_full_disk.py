@@ -29,6 +29,7 @@ from mri_recon_service.uploads.protocol import NO_ROOM, ParserConfig, Refusal, R
 
 from mri_recon.errors import OutputError
 from tests.support.patience import PATIENCE
+from tests.support.service import until_status
 
 RECONSTRUCTIONS = "/v1/reconstructions"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -128,18 +129,8 @@ def test_a_store_without_room_refuses_jobs_and_works_on_with_room(
         with store._durable.read() as db:
             db.execute("PRAGMA max_page_count = 1000000")
         for job in accepted:
-            ended(client, job, "succeeded")
+            until_status(client, job, "succeeded")
         assert len(list((tmp_path / "jobs").iterdir())) == len(accepted)
-
-
-def ended(client: httpx.Client, job: str, status: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 60
-    while (document := client.get(job).json())["status"] not in ("succeeded", "failed", "cancelled"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert document["status"] == status, document
-    found: dict[str, Any] = document
-    return found
 
 
 def new_job(name: str, size: int = 0) -> NewJob:
@@ -210,7 +201,7 @@ def test_what_is_deleted_makes_room_for_its_own_deletion(
 ) -> None:
     with serve(Settings(data_dir=tmp_path)) as client:
         here = client.post(RECONSTRUCTIONS, headers={"Prefer": "respond-async"}, **request_of).headers["location"]
-        ended(client, here, "succeeded")
+        until_status(client, here, "succeeded")
         store = client.app.state.engine.store
         monkeypatch.setattr(store, "delete", once(store.delete))
         assert client.delete(here).status_code < 300
@@ -226,7 +217,7 @@ def test_a_failed_job_makes_room_for_its_record(
         store = client.app.state.engine.store
         monkeypatch.setattr(store, "finish", once(store.finish))
         here = client.post(RECONSTRUCTIONS, headers={"Prefer": "respond-async"}, **request_of).headers["location"]
-        document = ended(client, here, "failed")
+        document = until_status(client, here, "failed")
         assert document["problem"]["code"] == "storage-full"
         assert "secret" not in str(document)
         assert not list((tmp_path / "jobs").iterdir())

@@ -22,6 +22,7 @@ from mri_recon.progress import OnProgress, Progress
 from mri_recon.results.provenance import Provenance
 from tests.support.methods import add_method
 from tests.support.patience import PATIENCE
+from tests.support.service import array_of, until, until_status
 
 Post = Callable[..., httpx.Response]
 ASYNC = {"Prefer": "respond-async"}
@@ -74,14 +75,6 @@ def send(npy: Callable[[Any], bytes], kspace: Callable[..., Any]) -> Callable[..
     return post
 
 
-def _until(client: httpx.Client, job: str, status: str, seconds: float = PATIENCE) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while (document := client.get(job).json())["status"] != status:
-        assert time.monotonic() < deadline, document
-        time.sleep(0.02)
-    return dict(document)
-
-
 def _events(response: httpx.Response) -> list[dict[str, Any]]:
     found = []
     for block in response.text.replace("\r\n", "\n").split("\n\n"):
@@ -89,11 +82,6 @@ def _events(response: httpx.Response) -> list[dict[str, Any]]:
         if lines:
             found.append({"id": int(lines["id"]), "event": lines["event"], "data": json.loads(lines["data"])})
     return found
-
-
-def _array(response: httpx.Response) -> Any:
-    assert response.status_code == 200, response.text
-    return np.load(io.BytesIO(response.content), allow_pickle=False)
 
 
 def test_a_reconstruction_as_a_job(client: httpx.Client, send: Post, kspace: Callable[..., Any]) -> None:
@@ -107,16 +95,16 @@ def test_a_reconstruction_as_a_job(client: httpx.Client, send: Post, kspace: Cal
     assert "Research only" in document["research_only"]
     here = answer.headers["location"]
     assert document["links"] == {"self": here, "events": f"{here}/events", "result": f"{here}/result"}
-    done = _until(client, here, "succeeded")
+    done = until_status(client, here, "succeeded")
     assert done["created"] <= done["started"] <= done["finished"] < done["expires"]
     assert done["position"] is None
 
     mask = mr.random_mask(36, 3, seed=5)
     expected = mr.reconstruct(mr.undersample(kspace(1, 2, 25, 36), mask), mask, method="cg-sense").image.numpy()
     npy = client.get(f"{here}/result", headers={"Accept": "application/x-npy"})
-    np.testing.assert_array_equal(_array(npy), expected)
+    np.testing.assert_array_equal(array_of(npy), expected)
     assert json.loads(npy.headers["x-mask-receipt"])["seed"] == 5
-    bundle = _array(client.get(f"{here}/result", headers={"Accept": "application/x-npz"}))
+    bundle = array_of(client.get(f"{here}/result", headers={"Accept": "application/x-npz"}))
     np.testing.assert_array_equal(bundle["image"], expected)
     np.testing.assert_array_equal(bundle["mask"], mask.lines)
     with h5py.File(io.BytesIO(client.get(f"{here}/result").content)) as file:
@@ -127,11 +115,11 @@ def test_a_reconstruction_as_a_job(client: httpx.Client, send: Post, kspace: Cal
 def test_a_comparison_as_a_job(client: httpx.Client, send: Post, kspace: Callable[..., Any]) -> None:
     answer = send(client, to="/v1/compare", methods="zero-filled,cg-sense", array=kspace(2, 2, 25, 36))
     here = answer.headers["location"]
-    _until(client, here, "succeeded")
+    until_status(client, here, "succeeded")
     document = client.get(f"{here}/result").json()
     assert [row["method"] for row in document["results"]] == ["zero-filled", "cg-sense"]
     assert set(document["provenance"]) == {"zero-filled", "cg-sense"}
-    bundle = _array(client.get(f"{here}/result", headers={"Accept": "application/x-npz"}))
+    bundle = array_of(client.get(f"{here}/result", headers={"Accept": "application/x-npz"}))
     about = json.loads(bundle["metadata"].tobytes())
     assert about["results"] == document["results"]
     assert "reference" not in about["images"]
@@ -188,7 +176,7 @@ def test_events_and_their_resumption(serve: Any, send: Post, steps: Steps) -> No
                     steps.go.release(1000)  # it came while the method worked
             assert seen[:3] == ["event: status", "event: status", "event: progress"]
             assert seen[-1] == "event: end"
-        _until(client, here, "succeeded")
+        until_status(client, here, "succeeded")
         everything = _events(client.get(f"{here}/events"))
         assert [one["id"] for one in everything] == sorted({one["id"] for one in everything})
         assert [one["data"]["status"] for one in everything[:2]] == ["queued", "running"]
@@ -229,7 +217,7 @@ def test_cancel_stops_between_iterations(
             time.sleep(0.01)
         assert client.delete(here).status_code == 202
         steps.go.release(1)
-        assert _until(client, here, "cancelled")["problem"] is None
+        assert until_status(client, here, "cancelled")["problem"] is None
         assert steps.done == 3
         problem(client.get(f"{here}/result"), 409, "job-cancelled")
         assert _events(client.get(f"{here}/events"))[-1]["data"]["status"] == "cancelled"
@@ -245,7 +233,7 @@ def test_cancel_stops_between_iterations(
 def test_a_finished_job_is_deleted_with_its_files(serve: Any, send: Post, tmp_path: Path) -> None:
     with serve(Settings(data_dir=tmp_path)) as client:
         here = send(client, method="zero-filled").headers["location"]
-        _until(client, here, "succeeded")
+        until_status(client, here, "succeeded")
         (folder,) = (tmp_path / "jobs").iterdir()
         assert {path.name for path in folder.iterdir()} <= {"result.npz", "result.h5", "upload.npy"}
         assert client.delete(here).status_code == 204
@@ -254,7 +242,7 @@ def test_a_finished_job_is_deleted_with_its_files(serve: Any, send: Post, tmp_pa
 
 def test_wait(client: httpx.Client, serve: Any, send: Post, steps: Steps) -> None:
     answer = send(client, {"Prefer": "wait=30", "Accept": "application/x-npy"}, method="zero-filled")
-    assert _array(answer).shape == (1, 25, 36)
+    assert array_of(answer).shape == (1, 25, 36)
     with serve(Settings()) as own:
         answer = send(own, {"Prefer": "respond-async, wait=1"}, method="steps")
         assert answer.status_code == 202
@@ -271,7 +259,7 @@ def test_large_scans_become_jobs(serve: Any, send: Post, kspace: Callable[..., A
         assert (larger.status_code, larger.headers["location"]) == (202, larger.json()["links"]["self"])
         two = send(client, {}, to="/v1/compare", methods="zero-filled,cg-sense")
         assert two.status_code == 202
-        _until(client, two.headers["location"], "succeeded")
+        until_status(client, two.headers["location"], "succeeded")
 
 
 def test_idempotency(serve: Any, send: Post, steps: Steps, problem: Callable[..., Any]) -> None:
@@ -279,7 +267,7 @@ def test_idempotency(serve: Any, send: Post, steps: Steps, problem: Callable[...
         key = {"Idempotency-Key": "case-7", "Accept": "application/x-npy"}
         first = send(client, key, method="zero-filled")
         second = send(client, key, method="zero-filled")
-        assert _array(first).shape == (1, 25, 36)
+        assert array_of(first).shape == (1, 25, 36)
         assert first.content == second.content
         assert first.headers["x-provenance"] == second.headers["x-provenance"]  # not done twice
         other = send(client, key, method="zero-filled", seed=1)
@@ -299,7 +287,7 @@ def test_a_jobs_own_problem(client: httpx.Client, send: Post, problem: Callable[
     """What is wrong with the upload is said at once; what fails later is kept with the job."""
     problem(send(client, method="zero-filled", array=np.zeros((1, 1, 25, 36), np.complex64)), 422, "invalid-file")
     here = send(client, method="cs-wavelet", wavelet="nope").headers["location"]
-    document = _until(client, here, "failed")
+    document = until_status(client, here, "failed")
     assert document["problem"]["code"] == "invalid-option"
     failed = problem(client.get(f"{here}/result"), 422, "invalid-option")
     assert failed["detail"] == document["problem"]["detail"]
@@ -313,7 +301,7 @@ def test_what_is_unexpected_fails_the_job(
 
     add_method(monkeypatch, "broken", broken)
     here = send(client, method="broken").headers["location"]
-    document = _until(client, here, "failed")
+    document = until_status(client, here, "failed")
     assert document["problem"]["code"] == "internal-error"
     assert "secret" not in json.dumps(document)
     problem(client.get(f"{here}/result"), 500, "internal-error")
@@ -325,7 +313,7 @@ def test_deadlines(serve: Any, send: Post, steps: Steps, problem: Callable[..., 
         assert steps.begun.wait(PATIENCE)
         time.sleep(0.6)
         steps.go.release(1)
-        document = _until(client, here, "failed")
+        document = until_status(client, here, "failed")
         assert document["problem"]["code"] == "timed-out"
         assert steps.done == 0
         steps.begun.clear()
@@ -338,18 +326,13 @@ def test_deadlines(serve: Any, send: Post, steps: Steps, problem: Callable[..., 
 def test_results_expire(serve: Any, send: Post, problem: Callable[..., Any], tmp_path: Path) -> None:
     with serve(Settings(data_dir=tmp_path, result_ttl_seconds=2.0)) as client:
         here = send(client, {**ASYNC, "Idempotency-Key": "k"}, method="zero-filled").headers["location"]
-        _until(client, here, "succeeded")
-        deadline = time.monotonic() + PATIENCE
-        while client.get(f"{here}/result").status_code == 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until_status(client, here, "succeeded")
+        until(lambda: client.get(f"{here}/result").status_code != 200)
         problem(client.get(f"{here}/result"), 410, "result-expired")
         problem(send(client, {"Idempotency-Key": "k"}, method="zero-filled"), 410, "result-expired")
         assert client.get(here).json()["status"] == "succeeded"
         assert not list((tmp_path / "jobs").iterdir())
-        while client.get(here).status_code == 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: client.get(here).status_code != 200)
         problem(client.get(here), 404, "job-not-found")
 
 
@@ -395,7 +378,7 @@ def test_a_batch_equals_the_single_answers(
             if not headers:
                 return answer
             here = answer.headers["location"]
-            _until(client, here, "succeeded")
+            until_status(client, here, "succeeded")
             return client.get(f"{here}/result", headers=accept)
 
         answers = [pool.submit(one, seed) for seed in range(4)]
@@ -406,5 +389,5 @@ def test_a_batch_equals_the_single_answers(
         for scan, mask, answer in zip(scans, masks, answers, strict=True):
             alone = mr.reconstruct(mr.undersample(scan, mask), mask, method="unet").image.numpy()
             got = answer.result()
-            assert np.abs(_array(got) - alone).max() <= 1e-5 * np.abs(alone).max()
+            assert np.abs(array_of(got) - alone).max() <= 1e-5 * np.abs(alone).max()
             assert json.loads(got.headers["x-provenance"])["batched"]

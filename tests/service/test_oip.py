@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +12,7 @@ from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 
 from mri_recon.models.checkpoint import load_named
-from tests.support.patience import PATIENCE
+from tests.support.service import until
 
 Check = Callable[..., dict[str, Any]]
 
@@ -25,10 +24,7 @@ def test_server(client: httpx.Client) -> None:
 
 def test_models(tiny_model: str, serve: Any) -> None:
     with serve(Settings()) as client:
-        deadline = time.monotonic() + PATIENCE
-        while client.get("/v2/health/ready").status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: client.get("/v2/health/ready").status_code == 200)
         assert client.get("/v2/health/ready").json() == {"ready": True}
         assert client.get(f"/v2/models/{tiny_model}/ready").json() == {"name": tiny_model, "ready": True}
         document = client.get(f"/v2/models/{tiny_model}").json()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +13,7 @@ from mri_recon_service.app import create_app
 from mri_recon_service.http.openapi import SAMPLE_FILE
 from mri_recon_service.settings import Settings
 
-from tests.support.patience import PATIENCE
+from tests.support.service import until
 
 
 def _documented() -> dict[str, Any]:
@@ -85,10 +84,7 @@ def test_nothing_made_from_the_document_breaks_the_service(serve: Any, tmp_path:
 
     limits = Settings(upload_dir=tmp_path, max_upload_bytes=200_000, max_iters=3, upload_timeout_seconds=5)
     with serve(limits) as client:
-        deadline = time.monotonic() + PATIENCE
-        while client.get("/health/ready").status_code != 200:  # a 503 of its own until then
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: client.get("/health/ready").status_code == 200)  # a 503 of its own until then
         schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
         schema.config.update(base_url=str(client.base_url).rstrip("/"))
         for result in schema.get_all_operations():

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from typer.testing import CliRunner
 import mri_recon as mr
 from mri_recon.cli import build_app
 from tests.support.patience import PATIENCE
+from tests.support.service import until
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "service" / "service.md"
@@ -79,10 +79,7 @@ def _same_threads() -> dict[str, str]:
 
 
 def _wait_until_ready(address: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while httpx.get(f"{address}/health/ready", trust_env=False, timeout=PATIENCE).status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: httpx.get(f"{address}/health/ready", trust_env=False, timeout=PATIENCE).status_code == 200)
 
 
 def _curl_lines() -> list[str]:

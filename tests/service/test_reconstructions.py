@@ -19,14 +19,10 @@ import scipy.io
 
 import mri_recon as mr
 from tests.support.methods import add_method
+from tests.support.service import array_of
 
 Post = Callable[..., httpx.Response]
 SHAPES = [(1, 1, 33, 41), (2, 1, 40, 27), (1, 3, 25, 36), (2, 4, 32, 31)]
-
-
-def _array(response: httpx.Response) -> Any:
-    assert response.status_code == 200, response.text
-    return np.load(io.BytesIO(response.content), allow_pickle=False)
 
 
 def _python(path: Path, method: str, **options: Any) -> Any:
@@ -52,7 +48,7 @@ def test_the_array_is_the_python_calls(
 ) -> None:
     (tmp_path / "scan.npy").write_bytes(npy(kspace(*shape)))
     expected = _python(tmp_path / "scan.npy", method, **options)
-    got = _array(
+    got = array_of(
         post(client, (tmp_path / "scan.npy").read_bytes(), method=method, acceleration=3, seed=5, options=options)
     )
     assert got.dtype == expected.dtype
@@ -68,7 +64,7 @@ def test_a_network_gives_the_python_calls_array(
     expected = _python(tmp_path / "scan.npy", "unet", model=tiny_model)
     zero_filled = _python(tmp_path / "scan.npy", "zero-filled")
     with serve(Settings()) as client:
-        got = _array(
+        got = array_of(
             post(client, kspace(2, 3, 33, 26), method="unet", acceleration=3, seed=5, options={"model": tiny_model})
         )
     np.testing.assert_array_equal(got, expected)
@@ -96,10 +92,10 @@ def test_another_input_gives_another_output(
     client: httpx.Client, post: Post, kspace: Callable[..., Any], method: str
 ) -> None:
     options = {"max_iters": 3} if method == "cs-wavelet" else {}
-    base = _array(post(client, kspace(1, 2, 27, 32), method=method, acceleration=3, options=options))
-    data = _array(post(client, kspace(1, 2, 27, 32, 1), method=method, acceleration=3, options=options))
-    seed = _array(post(client, kspace(1, 2, 27, 32), method=method, acceleration=3, seed=1, options=options))
-    fewer = _array(post(client, kspace(1, 2, 27, 32), method=method, acceleration=4, options=options))
+    base = array_of(post(client, kspace(1, 2, 27, 32), method=method, acceleration=3, options=options))
+    data = array_of(post(client, kspace(1, 2, 27, 32, 1), method=method, acceleration=3, options=options))
+    seed = array_of(post(client, kspace(1, 2, 27, 32), method=method, acceleration=3, seed=1, options=options))
+    fewer = array_of(post(client, kspace(1, 2, 27, 32), method=method, acceleration=4, options=options))
     for other in (data, seed, fewer):
         assert not np.allclose(base, other)
 
@@ -111,7 +107,7 @@ def test_the_default_answer_is_the_file_that_save_writes(
     answer = post(client, kspace(2, 3, 25, 36), accept=None, **fields)
     assert answer.headers["content-type"] == "application/x-hdf5"
     assert 'filename="reconstruction.h5"' in answer.headers["content-disposition"]
-    image = _array(post(client, kspace(2, 3, 25, 36), **fields))
+    image = array_of(post(client, kspace(2, 3, 25, 36), **fields))
     with h5py.File(io.BytesIO(answer.content)) as file:
         np.testing.assert_array_equal(file["reconstruction_complex"][()], image)
         np.testing.assert_allclose(file["reconstruction"][()], np.abs(image), rtol=1e-6)
@@ -142,7 +138,7 @@ def _read_png(content: bytes) -> tuple[Any, dict[str, str]]:
 
 def test_a_picture_states_its_window(client: httpx.Client, post: Post, kspace: Callable[..., Any]) -> None:
     fields = {"method": "zero-filled", "acceleration": 3}
-    image = np.abs(_array(post(client, kspace(3, 2, 25, 36), **fields)))
+    image = np.abs(array_of(post(client, kspace(3, 2, 25, 36), **fields)))
     answer = post(client, kspace(3, 2, 25, 36), accept="image/png", slice=2, **fields)
     pixels, text = _read_png(answer.content)
     low, high = (float(end) for end in answer.headers["x-preview-window"].split())
@@ -183,17 +179,17 @@ def test_masks_as_files(
     full = kspace(1, 2, 25, 36)
     mask = mr.random_mask(36, 3, seed=2)
     expected = mr.reconstruct(mr.undersample(full, mask), mask, method="zero-filled").image.numpy()
-    given = _array(post(client, full, method="zero-filled", mask=("m.npy", npy(mask.lines))))
+    given = array_of(post(client, full, method="zero-filled", mask=("m.npy", npy(mask.lines))))
     np.testing.assert_array_equal(given, expected)
     pattern = np.random.default_rng(0).random((25, 36)) < 0.4
     pattern[8:17, 14:22] = True
-    given = _array(post(client, full, method="zero-filled", mask=("m.npy", npy(pattern))))
+    given = array_of(post(client, full, method="zero-filled", mask=("m.npy", npy(pattern))))
     reference = mr.reconstruct(mr.undersample(full, pattern), pattern, method="zero-filled").image.numpy()
     np.testing.assert_array_equal(given, reference)
     # The scan's own mask, asked for and not asked for.
     path = fastmri_file(tmp_path / "scan.h5", mr.undersample(full, mask).numpy(), mask.lines)
     for fields in ({}, {"options": {"mask": "file"}}):
-        own = _array(post(client, path.read_bytes(), name="scan.h5", method="zero-filled", **fields))
+        own = array_of(post(client, path.read_bytes(), name="scan.h5", method="zero-filled", **fields))
         np.testing.assert_array_equal(own, expected)
 
 
@@ -221,12 +217,12 @@ def test_every_format_and_raw_bodies(
     fields = {"method": "zero-filled", "acceleration": "3", "seed": "5"}
     expected = _python_of(full)
     for name, (body, kind, extra) in bodies.items():
-        form = _array(post(client, body, name=name, options={**fields, **extra}))
+        form = array_of(post(client, body, name=name, options={**fields, **extra}))
         np.testing.assert_array_equal(form, expected)
         for content_type, query in ((kind, {}), ("application/octet-stream", {"filename": f"C:\\scans\\{name}"})):
             headers = {"Content-Type": content_type, "Accept": "application/x-npy"}
             raw = client.post("/v1/reconstructions", content=body, params={**fields, **extra, **query}, headers=headers)
-            np.testing.assert_array_equal(_array(raw), expected)
+            np.testing.assert_array_equal(array_of(raw), expected)
 
 
 def _python_of(full: Any) -> Any:
@@ -251,7 +247,7 @@ def test_a_plugin_method_is_served(
     full = kspace(1, 2, 25, 36)
     answer = post(client, full, method="custom", acceleration=3, options=options)
     mask = mr.random_mask(36, 3, seed=0)
-    np.testing.assert_array_equal(_array(answer), 2 * mr.undersample(full, mask)[:, 0].numpy())
+    np.testing.assert_array_equal(array_of(answer), 2 * mr.undersample(full, mask)[:, 0].numpy())
     assert seen == {"scale": 2.0, "flag": True, "any_": "free text"}
     assert "wide" not in json.loads(answer.headers["x-reconstruction-info"])
 
@@ -279,6 +275,6 @@ def test_on_a_real_scan(real_data: Path, client: httpx.Client, serve: Any) -> No
             )
             for accept in ("application/x-npy", "application/x-hdf5")
         )
-    np.testing.assert_array_equal(_array(npy), expected)
+    np.testing.assert_array_equal(array_of(npy), expected)
     with h5py.File(io.BytesIO(hdf5.content)) as file:
         np.testing.assert_array_equal(file["reconstruction_complex"][()], expected)

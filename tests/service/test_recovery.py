@@ -28,6 +28,7 @@ import mri_recon as mr
 from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError
 from tests.support.patience import PATIENCE
+from tests.support.service import until_status
 
 LOST = {"code": "worker-lost", "detail": "died", "extensions": {}}
 
@@ -172,10 +173,7 @@ def test_a_disk_that_refuses(
             patch.setattr(JobFiles, "write", lambda *args: JobFiles.take(args[0], "../file", {}))
             (tmp_path / "file").touch()
             here = client.post("/v1/reconstructions", **request).headers["location"]
-            deadline = time.monotonic() + PATIENCE
-            while (document := client.get(here).json())["status"] != "failed":
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            document = until_status(client, here, "failed")
             assert document["problem"]["code"] == "storage-full"
 
 
@@ -195,11 +193,8 @@ def test_two_processes_share_a_folder(
             for seed in range(5)
             for client in (one, two)
         ]
-        deadline = time.monotonic() + PATIENCE
         for job in jobs:
-            while two.get(job).json()["status"] != "succeeded":
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            until_status(two, job, "succeeded")
             assert one.get(f"{job}/result").content == two.get(f"{job}/result").content
             assert one.get(f"{job}/events").text.count("event: end") == 1
             assert one.get(f"{job}/events").text.count('"running"') == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
 from torch import nn
 
 from mri_recon.models import Cascade, CascadeConfig, Unet, UnetConfig, Unrolled, UnrolledConfig
@@ -48,3 +49,17 @@ def tiny_weights(architecture: str, folder: Path, *, envelope: Envelope | None =
     path = folder / f"{name}-{architecture}.safetensors"
     save_checkpoint(path, network, card, dtype=torch.float32)
     return str(path)
+
+
+def untrained_card(architecture: str, config: BaseModel) -> ModelCard:
+    """Card of an untrained network with a configuration."""
+    return ModelCard(
+        name=architecture,
+        architecture=architecture,
+        config=config.model_dump(mode="json"),
+        description="untrained, for tests",
+        envelope=Envelope(acceleration=(2, 10), num_coils=(1, 8), anatomy="none"),
+        data=[],
+        training={},
+        loss_curve=[],
+    )

@@ -14,7 +14,7 @@ from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.dependencies import ReadinessDep
 from mri_recon_service.http.openapi import problem_responses
-from mri_recon_service.problems import Problem
+from mri_recon_service.problems import Problem, shown
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.schemas import (
     InferenceLive,
@@ -93,5 +93,5 @@ def _check_known(name: str) -> None:
     if name not in shipped_models():
         valid = list(shipped_models())
         names = ", ".join(valid) or "(none installed)"
-        detail = f"expected one of the models {names}, got {name[:60]!a}: take one of them"
+        detail = f"expected one of the models {names}, got {shown(name)}: take one of them"
         raise Problem("unknown-inference-model", detail, valid=valid, error=detail)

@@ -11,7 +11,7 @@ from typing import IO, Any
 import anyio
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from mri_recon_service.problems import Problem
+from mri_recon_service.problems import Problem, shown
 from mri_recon_service.uploads.upload import FILE_FIELDS, Upload, allowed_suffix
 
 __all__ = [
@@ -154,7 +154,7 @@ class Multipart:
         if name not in FILE_FIELDS:
             raise Problem(
                 "invalid-request",
-                f"expected files in the fields {', '.join(FILE_FIELDS)}, got one in {name[:60]!a}: send it as text",
+                f"expected files in the fields {', '.join(FILE_FIELDS)}, got one in {shown(name)}: send it as text",
             )
         if name in self._upload.files or name in self._upload.fields:
             raise Problem("invalid-request", f"expected the field {name!r} once, got it twice: send one")
@@ -172,7 +172,7 @@ class Multipart:
         if len(self._part.value) > _MAX_FIELD_BYTES:
             raise Problem(
                 "invalid-request",
-                f"expected at most {_MAX_FIELD_BYTES} bytes in a field, got more in {self._part.name[:60]!a}: "
+                f"expected at most {_MAX_FIELD_BYTES} bytes in a field, got more in {shown(self._part.name)}: "
                 "send files with a file name",
             )
 

@@ -16,10 +16,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
-from mri_recon_service.problems import Problem
+from mri_recon_service.problems import Problem, shown
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.multipart import Multipart, Sink
-from mri_recon_service.uploads.upload import RAW_TYPES, Upload, allowed_suffix, shown
+from mri_recon_service.uploads.upload import RAW_TYPES, Upload, allowed_suffix
 
 __all__ = [
     "MULTIPART",
@@ -149,10 +149,11 @@ def _raw_suffix(content_type: str, filename: str | None) -> str:
         return RAW_TYPES[content_type]
     if content_type == OCTETS and filename is not None:
         return allowed_suffix(filename, OCTETS)
+    got = shown(content_type) if content_type else "none"
     valid = [MULTIPART, *RAW_TYPES, f"{OCTETS} with the query parameter filename"]
     raise Problem(
         "unsupported-media-type",
-        f"expected a body of type {', '.join(valid)}, got {shown(content_type) or 'none'}: set the Content-Type",
+        f"expected a body of type {', '.join(valid)}, got {got}: set the Content-Type",
         valid=valid,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mri_recon_service.problems import Problem
+from mri_recon_service.problems import Problem, shown
 
 __all__ = [
     "FILE_FIELDS",
@@ -15,7 +15,6 @@ __all__ = [
     "SUFFIXES",
     "Upload",
     "allowed_suffix",
-    "shown",
 ]
 
 
@@ -58,7 +57,7 @@ class Upload:
             Problem: invalid-request, where the field came before.
         """
         if name in self.fields or name in self.files:
-            raise Problem("invalid-request", f"expected the field {name[:60]!a} once, got it twice: send one")
+            raise Problem("invalid-request", f"expected the field {shown(name)} once, got it twice: send one")
         self.fields[name] = value
 
 
@@ -69,10 +68,10 @@ def allowed_suffix(filename: str, content_type: str) -> str:
         return suffix
     if content_type in RAW_TYPES:
         return RAW_TYPES[content_type]
+    got = shown(suffix) if suffix else "no suffix"
     raise Problem(
         "unsupported-media-type",
-        f"expected a file name that ends in one of {', '.join(SUFFIXES)}, got {shown(suffix) or 'no suffix'}: "
-        "name the file by its format",
+        f"expected a file name that ends in one of {', '.join(SUFFIXES)}, got {got}: name the file by its format",
         valid=[*SUFFIXES, *RAW_TYPES],
     )
 
@@ -87,8 +86,3 @@ RAW_TYPES = {
 
 SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat", ".dat", ".7")
 """Suffixes of file names that name a format."""
-
-
-def shown(text: str) -> str:
-    """A client's text for a message: escaped and short."""
-    return ascii(text[:60]) if text else ""
