@@ -316,6 +316,13 @@ def test_studies_in_the_repository_are_valid() -> None:
         assert candidates(kind, config)
 
 
+def test_a_wrong_kind_is_said_before_a_configuration_is_looked_for(tmp_path: Path) -> None:
+    result = CliRunner().invoke(build_app(), ["study", "optimisers", "-o", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert result.stderr == "mri-recon: error: unknown study 'optimisers': expected one of optimizers, norms\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_command_writes_results_page_and_curves(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()

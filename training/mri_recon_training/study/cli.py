@@ -39,12 +39,13 @@ def study(
     from mri_recon._system.outputs import check_writable_folder
     from mri_recon.cli import claim, tell
     from mri_recon_training.markdown import replace_section
-    from mri_recon_training.study.config import load_study
+    from mri_recon_training.study.config import check_kind, load_study
     from mri_recon_training.study.figures import study_figures
     from mri_recon_training.study.page import markdown_section, results_table
     from mri_recon_training.study.study import run_study
     from mri_recon_training.toml_config import config_file
 
+    check_kind(kind)
     mark = f"study {kind}"
     command = "mri-recon " + shlex.join(sys.argv[1:])
     check_writable_folder("-o", output)

@@ -17,7 +17,7 @@ from mri_recon_training.losses import LossConfig
 from mri_recon_training.optimizer_config import OPTIMIZERS, OptimizerConfig, full_batch
 from mri_recon_training.toml_config import read_tables, validated
 
-__all__ = ["KINDS", "Candidate", "StudyConfig", "candidates", "load_study", "optimizer_config"]
+__all__ = ["KINDS", "Candidate", "StudyConfig", "candidates", "check_kind", "load_study", "optimizer_config"]
 
 KINDS = {"optimizers": OPTIMIZERS, "norms": NORMALIZATIONS}
 """What can be studied, and the candidates of each."""
@@ -80,6 +80,15 @@ class Candidate:
     group: int
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind of study that there is not.
+
+    Raises:
+        ConfigError: the valid ones are listed.
+    """
+    _check_name("study", kind, tuple(KINDS))
+
+
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study's TOML file with overrides.
 
@@ -104,7 +113,7 @@ def candidates(kind: str, config: StudyConfig) -> list[Candidate]:
     Raises:
         ConfigError: an unknown kind or candidate; the valid ones are listed.
     """
-    _check_name("study", kind, tuple(KINDS))
+    check_kind(kind)
     names = config.study.candidates or KINDS[kind]
     for name in names:
         _check_name(kind.removesuffix("s"), name, KINDS[kind])
