@@ -43,9 +43,11 @@ _PROMINENT = 100.0
 _NEIGHBOURS = 3
 """Sampled positions in a block of 3 x 3 without which the middle one is no peak: a single one may be a spike."""
 
-_FROM_BOTH_ENDS = 4.0
-"""Where the peak lies at one end of an axis and the other end has so many times the median of the line through the
-peak, the axis is cyclic: saved without fftshift, and not cut off at the echo, where the other end is the outermost."""
+_FROM_BOTH_ENDS = 5.0
+"""Where the peak lies at one end of an axis, and the largest of the last eighth at the other end has so many times the
+median of the half that is farthest from the peak (counted cyclically), the axis is cyclic: saved without fftshift, and
+not cut off at the echo, where the other end is the outermost. Of 3684 simulated cyclic axes of 33 to 140 samples 0.2 %
+had a ratio below 5.3, of 3041 that were cut off 0.2 % one above 4.3."""
 
 _SAMPLED = 1e-16
 """Energy below this share of the largest is the residue of some earlier transform, not a sample."""
@@ -212,8 +214,11 @@ def _is_cyclic(profile: Energy, peak: int) -> bool:
     size = int(profile.size)
     if min(peak, size - peak) > USUAL_SHIFT or size <= 4 * USUAL_SHIFT:
         return False
-    other = profile[-_NEAR:] if peak < size // 2 else profile[:_NEAR]
-    return bool(other.max() >= _FROM_BOTH_ENDS * lower_median(profile[profile > 0]))
+    reach = max(_NEAR, size // 8)
+    other = profile[-reach:] if peak < size // 2 else profile[:reach]
+    away = np.abs(np.arange(size) - peak)
+    far = profile[(np.minimum(away, size - away) >= size / 4) & (profile > 0)]
+    return bool(other.max() >= _FROM_BOTH_ENDS * lower_median(far if far.size else profile[profile > 0]))
 
 
 _AXES = ("row", "column")
