@@ -1,0 +1,175 @@
+"""Put the lines of Siemens raw data where they belong in k-space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from mri_recon._arrays import center_window
+from mri_recon.errors import FormatError
+from mri_recon.io.limits import check_declared
+from mri_recon.io.slices import Slices, chosen_slices
+from mri_recon.io.twix_blocks import Line, Measurement, read_samples
+from mri_recon.transforms.array_fourier import fft_of_array, ifft_of_array
+
+__all__ = ["fill_kspace"]
+
+_MAX_SPREAD = 64  # declared samples a stored one: 64-fold undersampling
+_ALWAYS_FINE = 2**24
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """Where the acquired lines (or samples) lie on the full axis."""
+
+    before: int
+    length: int
+    partial: bool = False
+
+
+def fill_kspace(
+    stream: IO[bytes],
+    lines: list[Line],
+    measurement: Measurement,
+    slices: Slices | None,
+    factor: float,
+    name: str,
+    max_bytes: int,
+) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.bool_], list[str]]:
+    """Read lines of one size and contrast into k-space.
+
+    Args:
+        stream: the file.
+        lines: at least one.
+        measurement: that they are from.
+        slices: wanted ones; None for all.
+        factor: oversampling of the readout, which is removed.
+        name: of the file, for messages.
+        max_bytes: largest array to take.
+
+    Returns:
+        k-space `(slice, coil, readout, phase)`, the acquired columns, bool `(phase,)`, and in words what was done.
+
+    Raises:
+        FormatError: lines that do not make one k-space, or too large a one.
+    """
+    done: list[str] = []
+    slabs = sorted({line.counter["Sli"] for line in lines})
+    partitions = max(line.counter["Par"] for line in lines) + 1
+    order: list[int] | None = None
+    if partitions == 1:  # of a 3-D scan the slices come out of a transform of all partitions
+        wanted = chosen_slices(slices, len(slabs), where=name)
+        if wanted is not None:
+            kept = sorted(set(wanted))
+            slabs, order = [slabs[number] for number in kept], [kept.index(number) for number in wanted]
+            lines = [line for line in lines if line.counter["Sli"] in set(slabs)]
+    samples, channels = lines[0].samples, lines[0].channels
+    stored = max(line.counter["Lin"] for line in lines) + 1
+    phase, readout = _place(stored, lines[0].center_line), _place(samples, lines[0].center_column)
+    reflected = sum(line.reversed for line in lines)
+    if reflected:
+        done.append(f"{reflected} reflected lines turned round")
+        readout = _Placement(0, samples)  # their centre is counted from the other end: not moved
+    shape = (len(slabs), partitions, channels, readout.length, phase.length)
+    declared = check_declared(shape, 8, where=name, max_bytes=max_bytes)
+    if declared > max(_ALWAYS_FINE, _MAX_SPREAD * 8 * samples * channels * len(lines)):
+        raise FormatError(
+            f"expected lines of one scan in {name}, {len(lines)} of them declare shape {shape}: it is damaged"
+        )
+    kspace, acquired, repeats = _averaged(
+        stream, lines, measurement, slabs, shape, (readout.before, phase.before), name
+    )
+    if repeats > 1:
+        done.append(f"up to {repeats} averages of a line averaged")
+    if readout.partial or phase.partial:
+        done.append("partial Fourier: what was not acquired is zero, with the centre of k-space in the middle")
+    if partitions > 1:
+        kspace = _partitions_to_slices(kspace, lines[0].center_partition, name)
+        done.append(f"{partitions} partitions transformed to slices")
+        order = chosen_slices(slices, len(kspace), where=name)
+    else:
+        kspace = kspace[:, 0]
+    kspace, cropped = _without_oversampling(kspace if order is None else kspace[order], factor)
+    return kspace, acquired, done + cropped
+
+
+def _averaged(
+    stream: IO[bytes],
+    lines: Sequence[Line],
+    measurement: Measurement,
+    slabs: Sequence[int],
+    shape: tuple[int, int, int, int, int],
+    before: tuple[int, int],
+    name: str,
+) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.bool_], int]:
+    """Read every line to its place and average repeated ones.
+
+    Returns:
+        k-space `(slab, partition, coil, readout, phase)`, the acquired columns, and the most repeats of a line.
+    """
+    kspace = np.zeros(shape, dtype=np.complex64)
+    count = np.zeros((*shape[:2], shape[-1]), dtype=np.int64)
+    place = {slab: index for index, slab in enumerate(slabs)}
+    inside = slice(before[0], before[0] + lines[0].samples)
+    for line in lines:
+        data = read_samples(stream, line, measurement)
+        at = (place[line.counter["Sli"]], line.counter["Par"])
+        column = before[1] + line.counter["Lin"]
+        with np.errstate(over="ignore", invalid="ignore"):
+            kspace[(*at, slice(None), inside, column)] += data[:, ::-1] if line.reversed else data
+        count[(*at, column)] += 1
+    repeats = int(count.max())
+    if repeats > 1:
+        with np.errstate(over="ignore", invalid="ignore"):
+            kspace /= np.maximum(count, 1)[:, :, None, None].astype(np.float32)
+    acquired: npt.NDArray[np.bool_] = np.asarray(count.any(axis=(0, 1)), dtype=np.bool_)
+    if not (count[..., acquired] > 0).all():
+        raise FormatError(
+            f"expected the same lines in every slice and partition of {name}, got different ones: it was not finished, "
+            "or it is undersampled in two directions, which is not read; read some slices only"
+        )
+    return kspace, acquired, repeats
+
+
+def _place(stored: int, center: int) -> _Placement:
+    """Find where `stored` lines with the centre of k-space at `center` lie on an axis about N//2.
+
+    A centre of 0 was not filled in by the sequence, and one a line or so off the middle is no partial Fourier.
+    """
+    off = center - stored // 2
+    close = max(1, stored // 128)
+    if not 0 < center < stored or -close <= off <= 0:
+        return _Placement(0, stored)
+    if off > 0:  # the last lines are missing, if only because every other one was skipped
+        return _Placement(0, max(stored, 2 * center), partial=off > close)
+    length = 2 * (stored - center)
+    return _Placement(length - stored, length, partial=True)
+
+
+def _partitions_to_slices(kspace: npt.NDArray[np.complex64], center: int, name: str) -> npt.NDArray[np.complex64]:
+    slabs, partitions = kspace.shape[:2]
+    if center > 0 and abs(center - partitions // 2) > 2:
+        raise FormatError(
+            f"expected all partitions of the 3-D scan {name}, their centre is number {center} of {partitions}: "
+            "partial Fourier along partitions is not read"
+        )
+    images = np.stack([ifft_of_array(slab, (0,)) for slab in kspace])
+    return images.reshape(slabs * partitions, *kspace.shape[2:])
+
+
+def _without_oversampling(
+    kspace: npt.NDArray[np.complex64], factor: float
+) -> tuple[npt.NDArray[np.complex64], list[str]]:
+    """Crop the image along the readout to the field of view that was asked for."""
+    size = round(kspace.shape[-2] / factor)
+    if size >= kspace.shape[-2]:
+        return kspace, []
+    out = np.empty((*kspace.shape[:2], size, kspace.shape[-1]), dtype=np.complex64)
+    rows, _ = center_window(kspace.shape[-2:], (size, kspace.shape[-1]))
+    for index, part in enumerate(kspace):  # slice by slice: no second copy of the whole in memory
+        out[index] = fft_of_array(ifft_of_array(part, (-2,))[:, rows], (-2,))
+    return out, [f"readout oversampling of {factor:g} removed"]
