@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mri_recon.io.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.loading import load
 from mri_recon.io.masks import load_mask
 from mri_recon.io.noise import load_noise
-from mri_recon.io.result import NOTICE
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.save import RESULT_SUFFIXES, check_holds, encode_result, load_image, load_result, save, save_scan
 from mri_recon.io.scan import Scan, sampled_pattern
+from mri_recon.io.writers.result import NOTICE
 
 __all__ = [
     "DEFAULT_MAX_BYTES",

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import ORDER
+from mri_recon.io.reading.axes import ORDER
 from mri_recon.transforms.array_fourier import ifft_of_array
 
 __all__ = ["look_like_coils", "refuse_wrong_axes"]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError, MaskError
-from mri_recon.io.access import cannot_read, check_regular
+from mri_recon.io.reading.access import cannot_read, check_regular
 from mri_recon.io.scan import Scan, sampled_pattern
 from mri_recon.masks.convert import as_mask, mask_from_file
 from mri_recon.masks.draw import equispaced_mask, random_mask
@@ -80,21 +80,21 @@ def _pick(names: Sequence[str], path: Path) -> str:
 
 
 def _read_npy(path: Path) -> npt.NDArray[Any]:
-    from mri_recon.io.numpy_arrays import npy_array
+    from mri_recon.io.formats.numpy_arrays import npy_array
 
     return npy_array(path, max_bytes=_MAX_BYTES)
 
 
 def _read_npz(path: Path) -> npt.NDArray[Any]:
-    from mri_recon.io.numpy_arrays import npz_arrays
+    from mri_recon.io.formats.numpy_arrays import npz_arrays
 
     (array,) = npz_arrays(path, lambda names: [_pick(names, path)], max_bytes=_MAX_BYTES).values()
     return array
 
 
 def _read_mat(path: Path) -> npt.NDArray[Any]:
-    from mri_recon.io.matlab import mat_arrays
-    from mri_recon.io.matlab_hdf5 import is_mat_hdf5, mat_hdf5_arrays
+    from mri_recon.io.formats.matlab import mat_arrays
+    from mri_recon.io.formats.matlab_hdf5 import is_mat_hdf5, mat_hdf5_arrays
 
     read = mat_hdf5_arrays if is_mat_hdf5(path) else mat_arrays
     (array,) = read(path, lambda names, _: [_pick(names, path)], max_bytes=_MAX_BYTES).values()
@@ -102,7 +102,7 @@ def _read_mat(path: Path) -> npt.NDArray[Any]:
 
 
 def _read_hdf5(path: Path) -> npt.NDArray[Any]:
-    from mri_recon.io.hdf5 import get_dataset, open_hdf5, read_array
+    from mri_recon.io.reading.hdf5 import get_dataset, open_hdf5, read_array
 
     with open_hdf5(path) as file:
         dataset = get_dataset(file, "mask")

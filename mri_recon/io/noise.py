@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mri_recon.io.limits import DEFAULT_MAX_BYTES
-from mri_recon.io.loading import kind_of, load
+from mri_recon.io.formats.table import format_of
+from mri_recon.io.loading import load
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,5 +26,5 @@ def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tenso
         FormatError: as `load`; an array of another rank.
     """
     path = Path(path)
-    variable = None if kind_of(path) == "npy" else "noise"
+    variable = None if format_of(path).name == "npy" else "noise"
     return load(path, axes="readout phase", variable=variable, max_bytes=max_bytes).kspace[0, 0]

@@ -18,16 +18,16 @@ from mri_recon._system.files import check_target, unwritable, write_atomically
 from mri_recon._system.outputs import check_suffix
 from mri_recon._system.text import printable, storable
 from mri_recon.errors import FormatError, OutputError, ShapeError
-from mri_recon.io.access import check_regular
-from mri_recon.io.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
-from mri_recon.io.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
-from mri_recon.io.result import NOTICE, Encoded, SavedResult, Writer
+from mri_recon.io.reading.access import check_regular
+from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.scan import Scan
-from mri_recon.io.write_hdf5 import HDF5, hdf5_content, scan_header, write_dataset
-from mri_recon.io.write_matlab import MAT
-from mri_recon.io.write_numpy import NPY, NPZ
-from mri_recon.io.write_png import PNG
+from mri_recon.io.writers.hdf5 import HDF5, hdf5_content, scan_header, write_dataset
+from mri_recon.io.writers.matlab import MAT
+from mri_recon.io.writers.numpy_arrays import NPY, NPZ
+from mri_recon.io.writers.png import PNG
+from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
 from mri_recon.masks.types import Mask
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from mri_recon._arrays import as_tensor, center_crop
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import ORDER
 from mri_recon.io.axes_check import refuse_wrong_axes
+from mri_recon.io.reading.axes import ORDER
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
 from mri_recon.masks.convert import column_mask_from_lines, drop_constant_axes, other_values
 from mri_recon.masks.empty_slices import empty_slices

@@ -11,7 +11,7 @@ READERS = Path(__file__).parents[2] / "mri_recon" / "io"
 def test_every_refusal_says_what_to_do() -> None:
     """Behind what was expected and what came stands a colon and the remedy."""
     without = []
-    for path in sorted(READERS.glob("*.py")):
+    for path in sorted(READERS.rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "FormatError":
                 continue

@@ -13,7 +13,7 @@ import torch
 
 from mri_recon.errors import FormatError, OutputError, ShapeError
 from mri_recon.io import NOTICE, load, load_image, save, save_scan
-from mri_recon.io.ismrmrd import parse_header
+from mri_recon.io.formats.ismrmrd import parse_header
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask, PatternMask
 from mri_recon.reconstruction import Reconstruction

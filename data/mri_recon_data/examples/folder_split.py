@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from mri_recon.errors import ConfigError
-from mri_recon.io.fastmri import FastMRIFile
+from mri_recon.io.formats.fastmri import FastMRIFile
 from mri_recon_data.examples.config import DataConfig
 
 __all__ = ["split_folder"]

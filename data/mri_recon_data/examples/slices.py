@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mri_recon.errors import ConfigError, DataError
 from mri_recon.io import Scan, load
-from mri_recon.io.fastmri import FastMRIFile
+from mri_recon.io.formats.fastmri import FastMRIFile
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import ColumnMask
 from mri_recon_data.examples.config import DataConfig

@@ -23,7 +23,7 @@ import torch
 
 from mri_recon._system.files import write_atomically
 from mri_recon.errors import DataError
-from mri_recon.io.write_hdf5 import hdf5_content
+from mri_recon.io.writers.hdf5 import hdf5_content
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.registry import RegisteredFile, load_registry
 from mri_recon_data.scenes.crop import fourier_crop

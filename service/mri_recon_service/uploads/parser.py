@@ -29,7 +29,7 @@ from mri_recon._system.files import Content
 from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
 from mri_recon.io.masks import read_mask_array
-from mri_recon.io.write_hdf5 import hdf5_content
+from mri_recon.io.writers.hdf5 import hdf5_content
 from mri_recon.masks.convert import drop_constant_axes
 from mri_recon_service.uploads.isolation import die_with_parent, limit, limit_seconds, restrict
 from mri_recon_service.uploads.protocol import (

@@ -15,8 +15,8 @@ import pytest
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load, load_mask
-from mri_recon.io.hdf5 import MAX_OBJECTS, get_dataset, open_hdf5, read_array, read_attribute, read_text
-from mri_recon.io.heaps import check_heaps
+from mri_recon.io.reading.hdf5 import MAX_OBJECTS, get_dataset, open_hdf5, read_array, read_attribute, read_text
+from mri_recon.io.reading.heaps import check_heaps
 from tests.support.patience import PATIENCE
 
 CANARY = 8765.4321

@@ -16,8 +16,10 @@ import h5py
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import C_ORDER, find_layout
-from mri_recon.io.hdf5 import (
+from mri_recon.io.formats.ismrmrd import Header, parse_header, refuse_declarations
+from mri_recon.io.pictures import NO_PICTURES
+from mri_recon.io.reading.axes import C_ORDER, find_layout
+from mri_recon.io.reading.hdf5 import (
     check_elements,
     get_dataset,
     hdf5_errors,
@@ -26,11 +28,9 @@ from mri_recon.io.hdf5 import (
     read_attribute,
     read_text,
 )
-from mri_recon.io.ismrmrd import Header, parse_header, refuse_declarations
-from mri_recon.io.limits import DEFAULT_MAX_BYTES, show
-from mri_recon.io.pictures import NO_PICTURES
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, show
+from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 
 __all__ = ["FastMRIFile", "read_fastmri"]
 

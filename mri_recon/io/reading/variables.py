@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mri_recon.errors import FormatError
-from mri_recon.io.limits import show
+from mri_recon.io.reading.limits import show
 
 __all__ = ["MASK_NAME", "RESULT_NAME", "USUAL_NAMES", "pick_variable", "with_own_mask"]
 

@@ -15,7 +15,7 @@ import h5py
 import numpy.typing as npt
 
 from mri_recon._system.files import Content
-from mri_recon.io.result import Encoded, SavedResult, Writer
+from mri_recon.io.writers.result import Encoded, SavedResult, Writer
 
 __all__ = ["HDF5", "hdf5_content", "scan_header", "write_dataset"]
 

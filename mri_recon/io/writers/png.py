@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import OutputError
-from mri_recon.io.result import Encoded, SavedResult, Writer
+from mri_recon.io.writers.result import Encoded, SavedResult, Writer
 
 __all__ = ["PNG"]
 

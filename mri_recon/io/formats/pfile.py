@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_declared
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared
+from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 
 __all__ = ["HEAD_SIZE", "is_pfile", "read_pfile"]
 

@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import MATLAB_ORDER, find_layout
-from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+from mri_recon.io.reading.axes import MATLAB_ORDER, find_layout
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
+from mri_recon.io.reading.variables import MASK_NAME, with_own_mask
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices, slices_meta
-from mri_recon.io.variables import MASK_NAME, with_own_mask
 
 __all__ = ["mat_arrays", "read_mat", "refuse_other"]
 

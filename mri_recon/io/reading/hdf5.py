@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.access import cannot_open_hdf5, cannot_read, check_regular
-from mri_recon.io.heaps import check_heaps
-from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
-from mri_recon.io.pairs import copy_as_complex, pair_fields
+from mri_recon.io.reading.access import cannot_open_hdf5, cannot_read, check_regular
+from mri_recon.io.reading.heaps import check_heaps
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+from mri_recon.io.reading.pairs import copy_as_complex, pair_fields
 
 __all__ = [
     "MAX_OBJECTS",

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.choice import pick_index
+from mri_recon.io.reading.choice import pick_index
 
 __all__ = ["Line", "Measurement", "find_lines", "find_measurements", "is_twix", "oversampling", "read_samples"]
 

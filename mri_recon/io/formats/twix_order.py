@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from mri_recon._arrays import center_window
 from mri_recon.errors import FormatError
-from mri_recon.io.limits import check_declared
-from mri_recon.io.slices import Slices, chosen_slices
-from mri_recon.io.twix_blocks import Line, Measurement, read_samples
+from mri_recon.io.formats.twix_blocks import Line, Measurement, read_samples
+from mri_recon.io.reading.limits import check_declared
+from mri_recon.io.reading.slices import Slices, chosen_slices
 from mri_recon.transforms.array_fourier import fft_of_array, ifft_of_array
 
 __all__ = ["fill_kspace"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.pairs import copy_as_complex, join_axis, pair_fields
+from mri_recon.io.reading.pairs import copy_as_complex, join_axis, pair_fields
 
 __all__ = ["COMPLEX", "C_ORDER", "MATLAB_ORDER", "ORDER", "Layout", "find_layout", "parse_axes"]
 

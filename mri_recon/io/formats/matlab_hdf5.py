@@ -14,13 +14,13 @@ import h5py
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import MATLAB_ORDER, find_layout
-from mri_recon.io.hdf5 import check_elements, get_dataset, hdf5_errors, open_hdf5, read_array, read_attribute
-from mri_recon.io.limits import DEFAULT_MAX_BYTES, show
-from mri_recon.io.matlab import refuse_other
+from mri_recon.io.formats.matlab import refuse_other
+from mri_recon.io.reading.axes import MATLAB_ORDER, find_layout
+from mri_recon.io.reading.hdf5 import check_elements, get_dataset, hdf5_errors, open_hdf5, read_array, read_attribute
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, show
+from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
+from mri_recon.io.reading.variables import with_own_mask
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices, slices_meta
-from mri_recon.io.variables import with_own_mask
 
 __all__ = ["is_mat_hdf5", "mat_hdf5_arrays", "read_mat_hdf5"]
 
@@ -67,7 +67,7 @@ def read_mat_hdf5(
 def mat_hdf5_arrays(
     path: Path, choose: Callable[[Sequence[str], dict[str, str]], Sequence[str]], *, max_bytes: int = DEFAULT_MAX_BYTES
 ) -> dict[str, npt.NDArray[Any]]:
-    """Some numeric arrays of a MATLAB v7.3 file, as `mri_recon.io.matlab.mat_arrays` reads those of older ones.
+    """Some numeric arrays of a MATLAB v7.3 file, as `mri_recon.io.formats.matlab.mat_arrays` reads those of older ones.
 
     Raises:
         FormatError: damaged, unsafe, too large, or not of numbers.

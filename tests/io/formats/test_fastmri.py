@@ -12,7 +12,7 @@ import pytest
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load
-from mri_recon.io.fastmri import FastMRIFile
+from mri_recon.io.formats.fastmri import FastMRIFile
 from mri_recon.masks.types import ColumnMask, PatternMask
 from mri_recon.results.scan_warnings import scan_warnings
 

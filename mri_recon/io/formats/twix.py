@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from mri_recon.errors import FormatError
-from mri_recon.io.choice import parse_choice, pick_index
-from mri_recon.io.limits import DEFAULT_MAX_BYTES
+from mri_recon.io.formats.twix_blocks import Line, find_lines, find_measurements, is_twix, oversampling
+from mri_recon.io.formats.twix_order import fill_kspace
+from mri_recon.io.reading.choice import parse_choice, pick_index
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
+from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices, slices_meta
-from mri_recon.io.twix_blocks import Line, find_lines, find_measurements, is_twix, oversampling
-from mri_recon.io.twix_order import fill_kspace
 
 __all__ = ["is_twix", "read_twix"]
 

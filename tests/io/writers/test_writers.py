@@ -20,7 +20,7 @@ from mri_recon.errors import DataError, FormatError, OutputError
 from mri_recon.io import check_holds, encode_result, load, save, save_scan
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.io.save import RESULT_SUFFIXES, WRITERS
-from mri_recon.io.write_png import _montage
+from mri_recon.io.writers.png import _montage
 from mri_recon.masks.draw import random_mask
 from mri_recon.reconstruction import Reconstruction
 

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.axes import C_ORDER, Layout, find_layout
-from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
-from mri_recon.io.pairs import pair_fields
+from mri_recon.io.reading.axes import C_ORDER, Layout, find_layout
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+from mri_recon.io.reading.pairs import pair_fields
+from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
+from mri_recon.io.reading.variables import with_own_mask
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices, slices_meta
-from mri_recon.io.variables import with_own_mask
 
 __all__ = ["npy_array", "npz_arrays", "read_npy", "read_npz"]
 

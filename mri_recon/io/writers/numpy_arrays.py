@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from mri_recon.io.result import Encoded, SavedResult, Writer
+from mri_recon.io.writers.result import Encoded, SavedResult, Writer
 
 __all__ = ["NPY", "NPZ"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from mri_recon.errors import FormatError
-from mri_recon.io.limits import show
+from mri_recon.io.reading.limits import show
 
 __all__ = ["parse_choice", "pick_index"]
 

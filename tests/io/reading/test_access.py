@@ -17,7 +17,7 @@ import pytest
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load, load_image, load_mask, load_noise
-from mri_recon.io.access import cannot_open_hdf5, cannot_read
+from mri_recon.io.reading.access import cannot_open_hdf5, cannot_read
 
 READ: list[Callable[[Path], Any]] = [load, load_mask, load_image, load_noise]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mri_recon.io.result import Encoded, SavedResult, Writer
-from mri_recon.io.variables import RESULT_NAME
+from mri_recon.io.reading.variables import RESULT_NAME
+from mri_recon.io.writers.result import Encoded, SavedResult, Writer
 
 __all__ = ["MAT"]
 

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.choice import parse_choice, pick_index
-from mri_recon.io.limits import DEFAULT_MAX_BYTES, check_declared, show
+from mri_recon.io.reading.choice import parse_choice, pick_index
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared, show
+from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.scan import RawScan
-from mri_recon.io.slices import Slices, chosen_slices, slices_meta
 
 __all__ = ["HEAD_SIZE", "is_fid", "read_fid"]
 

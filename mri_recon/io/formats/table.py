@@ -1,0 +1,108 @@
+"""List the formats of k-space: how a file is recognised by its first bytes, and who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from mri_recon.errors import FormatError
+from mri_recon.io.formats.agilent import is_fid, read_fid
+from mri_recon.io.formats.fastmri import read_fastmri
+from mri_recon.io.formats.matlab import read_mat
+from mri_recon.io.formats.matlab_hdf5 import read_mat_hdf5
+from mri_recon.io.formats.numpy_arrays import read_npy, read_npz
+from mri_recon.io.formats.pfile import is_pfile, read_pfile
+from mri_recon.io.formats.twix import is_twix, read_twix
+from mri_recon.io.reading.access import cannot_read, check_regular
+from mri_recon.io.reading.slices import Slices
+from mri_recon.io.scan import RawScan
+
+__all__ = ["FORMATS", "HEAD", "TABLE", "Format", "Reader", "format_of"]
+
+FORMATS = (
+    "fastMRI HDF5 (.h5), NumPy (.npy, .npz), MATLAB (.mat), Siemens raw data (.dat), GE P-files (.7) and Agilent fid "
+    "with procpar"
+)
+"""The formats in words, for messages."""
+
+HEAD = 520
+"""Bytes of a file by which its format is recognised."""
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+class Reader(Protocol):
+    """Reads one file; the arguments are those of `mri_recon.io.load`.
+
+    Raises:
+        FormatError: damaged, unsafe, or not k-space.
+    """
+
+    def __call__(
+        self,
+        path: Path,
+        *,
+        axes: str | None = None,
+        variable: str | None = None,
+        slices: Slices | None = None,
+        max_bytes: int = ...,
+    ) -> RawScan:
+        """Read a file."""
+        ...
+
+
+class Format(NamedTuple):
+    """A format that `load` reads.
+
+    Attributes:
+        name: short.
+        recognises: tells by the first `HEAD` bytes, and the size of the file, whether it is of this format.
+        read: reads it.
+    """
+
+    name: str
+    recognises: Callable[[bytes, int], bool]
+    read: Reader
+
+
+TABLE = (
+    Format("mat-hdf5", lambda head, _: head.startswith(b"MATLAB 7.3"), read_mat_hdf5),
+    Format("hdf5", lambda head, _: head.startswith(_HDF5) or head[512:520] == _HDF5, read_fastmri),
+    Format("npy", lambda head, _: head.startswith(b"\x93NUMPY"), read_npy),
+    Format("npz", lambda head, _: head.startswith(b"PK\x03\x04"), read_npz),
+    Format("mat", lambda head, _: head.startswith(b"MATLAB 5.0"), read_mat),
+    # Formats without a magic number come last: what their first bytes say of the rest has to fit.
+    Format("pfile", lambda head, _: is_pfile(head), read_pfile),
+    Format("fid", is_fid, read_fid),
+    Format("twix", lambda head, _: is_twix(head), read_twix),
+)
+"""Every format, in the order in which a file is compared with them."""
+
+
+def format_of(path: Path) -> Format:
+    """Find the format of a file by its first bytes; its name does not matter.
+
+    Raises:
+        FormatError: no such file, or none of the formats.
+    """
+    check_regular(path, "a k-space file")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD)
+        size = path.stat().st_size
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    for one in TABLE:
+        if one.recognises(head, size):
+            return one
+    what = (
+        "an empty file"
+        if not head
+        else "a DICOM image, which holds no k-space"
+        if head[128:132] == b"DICM"
+        else "another"
+    )
+    if path.suffix.lower() == ".mat" and head:
+        what = "not MATLAB's of version 5 and later (-v4 and text are not read: save it with -v7)"
+    raise FormatError(f"expected {FORMATS}, {path.name} is {what}: convert the k-space to one of these")
