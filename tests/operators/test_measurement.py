@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
@@ -50,23 +48,6 @@ def test_normal_and_adjoint_are_those_of_the_operator(kind: str, shape: tuple[in
     )
     of_kspace = measure(operator.forward(x), _mask(kind, *shape[2:]), operator.sens_maps).samples
     torch.testing.assert_close(measurement.operator.sample(x), of_kspace, rtol=1e-12, atol=1e-12)
-
-
-@given(
-    slices=st.integers(1, 2), coils=st.integers(1, 4), h=st.integers(1, 9), w=st.integers(4, 11),
-    kind=st.sampled_from(KINDS), seed=st.integers(0, 99),
-)  # fmt: skip
-def test_adjointness(slices: int, coils: int, h: int, w: int, kind: str, seed: int) -> None:
-    """<A x, y> = <x, A^H y> with A of the library and A^H of the measurement, and A^H A is Hermitian."""
-    shape = (slices, coils, h, w)
-    operator, measurement, _ = _problem(kind, shape, seed)
-    mask = _mask(kind, h, w, seed)
-    if not mask.any():
-        return
-    x, z = complex_randn(slices, h, w, seed=seed + 2), complex_randn(slices, h, w, seed=seed + 3)
-    y = complex_randn(*shape, seed=seed + 4) * mask
-    assert_adjoint(operator.forward, lambda k: measure(k, mask, operator.sens_maps).adjoint(), x, y)
-    assert_adjoint(measurement.gram, measurement.gram, x, z)
 
 
 @pytest.mark.parametrize("shape", KSPACE_SHAPES)

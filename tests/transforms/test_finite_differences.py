@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mri_recon.errors import ShapeError
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.fourier import fft2c, ifft2c
-from tests.support.helpers import assert_adjoint, complex_randn
+from tests.support.helpers import complex_randn
 
 
 @given(size=st.tuples(st.integers(1, 12), st.integers(1, 12)), seed=st.integers(0, 99))
@@ -21,9 +21,6 @@ def test_differences_adjoint_and_eigenvalues(size: tuple[int, int], seed: int) -
     y = complex_randn(*d.shape, seed=seed + 1)
     back = sum(torch.roll(y[:, band], 1, dim) - y[:, band] for band, dim in ((0, -2), (1, -1)))
     torch.testing.assert_close(gradient.adjoint(y), back)
-    if max(size) > 1:
-        assert_adjoint(gradient.forward, gradient.adjoint, x, y)
-    torch.testing.assert_close(gradient.gram(x), gradient.adjoint(d))
     eigenvalues = gradient.eigenvalues()
     assert eigenvalues.shape == size
     torch.testing.assert_close(ifft2c(eigenvalues * fft2c(x)), gradient.gram(x), rtol=0, atol=1e-12)

@@ -57,23 +57,17 @@ def test_a_point_at_the_centre_and_a_constant_are_a_pair(shape: tuple[int, ...])
 
 @given(h=st.integers(1, 9), w=st.integers(1, 9), seed=st.integers(0, 2**16))
 @settings(max_examples=25, deadline=None)
-def test_unitary_and_its_own_adjoint_inverse(h: int, w: int, seed: int) -> None:
-    x, y = random_complex((2, h, w), seed), random_complex((2, h, w), seed + 1)
+def test_unitary(h: int, w: int, seed: int) -> None:
+    x = random_complex((2, h, w), seed)
     torch.testing.assert_close(ifft2c(fft2c(x)), x)
     torch.testing.assert_close(torch.linalg.norm(fft2c(x)), torch.linalg.norm(x))
-    torch.testing.assert_close(
-        torch.vdot(fft2c(x).flatten(), y.flatten()), torch.vdot(x.flatten(), ifft2c(y).flatten())
-    )
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1, -2, -3])
-def test_one_axis_is_adjoint_and_matches_the_matrix(dim: int) -> None:
-    x, y = random_complex((3, 4, 5), 1), random_complex((3, 4, 5), 2)
+def test_one_axis_matches_the_matrix(dim: int) -> None:
+    x = random_complex((3, 4, 5), 1)
     expected = np.moveaxis(np.tensordot(dft_matrix(x.shape[dim]), x.numpy(), axes=(1, dim)), 0, dim)
     np.testing.assert_allclose(fft1c(x, dim).numpy(), expected, atol=1e-12)
-    torch.testing.assert_close(
-        torch.vdot(fft1c(x, dim).flatten(), y.flatten()), torch.vdot(x.flatten(), ifft1c(y, dim).flatten())
-    )
     torch.testing.assert_close(ifft1c(fft1c(x, dim), dim), x)
 
 
@@ -84,8 +78,7 @@ def test_two_axes_are_one_axis_twice(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(ifft1c(ifft1c(x, -2), -1), ifft2c(x))
 
 
-def test_single_precision_stays_single_and_real_becomes_complex() -> None:
-    assert fft2c(random_complex((5, 4), dtype=torch.complex64)).dtype == torch.complex64
+def test_real_becomes_complex() -> None:
     assert fft2c(torch.ones(5, 4)).dtype == torch.complex64
 
 
