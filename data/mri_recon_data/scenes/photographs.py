@@ -7,7 +7,6 @@ says so.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tomllib
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mri_recon._system.hashes import file_sha256
 from mri_recon.errors import DataError
 
 __all__ = ["Collection", "collections", "load_photographs"]
@@ -50,7 +50,7 @@ class Collection:
         if self.folder is None or not all((self.folder / name).is_file() for name, _ in self.files):
             return []
         for name, sha256 in self.files:
-            found = hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
+            found = file_sha256(self.folder / name)
             if found != sha256:
                 raise DataError(
                     f"{self.folder / name}: expected SHA-256 {sha256} of {self.package}, got {found}: install that "
