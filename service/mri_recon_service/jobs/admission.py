@@ -40,8 +40,8 @@ class Admission:
     """Bounds of the work that one process takes. Safe between threads.
 
     Args:
-        settings: of the service.
-        estimates: of memory and time.
+        settings: the service's settings.
+        estimates: estimates of memory and time.
         queued: counts the jobs that wait for any process.
         most_memory: bytes that all work may take together.
     """

@@ -78,7 +78,7 @@ class DirectWork:
             left: returns when the client is gone; the work then ends before its next iteration.
 
         Raises:
-            Problem: busy, timed-out; and whatever the library refuses.
+            Problem: busy, timed-out, or the library refuses the work.
         """
         limit = min(prepared.task.fields.deadline_seconds or math.inf, self._timeout_seconds)
         control = Control(deadline=arrived + limit)

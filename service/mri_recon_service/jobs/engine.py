@@ -47,17 +47,17 @@ class Engine:
     """The work of one process. Call `start` before use and `close` after.
 
     Args:
-        settings: of the service.
+        settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
         owner: says that this process lives.
         parser: opens uploads.
-        estimates: of memory and time.
-        metrics: of the service.
+        estimates: estimates of memory and time.
+        metrics: the service's metrics.
 
     Attributes:
-        store: of the jobs.
-        files: of the jobs.
+        store: keeps the jobs.
+        files: keeps their files.
         admission: bounds what is let in.
         direct: answers requests whose clients wait.
         jobs: accepts, cancels and deletes jobs.
@@ -143,7 +143,7 @@ class Engine:
         """Open the files of a task, in a thread.
 
         Raises:
-            Problem: busy, too-much-memory, and whatever is wrong with files and fields.
+            Problem: busy, too-much-memory, or the files or fields are refused.
         """
         with self.admission.opening():
             work = functools.partial(prepare, task, files, sources, self._parser)

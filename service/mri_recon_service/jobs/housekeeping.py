@@ -31,7 +31,7 @@ class Housekeeping:
     """The thread that looks after the jobs.
 
     Args:
-        settings: of the service.
+        settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
         owner: knows which processes live.

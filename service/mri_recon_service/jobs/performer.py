@@ -25,7 +25,7 @@ class Performer:
         device: where the library computes.
         admission: learns the time of one piece of work, for `Retry-After`.
         estimates: learns the time of a method.
-        metrics: of the service.
+        metrics: the service's metrics.
     """
 
     def __init__(self, device: str, admission: Admission, estimates: Estimates, metrics: Metrics) -> None:
@@ -38,7 +38,7 @@ class Performer:
         """Run one piece of work.
 
         Raises:
-            Problem: whatever the library refuses.
+            Problem: the library refuses the work.
             Cancelled: as `on_progress` raised it.
         """
         with self._timed([prepared]):

@@ -29,14 +29,14 @@ class JobRequests:
     """Clients' requests about jobs, in the store that all processes share.
 
     Args:
-        settings: of the service.
+        settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
         admission: estimates memory, words refusals.
         schedule: wakes a thread for an accepted job.
         runner: stops jobs that run here.
         listeners: hear of every change.
-        metrics: of the service.
+        metrics: the service's metrics.
     """
 
     def __init__(

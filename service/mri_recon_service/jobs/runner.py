@@ -42,7 +42,7 @@ class JobRunner:
     """Jobs that run in this process. Worker threads call `run`; any thread may call the other methods.
 
     Args:
-        settings: of the service.
+        settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
         owner: name of this process in the store.
@@ -51,7 +51,7 @@ class JobRunner:
         admission: words the problem of a missed deadline.
         schedule: reserves memory for jobs.
         listeners: hear of every change.
-        metrics: of the service.
+        metrics: the service's metrics.
     """
 
     def __init__(

@@ -124,7 +124,7 @@ class ParserPool:
             mask_file: file of a mask. None: no mask came.
 
         Raises:
-            Problem: whatever the readers refuse; invalid-file when reading it broke a limit or the reader itself;
+            Problem: the readers refuse the file; invalid-file where it broke a limit or the reader itself;
                 internal-error when no process can be started.
         """
         for name, text in (("axes", axes), ("variable", variable)):
