@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
-from mri_recon.models import Cascade, CascadeConfig, Unet, UnetConfig, Unrolled, UnrolledConfig
+from mri_recon.models import Cascade, CascadeConfig, Measurement, Unet, UnetConfig, Unrolled, UnrolledConfig, measure
 from mri_recon.models.checkpoint import ModelCard, save_checkpoint
 from mri_recon.models.training_range import Envelope
+from mri_recon.operators.sense import SenseOperator
+from tests.support.helpers import column_lines, complex_randn, smooth_maps
 
 
 def tiny_network(
@@ -63,3 +65,23 @@ def untrained_card(architecture: str, config: BaseModel) -> ModelCard:
         training={},
         loss_curve=[],
     )
+
+
+def measured_noise(
+    shape: tuple[int, ...], *, acceleration: int = 3, sigma: float = 0.05, dtype: torch.dtype = torch.complex128
+) -> tuple[SenseOperator, Measurement, Tensor]:
+    """The operator of smooth maps and a mask of columns, the measurement of a random image, and its k-space."""
+    slices, coils, h, w = shape
+    maps = smooth_maps(coils, h, w).expand(shape).to(dtype)
+    mask = torch.from_numpy(column_lines(w, acceleration))
+    operator = SenseOperator(mask, maps)
+    kspace = operator.forward(complex_randn(slices, h, w, dtype=dtype))
+    level = torch.full((slices, 1, 1), sigma, dtype=maps.real.dtype)
+    return operator, measure(kspace, mask, maps, level), kspace
+
+
+def dense_gram(operator: SenseOperator, shape: tuple[int, ...]) -> Tensor:
+    """The matrices A^H A, complex `(slice, h w, h w)`."""
+    slices, _, h, w = shape
+    basis = torch.eye(h * w, dtype=torch.complex128).reshape(h * w, 1, h, w).expand(-1, slices, -1, -1)
+    return torch.stack([operator.gram(one) for one in basis], dim=-1).reshape(slices, h * w, h * w)
