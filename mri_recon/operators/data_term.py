@@ -70,29 +70,29 @@ class SenseDataTerm:
         self._samples *= factor[:, None, None, None]
 
     def at_zero(self) -> Residual:
-        """The residual at `u = 0`, which is `y`."""
+        """Return the residual at `u = 0`, which is `y`."""
         energy = real_inner(self._samples, self._samples)
         return Residual(self.rhs, energy, energy)
 
     def gram(self, u: Tensor) -> Tensor:
-        """`A^H A u`."""
+        """Compute `A^H A u`."""
         return self._operator.gram(u)
 
     def gradient(self, u: Tensor) -> Tensor:
-        """`A^H (y - A u)`."""
+        """Compute `A^H (y - A u)`."""
         return torch.sub(self.rhs, self.gram(u))
 
     def residual(self, u: Tensor) -> Residual:
-        """Gradient, energy and correlation of `r = y - A u`."""
+        """Compute gradient, energy and correlation of `r = y - A u`."""
         r = self._operator.sample(u)
         torch.sub(self._samples, r, out=r)
         energy, correlation = real_inner(r, r), real_inner(r, self._samples)
         return Residual(self._operator.combine(r), energy, correlation)
 
     def reduced(self) -> LeastSquares:
-        """The same data term for many iterations: most gradients from fewer, virtual coils; see `_ReducedDataTerm`.
+        """Make a cheaper term for many iterations, with most gradients from virtual coils; see `_ReducedDataTerm`.
 
-        It is the term itself where nothing is gained: few coils, maps that do not compress, rows that are coupled.
+        Returns the term itself where nothing is gained: few coils, maps that do not compress, rows that are coupled.
         """
         operator = self._operator
         virtual = None if operator.dims != (-1,) else _virtual_maps(operator.sens_maps)
@@ -165,7 +165,7 @@ def _virtual_maps(maps: Tensor) -> Tensor | None:
 
 
 def _power_of_two(image: Tensor) -> Tensor:
-    """The power of two that brings the largest magnitude of each item into [1/2, 1); 0 for an item of zeros."""
+    """Find the power of two that brings the largest magnitude of each item into [1/2, 1); 0 for an item of zeros."""
     largest = image.abs().flatten(1).amax(dim=1)
     one = torch.ones_like(largest)
     return torch.where(largest > 0, torch.ldexp(one, torch.frexp(largest).exponent), 0 * one)

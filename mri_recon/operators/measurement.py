@@ -45,11 +45,11 @@ class Measurement:
         return self.operator.dims
 
     def adjoint(self) -> Tensor:
-        """A^H y, the zero-filled image `(batch, h, w)`."""
+        """Compute A^H y, the zero-filled image `(batch, h, w)`."""
         return self.operator.combine(self.samples)
 
     def gram(self, x: Tensor) -> Tensor:
-        """A^H A x, `(batch, h, w)` to `(batch, h, w)`."""
+        """Compute A^H A x, `(batch, h, w)` to `(batch, h, w)`."""
         return self.operator.gram(x)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Measurement:
         return replace(self, operator=self.operator.with_maps(maps))
 
     def items(self, index: slice | Tensor) -> Measurement:
-        """Some items of the batch, by a slice or by their numbers."""
+        """Pick items of the batch, by a slice or by their numbers."""
         mask = self.mask
         own = mask.ndim == 4 and mask.shape[0] > 1
         return Measurement(
@@ -106,11 +106,11 @@ class Measurement:
         )
 
     def split(self) -> list[Measurement]:
-        """One measurement for each item of the batch."""
+        """Make one measurement for each item of the batch."""
         return [self.items(slice(i, i + 1)) for i in range(len(self.samples))]
 
     def rows(self, rows: slice) -> Measurement:
-        """A band of readout rows.
+        """Cut out a band of readout rows.
 
         Raises:
             ShapeError: the mask is not one of columns, so that rows are coupled.

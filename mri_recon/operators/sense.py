@@ -93,7 +93,7 @@ class SenseOperator:
     def with_maps(
         self, sens_maps: Tensor, image_size: tuple[int, int] | None = None, *, mask: Tensor | None = None
     ) -> SenseOperator:
-        """The same sampling with other maps, for example a part of the slices or rows, and another image size.
+        """Keep the sampling and bind other maps, for example a part of the slices or rows, and another image size.
 
         Args:
             sens_maps: complex; moved maps, or maps of another precision, take the mask with them.
@@ -114,7 +114,7 @@ class SenseOperator:
         return self.sens_maps.shape[-2], self.sens_maps.shape[-1]
 
     def coverage(self) -> Tensor:
-        """`sum_c |S_c|^2`, real `(..., h, w)`."""
+        """Compute `sum_c |S_c|^2`, real `(..., h, w)`."""
         coils = torch.view_as_real(self.sens_maps).unbind(-4)
         total = torch.zeros_like(coils[0][..., 0])
         for coil in coils:
@@ -127,7 +127,7 @@ class SenseOperator:
         return float(self.coverage().max())
 
     def forward(self, x: Tensor) -> Tensor:
-        """`A x`: image `(..., H, W)` to sampled k-space `(..., coil, h, w)`.
+        """Compute `A x`: image `(..., H, W)` to sampled k-space `(..., coil, h, w)`.
 
         Raises:
             ShapeError: the image has another size.
@@ -135,7 +135,7 @@ class SenseOperator:
         return self.kspace_of(self.sample(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """`A^H y`: k-space `(..., coil, h, w)` to image `(..., H, W)`.
+        """Compute `A^H y`: k-space `(..., coil, h, w)` to image `(..., H, W)`.
 
         Raises:
             ShapeError: the k-space has another size or other coils.
@@ -148,7 +148,7 @@ class SenseOperator:
         return self.adjoint
 
     def gram(self, x: Tensor) -> Tensor:
-        """`A^H A x`, image to image, without a shift.
+        """Compute `A^H A x`, image to image, without a shift.
 
         Raises:
             ShapeError: the image has another size.
@@ -156,7 +156,7 @@ class SenseOperator:
         return self.combine(self.sample(x))
 
     def sample(self, x: Tensor) -> Tensor:
-        """`A x` in FFT order, see `samples_of`.
+        """Compute `A x` in FFT order, see `samples_of`.
 
         Raises:
             ShapeError: the image has another size.
@@ -166,7 +166,7 @@ class SenseOperator:
         return samples.mul_(self.mask)
 
     def combine(self, samples: Tensor) -> Tensor:
-        """`A^H` of samples in FFT order that are zero where not sampled."""
+        """Apply `A^H` to samples in FFT order that are zero where not sampled."""
         coil_images = torch.fft.ifftn(samples, dim=self.dims, norm="ortho")
         # sum conj(S) x as the conjugate of sum S conj(x): the maps need no second, conjugated copy.
         image = coil_images.conj_physical_().mul_(self.sens_maps).sum(dim=-3)
@@ -207,7 +207,7 @@ class SenseOperator:
         return kspace if self.dims == (-2, -1) else fft1c(kspace, dim=-2)
 
     def crop(self, x: Tensor) -> Tensor:
-        """`C x`: the centre of the image that k-space sees, `(..., H, W)` to `(..., h, w)`.
+        """Compute `C x`: the centre of the image that k-space sees, `(..., H, W)` to `(..., h, w)`.
 
         Raises:
             ShapeError: the image has another size.
@@ -218,7 +218,7 @@ class SenseOperator:
         return x[..., self._top : self._top + h, self._left : self._left + w]
 
     def pad(self, x: Tensor) -> Tensor:
-        """`C^H x`: zeros around the image that k-space sees, `(..., h, w)` to `(..., H, W)`.
+        """Compute `C^H x`: zeros around the image that k-space sees, `(..., h, w)` to `(..., H, W)`.
 
         Raises:
             ShapeError: the image has not the size of k-space.

@@ -62,13 +62,13 @@ class AnalysisTransform(Protocol):
         """Number of bands."""
 
     def forward(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """`D x`, written to `out` where one is given."""
+        """Compute `D x`, written to `out` where one is given."""
 
     def adjoint(self, c: Tensor, /) -> Tensor:
-        """`D^H c`."""
+        """Compute `D^H c`."""
 
     def gram(self, x: Tensor) -> Tensor:
-        """`D^H D x`; x itself for a Parseval frame."""
+        """Compute `D^H D x`; x itself for a Parseval frame."""
 
 
 def admm(
@@ -205,7 +205,7 @@ class _Check:
         self._b, self._beta, self._projection = b, beta, projection
 
     def values(self, x: Tensor, state: Tensor, bands: Tensor, sums: Sums) -> dict[str, Tensor]:
-        """The values by name, float64 `(batch,)`; `bands` is overwritten."""
+        """Compute the values by name, float64 `(batch,)`; `bands` is overwritten."""
         b, beta = self._b, self._beta
         self._shrinkage.multiplier(state, out=bands)
         dual_image = per_item(beta, b) * self._transform.adjoint(bands)
@@ -265,7 +265,7 @@ class _Tracker:
         self._active = self._active & ~solved
 
     def shown(self) -> tuple[Tensor | None, Tensor | None]:
-        """Objective and relative gap of the last check; None without a certificate."""
+        """Return objective and relative gap of the last check; the gap is None without a certificate."""
         gaps = self._history.get("relative_gap")
         return self._history["objective"][-1], None if gaps is None else gaps[-1]
 
@@ -299,10 +299,10 @@ def _check_options(
 
 
 def _energy(x: Tensor) -> Tensor:
-    """`||x||^2` of each item, in float64."""
+    """Compute `||x||^2` of each item, in float64."""
     return total(parts(x).square())
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """`a / b`; of zeros 0, so that an item of zeros counts as solved. Not a number stays that."""
+    """Divide a by b; of zeros 0, so that an item of zeros counts as solved. NaN stays NaN."""
     return torch.where(b == 0, torch.where(a == 0, 0.0, math.inf), a / torch.where(b == 0, 1.0, b))

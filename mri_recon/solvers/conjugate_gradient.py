@@ -49,7 +49,7 @@ InnerProduct = Callable[[Tensor, Tensor], Tensor]
 
 
 def first_iterate(rhs: Tensor, x: Tensor, mapped: Tensor, product: InnerProduct = real_inner) -> Iterate:
-    """The state at x, with `H x` in `mapped`; `product` is `Re <a, b>` of each item."""
+    """Start at x, with `H x` in `mapped`; `product` is `Re <a, b>` of each item."""
     residual = rhs - mapped
     return Iterate(x, mapped, residual, residual, product(residual, residual))
 

@@ -163,14 +163,14 @@ class _Certificate:
 
 
 def _real_product(a: Tensor, b: Tensor) -> Tensor:
-    """`Re conj(a) b`, element by element."""
+    """Compute `Re conj(a) b`, element by element."""
     if not a.is_complex():
         return a * b
     return a.real * b.real + a.imag * b.imag
 
 
 def _quick_inner(a: Tensor, b: Tensor) -> Tensor:
-    """`Re <a, b>` summed in the working precision, as float64 `(batch,)`: enough for the sign of a restart."""
+    """Compute `Re <a, b>`, summed in the working precision, as float64 `(batch,)`: enough for the sign of a restart."""
     product: Tensor = torch.linalg.vecdot(a.flatten(1), b.flatten(1))
     return product.real.to(torch.float64)
 

@@ -26,7 +26,7 @@ LinearMap = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Residual:
-    """`r = y - B x` as solvers and certificates use it.
+    """The residual `r = y - B x` as solvers and certificates use it.
 
     Attributes:
         gradient: `B^H r`, of the shape of `x`: the negative gradient of the data term.
@@ -43,15 +43,15 @@ class LeastSquares(Protocol):
     """`1/2 ||B x - y||^2` for a batch of independent problems; the first axis of `x` counts them."""
 
     def at_zero(self) -> Residual:
-        """The residual at `x = 0`, which is `y`."""
+        """Return the residual at `x = 0`, which is `y`."""
         ...
 
     def gradient(self, x: Tensor) -> Tensor:
-        """`B^H (y - B x)`."""
+        """Compute `B^H (y - B x)`."""
         ...
 
     def residual(self, x: Tensor) -> Residual:
-        """Gradient, energy and correlation of `r = y - B x`."""
+        """Compute gradient, energy and correlation of `r = y - B x`."""
         ...
 
 
@@ -104,10 +104,10 @@ def checked_weight(reg_weight: Tensor, like: Tensor) -> Tensor:
 
 
 def real_inner(a: Tensor, b: Tensor) -> Tensor:
-    """`Re <a, b>` over all axes but the first, float64 `(batch,)`.
+    """Compute `Re <a, b>` over all axes but the first, float64 `(batch,)`.
 
-    Rows along the last axis are summed in the working precision, a few hundred terms, and the rows in double: four
-    times as fast as double throughout, and single precision loses nothing that its terms had.
+    Each row along the last axis, a few hundred terms, is summed in the working precision, and the rows in double. This
+    is four times as fast as double throughout, and loses no accuracy that the terms had.
     """
     if a.is_complex():
         a, b = torch.view_as_real(a).flatten(-2), torch.view_as_real(b).flatten(-2)

@@ -1,4 +1,4 @@
-"""Periodic shifts added in place: what translation-invariant transforms are made of."""
+"""Add periodically shifted images in place, as translation-invariant transforms do."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["add_shifted", "bands_for", "complex_view", "real_view", "sum_with_sh
 
 
 def real_view(x: Tensor) -> tuple[Tensor, int]:
-    """Real view `(..., h, w)` or, of a complex tensor, `(..., h, 2 w)`, and the distance of neighbours in it."""
+    """View a tensor as real `(..., h, w)` or, of a complex tensor, `(..., h, 2 w)`, and the distance of neighbours."""
     if not x.is_complex():
         return x, 1
     return torch.view_as_real(x.resolve_conj().contiguous()).flatten(-2), 2
 
 
 def complex_view(x: Tensor) -> Tensor:
-    """Complex view `(..., h, w)` of a contiguous real tensor `(..., h, 2 w)`."""
+    """View as complex `(..., h, w)` a contiguous real tensor `(..., h, 2 w)`."""
     return torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
 
 
 def bands_for(x: Tensor, num_bands: int, out: Tensor | None) -> Tensor:
-    """Room for the bands `(..., band, h, w)` of an image `(..., h, w)`: `out` where it fits, new where it is None.
+    """Find room for the bands `(..., band, h, w)` of an image `(..., h, w)`: `out` where it fits, new where it is None.
 
     Raises:
         ShapeError: `out` is not contiguous, or of another shape or type.
@@ -40,14 +40,14 @@ def bands_for(x: Tensor, num_bands: int, out: Tensor | None) -> Tensor:
 
 
 def add_shifted(out: Tensor, x: Tensor, shift: int, dim: int, factor: float) -> Tensor:
-    """`out[k] += factor x[(k + shift) mod N]` along an axis, in place and without a shifted copy."""
+    """Compute `out[k] += factor x[(k + shift) mod N]` along an axis, in place and without a shifted copy."""
     for target, source, size in _pieces(shift, x.shape[dim]):
         out.narrow(dim, target, size).add_(x.narrow(dim, source, size), alpha=factor)
     return out
 
 
 def sum_with_shifted(x: Tensor, shift: int, dim: int, factor: float, out: Tensor) -> Tensor:
-    """`out[k] = x[k] + factor x[(k + shift) mod N]` along an axis."""
+    """Compute `out[k] = x[k] + factor x[(k + shift) mod N]` along an axis."""
     for target, source, size in _pieces(shift, x.shape[dim]):
         torch.add(
             x.narrow(dim, target, size), x.narrow(dim, source, size), alpha=factor, out=out.narrow(dim, target, size)
@@ -56,6 +56,6 @@ def sum_with_shifted(x: Tensor, shift: int, dim: int, factor: float, out: Tensor
 
 
 def _pieces(shift: int, n: int) -> list[tuple[int, int, int]]:
-    """Start in the result, start in the source and length of the two runs that make a periodic shift."""
+    """Find start in the result, start in the source and length of the two runs that make a periodic shift."""
     shift %= n
     return [(0, shift, n - shift), (n - shift, 0, shift)] if shift else [(0, 0, n)]

@@ -37,7 +37,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _compiled(function: _F) -> _F:
-    """The machine code of a function, kept between processes where a folder for it can be written."""
+    """Compile a function to machine code, kept between processes where a folder for it can be written."""
     options = {**_OPTIONS, "nogil": True}
     try:
         return cast(_F, numba.njit(**options, cache=True)(function))
@@ -46,7 +46,7 @@ def _compiled(function: _F) -> _F:
 
 
 def _inner(function: _F) -> _F:
-    """The machine code of a function that only compiled functions call and that makes no array.
+    """Compile a function to machine code that only compiled functions call and that makes no array.
 
     The caller keeps every array alive, so that no references need counting (`_nrt`), which took a quarter of the time.
     """
@@ -119,7 +119,7 @@ def _wrap(line: _Real, start: int, side: int, margin: int) -> None:
 
 @_inner
 def _filter_line(line: _Real, out0: _Real, out1: _Real, first: _Real, second: _Real, start0: int, start1: int) -> None:
-    """The last axis: `line` holds the even positions of z at `_PAD`, the odd ones `_HALF` later."""
+    """Filter the last axis: `line` holds the even positions of z at `_PAD`, the odd ones `_HALF` later."""
     for i in range(0, first.shape[0], 8):
         x0, x1 = line[_PAD + (start0 + i) // 2 :], line[_PAD + (start1 + i) // 2 :]
         if i == 0:
@@ -130,7 +130,7 @@ def _filter_line(line: _Real, out0: _Real, out1: _Real, first: _Real, second: _R
 
 @_inner
 def _filter_rows(rows: _Real, out0: _Real, out1: _Real, first: _Real, second: _Real, start0: int, start1: int) -> None:
-    """The axis of rows: `rows` holds the rows of z, `_PITCH` apart."""
+    """Filter the axis of rows: `rows` holds the rows of z, `_PITCH` apart."""
     for i in range(0, first.shape[0], 8):
         x0, x1 = rows[(start0 + i) * _PITCH :], rows[(start1 + i) * _PITCH :]
         if i == 0:
@@ -181,7 +181,7 @@ def _inverse_level(
     rows: _Real,
     line: _Real,
 ) -> None:
-    """The way back: the approximation `low` and the other three quarters of `c[:h][:w]` into `out[:h][:w]`."""
+    """Invert one level: the approximation `low` and the other three quarters of `c[:h][:w]` into `out[:h][:w]`."""
     taps, half = first.shape[0], w // 2
     margin = taps // 4 + 4
     kept = taps - 2 + start1 - start0
@@ -247,13 +247,13 @@ class Filters(NamedTuple):
 
 
 def analysis(low: list[float], high: list[float]) -> Filters:
-    """The way there: `start = 1 - n/2`, taps of `out[k] = sum_j f[j] x[2 k + n/2 - j]` turned round."""
+    """Prepare for analysis: `start = 1 - n/2`, taps of `out[k] = sum_j f[j] x[2 k + n/2 - j]` turned round."""
     start = 1 - len(low) // 2
     return _filters((low[::-1], high[::-1]), (start, start))
 
 
 def synthesis(low: list[float], high: list[float]) -> Filters:
-    """The transpose: for samples of parity p the taps `f[2 t + (n/2 - p) mod 2]`, low and high in turn."""
+    """Prepare for synthesis, the transpose: for parity p the taps `f[2 t + (n/2 - p) mod 2]`, low and high in turn."""
     half = len(low) // 2
     taps: list[list[float]] = [[], []]
     for parity, values in enumerate(taps):
@@ -263,13 +263,13 @@ def synthesis(low: list[float], high: list[float]) -> Filters:
 
 
 def forward(x: _Real, out: _Real, levels: int, filters: Filters) -> None:
-    """The transform of contiguous real planes `(plane, h, w)` into `out`."""
+    """Transform contiguous real planes `(plane, h, w)` into `out`."""
     first, second = filters.double if x.dtype == np.float64 else filters.single
     _forward(x, out, levels, first, second, filters.starts[0])
 
 
 def inverse(c: _Real, out: _Real, levels: int, filters: Filters) -> None:
-    """The inverse of contiguous real planes `(plane, h, w)` into `out`."""
+    """Invert the transform of contiguous real planes `(plane, h, w)` into `out`."""
     first, second = filters.double if c.dtype == np.float64 else filters.single
     _inverse(c, out, levels, first, second, *filters.starts)
 

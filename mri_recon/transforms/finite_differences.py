@@ -41,7 +41,7 @@ class PeriodicGradient:
         return 2
 
     def forward(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """`D x`: image `(..., h, w)` to differences `(..., 2, h, w)`.
+        """Compute `D x`: image `(..., h, w)` to differences `(..., 2, h, w)`.
 
         Args:
             x: the image.
@@ -60,7 +60,7 @@ class PeriodicGradient:
         return out
 
     def adjoint(self, d: Tensor) -> Tensor:
-        """`D^H d`: differences `(..., 2, h, w)` to an image `(..., h, w)`, minus the divergence.
+        """Compute `D^H d`: differences `(..., 2, h, w)` to an image `(..., h, w)`, minus the divergence.
 
         Raises:
             ShapeError: differences of another number or size.
@@ -74,7 +74,7 @@ class PeriodicGradient:
         return complex_view(image) if d.is_complex() else image
 
     def gram(self, x: Tensor) -> Tensor:
-        """`D^H D x`, minus the periodic Laplacian, image to image.
+        """Compute `D^H D x`, minus the periodic Laplacian, image to image.
 
         Raises:
             ShapeError: the image has another size.

@@ -67,11 +67,11 @@ class StationaryWaveletTransform:
 
     @property
     def num_bands(self) -> int:
-        """`3 levels + 1`."""
+        """Number of bands, `3 levels + 1`."""
         return 3 * self.levels + 1
 
     def forward(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """`W x`: image `(..., h, w)` to bands `(..., band, h, w)`.
+        """Compute `W x`: image `(..., h, w)` to bands `(..., band, h, w)`.
 
         Args:
             x: the image.
@@ -93,7 +93,7 @@ class StationaryWaveletTransform:
         return out
 
     def adjoint(self, c: Tensor) -> Tensor:
-        """`W^H c`: bands `(..., band, h, w)` to the image `(..., h, w)`; a left inverse of `forward`.
+        """Compute `W^H c`: bands `(..., band, h, w)` to the image `(..., h, w)`; a left inverse of `forward`.
 
         Raises:
             ShapeError: bands of another number or size.
@@ -110,7 +110,7 @@ class StationaryWaveletTransform:
         return complex_view(low)
 
     def gram(self, x: Tensor) -> Tensor:
-        """`W^H W x = x`."""
+        """Return x: `W^H W = 1`."""
         return x
 
     def _check(self, x: Tensor, axes: int) -> None:
@@ -175,7 +175,7 @@ def _filter(
 
 
 def _filter_add(out: Tensor, x: Tensor, taps: list[tuple[int, float]], spacing: int, dim: int, step: int) -> Tensor:
-    """`out[k] += sum_j tap_j x[k + offset_j spacing]`, periodic along an axis."""
+    """Compute `out[k] += sum_j tap_j x[k + offset_j spacing]`, periodic along an axis."""
     for offset, tap in taps:
         add_shifted(out, x, offset * spacing * step, dim, tap)
     return out

@@ -32,13 +32,13 @@ def default_levels(h: int, w: int) -> int:
 
 
 def padded_size(h: int, w: int, levels: int) -> tuple[int, int]:
-    """The smallest size of at least `(h, w)` with both sides divisible by `2^levels`."""
+    """Find the smallest size of at least `(h, w)` with both sides divisible by `2^levels`."""
     step = 1 << levels
     return -(-h // step) * step, -(-w // step) * step
 
 
 def orthogonal_filters(wavelet: str) -> pywt.Wavelet:
-    """The filters of PyWavelets by name.
+    """Look up the filters of PyWavelets by name.
 
     Raises:
         MethodError: an unknown or not orthogonal wavelet.
@@ -96,7 +96,7 @@ class WaveletTransform:
         self._compiled = _compiled_levels(size, levels, filters, self.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`W x`: image to coefficients, the approximation in the top left corner.
+        """Compute `W x`: image to coefficients, the approximation in the top left corner.
 
         Raises:
             ShapeError: the image has another size.
@@ -105,7 +105,7 @@ class WaveletTransform:
         return _join(self._levels(planes).forward(planes), x)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """`W^H c`: coefficients to image; inverse and adjoint of `forward`.
+        """Compute `W^H c`: coefficients to image; inverse and adjoint of `forward`.
 
         Raises:
             ShapeError: the coefficients have another size.
@@ -114,7 +114,7 @@ class WaveletTransform:
         return _join(self._levels(planes).inverse(planes), coefficients)
 
     def _planes(self, x: Tensor) -> Tensor:
-        """A real tensor `(part, ..., h, w)`: real matrices act on both parts of a complex number alike."""
+        """Make a real tensor `(part, ..., h, w)`: real matrices act on both parts of a complex number alike."""
         if x.ndim < 2 or tuple(x.shape[-2:]) != self.size:
             raise ShapeError(f"expected a tensor (..., h, w) of size {self.size}, got {tuple(x.shape)}")
         return torch.stack((x.real, x.imag)) if x.is_complex() else x[None]
@@ -269,7 +269,7 @@ def _overlap_add(windows: Tensor, reach: int) -> Tensor:
 def _compiled_levels(
     size: tuple[int, int], levels: int, filters: pywt.Wavelet, device: torch.device
 ) -> _CompiledLevels | None:
-    """The compiled form where it pays and numba, which is loaded here, is installed."""
+    """Choose the compiled form where it pays and numba, which is loaded here, is installed."""
     if device.type != "cpu" or min(size) < _MIN_COMPILED or size[1] > _MAX_SIDE or len(filters.dec_lo) > _MAX_TAPS:
         return None
     try:
@@ -279,7 +279,7 @@ def _compiled_levels(
 
 
 def _level(h: int, w: int, filters: pywt.Wavelet, device: torch.device) -> _DenseLevel | _BandedLevel:
-    """The faster form of one level; on a GPU the dense products win at every size that occurs."""
+    """Choose the faster form of one level; on a GPU the dense products win at every size that occurs."""
     blocks = (_block_side(h), _block_side(w))
     reach = len(filters.dec_lo) // 2 - 1
     if device.type == "cpu" and min(h, w) >= _MIN_BANDED and all(blocks) and reach <= min(blocks):
@@ -303,7 +303,7 @@ def _join(planes: Tensor, like: Tensor) -> Tensor:
 
 
 def _analysis(n: int, filters: pywt.Wavelet, device: torch.device) -> Tensor:
-    """The orthogonal matrix `(n, n)` of one level: low-pass rows above high-pass rows, periodic."""
+    """Make the orthogonal matrix `(n, n)` of one level: low-pass rows above high-pass rows, periodic."""
     matrix: npt.NDArray[np.float64] = np.zeros((n, n))
     rows = np.arange(n // 2)
     for first, taps in ((0, filters.dec_lo), (n // 2, filters.dec_hi)):
@@ -314,7 +314,7 @@ def _analysis(n: int, filters: pywt.Wavelet, device: torch.device) -> Tensor:
 
 
 def _analysis_block(side: int, filters: pywt.Wavelet, device: torch.device) -> Tensor:
-    """The rows of `_analysis` that start in a block of `side` samples, `(side, side + n - 2)`: low-pass, then high."""
+    """Make rows of `_analysis` that start in a block of `side` samples, `(side, side + n - 2)`: low-pass, then high."""
     taps = len(filters.dec_lo)
     matrix: npt.NDArray[np.float64] = np.zeros((side, side + taps - 2))
     rows = np.arange(side // 2)
