@@ -1,4 +1,4 @@
-"""NMSE, PSNR and SSIM of a reconstruction, by the one convention that `CONVENTION` states.
+"""Compute NMSE, PSNR and SSIM of a reconstruction, by the one convention that `CONVENTION` states.
 
 With the magnitudes x of the image and r of the reference, centre-cropped to the reference's size, and L = max(r) over
 the volume,
@@ -70,7 +70,7 @@ class Metrics:
     convention: str = CONVENTION
 
     def as_dict(self) -> dict[str, float]:
-        """The numbers by name; the convention belongs beside the whole table, not in each row."""
+        """Return the numbers by name; the convention belongs beside the whole table, not in each row."""
         return {"nmse": self.nmse, "psnr": self.psnr, "ssim": self.ssim}
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Metrics:
 
 
 def nmse(image: Array, target: Array) -> float:
-    """Normalised mean squared error over the volume, sum (x - r)^2 / sum r^2.
+    """Compute the normalised mean squared error over the volume, sum (x - r)^2 / sum r^2.
 
     Args:
         image: real or complex `(slice, h, w)` or `(h, w)`, at least as large as `target`.
@@ -93,7 +93,7 @@ def nmse(image: Array, target: Array) -> float:
 
 
 def psnr(image: Array, target: Array, max_value: float | None = None) -> float:
-    """Peak signal-to-noise ratio over the volume in dB, 10 log10(L^2 / mean (x - r)^2); infinite for identical images.
+    """Compute the peak signal-to-noise ratio over the volume, 10 log10(L^2 / mean (x - r)^2) dB; infinite if identical.
 
     Args:
         image: real or complex `(slice, h, w)` or `(h, w)`, at least as large as `target`.
@@ -108,7 +108,7 @@ def psnr(image: Array, target: Array, max_value: float | None = None) -> float:
 
 
 def ssim(image: Array, target: Array, max_value: float | None = None) -> float:
-    """Structural similarity, mean over slices; 7x7 uniform window, sample covariance, K1 = 0.01, K2 = 0.03.
+    """Compute the structural similarity, mean over slices; 7x7 uniform window, sample covariance, K1 = 0.01, K2 = 0.03.
 
     Args:
         image: real or complex `(slice, h, w)` or `(h, w)`, at least as large as `target`.
@@ -123,7 +123,7 @@ def ssim(image: Array, target: Array, max_value: float | None = None) -> float:
 
 
 def evaluate(image: Array, target: Array, *, mask_background: bool = False) -> Metrics:
-    """All three metrics of one volume.
+    """Compute all three metrics of one volume.
 
     Args:
         image: real or complex `(slice, h, w)` or `(h, w)`, at least as large as `target`.
@@ -150,7 +150,7 @@ def evaluate(image: Array, target: Array, *, mask_background: bool = False) -> M
 
 
 def per_slice(image: Array, target: Array) -> dict[str, list[float]]:
-    """The metrics of each slice, under "nmse", "psnr" and "ssim"; the data range stays the volume's.
+    """Compute the metrics of each slice, under "nmse", "psnr" and "ssim"; the data range stays the volume's.
 
     The mean of "ssim" is the volume's SSIM; those of "nmse" and "psnr" are not the volume's. A slice whose reference is
     zero has NMSE nan.
@@ -168,7 +168,7 @@ def per_slice(image: Array, target: Array) -> dict[str, list[float]]:
 
 
 def foreground(target: Array) -> npt.NDArray[np.bool_]:
-    """Where the reference shows tissue, by `FOREGROUND_RULE`; bool `(slice, h, w)`.
+    """Find where the reference shows tissue, by `FOREGROUND_RULE`; bool `(slice, h, w)`.
 
     Raises:
         ShapeError: not `(slice, h, w)` or `(h, w)`.

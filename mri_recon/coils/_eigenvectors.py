@@ -21,7 +21,7 @@ def row_chunks(num_rows: int, entries_a_row: int, device: torch.device) -> Itera
 
 
 def orthogonal_iteration(matrices: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Largest eigenvalues `(set, ...)` and their eigenvectors `(set, coil, ...)`.
+    """Compute the largest eigenvalues `(set, ...)` and their eigenvectors `(set, coil, ...)`.
 
     Args:
         matrices: Hermitian, positive semidefinite, `(coil, coil, ...)`.
@@ -38,7 +38,7 @@ def orthogonal_iteration(matrices: Tensor, start: Tensor, iterations: int) -> tu
 
 
 def principal_coil(samples: Tensor) -> Tensor:
-    """The first virtual coil of samples `(coil, ...)`: their principal component, its largest entry real and > 0."""
+    """Compute the principal component of samples `(coil, ...)`, the first virtual coil; largest entry real and > 0."""
     flat = samples.flatten(1)
     vector = torch.linalg.eigh(flat @ flat.mH).eigenvectors[:, -1]
     turned: Tensor = vector * torch.sgn(vector[vector.abs().argmax()]).conj()

@@ -29,7 +29,7 @@ class CompressedCoils:
 
 
 def compress_coils(kspace: Tensor, num_coils: int) -> CompressedCoils:
-    """The principal components of the coils, `y' = V^H y`, V the leading left singular vectors of all samples.
+    """Compute the principal components of the coils, `y' = V^H y`, V the leading left singular vectors of all samples.
 
     One matrix for all slices, from every acquired sample (zeros add nothing). Its rows are orthonormal, so white noise
     stays white, with the same sigma; where the noise is not white, whiten first. Each row's largest entry is real and

@@ -1,4 +1,7 @@
-"""Coil sensitivities by ESPIRiT: the eigenvectors of an image-domain operator that the calibration data leave fixed."""
+"""Estimate coil sensitivity maps by ESPIRiT.
+
+At each pixel, the map is the eigenvector with eigenvalue 1 of an operator computed from the calibration region.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ def espirit_maps(
     crop: float = 0.8,
     soft_crop: bool = True,
 ) -> EspiritMaps:
-    """Sensitivity maps of the fully sampled centre as eigenvectors of what its k-space patches have in common.
+    """Estimate sensitivity maps from what the k-space patches of the fully sampled centre have in common.
 
     The patches of `kernel_size` samples of all coils span a space much smaller than themselves. Projecting every patch
     onto it, and averaging what the patches say of each sample, leaves the k-space of the object as it is. In the image
@@ -253,7 +256,7 @@ def _kernel_that_fits(wanted: int, block: tuple[int, int], image: tuple[int, int
 
 
 def _checked_largest(block: Tensor) -> Tensor:
-    """Largest magnitude of each slice, all of them finite and not zero, in data that fill the block."""
+    """Find the largest magnitude of each slice; refuse data that are not finite, zero, or do not fill the block."""
     largest = block.abs().flatten(1).amax(dim=1)
     if not bool(torch.isfinite(largest).all()):
         raise FormatError(
@@ -297,7 +300,7 @@ def _kernel_correlation(data: Tensor, kernel: tuple[int, int], threshold: float)
 
 
 def _signal_space(patches: Tensor, threshold: float) -> Tensor:
-    """Orthonormal basis of the columns' directions whose energy exceeds `threshold` of the largest one's.
+    """Find an orthonormal basis of the columns' directions whose energy exceeds `threshold` of the largest one's.
 
     From the smaller of the two Gram matrices: squared singular values down to `threshold` of the largest are all that
     is wanted, and those survive the squaring also in single precision.
@@ -313,7 +316,7 @@ def _signal_space(patches: Tensor, threshold: float) -> Tensor:
 
 
 def _decompose(operator: Tensor, vectors: Tensor, eigenvalues: Tensor) -> None:
-    """Leading eigenvectors `(set, coil, h, w)` and eigenvalues `(set, h, w)` of G at every pixel, written in place."""
+    """Write the leading eigenvectors `(set, coil, h, w)` and eigenvalues `(set, h, w)` of G at every pixel in place."""
     num_sets, num_coils, h, w = vectors.shape
     ramps_y, ramps_x = _ramps(h, operator.shape[2], operator), _ramps(w, operator.shape[3], operator)
     step_y, step_x = _coarse_step(h, operator.shape[2]), _coarse_step(w, operator.shape[3])

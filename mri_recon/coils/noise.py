@@ -1,4 +1,4 @@
-"""Receiver noise: its level and its covariance between coils, read from samples, and k-space made white.
+"""Estimate the level of receiver noise and its covariance between coils, and whiten k-space.
 
 Convention: the noise n of one k-space sample of one coil is complex, and sigma^2 = E|n|^2, the sum of the variances of
 its real and its imaginary part. The Fourier transform is orthonormal, so sigma is the same in the image of fully
@@ -60,7 +60,7 @@ class NoiseLevel:
 
 
 def noise_covariance(samples: Tensor) -> Tensor:
-    """Covariance of the noise between coils, `Psi = 1/N sum_i n_i n_i^H`, without subtracting a mean.
+    """Compute the covariance of the noise between coils, `Psi = 1/N sum_i n_i n_i^H`, without subtracting a mean.
 
     Args:
         samples: noise alone, complex `(coil, sample)`: a scan without excitation, or `noise_samples_from_edge`.
@@ -90,7 +90,7 @@ def noise_covariance(samples: Tensor) -> Tensor:
 
 
 def whiten(kspace: Tensor, covariance: Tensor) -> Tensor:
-    """k-space whose noise is independent between coils, with E|n|^2 = 1 in each: `y' = L^-1 y`, `Psi = L L^H`.
+    """Whiten k-space: noise independent between coils, with E|n|^2 = 1 in each, `y' = L^-1 y`, `Psi = L L^H`.
 
     Real and imaginary part of the noise then have the variance 1/2 each. The new coils are combinations of the old
     ones; maps must be estimated from, or transformed like, the whitened k-space.
@@ -139,7 +139,7 @@ def whiten(kspace: Tensor, covariance: Tensor) -> Tensor:
 
 
 def _gains(psi: Tensor) -> Tensor:
-    """Standard deviation of each coil, real and positive."""
+    """Compute the standard deviation of each coil, real and positive."""
     variance = psi.diagonal().real
     dead = (variance <= 0).nonzero().flatten().tolist()
     if not bool(torch.isfinite(torch.view_as_real(psi)).all()):
@@ -150,7 +150,7 @@ def _gains(psi: Tensor) -> Tensor:
 
 
 def noise_samples_from_edge(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
-    """The outermost acquired samples, which hold the least signal, as samples of the noise.
+    """Take the outermost acquired samples, which hold the least signal, as samples of the noise.
 
     Positions (ky, kx) are ranked by (ky / max|ky|)^2 + (kx / max|kx|)^2, maxima over the acquired ones, and the
     outermost `OUTER_FRACTION` is taken: the corners of the acquired rectangle, or the rim of an acquired disc. A
@@ -177,15 +177,15 @@ def noise_samples_from_edge(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
 
 
 def estimate_sigma(kspace: Tensor, mask: Mask | Tensor) -> NoiseLevel:
-    """Noise level of each slice, from its k-space alone.
+    """Estimate the noise level of each slice from its k-space alone.
 
-    From the samples of `noise_samples_from_edge`, all coils of the slice together:
+    It uses the samples of `noise_samples_from_edge`, all coils of the slice together:
 
         sigma = median |y| / sqrt(ln 2),
 
-    as |n| has a Rayleigh distribution; the median does not see a few strong samples. Where there are fewer than 64 of
-    them, from the diagonal band D of the finest wavelets of the zero-filled coil images, with the share of the noise
-    that the mask lets into that band:
+    as |n| has a Rayleigh distribution; the median ignores a few strong samples. With fewer than 64 outer samples it
+    uses the median of the finest diagonal wavelet band D of the zero-filled coil images, corrected by rho, the fraction
+    of the noise power in that band that the mask samples:
 
         sigma = median |D| / sqrt(rho ln 2),   rho = 1/(h w) sum_{k in mask} |H(k)|^2, H the filter of the band.
 

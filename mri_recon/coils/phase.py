@@ -1,4 +1,4 @@
-"""The smooth phase of an image, from the dense centre of k-space."""
+"""Estimate the smooth phase of an image from the fully sampled centre of k-space."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READOUT_SHARE = 4
 
 
 def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None) -> Tensor:
-    """Phase of the low-resolution image of each slice, as numbers of modulus 1.
+    """Estimate the phase of the low-resolution image of each slice, as numbers of modulus 1.
 
         m = sum_c conj(S_c) F^-1 (H y_c),   p = m / |m|,   and p = 1 where m = 0
 
@@ -94,7 +94,7 @@ def smooth_phase_of_rows(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor,
 
 
 def _inverse_dft(pixels: Tensor, frequencies: Tensor, size: int, like: Tensor) -> Tensor:
-    """The centred, orthonormal inverse transform as a matrix `(pixel, frequency)`."""
+    """Write the centred, orthonormal inverse transform as a matrix `(pixel, frequency)`."""
     # The product taken modulo the size first: the angle of a large number would lose digits.
     turns = torch.outer(pixels - size // 2, frequencies - size // 2) % size
     angle = 2 * torch.pi / size * turns.double()
@@ -102,7 +102,7 @@ def _inverse_dft(pixels: Tensor, frequencies: Tensor, size: int, like: Tensor) -
 
 
 def _windowed_center(kspace: Tensor, mask: Mask | Tensor) -> tuple[slice, slice, Tensor]:
-    """Rows and columns of the dense centre, and its samples times the window H, scaled to a largest value of 1."""
+    """Find rows and columns of the dense centre, and its samples times the window H, scaled to a largest value of 1."""
     rows, columns = center_block(mask, at=echo_center(kspace, mask))
     rows, columns = (slice(*block.indices(n)) for block, n in zip((rows, columns), kspace.shape[-2:], strict=True))
     block = kspace[..., rows, columns]
@@ -123,7 +123,7 @@ def direction(image: Tensor) -> Tensor:
 
 
 def _window(energy: Tensor, width: int | None) -> Tensor:
-    """Hann window about the largest energy along the last axis, `(slice, n)`, zero from half a width away.
+    """Make a Hann window about the largest energy along the last axis, `(slice, n)`, zero from half a width away.
 
     `None` takes the width that reaches to the further end.
     """

@@ -1,4 +1,4 @@
-"""What is done to the data before any method sees them: pre-whitening, then coil compression.
+"""Prepare the data before any method sees them: pre-whitening, then coil compression.
 
 Both are linear maps of the coils, the same at every sample, so sensitivity maps go through them like k-space. Maps that
 a method estimates by itself it estimates from what comes out.

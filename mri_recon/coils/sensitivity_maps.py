@@ -58,7 +58,7 @@ def estimate_maps(kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *,
 
 
 def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
-    """Sensitivity maps from the fully sampled centre of k-space.
+    """Estimate sensitivity maps from the fully sampled centre of k-space.
 
     The low-resolution coil images `m_c = F^-1 (H y_c)`, with `H` a Hann window over the dense centre of the mask (zero
     elsewhere), divided by their root sum of squares: `S_c = m_c / sqrt(sum_d |m_d|^2)`, so that `sum_c |S_c|^2 = 1`
@@ -89,7 +89,7 @@ def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
 
 
 def sens_maps_from_images(coil_images: Tensor) -> Tensor:
-    """Maps `S_c = m_c / sqrt(sum_d |m_d|^2)` of low-resolution coil images, see `sens_maps_from_center`.
+    """Compute maps `S_c = m_c / sqrt(sum_d |m_d|^2)` of low-resolution coil images, see `sens_maps_from_center`.
 
     Args:
         coil_images: m, complex `(..., coil, h, w)`; one coil has the map 1.
@@ -139,7 +139,7 @@ def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
 
 
 def _hann(block: slice, like: Tensor) -> Tensor:
-    """Hann window of the block without its zero end points, real, peak at most 1."""
+    """Make a Hann window of the block without its zero end points, real, peak at most 1."""
     size = block.stop - block.start
     n = torch.arange(1, size + 1, device=like.device, dtype=like.real.dtype)
     return torch.sin(torch.pi * n / (size + 1)) ** 2

@@ -1,4 +1,4 @@
-"""Masks for a scan: the user's file, a drawn one, or the scan's own; never a guess.
+"""Choose the mask of a scan: the user's file, a drawn one, or the scan's own; never a guess.
 
 Mask files come through the readers of k-space (`mri_recon.io`), which check sizes before anything is allocated, load
 no pickles and follow no links.
@@ -35,7 +35,7 @@ _MAX_BYTES = 1 << 29
 
 
 def load_mask(path: str | Path) -> Mask:
-    """The mask stored in a file: `.npy`, `.npz`, MATLAB `.mat`, or the dataset `mask` of a fastMRI `.h5`.
+    """Load the mask stored in a file: `.npy`, `.npz`, MATLAB `.mat`, or the dataset `mask` of a fastMRI `.h5`.
 
     Axes of length 1 are dropped. One axis is phase, two are (readout, phase); a 2-D mask that is constant along readout
     is a `ColumnMask`. Among several arrays the one named `mask` is taken. Pickles are never loaded.
@@ -50,7 +50,7 @@ def load_mask(path: str | Path) -> Mask:
 
 
 def read_mask_array(path: Path) -> npt.NDArray[Any]:
-    """The array of a mask file, as stored.
+    """Read the array of a mask file, as stored.
 
     Raises:
         FormatError: no such file, an unknown or damaged format, several arrays and none named `mask`, pickled objects,
@@ -130,7 +130,7 @@ def choose_mask(
     seed: int = 0,
     kind: str = "random",
 ) -> Mask:
-    """The mask of a run: `mask_file`, else one drawn for `acceleration` on the acquired support, else the scan's own.
+    """Choose the mask of a run: `mask_file`, else one drawn for `acceleration` on the support, else the scan's own.
 
     Args:
         scan: the scan that it is for.
@@ -146,17 +146,7 @@ def choose_mask(
         MaskError: two masks asked for, none known, a drawn one for a scan that is already undersampled, or one that
             cannot be drawn or does not fit.
     """
-    if mask_file is not None and acceleration is not None:
-        raise MaskError(
-            f"expected one mask, got the file {mask_file} and an acceleration of {acceleration:g}: give one of them"
-        )
-    if acceleration is None and (center_fraction is not None or num_low_frequencies is not None):
-        raise MaskError(
-            "expected an acceleration with the size of the centre, got the centre alone: "
-            "give an acceleration, or leave the centre out"
-        )
-    if kind not in MASK_KINDS:
-        raise MaskError(f"expected a kind of mask among {', '.join(MASK_KINDS)}, got {kind!r}: choose one of them")
+    _check_choice(mask_file, acceleration, kind, center=center_fraction is not None or num_low_frequencies is not None)
     if mask_file is not None:
         if mask_array is not None:
             found = mask_from_file(mask_array, Path(mask_file).name)
@@ -187,8 +177,23 @@ def choose_mask(
     raise MaskError(f"expected a mask, got an undersampled scan that has none of its own: {_NEEDS_MASK}")
 
 
+def _check_choice(mask_file: str | Path | None, acceleration: float | None, kind: str, *, center: bool) -> None:
+    """Refuse a choice of mask that contradicts itself; `center`: whether its size is given."""
+    if mask_file is not None and acceleration is not None:
+        raise MaskError(
+            f"expected one mask, got the file {mask_file} and an acceleration of {acceleration:g}: give one of them"
+        )
+    if acceleration is None and center:
+        raise MaskError(
+            "expected an acceleration with the size of the centre, got the centre alone: "
+            "give an acceleration, or leave the centre out"
+        )
+    if kind not in MASK_KINDS:
+        raise MaskError(f"expected a kind of mask among {', '.join(MASK_KINDS)}, got {kind!r}: choose one of them")
+
+
 def _counted_on(support: npt.NDArray[np.bool_], mask: Mask) -> Mask:
-    """A mask of columns, its acceleration that of the columns which could have been sampled."""
+    """Count the acceleration of a mask of columns on those that could have been sampled."""
     if isinstance(mask, ColumnMask) and not mask.lines[~support].any():
         return replace(mask, support_width=int(np.count_nonzero(support)))
     return mask

@@ -1,4 +1,4 @@
-"""Writing reconstructions and scans, whole or not at all, and reading results back."""
+"""Write reconstructions and scans, whole or not at all, and read results back."""
 
 from __future__ import annotations
 
@@ -145,15 +145,10 @@ def save_scan(
     left, right = padding or (0, phase)
     if not 0 <= left < right <= phase:
         raise ShapeError(f"expected padding inside the {phase} columns, got {padding}: leave it out for all of them")
-    image = None if target is None else to_numpy(target)
-    if image is not None and (image.ndim != 3 or image.shape[0] != data.shape[0] or image.dtype.kind not in "iuf"):
-        raise ShapeError(
-            f"expected a real target ({data.shape[0]}, h, w), got {image.dtype} {image.shape}: give one image a slice"
-        )
+    image = None if target is None else _checked_target(to_numpy(target), int(data.shape[0]))
     coils = int(data.shape[1]) if data.ndim == 4 else 1
     extra: dict[str, Any] = {"acquisition": acquisition, "patient_id": patient_id, **(attributes or {})}
     if image is not None:
-        image = image.astype(np.float32)
         extra |= {"max": float(image.max()), "norm": float(np.linalg.norm(image))}
 
     def fill(file: h5py.File) -> None:
@@ -169,6 +164,14 @@ def save_scan(
     _write_hdf5(path, fill)
 
 
+def _checked_target(image: npt.NDArray[Any], num_slices: int) -> npt.NDArray[np.float32]:
+    if image.ndim != 3 or image.shape[0] != num_slices or image.dtype.kind not in "iuf":
+        raise ShapeError(
+            f"expected a real target ({num_slices}, h, w), got {image.dtype} {image.shape}: give one image a slice"
+        )
+    return image.astype(np.float32)
+
+
 def encode_result(
     suffix: str,
     reconstruction: Reconstruction,
@@ -177,7 +180,7 @@ def encode_result(
     *,
     provenance: BaseModel | None = None,
 ) -> Encoded:
-    """The bytes of the file that `save` writes under a suffix.
+    """Encode the file that `save` writes under a suffix.
 
     Raises:
         ShapeError: an image that is not `(slice, h, w)`.
@@ -232,7 +235,7 @@ def check_holds(path: str | Path, shape: Sequence[int], meta: Mapping[str, Any])
 
 
 def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[np.float32]:
-    """The magnitudes `(slice, h, w)` of a file that `save` wrote.
+    """Load the magnitudes `(slice, h, w)` of a file that `save` wrote.
 
     Raises:
         FormatError: not such a file, unsafe or damaged.
@@ -254,7 +257,7 @@ def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.N
 
 
 def load_result(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> tuple[npt.NDArray[Any], str | None]:
-    """The image of a file that `save` wrote, complex64 or, without phase, float32; and the JSON of its provenance.
+    """Load the image of a file that `save` wrote, complex64 or, without phase, float32; and the JSON of its provenance.
 
     Raises:
         FormatError: not such a file, unsafe or damaged.
@@ -311,7 +314,7 @@ def _from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: arrays become lists, numbers that are not finite become null, the rest its text."""
+    """Convert to what JSON can hold: arrays to lists, numbers that are not finite to null, the rest to text."""
     if is_tensor(value) or isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):

@@ -132,7 +132,7 @@ class RawScan:
     target_source: str = "none"
 
     def scan(self) -> Scan:
-        """The scan, checked.
+        """Make the scan, checked.
 
         Raises:
             FormatError: as `make_scan`.
@@ -151,7 +151,7 @@ def make_scan(
     target: npt.NDArray[Any] | None = None,
     target_source: str = "none",
 ) -> Scan:
-    """A scan out of what a reader found; checks the k-space and finds its support.
+    """Check the k-space that a reader found and make a scan of it, with its support.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`.
@@ -178,11 +178,12 @@ def make_scan(
     own = None if mask is None else _own_mask(mask, (readout, phase), inside, name)
     support, fully_sampled, note = _judge(sampling, own, inside)
     size = (min(recon_size[0], readout), min(recon_size[1], phase)) if recon_size else None
-    if target is not None and not np.isfinite(target).all():
+    reference = None
+    if target is not None and np.isfinite(target).all():
+        reference = _checked_target(target, samples, size, name)
+    elif target is not None:
         told = f"The {target_source.removeprefix('file: ')} of the file has NaN or infinite values and is left out."
         meta = {**meta, "reader_warnings": [*meta.get("reader_warnings", ()), told]}
-        target = None
-    reference = None if target is None else _checked_target(target, samples, size, name)
     if reference is None:
         target_source = RSS_OF_FULL if fully_sampled else "none"
     notes = "; ".join(part for part in (*meta.get("reader_notes", ()), padding_note, note) if part)
@@ -207,7 +208,7 @@ def make_scan(
 
 
 def sampled_pattern(scan: Scan) -> Mask:
-    """The mask that the zeros of the k-space suggest: what is above 1e-8 of the maximum in any coil or slice.
+    """Guess the mask from the zeros of the k-space: sampled is what is above 1e-8 of the maximum in any coil or slice.
 
     A guess that has to be asked for: `load` never makes it, for a zero may also have been measured. A pattern that is
     the same in every row that holds data is a `ColumnMask`.
@@ -269,7 +270,7 @@ def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[s
 
 
 def _padded_columns(padding: tuple[int, int] | None, kspace: npt.NDArray[np.complex64]) -> tuple[BoolArray, str]:
-    """Columns that the header says were acquired; all of them, and a note, where that leaves nothing."""
+    """Find the columns that the header says were acquired; all of them, and a note, where that leaves nothing."""
     phase = int(kspace.shape[-1])
     everything = np.ones(phase, dtype=np.bool_)
     if padding is None:
@@ -308,7 +309,7 @@ def _own_mask(mask: npt.NDArray[Any], plane: tuple[int, int], inside: BoolArray,
 
 
 def _judge(sampling: Sampling, own: Mask | None, inside: BoolArray) -> tuple[BoolArray, bool, str]:
-    """Support, whether it is fully sampled, and what to tell the user."""
+    """Find the support, whether it is fully sampled, and what to tell the user."""
     if own is None:
         if sampling.undersampled:
             return inside, False, f"{sampling.reason}, and the file has no mask: give the mask it was sampled with"

@@ -26,7 +26,7 @@ _FAR = 3.5
 
 
 def column_arrangement(mask: ColumnMask) -> str:
-    """What the columns outside the dense centre are, in words; "random" also where nothing else can be told.
+    """Classify the lines outside the fully sampled centre, in words; "random" also where nothing else can be told.
 
     - "equally spaced": neighbours on either side of the centre lie equally far apart, at least two columns and up to
       one more or less; of 16 distances and more one may be another.
@@ -72,7 +72,7 @@ def _equal(gaps: npt.NDArray[np.intp]) -> bool:
 
 
 def _shares(distances: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """All but the largest of sorted distances 1, 2, ... over the largest: uniform in (0, 1) whatever that one is."""
+    """Divide sorted distances 1, 2, ... by the largest, and drop that one: uniform in (0, 1) whatever it is."""
     if distances.size < 2:
         return np.empty(0)
     return np.asarray((distances[:-1] - 0.5) / (distances[-1] - 1))

@@ -119,7 +119,7 @@ def _narrow(block: slice, size: int, wanted: int, center: int) -> slice:
 
 
 def center_columns(mask: ColumnMask) -> slice:
-    """The columns of the dense centre; empty where there is none."""
+    """Find the columns of the fully sampled centre; empty where there is none."""
     try:
         return center_block(mask)[1]
     except MaskError:

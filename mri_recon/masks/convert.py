@@ -31,7 +31,7 @@ __all__ = [
 def column_mask_from_lines(
     lines: npt.ArrayLike, *, kind: str = "file", support: npt.ArrayLike | None = None
 ) -> ColumnMask:
-    """A column mask whose lines are known but not how they were chosen; its centre is the run of lines around N//2.
+    """Make a column mask of known lines that were chosen in an unknown way; its centre is the run around N//2.
 
     Args:
         lines: bool or 0/1, `(phase,)`.
@@ -58,7 +58,7 @@ def column_mask_from_lines(
 
 
 def as_mask(mask: Mask | npt.ArrayLike | Tensor, kspace_shape: Sequence[int]) -> Mask:
-    """Any accepted form of a mask as a `Mask` that fits k-space `(..., readout, phase)`.
+    """Convert any accepted form of a mask to a `Mask` that fits k-space `(..., readout, phase)`.
 
     Args:
         mask: a `Mask`, or bool or 0/1 of shape `(phase,)`, `(readout, phase)`, with 1 for an axis along which it is
@@ -117,7 +117,7 @@ def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | 
 
 
 def mask_from_file(array: npt.NDArray[Any], name: str) -> Mask:
-    """The mask that the array of a mask file stands for; see `mri_recon.io.load_mask`.
+    """Make the mask that the array of a mask file stands for; see `mri_recon.io.load_mask`.
 
     Args:
         array: as stored in the file.
@@ -137,7 +137,7 @@ def mask_from_file(array: npt.NDArray[Any], name: str) -> Mask:
 
 
 def drop_constant_axes(array: npt.NDArray[Any], plane: tuple[int, int] | None) -> npt.NDArray[Any]:
-    """A mask of a file without its axes of length 1, and without those of slices and coils along which it is constant.
+    """Drop the axes of a file's mask that have length 1, and those of slices and coils along which it is constant.
 
     Args:
         array: as stored.
@@ -157,7 +157,7 @@ def drop_constant_axes(array: npt.NDArray[Any], plane: tuple[int, int] | None) -
 
 
 def other_values(array: npt.NDArray[Any]) -> str:
-    """What a mask has beside 0 and 1, in words; for messages."""
+    """Name values of a mask other than 0 and 1, for messages."""
     values = array[~np.isin(array, (0, 1))]
     if array.dtype.kind not in "iufc" or values.size == 0:
         return f"other values ({array.dtype})"

@@ -95,7 +95,7 @@ def equispaced_mask(
 
 
 def fastmri_random_mask(width: int, *, center_fraction: float, acceleration: float, seed: int | str) -> ColumnMask:
-    """The mask of fastMRI 0.3.0's `RandomMaskFunc([center_fraction], [acceleration])`, bit for bit.
+    """Draw the mask of fastMRI 0.3.0's `RandomMaskFunc([center_fraction], [acceleration])`, bit for bit.
 
     Each column outside the n = round(W * center_fraction) central ones is sampled with probability
     (W / R - n) / (W - n): the number of lines is right on average only. Use `random_mask` for an exact number.
@@ -186,7 +186,7 @@ def _exact_mask(
 
 
 def _center_place(columns: npt.NDArray[np.intp], width: int, num_low: int) -> int:
-    """The place in the list of acquired columns where the centre of `num_low` of them starts; see `random_mask`.
+    """Find the place in the list of acquired columns where the centre of `num_low` of them starts; see `random_mask`.
 
     Of the columns from (N - n + 1) // 2 up to DC there are at most n, so DC is among the n that start there.
     """

@@ -136,7 +136,7 @@ def find_echo(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None)
 
 
 def echo_center(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None) -> tuple[int, int] | None:
-    """The `(row, column)` that calibration is read around; None for the usual (N//2, N//2).
+    """Find the `(row, column)` that calibration is read around; None for the usual (N//2, N//2).
 
     Args:
         kspace, mask: as in `find_echo`.
@@ -161,7 +161,7 @@ def echo_warnings(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = N
 
 
 def replace_echo_warnings(warnings: Iterable[str], found: Iterable[str]) -> list[str]:
-    """Other warnings as they are, and what `echo_warnings` found in the whole scan in place of what it found in a part.
+    """Replace the `echo_warnings` of a part of a scan by those of the whole; keep all other warnings.
 
     Args:
         warnings: of a reconstruction, which has seen the sampled part.

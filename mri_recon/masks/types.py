@@ -1,4 +1,4 @@
-"""Undersampling masks: which samples of k-space were taken, and the receipt that says how the mask came to be.
+"""Define undersampling masks, with the receipt that says how a mask came to be.
 
 A mask is boolean, True where a sample was taken. A `ColumnMask` samples whole columns (phase-encoding lines, the last
 axis of k-space); a `PatternMask` is any 2-D pattern. The acceleration that was asked for and the one that was realised
@@ -106,7 +106,7 @@ class ColumnMask:
         return found[: self.num_low_frequencies]
 
     def receipt(self) -> dict[str, Any]:
-        """Everything needed to state, check and repeat this mask, ready for JSON."""
+        """Return everything needed to state, check and repeat this mask, ready for JSON."""
         return {
             "kind": self.kind,
             "width": self.width,
@@ -187,7 +187,7 @@ class PatternMask:
         return self.pattern.size / self.num_samples
 
     def receipt(self) -> dict[str, Any]:
-        """What identifies this mask, ready for JSON; the points themselves only by the SHA-256 of their packed bits."""
+        """Return the identity of this mask, ready for JSON; its points only by the SHA-256 of their packed bits."""
         return {
             "kind": self.kind,
             "source": self.source,
@@ -216,11 +216,11 @@ class PatternMask:
 Mask: TypeAlias = ColumnMask | PatternMask
 
 
-# ---------------------------------------------------------------------------------------------- the dense centre
+# ------------------------------------------------------------------------------------- the fully sampled centre
 
 
 def run_around(lines: BoolArray, index: int) -> slice:
-    """The run of True that contains `index`; empty where `lines[index]` is False."""
+    """Find the run of True that contains `index`; empty where `lines[index]` is False."""
     if not lines[index]:
         return slice(index, index)
     gaps = np.flatnonzero(~lines)

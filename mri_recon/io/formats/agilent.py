@@ -46,7 +46,7 @@ class _Layout:
 
 
 def is_fid(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins with these is an Agilent fid: its sizes have to add up."""
+    """Tell whether a file of `size` bytes that begins with these is an Agilent fid: its sizes have to add up."""
     return _layout(head, size) is not None
 
 

@@ -106,7 +106,7 @@ class FastMRIFile:
         return str(self.attributes.get("patient_id", ""))
 
     def read_kspace(self, slices: Slices | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any]:
-        """k-space complex64 `(slice, coil, readout, phase)`, of the slices alone that are asked for.
+        """Read k-space, complex64 `(slice, coil, readout, phase)`, of the chosen slices alone.
 
         Raises:
             FormatError: too large, damaged, or slices that are not there.
@@ -118,7 +118,7 @@ class FastMRIFile:
         return self.layout.arrange(read_array(self._kspace, max_bytes=max_bytes, indices=indices, axis=axis))
 
     def is_empty(self, index: int) -> bool:
-        """Whether a slice holds zeros only; looks at its middle first and at no more than it must.
+        """Tell whether a slice holds zeros only; looks at its middle first and at no more than it must.
 
         Raises:
             FormatError: damaged, or no such slice.
@@ -137,7 +137,7 @@ class FastMRIFile:
     def read_target(
         self, slices: Slices | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES
     ) -> tuple[npt.NDArray[Any], str] | None:
-        """The file's own reconstruction `(slice, h, w)` and its name; None where it has none.
+        """Read the file's own reconstruction `(slice, h, w)` and its name; None where it has none.
 
         Several coils: `reconstruction_rss` comes first; a single coil: `reconstruction_esc`, its emulated image. What
         is no stack of images is left out, and `warnings` says so.
@@ -171,7 +171,7 @@ class FastMRIFile:
         return None
 
     def read_mask(self, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any] | None:
-        """The file's own mask as stored; None where it has none, or no array under that name: `warnings` says so.
+        """Read the file's own mask as stored; None where it has none, or no array under that name: `warnings` says so.
 
         Raises:
             FormatError: too large, not numeric, or damaged.
@@ -180,7 +180,7 @@ class FastMRIFile:
         return None if dataset is None else read_array(dataset, max_bytes=max_bytes)
 
     def _beside(self, name: str) -> h5py.Dataset | None:
-        """An array beside the k-space; None where there is none. What is there but no array is left out, and said."""
+        """Read an array beside the k-space; None where there is none. Anything but an array is left out, and said."""
         with hdf5_errors(self.path):
             if name not in self._file:
                 return None
@@ -204,7 +204,7 @@ class FastMRIFile:
         return dataset
 
     def _read_header(self) -> tuple[Header, bool]:
-        """The header, and whether there is one; one that cannot be read is left out, and a note says so."""
+        """Read the header, and whether there is one; one that cannot be read is left out, and a note says so."""
         text = ""
         try:
             dataset = get_dataset(self._file, "ismrmrd_header")
@@ -254,7 +254,7 @@ def read_fastmri(
     slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """What a fastMRI file holds; see `mri_recon.io.load`."""
+    """Read a fastMRI file; see `mri_recon.io.load`."""
     with FastMRIFile(path, variable=variable, axes=axes, scan=slices is None) as file:
         indices = chosen_slices(slices, file.num_slices, where=path.name)
         target, target_name = file.read_target(slices, max_bytes=max_bytes) or (None, "none")

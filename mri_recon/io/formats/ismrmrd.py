@@ -1,4 +1,4 @@
-"""The ISMRMRD header of fastMRI files: matrix sizes and encoding limits, out of XML that is not trusted."""
+"""Parse the ISMRMRD header of fastMRI files: matrix sizes and encoding limits, out of XML that is not trusted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Header:
 
 
 def parse_header(text: str, *, where: str) -> Header:
-    """An ISMRMRD header, with or without its namespace; entities and document types are refused before parsing.
+    """Parse an ISMRMRD header, with or without its namespace; entities and document types are refused before parsing.
 
     Raises:
         FormatError: longer than a mebibyte, a document type or entity, not XML, or sizes that are no positive integers.

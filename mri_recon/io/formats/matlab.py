@@ -134,7 +134,7 @@ def _byte_order(header: bytes, path: Path) -> str:
 
 
 def _scan_variables(stream: IO[bytes], order: str, path: Path) -> list[_Variable]:
-    """Every variable of the file, from the first bytes of each element."""
+    """List every variable of the file, from the first bytes of each element."""
     end = os.fstat(stream.fileno()).st_size
     found: list[_Variable] = []
     offset = _HEADER_SIZE
@@ -178,7 +178,7 @@ def _describe(head: bytes, order: str, path: Path, offset: int, stored: int, com
 
 
 def _part(data: bytes, order: str, expected: int, path: Path) -> tuple[bytes, bytes]:
-    """One part of an element and what follows it; short parts share eight bytes with their tag."""
+    """Split one part of an element from what follows it; short parts share eight bytes with their tag."""
     if len(data) >= 8:
         (word,) = struct.unpack(f"{order}I", data[:4])
         if word >> 16:

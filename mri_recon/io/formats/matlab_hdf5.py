@@ -29,7 +29,7 @@ _HEADER = b"MATLAB 7.3"
 
 
 def is_mat_hdf5(path: Path) -> bool:
-    """Whether a file begins as MATLAB's v7.3 files do."""
+    """Tell whether a file begins as MATLAB's v7.3 files do."""
     with path.open("rb") as stream:
         return stream.read(len(_HEADER)) == _HEADER
 

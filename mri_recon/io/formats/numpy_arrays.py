@@ -81,7 +81,7 @@ def read_npz(
 
 
 def npy_array(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any]:
-    """The array of a `.npy` file.
+    """Read the array of a `.npy` file.
 
     Raises:
         FormatError: damaged, too large, or not of numbers.
@@ -110,7 +110,7 @@ def npz_arrays(
 
 @dataclass(frozen=True)
 class _Declared:
-    """What the header of an array says, and where its content begins."""
+    """Read the header of an array, and find where its content begins."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -120,7 +120,7 @@ class _Declared:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The layout of an array, and the slices to take of it; None for all."""
+    """Find the layout of an array, and the slices to take of it; None for all."""
 
     layout: Layout
     count: int
@@ -135,7 +135,7 @@ def _choose(declared: _Declared, axes: str | None, slices: Slices | None, path: 
 
 @contextmanager
 def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """An open archive and its arrays by name; what zipfile raises about damage becomes a `FormatError`."""
+    """Open an archive and list its arrays by name; what zipfile raises about damage becomes a `FormatError`."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -180,7 +180,7 @@ def _check_disjoint(members: Sequence[zipfile.ZipInfo], path: Path) -> None:
 
 @contextmanager
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[tuple[IO[bytes], int, str]]:
-    """The open content of an archive's array, its size and its name for messages."""
+    """Open the content of an archive's array; give its size and its name for messages."""
     where = f"{show(member.filename)} of {path.name}"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise FormatError(
@@ -239,7 +239,7 @@ def _declared(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> _D
 def _selected(
     stream: IO[bytes], declared: _Declared, chosen: _Chosen, *, where: str, max_bytes: int, mapped: Path | None = None
 ) -> npt.NDArray[Any]:
-    """The array, or of it the chosen slices; only these are read where they lie one after the other.
+    """Read the array, or the chosen slices of it; only these are read where they lie one after the other.
 
     Args:
         stream: behind the header of the array.

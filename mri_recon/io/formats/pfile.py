@@ -31,7 +31,7 @@ _LOGO, _LOGO_AT = b"GE_MED_NMR", 110
 
 
 def is_pfile(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a GE P-file of a revision that has its logo where 26 has it."""
+    """Tell whether these first bytes are those of a GE P-file that has its logo where revision 26 has it."""
     return head[_LOGO_AT : _LOGO_AT + len(_LOGO)] == _LOGO
 
 

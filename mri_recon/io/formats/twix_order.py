@@ -60,13 +60,13 @@ def fill_kspace(
     done: list[str] = []
     slabs = sorted({line.counter["Sli"] for line in lines})
     partitions = max(line.counter["Par"] for line in lines) + 1
+    # Of a 3-D scan the slices come out of a transform of all partitions.
+    wanted = chosen_slices(slices, len(slabs), where=name) if partitions == 1 else None
     order: list[int] | None = None
-    if partitions == 1:  # of a 3-D scan the slices come out of a transform of all partitions
-        wanted = chosen_slices(slices, len(slabs), where=name)
-        if wanted is not None:
-            kept = sorted(set(wanted))
-            slabs, order = [slabs[number] for number in kept], [kept.index(number) for number in wanted]
-            lines = [line for line in lines if line.counter["Sli"] in set(slabs)]
+    if wanted is not None:
+        kept = sorted(set(wanted))
+        slabs, order = [slabs[number] for number in kept], [kept.index(number) for number in wanted]
+        lines = [line for line in lines if line.counter["Sli"] in set(slabs)]
     samples, channels = lines[0].samples, lines[0].channels
     stored = max(line.counter["Lin"] for line in lines) + 1
     phase, readout = _place(stored, lines[0].center_line), _place(samples, lines[0].center_column)

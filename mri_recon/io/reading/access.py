@@ -49,7 +49,7 @@ def check_regular(path: Path, what: str) -> None:
 
 
 def cannot_read(path: Path, error: OSError) -> FormatError:
-    """The sentence about a file that the operating system does not give out."""
+    """Make the error for a file that the operating system does not give out."""
     match error.errno:
         case errno.EACCES | errno.EPERM:
             reason, cure = "permission denied", "ask its owner for the right to read it, or copy it to a place of yours"
@@ -73,7 +73,7 @@ def cannot_read(path: Path, error: OSError) -> FormatError:
 
 
 def cannot_open_hdf5(path: Path, error: OSError) -> FormatError | None:
-    """The sentence about an HDF5 file that cannot be opened although it may be sound; None where it is damaged.
+    """Make the error for an HDF5 file that cannot be opened although it may be sound; None where it is damaged.
 
     The HDF5 library locks a file that it writes, and marks it as open until it is closed in order.
     """

@@ -1,4 +1,4 @@
-"""The order of the axes of an array without names, and its way to (slice, coil, readout, phase)."""
+"""Find the order of the axes of an array without names, and bring it to (slice, coil, readout, phase)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Layout:
         return int(shape[self.names.index(name)]) if name in self.names else 1
 
     def arrange(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The array as complex `(slice, coil, readout, phase)`; axes it lacks have length 1. A view where possible."""
+        """Arrange the array as complex `(slice, coil, readout, phase)`, missing axes of length 1; a view at best."""
         names = [name for name in self.names if name != COMPLEX]
         if COMPLEX in self.names:
             array = join_axis(array, self.names.index(COMPLEX))
@@ -66,7 +66,7 @@ class Layout:
         return moved
 
     def meta(self) -> dict[str, Any]:
-        """What a scan says of its axes: `axes`, `axes_assumed`, and a `reader_notes` where more was assumed."""
+        """Describe the axes for `meta`: `axes`, `axes_assumed`, and a `reader_notes` where more was assumed."""
         said: dict[str, Any] = {"axes": " ".join(self.names), "axes_assumed": self.assumed}
         return said | ({"reader_notes": list(self.notes)} if self.notes else {})
 
@@ -74,7 +74,7 @@ class Layout:
 def find_layout(
     shape: Sequence[int], dtype: np.dtype[Any], axes: str | None, defaults: dict[int, str], *, where: str
 ) -> Layout:
-    """The layout of an array of k-space, from its shape and type alone.
+    """Find the layout of an array of k-space from its shape and type alone.
 
     Real numbers are k-space where an axis of 2 is known to hold real and imaginary part: it is named `complex` in
     `axes`, or the array has five axes, of which either the first or the last has length 2 and which nothing else

@@ -40,7 +40,7 @@ def parse_choice(variable: str | None, names: Mapping[str, str], *, where: str) 
 
 
 def pick_index(chosen: Mapping[str, str], name: str, count: int, *, where: str, default: int = 0) -> int:
-    """The index chosen for `name` among `count`; negative defaults count from the end.
+    """Find the index chosen for `name` among `count`; negative defaults count from the end.
 
     Raises:
         FormatError: no number, or out of range.

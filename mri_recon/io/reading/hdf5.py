@@ -57,7 +57,7 @@ _NATIVE_COMPLEX = getattr(h5py.h5t, "COMPLEX", None)  # a type of its own since 
 
 @contextmanager
 def open_hdf5(path: str | Path, *, scan: bool = True, foreign: bool = False) -> Iterator[h5py.File]:
-    """An HDF5 file, open for reading, after the whole of it was checked to hold plain arrays and groups only.
+    """Open an HDF5 file for reading, after checking that all of it is plain arrays and groups.
 
     Refused: links (soft, external, user-defined), external storage, virtual datasets, filters other than gzip, lzf,
     szip, shuffle and fletcher32, and one of these twice, elements other than numbers, booleans, complex pairs and text,
@@ -92,7 +92,7 @@ def open_hdf5(path: str | Path, *, scan: bool = True, foreign: bool = False) -> 
 
 @contextmanager
 def hdf5_errors(path: Path) -> Iterator[None]:
-    """What the HDF5 library raises about a damaged file, as a `FormatError`; wrap every read with it."""
+    """Turn what the HDF5 library raises about a damaged file into a `FormatError`; wrap every read with it."""
     try:
         yield
     except FormatError:
@@ -110,7 +110,7 @@ def hdf5_errors(path: Path) -> Iterator[None]:
 
 
 def get_dataset(file: h5py.Group, name: str) -> h5py.Dataset | None:
-    """A dataset by its path, None where there is none; every component of the path has to be a hard link.
+    """Get a dataset by its path, None where there is none; every component of the path has to be a hard link.
 
     Raises:
         FormatError: a link, or a group of that name.
@@ -139,7 +139,7 @@ def read_array(
     indices: Sequence[int] | None = None,
     axis: int = 0,
 ) -> npt.NDArray[Any]:
-    """A numeric dataset or a part of it, its size checked before memory is taken. Complex data arrives as complex64.
+    """Read a numeric dataset or a part of it, its size checked before memory is taken. Complex data becomes complex64.
 
     Args:
         dataset: from a file that `open_hdf5` opened.
@@ -157,24 +157,11 @@ def read_array(
         check_elements(dataset)
         kind = dataset.dtype
         is_complex = kind.kind == "c" or pair_fields(kind) is not None
-        itemsize = kind.itemsize
         shape = [int(n) for n in dataset.shape]
         if indices is not None:
             shape[axis] = len(indices)
-        check_declared(shape, itemsize, where=where, max_bytes=max_bytes)
-        whole = math.prod(dataset.shape) * itemsize
-        stored = dataset.id.get_storage_size()
-        check_compression(whole, stored, where=where)
-        if stored > _most_stored(dataset):  # an array of a few bytes, with a stream behind it that never ends
-            raise FormatError(
-                f"expected at most {_most_stored(dataset)} stored bytes in {where}, got {stored}: it is damaged or a "
-                "decompression bomb"
-            )
-        if stored > path.stat().st_size:
-            raise FormatError(f"expected {stored} stored bytes in {where}, the file is shorter: it is cut short")
-        chunk = math.prod(dataset.chunks or (0,)) * itemsize
-        if chunk > max(_MIN_CHUNK_LIMIT, max_bytes):
-            raise FormatError(f"expected chunks of at most {max_bytes} bytes in {where}, got {chunk}: raise max_bytes")
+        check_declared(shape, kind.itemsize, where=where, max_bytes=max_bytes)
+        _check_stored(dataset, path, where, max_bytes)
         plain = _as_doubles(kind) or kind.newbyteorder("=")
         out = np.empty(shape, dtype=np.complex64 if is_complex else plain)
         if out.size == 0:
@@ -196,8 +183,25 @@ def read_array(
         return out
 
 
+def _check_stored(dataset: h5py.Dataset, path: Path, where: str, max_bytes: int) -> None:
+    """Refuse an array whose stored bytes, or chunks, do not fit what it declares."""
+    itemsize = dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    check_compression(math.prod(dataset.shape) * itemsize, stored, where=where)
+    if stored > _most_stored(dataset):  # an array of a few bytes, with a stream behind it that never ends
+        raise FormatError(
+            f"expected at most {_most_stored(dataset)} stored bytes in {where}, got {stored}: it is damaged or a "
+            "decompression bomb"
+        )
+    if stored > path.stat().st_size:
+        raise FormatError(f"expected {stored} stored bytes in {where}, the file is shorter: it is cut short")
+    chunk = math.prod(dataset.chunks or (0,)) * itemsize
+    if chunk > max(_MIN_CHUNK_LIMIT, max_bytes):
+        raise FormatError(f"expected chunks of at most {max_bytes} bytes in {where}, got {chunk}: raise max_bytes")
+
+
 def _as_doubles(kind: np.dtype[Any]) -> np.dtype[Any] | None:
-    """The type with doubles in place of long doubles; None for a type without."""
+    """Return the type with doubles in place of long doubles; None for a type without."""
     fields = pair_fields(kind)
     if fields is not None:
         part = _as_doubles(kind[fields[0]])
@@ -225,7 +229,7 @@ def check_elements(dataset: h5py.Dataset) -> None:
 
 
 def read_text(dataset: h5py.Dataset) -> str:
-    """A dataset of one text.
+    """Read a dataset of one text.
 
     Raises:
         FormatError: not one text, longer than a mebibyte, or not UTF-8.
@@ -252,7 +256,7 @@ def read_text(dataset: h5py.Dataset) -> str:
 
 
 def read_attribute(item: h5py.Group | h5py.Dataset, name: str) -> str | float | int | bool | None:
-    """An attribute of one number or one short text, None where there is none.
+    """Read an attribute of one number or one short text, None where there is none.
 
     Raises:
         FormatError: anything else under that name.

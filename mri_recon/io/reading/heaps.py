@@ -1,4 +1,4 @@
-"""A check of HDF5's global heaps, where texts of variable length lie, before the library reads them.
+"""Check HDF5's global heaps, where texts of variable length lie, before the library reads them.
 
 A heap is a row of objects, each naming its own length. The library steps from one to the next by that length; where a
 damaged one says 0 it stands still for ever, in C, where no signal reaches. So the rows are walked here first.

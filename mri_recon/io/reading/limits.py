@@ -1,4 +1,4 @@
-"""How much memory a file may ask for, checked before any of it is taken."""
+"""Limit the memory that a file may ask for, before any of it is taken."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def check_compression(size: int, stored: int, *, where: str) -> None:
 
 
 def show(name: object) -> str:
-    """A name out of a file, safe to print: escaped and short."""
+    """Make a name out of a file safe to print: escaped and short."""
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     return ascii(text if len(text) <= 60 else text[:57] + "...")

@@ -1,4 +1,4 @@
-"""Which slices of a volume are read: a number, a range with a step, or a list."""
+"""Choose the slices of a volume that are read: a number, a range with a step, or a list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Slices = int | slice | Sequence[int]
 
 
 def chosen_slices(slices: Slices | None, count: int, *, where: str) -> list[int] | None:
-    """Numbers of the slices to read, in the order asked for; None for all of them.
+    """List the numbers of the slices to read, in the order asked for; None for all of them.
 
     A number chooses one slice, and the axis stays.
 
@@ -43,7 +43,7 @@ def chosen_slices(slices: Slices | None, count: int, *, where: str) -> list[int]
 
 
 def slices_meta(indices: list[int] | None, count: int) -> dict[str, Any]:
-    """What a scan's `meta` says of chosen slices, `slices` and `num_slices_in_file`; nothing of all of them."""
+    """Describe chosen slices for a scan's `meta`: `slices` and `num_slices_in_file`; nothing for all of them."""
     return {} if indices is None else {"slices": indices, "num_slices_in_file": count}
 
 

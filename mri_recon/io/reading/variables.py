@@ -1,4 +1,4 @@
-"""Which of a file's several arrays is the k-space."""
+"""Pick the k-space among a file's several arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULT_NAME = "reconstruction"
 
 
 def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> str:
-    """The name asked for, else a usual one, else the only one.
+    """Pick the name asked for, else a usual one, else the only one.
 
     Raises:
         FormatError: no such array, none at all, or several without a usual name.
@@ -48,7 +48,7 @@ def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> 
 
 
 def with_own_mask(names: Sequence[str], variable: str | None, *, where: str) -> list[str]:
-    """The name that `pick_variable` takes, and behind it that of the scan's own mask where there is one.
+    """Pick the name that `pick_variable` takes, and behind it that of the scan's own mask where there is one.
 
     Raises:
         FormatError: as `pick_variable`.

@@ -1,4 +1,4 @@
-"""Writing HDF5: reconstructions, and scans in fastMRI's layout.
+"""Write HDF5: reconstructions, and scans in fastMRI's layout.
 
 The file is built in memory and written as one block. The HDF5 library aborts the process at exit when a disk fills up
 while it writes, so it never writes to a disk itself. A file takes its own size in memory while it is made.
@@ -21,7 +21,7 @@ __all__ = ["HDF5", "hdf5_content", "scan_header", "write_dataset"]
 
 
 def hdf5_content(fill: Callable[[h5py.File], None]) -> Content:
-    """The bytes of the HDF5 file that `fill` fills."""
+    """Return the bytes of the HDF5 file that `fill` fills."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         fill(file)
@@ -29,13 +29,13 @@ def hdf5_content(fill: Callable[[h5py.File], None]) -> Content:
 
 
 def write_dataset(file: h5py.File, name: str, data: npt.NDArray[Any]) -> None:
-    """One chunk a slice, so that slices are read alone; checksums, so that damage is found."""
+    """Write an array in one chunk for each slice, so that slices are read alone, with checksums that show damage."""
     chunks = (1, *data.shape[1:]) if data.size else None
     file.create_dataset(name, data=data, chunks=chunks, fletcher32=chunks is not None)
 
 
 def scan_header(size: tuple[int, int], recon: tuple[int, int], left: int, right: int, coils: int) -> str:
-    """A minimal ISMRMRD header: sizes (x readout, y phase), and limits that make `Header.padding` (left, right)."""
+    """Make a minimal ISMRMRD header: sizes (x readout, y phase), and limits for `Header.padding` (left, right)."""
     center, maximum = size[1] // 2 - left, right - left - 1
 
     def space(name: str, x: int, y: int) -> str:

@@ -1,4 +1,4 @@
-"""Writing reconstructions for MATLAB, in version 5 of its format."""
+"""Write reconstructions for MATLAB, in version 5 of its format."""
 
 from __future__ import annotations
 

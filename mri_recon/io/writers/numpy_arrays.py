@@ -1,4 +1,4 @@
-"""Writing reconstructions for NumPy: the image alone (`.npy`), or with mask and metadata (`.npz`)."""
+"""Write reconstructions for NumPy: the image alone (`.npy`), or with mask and metadata (`.npz`)."""
 
 from __future__ import annotations
 

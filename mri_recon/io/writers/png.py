@@ -1,4 +1,4 @@
-"""Writing reconstructions as a picture: 16-bit gray PNG, the slices of a volume side by side.
+"""Write reconstructions as a picture: 16-bit gray PNG, the slices of a volume side by side.
 
 One file whatever the number of slices: no file that was not named is written.
 """
