@@ -36,28 +36,21 @@ class Direct(Generic[T]):
     future: Future[T] = field(default_factory=Future)
 
 
+@dataclass(eq=False, kw_only=True)
 class DirectWork:
     """Direct work of one process: `answer` queues it from the event loop, worker threads `run` it.
 
-    Args:
+    Attributes:
         admission: bounds its memory.
         schedule: holds it until a thread is free.
         performer: runs it.
         timeout_seconds: longest time from a request to its answer.
     """
 
-    def __init__(
-        self,
-        admission: Admission,
-        schedule: Schedule[Direct[Any]],
-        performer: Performer,
-        *,
-        timeout_seconds: float,
-    ) -> None:
-        self._admission = admission
-        self._schedule = schedule
-        self._performer = performer
-        self._timeout_seconds = timeout_seconds
+    admission: Admission
+    schedule: Schedule[Direct[Any]]
+    performer: Performer
+    timeout_seconds: float
 
     async def answer(
         self,
@@ -80,9 +73,9 @@ class DirectWork:
         Raises:
             Problem: busy, timed-out, or the library refuses the work.
         """
-        limit = min(prepared.task.fields.deadline_seconds or math.inf, self._timeout_seconds)
+        limit = min(prepared.task.fields.deadline_seconds or math.inf, self.timeout_seconds)
         control = Control(deadline=arrived + limit)
-        item = Direct(prepared, render, control, place, batch_key(prepared), self._admission.memory(prepared))
+        item = Direct(prepared, render, control, place, batch_key(prepared), self.admission.memory(prepared))
         self._enqueue(item)
         waiting: asyncio.Future[Any] = asyncio.wrap_future(item.future)
         leaving: asyncio.Future[Any] = asyncio.ensure_future(left())
@@ -94,25 +87,25 @@ class DirectWork:
             leaving.cancel()
             if not waiting.done():
                 control.stop("cancelled" if leaving.done() and not leaving.cancelled() else "timed-out")
-                if self._schedule.withdraw(item):
+                if self.schedule.withdraw(item):
                     self._abandon(item)
         if waiting.done():
             try:
                 result: T = waiting.result()
                 return result
             except Cancelled as error:
-                raise self._admission.late(limit) from error
+                raise self.admission.late(limit) from error
         waiting.cancel()
-        raise self._admission.late(limit)
+        raise self.admission.late(limit)
 
     def run(self, items: Sequence[Direct[Any]]) -> None:
         """Do work that the schedule handed out together. Errors go to the clients that wait."""
         begun = [item for item in items if self._begin(item)]
-        outcomes = self._performer.together([item.prepared for item in begun])
+        outcomes = self.performer.together([item.prepared for item in begun])
         for item, outcome in zip(begun, outcomes, strict=True):
             try:
                 item.control.check()
-                result = item.render(outcome or self._performer.alone(item.prepared, item.control))
+                result = item.render(outcome or self.performer.alone(item.prepared, item.control))
             except BaseException as error:
                 item.place.release()
                 item.future.set_exception(error)
@@ -127,14 +120,14 @@ class DirectWork:
 
     def _enqueue(self, item: Direct[Any]) -> None:
         try:
-            memory = self._admission.hold_memory(item.memory)
+            memory = self.admission.hold_memory(item.memory)
         except Problem:
             item.place.release()
             raise
         item.future.add_done_callback(lambda _: memory.release())
-        if not self._schedule.add(item):
+        if not self.schedule.add(item):
             self._abandon(item)
-            raise self._admission.busy("the service is stopping")
+            raise self.admission.busy("the service is stopping")
 
     @staticmethod
     def _begin(item: Direct[Any]) -> bool:

@@ -82,12 +82,17 @@ class Engine:
         self.listeners = Listeners()
         self.schedule: Schedule[Direct[Any]] = Schedule(most_memory=most_memory, max_batch=settings.max_batch)
         self.admission = Admission(settings, estimates, queued=store.queued, most_memory=most_memory)
-        performer = Performer(settings.device, self.admission, estimates, metrics)
-        self.direct = DirectWork(self.admission, self.schedule, performer, timeout_seconds=settings.timeout_seconds)
+        performer = Performer(device=settings.device, admission=self.admission, estimates=estimates, metrics=metrics)
+        self.direct = DirectWork(
+            admission=self.admission,
+            schedule=self.schedule,
+            performer=performer,
+            timeout_seconds=settings.timeout_seconds,
+        )
         self.runner = JobRunner(
-            settings,
-            store,
-            files,
+            settings=settings,
+            store=store,
+            files=files,
             owner=owner.id,
             parser=parser,
             performer=performer,
@@ -97,9 +102,9 @@ class Engine:
             metrics=metrics,
         )
         self.jobs = JobRequests(
-            settings,
-            store,
-            files,
+            settings=settings,
+            store=store,
+            files=files,
             admission=self.admission,
             schedule=self.schedule,
             runner=self.runner,

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from mri_recon.progress import OnProgress
 from mri_recon_service.http.prometheus import Metrics
@@ -18,21 +19,21 @@ __all__ = ["Performer"]
 log = logging.getLogger("mri_recon_service")
 
 
+@dataclass(eq=False, kw_only=True)
 class Performer:
     """Runs prepared work in the calling thread.
 
-    Args:
+    Attributes:
         device: where the library computes.
         admission: learns the time of one piece of work, for `Retry-After`.
         estimates: learns the time of a method.
         metrics: the service's metrics.
     """
 
-    def __init__(self, device: str, admission: Admission, estimates: Estimates, metrics: Metrics) -> None:
-        self._device = device
-        self._admission = admission
-        self._estimates = estimates
-        self._metrics = metrics
+    device: str
+    admission: Admission
+    estimates: Estimates
+    metrics: Metrics
 
     def alone(self, prepared: Prepared, on_progress: OnProgress) -> Outcome:
         """Run one piece of work.
@@ -42,7 +43,7 @@ class Performer:
             Cancelled: as `on_progress` raised it.
         """
         with self._timed([prepared]):
-            return perform(prepared, device=self._device, on_progress=on_progress)
+            return perform(prepared, device=self.device, on_progress=on_progress)
 
     def together(self, several: Sequence[Prepared]) -> list[Outcome | None]:
         """Run work of one batch key in one run of its network.
@@ -54,7 +55,7 @@ class Performer:
         if len(several) > 1:
             try:
                 with self._timed(several):
-                    return [*perform_batch(several, device=self._device)]
+                    return [*perform_batch(several, device=self.device)]
             except Exception:
                 log.warning("a batch of %d failed; its requests are done one by one", len(several))
         return [None] * len(several)
@@ -66,9 +67,9 @@ class Performer:
         yield
         whole = time.perf_counter() - start
         seconds = whole / len(several)
-        self._admission.learn(seconds)
+        self.admission.learn(seconds)
         task = several[0].task
         if task.kind == "reconstruction":
             if not any(task.options.values()):
-                self._estimates.observe(task.methods[0], several[0].shape, seconds)
-            self._metrics.observe_reconstruction(task.methods[0], whole, batch=len(several))
+                self.estimates.observe(task.methods[0], several[0].shape, seconds)
+            self.metrics.observe_reconstruction(task.methods[0], whole, batch=len(several))

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from mri_recon_service.work import Prepared, batch_key
 __all__ = ["JobRequests"]
 
 
+@dataclass(eq=False, kw_only=True)
 class JobRequests:
     """Clients' requests about jobs, in the store that all processes share.
 
-    Args:
+    Attributes:
         settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
@@ -39,26 +41,14 @@ class JobRequests:
         metrics: the service's metrics.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        files: JobFiles,
-        *,
-        admission: Admission,
-        schedule: Schedule[Any],
-        runner: JobRunner,
-        listeners: Listeners,
-        metrics: Metrics,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._files = files
-        self._admission = admission
-        self._schedule = schedule
-        self._runner = runner
-        self._listeners = listeners
-        self._metrics = metrics
+    settings: Settings
+    store: JobStore
+    files: JobFiles
+    admission: Admission
+    schedule: Schedule[Any]
+    runner: JobRunner
+    listeners: Listeners
+    metrics: Metrics
 
     def accept(
         self,
@@ -79,7 +69,7 @@ class JobRequests:
             KeyInUse: the client used the key for another job.
         """
         job_id = uuid.uuid4().hex
-        names = self._files.take(job_id, files)
+        names = self.files.take(job_id, files)
         seconds = prepared.task.fields.deadline_seconds
         job = NewJob(
             id=job_id,
@@ -89,37 +79,37 @@ class JobRequests:
             created=arrived,
             deadline=None if seconds is None else arrived + seconds,
             batch_key=batch_key(prepared),
-            memory=self._admission.memory(prepared),
+            memory=self.admission.memory(prepared),
             key=key,
             fingerprint=fingerprint,
             request_id=request_id,
         )
         try:
-            kept = self._store.add(job, most_queued=self._settings.max_queued_jobs)
+            kept = self.store.add(job, most_queued=self.settings.max_queued_jobs)
         except QueueFull:
-            self._files.remove(job_id)
-            raise self._admission.jobs_full() from None
+            self.files.remove(job_id)
+            raise self.admission.jobs_full() from None
         except BaseException:
-            self._files.remove(job_id)
+            self.files.remove(job_id)
             raise
-        self._schedule.look_for_jobs()
+        self.schedule.look_for_jobs()
         return kept
 
     def cancel(self, job: Job) -> Job | None:
         """Stop a job that waits or runs, in whichever process. Returns the job as it is then; None where it is gone."""
-        runs_here = self._runner.runs(job.id)
+        runs_here = self.runner.runs(job.id)
         after: Job | None = job
         try:
-            after = self._store.cancel(job.id, expires=time.time() + self._settings.result_ttl_seconds)
+            after = self.store.cancel(job.id, expires=time.time() + self.settings.result_ttl_seconds)
         except Problem:  # a full disk: a job that runs here is stopped all the same, and recorded when it can be
             if not runs_here:
                 raise
-        self._runner.cancel(job.id)
+        self.runner.cancel(job.id)
         if after is not None and after.status in FINISHED:
-            self._files.remove(job.id)
+            self.files.remove(job.id)
             if after.status == "cancelled":  # it waited
-                self._metrics.observe_job(job.kind, after.status, time.time() - job.created)
-        self._listeners.tell(job.id)
+                self.metrics.observe_job(job.kind, after.status, time.time() - job.created)
+        self.listeners.tell(job.id)
         return after
 
     def delete(self, job: Job) -> None:
@@ -129,21 +119,21 @@ class JobRequests:
             Problem: storage-full, where even the room that its files took is not enough to forget it.
         """
         try:
-            deleted = self._store.delete(job.id)
+            deleted = self.store.delete(job.id)
         except Problem:
-            self._files.remove(job.id)
-            deleted = self._store.delete(job.id)
+            self.files.remove(job.id)
+            deleted = self.store.delete(job.id)
         if deleted:
-            self._files.remove(job.id)
+            self.files.remove(job.id)
 
     async def finished(self, job: Job, seconds: float) -> Job | None:
         """Wait for the end of a job, at most some seconds. Returns the job as it is then; None where it is gone."""
         deadline = time.monotonic() + seconds
-        with self._listeners.listen(job.id) as event:
+        with self.listeners.listen(job.id) as event:
             while True:
-                current = await asyncio.to_thread(self._store.get, job.id)
+                current = await asyncio.to_thread(self.store.get, job.id)
                 left = deadline - time.monotonic()
                 if current is None or current.status in FINISHED or left <= 0:
                     return current
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._listeners.changed(event), left)
+                    await asyncio.wait_for(self.listeners.changed(event), left)

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mri_recon._system.files import is_full
@@ -38,10 +38,11 @@ NPZ_FILE, HDF5_FILE = "result.npz", "result.h5"
 """Files of a finished job: the bundle of every result, and the library's file of a reconstruction."""
 
 
+@dataclass(eq=False, kw_only=True)
 class JobRunner:
     """Jobs that run in this process. Worker threads call `run`; any thread may call the other methods.
 
-    Args:
+    Attributes:
         settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
@@ -54,34 +55,20 @@ class JobRunner:
         metrics: the service's metrics.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        files: JobFiles,
-        *,
-        owner: str,
-        parser: Parser,
-        performer: Performer,
-        admission: Admission,
-        schedule: Schedule[Any],
-        listeners: Listeners,
-        metrics: Metrics,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._files = files
-        self._owner = owner
-        self._parser = parser
-        self._performer = performer
-        self._admission = admission
-        self._schedule = schedule
-        self._listeners = listeners
-        self._metrics = metrics
-        self._lock = threading.Lock()
-        self._running: dict[str, Control] = {}
-        self._unrecorded: list[Callable[[], None]] = []
-        self._stopping = False
+    settings: Settings
+    store: JobStore
+    files: JobFiles
+    owner: str
+    parser: Parser
+    performer: Performer
+    admission: Admission
+    schedule: Schedule[Any]
+    listeners: Listeners
+    metrics: Metrics
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _running: dict[str, Control] = field(default_factory=dict, init=False)
+    _unrecorded: list[Callable[[], None]] = field(default_factory=list, init=False)
+    _stopping: bool = field(default=False, init=False)
 
     @property
     def running(self) -> int:
@@ -109,23 +96,23 @@ class JobRunner:
 
     def run(self, room: int) -> None:
         """Claim and run jobs that take at most `room` bytes, which the schedule has reserved. Frees them."""
-        alone = room == self._schedule.most_memory
+        alone = room == self.schedule.most_memory
         try:
-            jobs = self._store.claim(self._owner, most=self._settings.max_batch, memory=room)
+            jobs = self.store.claim(self.owner, most=self.settings.max_batch, memory=room)
             if alone and not jobs:  # accepted when there was more memory: it is done by itself
-                jobs = self._store.claim(self._owner, most=1)
-            job_waits = not jobs and not alone and bool(self._store.queued())
+                jobs = self.store.claim(self.owner, most=1)
+            job_waits = not jobs and not alone and bool(self.store.queued())
         except BaseException:
-            self._schedule.give_back(room, look_for_jobs=False)
+            self.schedule.give_back(room, look_for_jobs=False)
             raise
         needed = min(room, sum(job.memory for job in jobs))
-        self._schedule.claimed(needed, of=room, job_waits=job_waits)
+        self.schedule.claimed(needed, of=room, job_waits=job_waits)
         if not jobs:
             return
         try:
             self._run_claimed(jobs)
         finally:
-            self._schedule.give_back(needed)
+            self.schedule.give_back(needed)
 
     def record_again(self) -> None:
         """Write the ends of jobs that the disk refused."""
@@ -135,7 +122,7 @@ class JobRunner:
             again()
 
     def _run_claimed(self, jobs: Sequence[Job]) -> None:
-        self._schedule.look_for_jobs()  # there may be more
+        self.schedule.look_for_jobs()  # there may be more
         controls = {job.id: self._control(job) for job in jobs}
         with self._lock:
             self._running |= controls
@@ -145,11 +132,11 @@ class JobRunner:
         try:
             ready: list[tuple[Job, Prepared]] = []
             for job in jobs:
-                self._listeners.tell(job.id)
+                self.listeners.tell(job.id)
                 prepared = self._opened(job, controls[job.id])
                 if prepared is not None:
                     ready.append((job, prepared))
-            outcomes = self._performer.together([prepared for _, prepared in ready])
+            outcomes = self.performer.together([prepared for _, prepared in ready])
             for (job, prepared), outcome in zip(ready, outcomes, strict=True):
                 self._run_one(job, prepared, controls[job.id], outcome)
         finally:
@@ -158,7 +145,7 @@ class JobRunner:
                     self._running.pop(job.id, None)
 
     def _control(self, job: Job) -> Control:
-        deadline = min(job.deadline or math.inf, time.time() + self._settings.timeout_seconds)
+        deadline = min(job.deadline or math.inf, time.time() + self.settings.timeout_seconds)
         return Control(deadline=deadline, report=lambda progress: self._report(job, progress))
 
     def _opened(self, job: Job, control: Control) -> Prepared | None:
@@ -168,10 +155,10 @@ class JobRunner:
         def work() -> None:
             control.check()
             request = job.request
-            task = read_task(job.kind, request["fields"], max_iters=self._settings.max_iters)
-            folder = self._files.folder(job.id)
+            task = read_task(job.kind, request["fields"], max_iters=self.settings.max_iters)
+            folder = self.files.folder(job.id)
             paths = {name: folder / file for name, file in request["files"].items()}
-            prepared.append(prepare(task, paths, request["sources"], self._parser))
+            prepared.append(prepare(task, paths, request["sources"], self.parser))
 
         self._guarded(job, control, work, ends=False)
         return prepared[0] if prepared else None
@@ -179,12 +166,12 @@ class JobRunner:
     def _run_one(self, job: Job, prepared: Prepared, control: Control, outcome: Outcome | None) -> None:
         def work() -> None:
             control.check()
-            done = outcome or self._performer.alone(prepared, control)
+            done = outcome or self.performer.alone(prepared, control)
             control.check()
             bundle = bundle_of(done)
-            self._files.write(job.id, NPZ_FILE, write_bundle(bundle))
+            self.files.write(job.id, NPZ_FILE, write_bundle(bundle))
             if job.kind == "reconstruction":
-                self._files.write(job.id, HDF5_FILE, hdf5_of(done, bundle))
+                self.files.write(job.id, HDF5_FILE, hdf5_of(done, bundle))
 
         self._guarded(job, control, work, ends=True)
 
@@ -195,12 +182,12 @@ class JobRunner:
         except Cancelled:
             match control.reason:
                 case "stopping":
-                    self._record(job, functools.partial(self._store.release, job.id, self._owner))
+                    self._record(job, functools.partial(self.store.release, job.id, self.owner))
                 case "timed-out":
-                    limit = self._settings.timeout_seconds
+                    limit = self.settings.timeout_seconds
                     if job.deadline is not None:
                         limit = min(limit, job.deadline - job.created)
-                    self._end(job, "failed", self._admission.late(limit))
+                    self._end(job, "failed", self.admission.late(limit))
                 case _:
                     self._end(job, "cancelled", None)
         except Problem as problem:
@@ -217,20 +204,20 @@ class JobRunner:
         record = None if problem is None else problem_record(problem)
 
         def finish() -> None:
-            expires = time.time() + self._settings.result_ttl_seconds
+            expires = time.time() + self.settings.result_ttl_seconds
             try:
-                self._store.finish(job.id, self._owner, status, problem=record, expires=expires)
+                self.store.finish(job.id, self.owner, status, problem=record, expires=expires)
             except Problem:
                 if status != "succeeded":  # its files are of no more use, and make room for the record
-                    self._files.remove(job.id)
+                    self.files.remove(job.id)
                 raise
             if status == "succeeded":
-                self._files.remove_uploads(job.id, job.request["files"])
+                self.files.remove_uploads(job.id, job.request["files"])
             else:
-                self._files.remove(job.id)
+                self.files.remove(job.id)
 
         self._record(job, finish)
-        self._metrics.observe_job(job.kind, status, time.time() - job.created)
+        self.metrics.observe_job(job.kind, status, time.time() - job.created)
 
     def _record(self, job: Job, write: Callable[[], None]) -> None:
         """Write the end of a job. Where the disk refuses, `record_again` repeats it: the job must not hang."""
@@ -241,12 +228,12 @@ class JobRunner:
             told("the end of job %s cannot be recorded; it is tried again", job.id)
             with self._lock:
                 self._unrecorded.append(functools.partial(self._record, job, write))
-        self._listeners.tell(job.id)
+        self.listeners.tell(job.id)
 
     def _report(self, job: Job, progress: Progress) -> None:
         try:
-            self._store.progress(job.id, self._owner, jsonable(asdict(progress)))
+            self.store.progress(job.id, self.owner, jsonable(asdict(progress)))
         except Exception as error:  # the work matters more than its progress
             told = log.error if isinstance(error, Problem) else log.exception
             told("the progress of job %s cannot be recorded", job.id)
-        self._listeners.tell(job.id)
+        self.listeners.tell(job.id)
