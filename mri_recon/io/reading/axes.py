@@ -51,7 +51,10 @@ class Layout:
         return int(shape[self.names.index(name)]) if name in self.names else 1
 
     def arrange(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Arrange the array as complex `(slice, coil, readout, phase)`, missing axes of length 1; a view at best."""
+        """Arrange the array as complex `(slice, coil, readout, phase)`, with missing axes of length 1.
+
+        The result is a view where that is possible.
+        """
         names = [name for name in self.names if name != COMPLEX]
         if COMPLEX in self.names:
             array = join_axis(array, self.names.index(COMPLEX))
