@@ -46,14 +46,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, cast
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mri_recon.errors import MethodError
 from mri_recon.masks.types import Mask
 from mri_recon.methods.option_values import check_values
+
+if TYPE_CHECKING:  # whoever asks for names and options waits for no torch
+    import torch
+    from torch import Tensor
 
 __all__ = [
     "ENTRY_POINT_GROUP",

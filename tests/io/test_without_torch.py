@@ -31,6 +31,7 @@ def loads_torch(program: str) -> bool:
         "import mri_recon as mr; mr.random_mask(40, 4).receipt(); mr.load_mask",
         "import mri_recon as mr; mr.evaluate([[[1.0] * 9] * 9], [[[1.0] * 9] * 9])",
         "import mri_recon.results.summary, mri_recon.results.scan_warnings",
+        "import numpy, mri_recon as mr; mr.method_names()",
         f"import mri_recon as mr; mr.load({str(sample_path())!r}).samples",
     ],
 )
