@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
+from mri_recon.coils.combine import combine, rss
 from mri_recon.masks.draw import random_mask
-from mri_recon.transforms.fourier import fft2c
+from mri_recon.masks.types import ColumnMask
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data.examples.acquisition import AcquisitionConfig, with_phase
 from mri_recon_data.examples.example import Example, raw_example
 from mri_recon_data.examples.raw_slice import RawSlice
@@ -19,7 +22,7 @@ from mri_recon_data.scenes.sources import SceneConfig, scene_of_picture, scene_o
 from mri_recon_data.simulation.arrays import ReceiveArray, draw_array, measured_array
 from mri_recon_data.simulation.kspace import complex_noise
 
-__all__ = ["validation_worlds"]
+__all__ = ["ValidationScan", "validation_scans", "validation_worlds"]
 
 Rng = np.random.Generator
 
@@ -45,10 +48,51 @@ _SCENE = SceneConfig(
 _ACQUISITION = AcquisitionConfig(strong_phase=0.0)
 
 
+@dataclass(frozen=True)
+class ValidationScan:
+    """Hold one slice to validate on.
+
+    Attributes:
+        kind: its world and acceleration, e.g. "simulated-8coil-snr40-4x".
+        kspace: full k-space, complex64 `(coil, readout, phase)`.
+        mask: the undersampling mask.
+        sens_maps: true maps like `kspace`; None for raw k-space.
+        image: true image without noise, complex `(readout, phase)`; None where the full k-space is the reference.
+    """
+
+    kind: str
+    kspace: Tensor
+    mask: ColumnMask
+    sens_maps: Tensor | None = None
+    image: Tensor | None = None
+
+    @property
+    def reference(self) -> Tensor:
+        """Magnitude to compare with, `(readout, phase)`: the true image, else the RSS of the coils."""
+        if self.image is None or self.sens_maps is None:
+            return rss(ifft2c(self.kspace))
+        return combine(self.sens_maps * self.image, self.sens_maps).abs()
+
+    def example(self) -> Example:
+        """Make the example that a network is validated on."""
+        return raw_example(self.kspace, self.mask, sens_maps=self.sens_maps, image=self.image)
+
+
 def validation_worlds(
     raw: Sequence[RawSlice], images: Sequence[ImageSlice], *, seed: int, measured: bool = False
 ) -> list[tuple[str, Example]]:
-    """Make the validation examples of every world that is at hand, whole slices at R = 4 and 8.
+    """Make an example of each of `validation_scans`, with its kind.
+
+    Args and Raises: as `validation_scans`.
+    """
+    scans = validation_scans(raw, images, seed=seed, measured=measured)
+    return [(scan.kind, scan.example()) for scan in scans]
+
+
+def validation_scans(
+    raw: Sequence[RawSlice], images: Sequence[ImageSlice], *, seed: int, measured: bool = False
+) -> Iterator[ValidationScan]:
+    """Yield the validation scans of every world that is at hand, whole slices at R = 4 and 8.
 
     Kinds, each with "-4x" or "-8x": "raw"; of the validation persons' images "simulated-1coil" and, with the SNR,
     "simulated-8coil-snr10", "-snr40", "-snr200", and "measured-16coil" (SNR 40,
@@ -64,11 +108,10 @@ def validation_worlds(
     Raises:
         DataError: measured coils whose files are not at hand.
     """
-    examples: list[tuple[str, Example]] = []
     for number, piece in enumerate(_spread(raw, _RAW)):
         for acceleration in _ACCELERATIONS:
             mask = random_mask(piece.support.size, acceleration, seed=number, support=piece.support)
-            examples.append((f"raw-{acceleration}x", raw_example(piece.kspace, mask)))
+            yield ValidationScan(f"raw-{acceleration}x", piece.kspace, mask)
     heads = [image for image in images if not image.source.endswith(_OTHER_ANATOMY)]
     necks = [image for image in images if image.source.endswith(_OTHER_ANATOMY)]
     scans: list[tuple[str, Rng, Tensor, int, float]] = []  # kind, generator, magnitude, coils, SNR
@@ -91,13 +134,12 @@ def validation_worlds(
             array = measured_array(num_coils, shape, rng, whiten=False, split="validation")
         else:
             array = draw_array(num_coils, shape, rng, _ACQUISITION.array)
-        examples += _examples(kind, image, array, rng, snr=snr, seed=number)
-    return examples
+        yield from _simulated(kind, image, array, rng, snr=snr, seed=number)
 
 
-def _examples(
+def _simulated(
     kind: str, magnitude: Tensor, array: ReceiveArray, rng: Rng, *, snr: float, seed: int
-) -> Iterator[tuple[str, Example]]:
+) -> Iterator[ValidationScan]:
     image = with_phase(magnitude, rng, _ACQUISITION)
     num_coils = int(array.maps.shape[0])
     noise = complex_noise((num_coils, *image.shape), rng, sigma=1 / snr / 2**0.5)
@@ -107,7 +149,7 @@ def _examples(
     clean = image if num_coils > 1 else None
     for acceleration in _ACCELERATIONS:
         mask = random_mask(int(image.shape[1]), acceleration, seed=seed)
-        yield f"{kind}-{acceleration}x", raw_example(kspace, mask, sens_maps=array.maps, image=clean)
+        yield ValidationScan(f"{kind}-{acceleration}x", kspace, mask, array.maps, clean)
 
 
 def _spread(pieces: Sequence[RawSlice], count: int) -> list[RawSlice]:
