@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mri_recon.coils._eigenvectors import orthogonal_iteration, principal_coil, row_chunks, turn_to
 from mri_recon.coils.checks import check_kspace
-from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
+from mri_recon.errors import FormatError, MaskError, MethodError
 from mri_recon.masks.calibration_region import calibration_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
@@ -21,7 +21,16 @@ from mri_recon.masks.echo import echo_center
 if TYPE_CHECKING:
     from mri_recon.masks.types import Mask
 
-__all__ = ["EspiritMaps", "espirit_maps", "interpolated_espirit_maps"]
+__all__ = [
+    "EspiritMaps",
+    "check_options",
+    "checked_largest",
+    "espirit_maps",
+    "kernel_correlation",
+    "kernel_that_fits",
+    "pixel_matrices",
+    "ramps",
+]
 
 _MIN_KERNEL = 2
 """Samples of a kernel along an axis: one sample says nothing of how the sensitivities vary along it."""
@@ -32,12 +41,6 @@ neighbours. In small images the step is smaller: at least two such pixels to the
 
 _ITERATIONS = 6
 """Orthogonal iterations at every pixel from that start."""
-
-_POINTS_A_PERIOD = 4
-"""Exactly decomposed pixels to the finest period of G where the vectors between them are interpolated."""
-
-_LARGEST_GAP = 8
-"""Most pixels between two of them: eigenvectors vary faster than G."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def espirit_maps(
 
     Source: Uecker et al., Magn Reson Med 71:990-1001, 2014.
     """
-    _check_options(num_sets, kernel_size, calibration_size, threshold, crop)
+    check_options(num_sets, kernel_size, calibration_size, threshold, crop)
     check_kspace(kspace, "keep the slice and coil axes, also for one")
     checked_mask = as_mask(mask, kspace.shape)
     num_slices, num_coils, h, w = kspace.shape
@@ -130,106 +133,20 @@ def espirit_maps(
     rows, columns = calibration_block(checked_mask, kspace.shape, (calibration_size, calibration_size), at=at)
     block = kspace[..., rows, columns]
     size = (block.shape[-2], block.shape[-1])
-    kernel = _kernel_that_fits(kernel_size, size, (h, w))
-    largest = _checked_largest(block)
+    kernel = kernel_that_fits(kernel_size, size, (h, w))
+    largest = checked_largest(block)
+    # vectors and eigenvalues are views of maps and values: the steps fill them in place.
     for data, scale, vectors, eigenvalues in zip(block, largest, maps, values, strict=True):
         calibration = data / scale
-        _decompose(_kernel_correlation(calibration, kernel, threshold), vectors, eigenvalues)
-        turn_to(vectors, principal_coil(calibration))
-        vectors *= _crop_weight(eigenvalues, crop, soft=soft_crop)[:, None]
+        operator = kernel_correlation(calibration, kernel, threshold)  # 1. patches -> their common space -> A(d)
+        _decompose(operator, vectors, eigenvalues)  # 2. G(r) from A(d), its eigenvectors at each pixel
+        turn_to(vectors, principal_coil(calibration))  # 3. phase
+        vectors *= _crop_weight(eigenvalues, crop, soft=soft_crop)[:, None]  # 4. crop
     return EspiritMaps(maps, values, kernel, size)
 
 
-def interpolated_espirit_maps(
-    kspace: Tensor,
-    mask: Mask | Tensor,
-    rows: Tensor,
-    *,
-    kernel_size: int = 6,
-    calibration_size: int = 24,
-    threshold: float = 0.001,
-) -> tuple[Tensor, Tensor]:
-    """Estimate the maps of some rows of one slice by ESPIRiT, decomposed on a coarse grid and interpolated.
-
-    The eigenvectors of `espirit_maps` are smooth: what is decomposed exactly at four pixels to the finest period of G
-    and interpolated by cubic convolution, normalised and turned again, differs from them by about 1e-4. It costs a
-    fraction: training examples are cut to a band of rows, and are made by the thousand.
-
-    Args:
-        kspace: complex `(coil, readout, phase)`; only the calibration block is read.
-        mask: the sampling mask of that k-space.
-        rows: wanted rows, int64 `(n,)`, in any order.
-        kernel_size: most samples of the kernel along each axis.
-        calibration_size: most samples of the calibration block along each axis.
-        threshold: of the null space, as in `espirit_maps`.
-
-    Returns:
-        maps, complex `(coil, n, phase)`, sum over coils of |S|^2 = 1, and eigenvalues, real `(n, phase)`; ones for one
-        coil.
-
-    Raises:
-        ShapeError, MaskError, FormatError, MethodError: as `espirit_maps`.
-    """
-    _check_options(1, kernel_size, calibration_size, threshold, 0.0)
-    if kspace.ndim != 3 or not kspace.is_complex() or 0 in kspace.shape:
-        raise ShapeError(
-            f"expected complex k-space (coil, readout, phase), got {kspace.dtype} {tuple(kspace.shape)}: "
-            "one slice, its coil axis kept"
-        )
-    num_coils, h, w = kspace.shape
-    if num_coils == 1:
-        return kspace.new_ones(1, rows.numel(), w), kspace.real.new_ones(rows.numel(), w)
-    size = (calibration_size, calibration_size)
-    checked_mask = as_mask(mask, kspace.shape)
-    at = echo_center(kspace, checked_mask)
-    block = kspace[(slice(None), *calibration_block(checked_mask, kspace.shape, size, at=at))]
-    calibration = block / _checked_largest(block[None])[0]
-    kernel = _kernel_that_fits(kernel_size, (block.shape[-2], block.shape[-1]), (h, w))
-    operator = _kernel_correlation(calibration, kernel, threshold)
-    grid_y, weights_y = _cubic_weights(h, rows, operator.shape[2])
-    grid_x, weights_x = _cubic_weights(w, torch.arange(w, device=kspace.device), operator.shape[3])
-    ramps_y, ramps_x = _ramps(h, operator.shape[2], operator), _ramps(w, operator.shape[3], operator)
-    matrices = _pixel_matrices(operator, ramps_y[grid_y % h], ramps_x[grid_x % w])
-    eigenvalues, vectors = torch.linalg.eigh(matrices.permute(2, 3, 0, 1))
-    coarse = vectors[..., -1].permute(2, 0, 1).contiguous()
-    virtual = principal_coil(calibration)
-    turn_to(coarse, virtual)
-    values = weights_y @ eigenvalues[..., -1] @ weights_x.T
-    maps = weights_y.to(coarse.dtype) @ coarse @ weights_x.T.to(coarse.dtype)
-    energy = torch.view_as_real(maps).square().sum(dim=(0, -1))
-    maps = maps * energy.clamp_min(torch.finfo(energy.dtype).tiny).rsqrt()
-    turn_to(maps, virtual)
-    return maps, values
-
-
-def _cubic_weights(size: int, wanted: Tensor, num_offsets: int) -> tuple[Tensor, Tensor]:
-    """Pixels of a coarse grid, and the weights `(wanted, grid)` of cubic convolution from it to wanted pixels.
-
-    The grid is where wanted pixels need it. G has the period of the image, so pixels beyond the edge are those of the
-    other side.
-
-    Source: Keys, IEEE Trans Acoust 1981.
-    """
-    step = max(1, min(_LARGEST_GAP, size // (_POINTS_A_PERIOD * num_offsets)))
-    place = torch.div(wanted, step, rounding_mode="floor")
-    share = ((wanted - place * step).to(torch.float32) / step)[:, None]
-    taps = place[:, None] + torch.arange(-1, 3, device=wanted.device)
-    grid, positions = torch.unique(taps, return_inverse=True)
-    near, far = share, 1 - share
-    weights = torch.cat(
-        [
-            -near * far.square() / 2,
-            1 - near.square() * (5 - 3 * near) / 2,
-            1 - far.square() * (5 - 3 * far) / 2,
-            -far * near.square() / 2,
-        ],
-        dim=1,
-    )
-    table = torch.zeros(wanted.numel(), grid.numel(), device=wanted.device)
-    return grid * step, table.scatter_add_(1, positions, weights)
-
-
-def _check_options(num_sets: int, kernel_size: int, calibration_size: int, threshold: float, crop: float) -> None:
+def check_options(num_sets: int, kernel_size: int, calibration_size: int, threshold: float, crop: float) -> None:
+    """Refuse options of `espirit_maps` that are out of range."""
     for name, value, least in (
         ("num_sets", num_sets, 1),
         ("kernel_size", kernel_size, _MIN_KERNEL),
@@ -243,8 +160,11 @@ def _check_options(num_sets: int, kernel_size: int, calibration_size: int, thres
         raise MethodError(f"expected crop in [0, 1), got {crop}: 0.8 is BART's")
 
 
-def _kernel_that_fits(wanted: int, block: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
-    """At most a third of the block, at least `_MIN_KERNEL`; 1 along an axis of k-space that has one sample."""
+def kernel_that_fits(wanted: int, block: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
+    """Choose a kernel: at most a third of the block, and at least `_MIN_KERNEL` samples along each axis.
+
+    It has 1 sample along an axis of k-space that has one sample.
+    """
     if any(samples < min(_MIN_KERNEL, full) for samples, full in zip(block, image, strict=True)):
         raise MaskError(
             f"expected a fully sampled centre of at least {_MIN_KERNEL} x {_MIN_KERNEL} samples (readout x phase) to "
@@ -255,7 +175,7 @@ def _kernel_that_fits(wanted: int, block: tuple[int, int], image: tuple[int, int
     return ky, kx
 
 
-def _checked_largest(block: Tensor) -> Tensor:
+def checked_largest(block: Tensor) -> Tensor:
     """Find the largest magnitude of each slice; refuse data that are not finite, zero, or do not fill the block."""
     largest = block.abs().flatten(1).amax(dim=1)
     if not bool(torch.isfinite(largest).all()):
@@ -279,8 +199,8 @@ def _checked_largest(block: Tensor) -> Tensor:
     return largest
 
 
-def _kernel_correlation(data: Tensor, kernel: tuple[int, int], threshold: float) -> Tensor:
-    """Fourier coefficients of the image-domain operator, complex `(coil, coil, 2 ky - 1, 2 kx - 1)`.
+def kernel_correlation(data: Tensor, kernel: tuple[int, int], threshold: float) -> Tensor:
+    """Compute Fourier coefficients of the image-domain operator, complex `(coil, coil, 2 ky - 1, 2 kx - 1)`.
 
     The patches of the calibration data span a space with the projector Pi. To project every patch of a k-space and to
     average what the patches say of each sample is a convolution, and in the image a matrix of coils a pixel,
@@ -318,18 +238,18 @@ def _signal_space(patches: Tensor, threshold: float) -> Tensor:
 def _decompose(operator: Tensor, vectors: Tensor, eigenvalues: Tensor) -> None:
     """Write the leading eigenvectors `(set, coil, h, w)` and eigenvalues `(set, h, w)` of G at every pixel in place."""
     num_sets, num_coils, h, w = vectors.shape
-    ramps_y, ramps_x = _ramps(h, operator.shape[2], operator), _ramps(w, operator.shape[3], operator)
+    ramps_y, ramps_x = ramps(h, operator.shape[2], operator), ramps(w, operator.shape[3], operator)
     step_y, step_x = _coarse_step(h, operator.shape[2]), _coarse_step(w, operator.shape[3])
     coarse_y, near_y = _coarse_grid(h, step_y, vectors.device)
     coarse_x, near_x = _coarse_grid(w, step_x, vectors.device)
     starts = []
     for rows in row_chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, vectors.device):
-        matrices = _pixel_matrices(operator, ramps_y[coarse_y[rows]], ramps_x[coarse_x])
+        matrices = pixel_matrices(operator, ramps_y[coarse_y[rows]], ramps_x[coarse_x])
         exact = torch.linalg.eigh(matrices.permute(2, 3, 0, 1)).eigenvectors
         starts.append(exact[..., -num_sets:].flip(-1).permute(3, 2, 0, 1))
     start = torch.cat(starts, dim=2)[..., near_x]
     for rows in row_chunks(h, w * num_coils**2, vectors.device):
-        matrices = _pixel_matrices(operator, ramps_y[rows], ramps_x)
+        matrices = pixel_matrices(operator, ramps_y[rows], ramps_x)
         values, found = orthogonal_iteration(matrices, start[:, :, near_y[rows]], _ITERATIONS)
         if num_sets > 1:
             values, order = values.sort(dim=0, descending=True)
@@ -337,16 +257,16 @@ def _decompose(operator: Tensor, vectors: Tensor, eigenvalues: Tensor) -> None:
         vectors[:, :, rows], eigenvalues[:, rows] = found, values
 
 
-def _ramps(size: int, num_offsets: int, like: Tensor) -> Tensor:
-    """`exp(-2 pi i d r / size)` for the pixels r counted from the centre and the offsets d, `(pixel, offset)`."""
+def ramps(size: int, num_offsets: int, like: Tensor) -> Tensor:
+    """Compute `exp(-2 pi i d r / size)`, `(pixel, offset)`, for pixels r counted from the centre and offsets d."""
     pixels = torch.arange(size, device=like.device, dtype=torch.float64) - size // 2
     offsets = torch.arange(num_offsets, device=like.device, dtype=torch.float64) - num_offsets // 2
     angle = -2 * torch.pi / size * torch.outer(pixels, offsets)
     return torch.polar(torch.ones_like(angle), angle).to(like.dtype)
 
 
-def _pixel_matrices(operator: Tensor, ramps_y: Tensor, ramps_x: Tensor) -> Tensor:
-    """G at the pixels of some rows and columns, `(coil, coil, row, column)`: one axis after the other, no padding."""
+def pixel_matrices(operator: Tensor, ramps_y: Tensor, ramps_x: Tensor) -> Tensor:
+    """Compute G at some rows and columns, `(coil, coil, row, column)`: one axis after the other, without padding."""
     return ramps_y @ operator @ ramps_x.T
 
 

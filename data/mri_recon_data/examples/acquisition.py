@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mri_recon.coils.combine import combine
-from mri_recon.coils.espirit import interpolated_espirit_maps
+from mri_recon.coils.espirit_interpolated import interpolated_espirit_maps
 from mri_recon.coils.noise import sigma_from_below
 from mri_recon.coils.phase import smooth_phase_of_rows
 from mri_recon.masks.types import ColumnMask, Mask
