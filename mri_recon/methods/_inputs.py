@@ -32,7 +32,7 @@ def sense_operator(
     method: str,
     on_progress: OnProgress | None,
 ) -> tuple[SenseOperator, str]:
-    """Build the operator A, and say where its maps come from: "given", "one coil", or the way they were estimated."""
+    """Build the operator A, and name the source of its maps: "given", "one coil", "espirit" or "center"."""
     checked_mask = as_mask(mask, kspace.shape)
     if sens_maps is not None:
         found, source = checked_maps(sens_maps, kspace), "given"
@@ -65,7 +65,7 @@ def largest_coverage(data: SenseDataTerm) -> Tensor:
 
 
 def as_seen(image: Tensor, data: SenseDataTerm, source: str) -> Tensor:
-    """Weight the image by the root sum of squares of estimated maps, or set it to 0 where given ones are 0."""
+    """Weight the image by the root sum of squares of estimated maps, or set it to 0 where all given maps are 0."""
     if source == "one coil":
         return image
     return image * ((data.coverage > 0) if source == "given" else data.coverage.sqrt())

@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 
-# A relative residual of 1 is that of the image 0.
+# The image 0 has a relative residual of 1.
 _Tolerance = Annotated[float, Between(0, 0.5, cure="1e-4 is common")]
 
-# Beyond 1e6 single precision has nothing left of the samples.
+# With a weight above 1e6, the samples are lost to rounding in single precision.
 _Weight = Annotated[float, Between(0, 1e6, cure="0.03 is a common start")]
 
 
@@ -41,7 +41,7 @@ def cg_sense(
     max_iters: Iterations = 50,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """SENSE with a small quadratic penalty, solved by conjugate gradients.
+    """Solve SENSE with a small quadratic penalty by conjugate gradients.
 
         minimise 1/2 ||A x - y||^2 + mu/2 ||x||^2,   (A^H A + mu) x = A^H y,   A = P F S
 
@@ -49,27 +49,28 @@ def cg_sense(
 
     With estimated maps the image is `sqrt(sum |S|^2) x`, the combination of the coil images `S x`. Inside the object
     this equals `x`. At the edge, where ESPIRiT maps fall off smoothly, the image falls off with them instead of being
-    extrapolated. Outside it is 0. With given maps the image is `x`, which is 0 where they all are.
+    extrapolated. Outside it is 0. With given maps the image is `x`, which is 0 where all maps are 0.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the fully sampled centre.
-        maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
-        reg_weight: `mu >= 0`, in units of `||A||^2`, which is 1 for maps with sum |S|^2 = 1: no unit of the data in it.
-        tol: relative residual of the normal equations to stop at.
-        max_iters: most iterations.
+        maps: estimator when `sens_maps` is None: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
+        reg_weight: `mu >= 0`, in units of `||A||^2`, which is 1 for maps with sum |S|^2 = 1; it does not depend on the
+            units of the data.
+        tol: relative residual of the normal equations at which the iteration stops.
+        max_iters: maximum number of iterations.
         on_progress: called after every iteration, see `mri_recon.progress`.
 
     Returns:
         complex image `(slice, readout, phase)`; info with `iterations`, `relative_residual`, `reg_weight`, `stop`
-        ("tol" or "max_iters"), `maps` ("given", "espirit", "center" or "one coil"), `seconds`. Over several slices the
-        worst of them counts.
+        ("tol" or "max_iters"), `maps` ("given", "espirit", "center" or "one coil"), `seconds`. With several slices, the
+        values are those of the worst slice.
 
     Raises:
-        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also without a fully sampled centre to
-            estimate maps from, of two columns at least for "espirit"; FormatError also where the centre of a slice
-            gives no maps.
+        ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also if maps are to be estimated and the mask
+            has no fully sampled centre (for "espirit": of at least two columns); FormatError also if the centre of a
+            slice gives no maps.
         MethodError: an option out of range, or an unknown way to estimate maps.
 
     Source: Pruessmann et al., Magn Reson Med 2001.

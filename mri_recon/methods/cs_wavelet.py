@@ -9,11 +9,11 @@ The option `prior` names R (`methods.priors`):
 - "orthonormal": `||W u||_1`, W periodised and orthonormal, all bands penalised, the approximation too: the problem of
   BART's `pics -n` and of SigPy. By restarted FISTA, with a duality gap. Sides that `2^levels` does not divide are
   padded: the unknown `u` is the padded image and the crop `C` belongs to `A`, so that objective, proximal map and gap
-  speak of one problem.
+  refer to the same problem.
 - "stationary-synthesis": `min_c 1/2 ||A W^H c - y||^2 + lambda ||c||_1`, `u = W^H c`, with the stationary W; by FISTA,
   with a duality gap.
-- "cycle-spinning": the orthonormal W of the image shifted by random amounts, other ones in each iteration, as in BART's
-  default. It has no objective, and so no gap.
+- "cycle-spinning": the orthonormal W of the image, shifted by new random amounts in each iteration, as in BART's
+  default. It has no objective and therefore no gap.
 - "tv": isotropic total variation, periodic; by ADMM, without a gap.
 
 Slices are scaled to a largest zero-filled magnitude near 1, and the scale is undone, so that `1e6 * kspace` gives
@@ -50,7 +50,7 @@ __all__ = [
 
 
 _SMALL_WEIGHT = 1e-5
-"""Below this lambda, of an image scaled to about 1, the penalty is lost in single precision: double is used inside."""
+"""Smallest lambda, for an image scaled to about 1, that single precision resolves; below it, the solver uses double."""
 
 _Prior = Annotated[str, OneOf(*PRIORS)]
 
@@ -86,49 +86,50 @@ def cs_wavelet(
     final_step: bool = True,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Compressed sensing: the image that fits the samples and is sparse in wavelets.
+    """Reconstruct by compressed sensing: find the image that fits the samples and is sparse in wavelets.
 
         minimise over u  1/2 ||A u - y||^2 + lambda R(u),   A = P F S C,   image = C u
 
-    `prior` names R, see the module.
+    `prior` names R, see the module docstring.
 
     By default the image is the minimiser after one more gradient step of the data term, `u + A^H (y - A u) / ||A||^2`,
-    as in BART, whose FISTA ends on it. The step undoes the shrinkage of the samples that are known. With one coil it is
-    data consistency: the measured samples stand in the k-space of the image. `objective` and `relative_gap` are those
-    of the minimiser. Where no coil sees anything, the image is set to 0. With estimated maps it is weighted as in
+    as in BART, whose FISTA ends with this step. It undoes the shrinkage of the measured samples. With one coil it is
+    data consistency: the k-space of the image contains the measured samples. `objective` and `relative_gap` are those
+    of the minimiser. Where all maps are 0, the image is set to 0. With estimated maps, the image is weighted as in
     `cg_sense`.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the fully sampled centre.
-        maps: how they are estimated then: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
-        prior: as above.
-        phase: "center" takes the smooth phase of the fully sampled centre (`phase.smooth_phase_map`) out of the image
-            and penalises real and imaginary part each for itself, `|Re| + |Im|`, as an image without its phase is
+        maps: estimator when `sens_maps` is None: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
+        prior: name of R.
+        phase: "center" removes the smooth phase of the fully sampled centre (`phase.smooth_phase_map`) from the image
+            and penalises real and imaginary part separately, `|Re| + |Im|`, because an image without its phase is
             nearly real; "none" penalises the modulus; "auto" is "center" for the stationary priors and "tv" where the
             mask has a fully sampled centre, else "none".
         wavelet: an orthogonal wavelet of PyWavelets; `None` is Haar for the stationary priors, db2 for cycle spinning,
             db4 for "orthonormal".
-        levels: of the transform; `None` is 4 for the stationary priors, else `wavelets.default_levels`.
-        reg_weight: `lambda / sigma > 0`: the weight in units of the noise; "auto" is the prior's own, chosen on
-            validation subjects.
+        levels: levels of the transform; `None` is 4 for the stationary priors, else `wavelets.default_levels`.
+        reg_weight: `lambda / sigma > 0`: the weight in units of the noise; "auto" is the default of the prior, chosen
+            on validation subjects.
         sigma: noise of one k-space sample, `sqrt(E|n|^2)`, in the units of the k-space, one for all slices or
-            `(slice,)`; `None` reads it from the outermost samples (`noise.estimate_sigma`).
-        gap_tol: relative duality gap to stop at; ADMM also stops at relative residuals of 1e-3.
-        max_iters: most iterations.
-        final_step: end on the gradient step; without it the image is the minimiser itself.
+            `(slice,)`; `None` estimates it from the outermost samples (`noise.estimate_sigma`).
+        gap_tol: relative duality gap at which the solver stops; ADMM also stops at relative residuals of 1e-3.
+        max_iters: maximum number of iterations.
+        final_step: add the gradient step; without it the image is the minimiser itself.
         on_progress: called after every iteration, see `mri_recon.progress`.
 
     Returns:
         complex image `(slice, readout, phase)`; info with `prior`, `phase`, `iterations`, `objective` (in the squared
-        units of the k-space; None for cycle spinning), `relative_gap` (None where there is none, with `gap_reason`),
-        `reg_weight`, `reg_weight_unit`, `sigma`, `sigma_source`, `stop` ("tol" or "max_iters"; "gap" where the gap was
-        met), `wavelet`, `levels`, `padded_size`, `final_step`, `maps` (as `cg_sense`), `seconds` and the lists
-        `per_slice`. Over several slices: the worst gap, the most iterations, the sum of objectives, the largest sigma.
+        units of the k-space; None for cycle spinning), `relative_gap` (None if there is no certificate; `gap_reason`
+        says why), `reg_weight`, `reg_weight_unit`, `sigma`, `sigma_source`, `stop` ("tol", "max_iters", or "gap" if
+        `gap_tol` was reached), `wavelet`, `levels`, `padded_size`, `final_step`, `maps` (as `cg_sense`), `seconds` and
+        the lists `per_slice`. With several slices: the worst gap, the largest number of iterations, the sum of the
+        objectives, the largest sigma.
 
     Raises:
-        ShapeError, MaskError, FormatError: as `cg_sense`; FormatError also where the noise cannot be read; MaskError
+        ShapeError, MaskError, FormatError: as `cg_sense`; FormatError also if the noise cannot be estimated; MaskError
             also for phase "center" without a fully sampled centre.
         MethodError: an unknown prior, phase, wavelet or way to estimate maps, or an option out of range.
 
@@ -190,14 +191,14 @@ def _has_center(kspace: Tensor, mask: Mask) -> bool:
 
 
 def _solved_together(kspace: Tensor) -> list[slice]:
-    """Group the slices: one at a time on a processor, whose cache holds one; all on a GPU."""
+    """Group the slices: one at a time on a CPU, whose cache holds one slice; all at once on a GPU."""
     count = kspace.shape[0]
     return [slice(i, i + 1) for i in range(count)] if kspace.device.type == "cpu" else [slice(0, count)]
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Everything about a reconstruction that is the same for all slices."""
+    """Hold the settings of a reconstruction that are the same for all slices."""
 
     prior: Prior
     source: str
@@ -234,7 +235,7 @@ class _Run:
 
 
 def _in_units(on_iteration: OnIteration, factor: Tensor) -> OnIteration:
-    """Multiply the objectives that a callback is given by `factor` `(batch,)`."""
+    """Multiply the objectives passed to a callback by `factor` `(batch,)`."""
 
     def told(iteration: int, objective: Tensor | None, relative_gap: Tensor | None) -> None:
         on_iteration(iteration, None if objective is None else objective * factor, relative_gap)

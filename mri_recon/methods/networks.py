@@ -1,4 +1,4 @@
-"""The trained networks as reconstruction methods: `unet` and `unrolled`."""
+"""Run the trained networks as reconstruction methods: `unet` and `unrolled`."""
 
 from __future__ import annotations
 
@@ -56,22 +56,24 @@ def unet(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with a U-Net: u = s (z/s + N(z/s)), x = p (u - A^H (A u - y)).
 
-    z = A^H y is the zero-filled image without its smooth phase p (`network_measurement`), s its scale (`image_scale`),
-    N the network without its residual connection.
+    z = A^H y is the zero-filled image without its smooth phase p (`network_measurement`), s is its scale
+    (`image_scale`), and N is the network without its residual connection.
 
     Args:
         kspace: complex64 `(slice, coil, readout, phase)`.
         mask: the sampling mask.
         sens_maps: coil sensitivities like `kspace`; estimated by ESPIRiT when absent. Maps you pass are normalised to
             unit root sum of squares n, and the image is divided by n again. Pixels with n below 10 % of its maximum are
-            set to 0; for the network, maps are continued smoothly there (`map_extension.extend_maps`).
+            set to 0; for the network, the maps are extended smoothly to these pixels (`map_extension.extend_maps`).
         device: where to run.
         model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
-        data_consistency: the step after the network. "weighted": several coils are brought closer to their samples the
-            less noise there is (`weighted_data_consistency`), one coil is left as it is; "learned": nothing, as the
-            network was trained; "exact": the nearest image whose samples are the measured ones
-            (`exact_data_consistency`). A cascade follows the noise by itself: "weighted" is "learned" there.
-        sigma: noise sqrt(E|n|^2) of one sample of the k-space; absent: estimated. Pre-whitening gives its own.
+        data_consistency: the step after the network. "weighted": with several coils, the image is corrected towards the
+            samples, more strongly the less noise they have (`weighted_data_consistency`); with one coil there is no
+            step. "learned": no step, as in training. "exact": the nearest image that reproduces the measured samples
+            (`exact_data_consistency`). A cascade weights its samples by the noise itself, so that "weighted" equals
+            "learned".
+        sigma: noise sqrt(E|n|^2) of one sample of the k-space; estimated when absent. After pre-whitening,
+            `reconstruct` passes the value known from it.
         on_progress: called after every slice, see `mri_recon.progress`.
 
     Returns:
@@ -79,10 +81,10 @@ def unet(
         `warnings` (properties of this input that the network has not seen in training), `seconds`.
 
     Raises:
-        MethodError: the model is of another architecture, or an unknown data consistency.
+        MethodError: the model has another architecture, or `data_consistency` is unknown.
         CheckpointError: unknown model, or damaged weights.
-        MaskError: the mask has no fully sampled centre: the phase needs one, and so do maps.
-        FormatError: no maps can be found in a slice, for example an empty one of several coils.
+        MaskError: the mask has no fully sampled centre, which the estimates of phase and maps need.
+        FormatError: no maps can be estimated for a slice, for example an empty slice of several coils.
     """
     return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency, sigma, on_progress)
 
@@ -95,18 +97,18 @@ def unet_batch(
     data_consistency: _Consistency = "weighted",
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Tensor, dict[str, Any]]]:
-    """`unet` of several problems of one size in one run of the network, see `apply_network_to_batch`.
+    """Reconstruct several problems of one size by `unet` in one run of the network, see `apply_network_to_batch`.
 
     Args:
-        problems: k-space, complex64 `(slice, coil, readout, phase)` of equal shapes, and its mask.
+        problems: pairs of k-space, complex64 `(slice, coil, readout, phase)`, and its mask; all k-space of one shape.
         device, model, data_consistency: as in `unet`.
-        on_progress: called with the slices of all problems.
+        on_progress: called with the number of finished slices, counted over all problems.
 
     Returns:
-        the result of `unet` for each problem; `seconds` are those of all together.
+        the result of `unet` for each problem; `seconds` is the time of all problems together.
 
     Raises:
-        MethodError, CheckpointError, MaskError, FormatError: as `unet`, whichever problem it is.
+        MethodError, CheckpointError, MaskError, FormatError: as `unet`, for any of the problems.
     """
     return _run_batch("unet", problems, device, model, data_consistency, on_progress)
 
@@ -124,8 +126,8 @@ def unrolled(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with an unrolled network, x = p s U(y / s): steps of data consistency around learned refinements.
 
-    U is `models.Unrolled`; it sees the samples divided by the scale s of the zero-filled image, and maps that hold the
-    image's smooth phase p. Arguments, result and errors are those of `unet`.
+    U is `models.Unrolled`. Its input is the samples divided by the scale s of the zero-filled image, and maps that
+    include the smooth phase p of the image. Arguments, result and errors are those of `unet`.
     """
     return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency, sigma, on_progress)
 
@@ -138,7 +140,7 @@ def unrolled_batch(
     data_consistency: _Consistency = "weighted",
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Tensor, dict[str, Any]]]:
-    """`unrolled` of several problems of one size in one run; arguments, result and errors are those of `unet_batch`."""
+    """Reconstruct several problems by `unrolled` in one run; arguments, result and errors are those of `unet_batch`."""
     return _run_batch("unrolled", problems, device, model, data_consistency, on_progress)
 
 
@@ -155,7 +157,7 @@ def _run_method(
 ) -> tuple[Tensor, dict[str, Any]]:
     loaded = _loaded(architecture, model, data_consistency, device)
     start = time.perf_counter()
-    with torch.no_grad():  # not inference mode: the image is the caller's to change
+    with torch.no_grad():  # not inference mode: the caller may change the image
         maps, weight = (None, None) if sens_maps is None else unit_maps(sens_maps.to(device))
         if on_progress is not None and maps is None and kspace.shape[1] > 1:
             on_progress(Progress(architecture, "maps", 0, None))
@@ -200,7 +202,7 @@ def _run_batch(
 
 
 def _following(loaded: LoadedModel, data_consistency: str) -> str:
-    """Choose the step after the network: a cascade has weighted its samples by their noise already."""
+    """Choose the step after the network: a cascade weights its samples itself and gets no weighted step."""
     if isinstance(loaded.network, Cascade) and data_consistency == "weighted":
         return "learned"
     return data_consistency
@@ -218,7 +220,7 @@ def _consistent(how: str, measurement: Measurement, image: Tensor, sigmas: Seque
 
 
 def _sigmas(kspace: Tensor, mask: Mask) -> list[float]:
-    """The noise of each slice; 0 where none is found, as in an empty one."""
+    """Estimate the noise of each slice; 0 where the estimate fails, for example in an empty slice."""
     sigmas = []
     for y in torch.split(kspace, 1):
         try:
@@ -272,6 +274,6 @@ def _slice_counter(on_progress: OnProgress, method: str, num_slices: int) -> Cal
 
 
 def _lowest_snr(image: Tensor, sigmas: Sequence[float]) -> float | None:
-    """The bright signal (`image_scale`) over the noise sqrt(E|n|^2) of one sample, of the slice where it is least."""
+    """Compute the lowest ratio, over the slices, of bright signal (`image_scale`) to noise sqrt(E|n|^2)."""
     signals = image_scale(image).flatten().tolist()
     return min((signal / sigma for signal, sigma in zip(signals, sigmas, strict=True) if sigma), default=None)

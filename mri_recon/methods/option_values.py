@@ -73,7 +73,7 @@ def option_types(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_values(method: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse options whose type or range is not what the signature of the method says.
+    """Refuse options outside the type or range that the signature of the method declares.
 
     Args:
         method: name of the method, for the message.
@@ -94,11 +94,11 @@ def check_values(method: str, function: Callable[..., Any], options: Mapping[str
 
 
 def parse_value(text: str, kind: Any = Any) -> Any:
-    """Read the text of an option as its type says: the text of a word stays a word, even if it looks like a number.
+    """Convert the text of an option to its type; an option of type `str` stays text, even if it looks like a number.
 
     Args:
         text: as typed.
-        kind: type of the option; a text that fits none of its kinds stays a text, which `check_values` refuses.
+        kind: type of the option; a text that fits none of its types stays text, and `check_values` refuses it.
     """
     text = text.strip()
     kinds = {one for one, _ in _parts(kind)}
@@ -117,7 +117,7 @@ def parse_value(text: str, kind: Any = Any) -> Any:
 
 
 def _number_with_digits(text: str) -> float:
-    """As `float`, but "nan" and "infinity" are words where the type does not say that a number is wanted."""
+    """Convert as `float` does, but refuse "nan" and "infinity", which are words if the option's type is not known."""
     if not any(map(str.isdigit, text)):
         raise ValueError(text)
     return float(text)
@@ -175,6 +175,6 @@ def _described_part(kind: Any, rule: Any) -> str:
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except ValueError:  # a whole number of more digits than Python prints
+    except ValueError:  # a whole number with more digits than Python prints
         text = "a number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:80]}..."

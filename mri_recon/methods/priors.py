@@ -1,7 +1,8 @@
-"""The priors of compressed sensing: each class holds a penalty R, its choices and the solver that minimises with it.
+"""Define the priors of compressed sensing: each class holds a penalty R, its settings and the solver for it.
 
-A prior takes the data term of a batch of slices, `1/2 ||A u - y||^2`, and one weight `lambda` a slice in the units of
-`A^H y`. It returns the minimiser of `P(u) = 1/2 ||A u - y||^2 + lambda R(u)` with its certificate, where it has one.
+A prior takes the data term of a batch of slices, `1/2 ||A u - y||^2`, and one weight `lambda` for each slice, in the
+units of `A^H y`. It returns the minimiser of `P(u) = 1/2 ||A u - y||^2 + lambda R(u)`, with a certificate if the solver
+has one.
 """
 
 from __future__ import annotations
@@ -31,30 +32,30 @@ __all__ = ["PHASES", "PRIORS", "Minimiser", "Prior", "Problem", "choose_prior"]
 PHASES = ("center", "none")
 
 _CHECK_EVERY = 10
-"""Iterations of FISTA from one computation of the duality gap to the next."""
+"""Number of FISTA iterations between two computations of the duality gap."""
 
 _APPROXIMATION_WEIGHT = 2.0
-"""Weight of the approximation of the stationary prior, against 1 for the details."""
+"""Weight of the approximation band in the stationary prior; the detail bands have the weight 1."""
 
 _SPINS = 100
-"""Iterations of cycle spinning, unless fewer are asked for: it has no stopping test. BART's users take as many."""
+"""Maximum number of iterations of cycle spinning, which has no stopping test. It is common with BART, too."""
 
 _ADMM_TOLERANCE = 1e-3
-"""Relative primal and dual residual at which ADMM stops; the image no longer changes visibly long before."""
+"""Relative primal and dual residual at which ADMM stops; visible changes of the image end long before."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The problem of a batch of slices, without the penalty.
+    """Hold the problem of a batch of slices, without the penalty.
 
     Attributes:
         data: the data term, of images of the prior's size.
         weight: lambda, `(slice,)`.
-        gap_tol: relative duality gap to stop at, for the priors that have one.
-        max_iters: most iterations.
+        gap_tol: relative duality gap at which a solver that computes a gap stops.
+        max_iters: maximum number of iterations.
         projection: whether A^H A is a projection, as for one coil of modulus 1 with nothing padded.
-        on_iteration: called after every iteration, see `mri_recon.progress`. The objective of ADMM's checks is a
-            difference of large numbers, right to about five digits.
+        on_iteration: called after every iteration, see `mri_recon.progress`. The objective that ADMM passes is a
+            difference of large numbers and has about five correct digits.
     """
 
     data: SenseDataTerm
@@ -67,15 +68,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Minimiser:
-    """The minimiser of each slice.
+    """Hold the minimiser of each slice.
 
     Attributes:
         image: u, complex `(slice, H, W)`.
         iterations: int64 `(slice,)`.
-        objective: float64 `(slice,)`, `1/2 ||A u - y||^2 + lambda R(u)`; NaN where there is none.
-        relative_gap: float64 `(slice,)`, a bound on `(P(u) - min P) / min P`; None where there is no certificate.
-        gap_reason: why there is no certificate; empty where there is one.
-        converged: bool `(slice,)`, whether the solver's own test was met.
+        objective: float64 `(slice,)`, `1/2 ||A u - y||^2 + lambda R(u)`; NaN if the prior has no objective.
+        relative_gap: float64 `(slice,)`, a bound on `(P(u) - min P) / min P`; None if there is no certificate.
+        gap_reason: why there is no certificate; empty if there is one.
+        converged: bool `(slice,)`, whether the solver stopped by its own test.
     """
 
     image: Tensor
@@ -88,14 +89,14 @@ class Minimiser:
 
 @dataclass(frozen=True)
 class Prior(ABC):
-    """A penalty R with every choice settled for one image size.
+    """Define a penalty R with all settings fixed for one image size.
 
     Attributes:
-        phase: "center" where the smooth phase of the fully sampled centre is taken out of the image first, so that real
-            and imaginary part are penalised each for itself, `|Re| + |Im|`; "none" penalises the modulus.
+        phase: "center" removes the smooth phase of the fully sampled centre from the image first and penalises real and
+            imaginary part separately, `|Re| + |Im|`; "none" penalises the modulus.
         wavelet: name of the wavelet; None for total variation.
-        levels: of the transform; None for total variation.
-        size: of the unknown `(H, W)`, padded where the transform needs it.
+        levels: levels of the transform; None for total variation.
+        size: size of the unknown `(H, W)`, padded if the transform needs it.
     """
 
     phase: str
@@ -108,11 +109,11 @@ class Prior(ABC):
     """The phase rule that "auto" stands for."""
     own_wavelet: ClassVar[str | None] = None
     own_levels: ClassVar[int | None] = None
-    """None: `wavelets.default_levels`."""
+    """Default number of levels; None stands for `wavelets.default_levels`."""
     padded: ClassVar[bool] = False
     """Whether sides that `2^levels` does not divide are padded."""
     own_weights: ClassVar[tuple[float, float]]
-    """The "auto" lambda in units of the noise, of one coil and of several; chosen on validation subjects."""
+    """The "auto" lambda in units of the noise, for one coil and for several; chosen on validation subjects."""
 
     @abstractmethod
     def minimise(self, problem: Problem) -> Minimiser:
@@ -120,21 +121,21 @@ class Prior(ABC):
 
     @classmethod
     def default_weight(cls, num_coils: int) -> float:
-        """The weight in units of the noise that "auto" stands for."""
+        """Return the weight, in units of the noise, that "auto" stands for."""
         one, several = cls.own_weights
         return one if num_coils == 1 else several
 
     def most_iterations(self, max_iters: int) -> int:
-        """How many iterations a slice takes at most."""
+        """Return the maximum number of iterations for a slice."""
         return max_iters
 
     @property
     def separate_parts(self) -> bool:
-        """Whether real and imaginary part are penalised each for itself."""
+        """Whether real and imaginary part are penalised separately."""
         return self.phase == "center"
 
     def _orthonormal(self, device: torch.device) -> WaveletTransform:
-        assert self.wavelet is not None  # settled by choose_prior
+        assert self.wavelet is not None  # set by choose_prior
         assert self.levels is not None
         return WaveletTransform(self.wavelet, self.levels, self.size, device)
 
@@ -183,7 +184,7 @@ class StationarySynthesis(Prior):
 
 
 class CycleSpinning(Prior):
-    """No R: each iteration shrinks in the wavelets of another shift. Runs all its iterations."""
+    """Shrink in the wavelets of another shift at each iteration. There is no R, and all iterations are run."""
 
     name = "cycle-spinning"
     own_phase, own_wavelet, own_weights = "none", "db2", (0.05, 0.2)
@@ -227,7 +228,7 @@ PRIORS: dict[str, type[Prior]] = {
 
 
 def choose_prior(name: str, *, phase: str, wavelet: str | None, levels: int | None, size: tuple[int, int]) -> Prior:
-    """Choose the prior of that name, with its own choices in place of `None` and "auto".
+    """Choose the prior of that name, with its own defaults in place of `None` and "auto".
 
     Raises:
         MethodError: an unknown name or phase rule, or a wavelet or levels for a prior that has none.
@@ -256,7 +257,7 @@ def choose_prior(name: str, *, phase: str, wavelet: str | None, levels: int | No
 def _synthesis(
     prior: Prior, problem: Problem, analyse: Callable[[Tensor], Tensor], synthesise: Callable[[Tensor], Tensor]
 ) -> Minimiser:
-    """Certified FISTA in the coefficients."""
+    """Minimise over the coefficients by FISTA, certified."""
     solution = fista(
         _Coefficients(problem.data, analyse, synthesise),
         problem.weight,
@@ -281,7 +282,7 @@ class _Penalty(TypedDict):
 
 
 def _analysis(problem: Problem, transform: AnalysisTransform, penalty: _Penalty, gap_reason: str) -> Minimiser:
-    """ADMM, certified where `A^H A` is a projection."""
+    """Minimise by ADMM, certified if `A^H A` is a projection."""
     data, on_iteration = problem.data, problem.on_iteration
     solution = admm(
         data.gram,
@@ -315,9 +316,10 @@ def _with_constant(on_iteration: OnIteration, data: SenseDataTerm) -> OnIteratio
 
 
 class _Coefficients:
-    """The data term in coefficients c, `u = W^H c`, complex numbers as two real planes `(slice, 2, ...)`.
+    """Express the data term in coefficients c, `u = W^H c`, complex numbers as two real planes `(slice, 2, ...)`.
 
-    W is real: it acts on the real and on the imaginary part alike, and real arithmetic on planes is the faster one.
+    W is real and acts on real and imaginary part alike; real arithmetic on two planes is faster than complex
+    arithmetic.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""List the reconstruction methods by name, and say what a method looks like.
+"""List the reconstruction methods by name, and define the interface of a method.
 
 A method is a function from undersampled k-space and its mask to an image:
 
@@ -15,7 +15,7 @@ parameter `on_progress=None` and calls it as `mri_recon.progress` says. A method
 noise, `sqrt(E|n|^2)` of one sample, where pre-whitening made it known and the caller did not give it. The names of
 `reconstruct`'s own arguments cannot be options.
 
-The type of an option says which values it may have, with a range or a list of words where there is one
+The type of an option declares the allowed values, if needed with a range or a list of words
 (`Annotated[float, Between(0, 1)]`, see `mri_recon.methods.option_values`). Other values are refused before any work.
 
 A package adds a method under the entry-point group `mri_recon.methods`
@@ -52,7 +52,7 @@ from mri_recon.errors import MethodError
 from mri_recon.masks.types import Mask
 from mri_recon.methods.option_values import check_values
 
-if TYPE_CHECKING:  # whoever asks for names and options waits for no torch
+if TYPE_CHECKING:  # listing names and options must not wait for the import of torch
     import torch
     from torch import Tensor
 
@@ -165,7 +165,7 @@ def get_method(name: str) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
 
 
 def get_batch(name: str) -> BatchMethod | None:
-    """Import the function of a method that takes several problems at once; None where it takes one at a time.
+    """Import the function of a method that takes several problems at once; None if the method takes only one at a time.
 
     Raises:
         MethodError: as `get_method`.
@@ -242,11 +242,11 @@ def check_option_names(name: str, options: Iterable[str]) -> None:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse an option that the method does not have, and a value that it may not have, before any work is done.
+    """Refuse unknown options and values that are not allowed, before any work is done.
 
     Raises:
-        MethodError: unknown method or option, the message lists the valid ones; or a value of another type, or out of
-            the range, than the method's signature says (`mri_recon.methods.option_values`).
+        MethodError: unknown method or option (the message lists the valid ones), or a value outside the type or range
+            in the method's signature (`mri_recon.methods.option_values`).
     """
     check_option_names(name, options)
     check_values(name, get_method(name), options)
@@ -265,7 +265,7 @@ def _entry(name: str) -> MethodEntry:
 def _loaded(name: str, where: str) -> Callable[..., Any]:
     try:
         function = EntryPoint(name, where, ENTRY_POINT_GROUP).load()
-    except Exception as error:  # whatever a foreign package raises while it is imported
+    except Exception as error:  # the import of a third-party package can raise any error
         raise MethodError(
             f"method {name!r} ({where}) cannot be loaded ({type(error).__name__}: {error}): "
             "repair or uninstall the package that registers it"

@@ -1,4 +1,4 @@
-"""The zero-filled image: the inverse Fourier transform of undersampled k-space.
+"""Compute the zero-filled image: the inverse Fourier transform of undersampled k-space.
 
 The method takes k-space `(slice, coil, readout, phase)` that is zero outside `mask`, and returns the image
 `(slice, h, w)` and its info. Double precision in gives double precision out.
@@ -29,17 +29,17 @@ _Combination = Annotated[str, OneOf("rss", "adaptive")]
 def zero_filled(
     kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None, *, combination: _Combination = "rss"
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Inverse FFT of the samples, with zeros for the rest.
+    """Compute the inverse FFT of the samples, with zeros for the rest.
 
     One coil: `F^-1 y`. Several coils with maps: `sum_c conj(S_c) F^-1 y_c`. Several coils without maps: the
-    root sum of squares `sqrt(sum_c |F^-1 y_c|^2)`, which is real, or the adaptive combination, which is complex and
-    lets in less noise where there is little signal (`coils.adaptive_combine`).
+    root sum of squares `sqrt(sum_c |F^-1 y_c|^2)`, which is real, or the adaptive combination, which is complex and has
+    less noise where there is little signal (`coils.adaptive_combine`).
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
-        sens_maps: complex, one slice or all slices of k-space; `None` as above.
-        combination: of several coils without maps, "rss" or "adaptive".
+        sens_maps: complex, one slice or all slices of k-space; `None` for one coil, or to combine without maps.
+        combination: "rss" or "adaptive", for several coils without maps.
 
     Returns:
         image `(slice, readout, phase)`, complex or (root sum of squares) real; info with `combination` ("sens_maps",

@@ -1,4 +1,4 @@
-"""Networks, how they are run on a scan, and their weights and cards."""
+"""Define the networks, run them on scans, and read and write their weights and model cards."""
 
 from __future__ import annotations
 

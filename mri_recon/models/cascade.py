@@ -1,4 +1,4 @@
-"""Data consistency whose weight follows the noise of the scan, around learned refinements."""
+"""Combine learned refinements with data consistency, weighted by the noise of the scan."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mri_recon.solvers.conjugate_gradient import conjugate_gradient
 __all__ = ["Cascade", "CascadeConfig", "StepWeights", "data_step"]
 
 IN_CHANS = 5
-"""Channels that a refinement sees beside the memory: image, change, log sigma."""
+"""Input channels of a refinement in addition to the memory: image, change, log sigma."""
 
 _TYPICAL_SIGMA = 0.03
 _LEAST_SIGMA, _LARGEST_SIGMA = 1e-4, 1.0
 _LEAST_MU = 1e-6
-"""Below it single-precision conjugate gradients gain nothing."""
+"""In single precision, conjugate gradients gain nothing from a smaller value."""
 
 _TYPICAL_LINES, _TYPICAL_ACCELERATION, _TYPICAL_COILS = 12.0, 4.0, 8.0
 _LOG_TAU = (-6.0, 3.0)
@@ -56,14 +56,14 @@ class Cascade(nn.Module):
         x_k     = u_{k-1} + N_k(u_{k-1}, m_{k-1}, u_{k-1} - x_{k-1}, log sigma)
         u_k     = argmin_u ||A u - y||^2 / (sigma^2 + g_k^2 e^2) + ||u - x_k||^2 / tau_k^2
 
-    sigma is the noise of one sample (`Measurement.sigma`), e^2 the power by which u_0 misses the samples beyond
-    sigma^2, as wrong sensitivity maps make it, tau_k and g_k are learned (`StepWeights`). N_k are U-Nets on real and
-    imaginary part, m_k `memory` real channels that one refinement hands to the next. N_k starts at zero, so an
-    untrained network returns a CG-SENSE image. With one refinement it is a single pass: a U-Net with data consistency.
+    sigma is the noise of one sample (`Measurement.sigma`). e^2 is the power of the residual of u_0 in excess of
+    sigma^2, caused for example by wrong sensitivity maps. tau_k and g_k are learned (`StepWeights`). N_k are U-Nets on
+    real and imaginary part. m_k are `memory` real channels that one refinement passes to the next. N_k starts at zero,
+    so an untrained network returns a CG-SENSE image. With one refinement, the cascade is a U-Net with data consistency.
 
-    For one coil with |S| = 1 the steps have a closed form; for several they are conjugate gradients with the
-    derivative of the solution. As sigma goes to 0 (and e with it) the result agrees with the samples. No weight
-    depends on the size of the matrix, the number of coils or the mask.
+    For one coil with |S| = 1 the steps have a closed form. For several coils, conjugate gradients solve them, with the
+    derivative of the exact solution. As sigma and e go to 0, the result agrees with the samples. No weight depends on
+    the size of the matrix, the number of coils or the mask.
 
     Sources: Aggarwal et al., IEEE TMI 2019 (MoDL); Adler and Oktem, IEEE TMI 2018 (memory); Zhang et al., IEEE TIP
     2018 (FFDNet: noise level as an input).
@@ -80,9 +80,9 @@ class Cascade(nn.Module):
         """Reconstruct scaled measurements.
 
         Args:
-            measurement: of images whose bright pixels are about 1 and that are nearly real, with its `sigma` (see
+            measurement: samples of an image that is nearly real and has bright pixels of about 1, with `sigma` (see
                 `mri_recon.models.inference`).
-            margin: columns by which a refinement sees the image continued periodically at both ends.
+            margin: columns by which the input of a refinement is continued periodically at both ends.
 
         Returns:
             complex `(batch, h, w)`.
@@ -109,17 +109,17 @@ class Cascade(nn.Module):
 
 
 class StepWeights(nn.Module):
-    """Weight every step by the noise, mu_k = (sigma^2 + g_k^2 e^2) / tau_k^2, tau_k a power law of the scan's figures.
+    """Weight every step by the noise, mu_k = (sigma^2 + g_k^2 e^2) / tau_k^2; tau_k is a power law in sigma, L, R, C.
 
         tau_k = t_k (sigma / 0.03)^a (L / 12)^b (R / 4)^c (C / 8)^d
 
-    L is the number of lines of the fully sampled centre, R the acceleration, C the number of coils. t_k is one number
-    for one coil, whose reference keeps the noise of its samples, and another for several. t, a, b, c, d and g are
-    learned for each step; the exponents start at 0, g at 1.
+    L is the number of lines of the fully sampled centre, R the acceleration, C the number of coils. One coil and
+    several coils have different t_k, because the reference of one coil keeps the noise of its samples. t, a, b, c, d
+    and g are learned for each step; the exponents start at 0, g at 1.
 
     Args:
         start_tau: tau of the first step, fixed.
-        taus: of the others, at first.
+        taus: initial tau of the other steps.
     """
 
     def __init__(self, start_tau: float, taus: list[float]) -> None:
@@ -127,7 +127,7 @@ class StepWeights(nn.Module):
         self.start_tau = start_tau
         first = torch.tensor(taus).log()
         one_coil = first.clone()
-        one_coil[-1] = 0.0  # the noise of the samples belongs to the reference
+        one_coil[-1] = 0.0  # the reference contains the noise of the samples
         self.log_tau = nn.Parameter(torch.stack([one_coil, first]))
         self.exponents = nn.Parameter(torch.zeros(4, len(taus)))
         self.log_gain = nn.Parameter(torch.zeros(len(taus)))
@@ -137,7 +137,7 @@ class StepWeights(nn.Module):
         return (sigma / self.start_tau).square().clamp_min(_LEAST_MU)
 
     def forward(self, measurement: Measurement, start: Tensor) -> list[Tensor]:
-        """Return mu of each later step, real `(batch, 1, 1)`, for the image `start` of the first."""
+        """Return mu of each later step, real `(batch, 1, 1)`, given the image `start` of the first step."""
         sigma = _sigma_of(measurement)
         several = measurement.maps.shape[1] > 1
         excess = (measurement.misfit(start) - sigma.square()).clamp_min(0)
@@ -162,15 +162,15 @@ def data_step(measurement: Measurement, zero_filled: Tensor, x: Tensor, mu: Tens
 
         u = argmin_u ||A u - y||^2 + mu ||u - x||^2 = x - (A^H A + mu)^-1 A^H (A x - y)
 
-    One coil, whose map has the modulus 1, has a closed form: A^H A is a projection there. Several take conjugate
-    gradients, from x on, with the derivative of the exact solution.
+    One coil, whose map has the modulus 1, has a closed form because A^H A is a projection. Several coils need conjugate
+    gradients, started at x, with the derivative of the exact solution.
 
     Args:
         measurement: scaled.
         zero_filled: A^H y, the same in every step.
         x: complex `(batch, h, w)`.
         mu: real `(batch, 1, 1)`.
-        iterations: of conjugate gradients.
+        iterations: number of conjugate-gradient iterations.
     """
     gradient = measurement.gram(x) - zero_filled
     if measurement.maps.shape[1] == 1:
@@ -181,9 +181,9 @@ def data_step(measurement: Measurement, zero_filled: Tensor, x: Tensor, mu: Tens
 def solve_normal(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
     """Solve (A^H A + mu) x = b by conjugate gradients, with the derivative of the solution.
 
-    With x fixed, x + (A^H A + mu)^-1 (b - (A^H A + mu) x) has the value x and the derivative of the solution by b, mu
-    and the maps. The inverse goes back to a gradient by conjugate gradients again. Derivatives of the iterations
-    themselves would divide by residuals that vanish.
+    With x fixed, x + (A^H A + mu)^-1 (b - (A^H A + mu) x) has the value x and the derivatives of the solution with
+    respect to b, mu and the maps. Backpropagation applies the inverse by conjugate gradients again. Derivatives of the
+    iterations themselves would divide by vanishing residuals.
     """
     with torch.no_grad():
         x = _conjugate_gradients(measurement, b, mu, iterations)
@@ -195,7 +195,7 @@ def solve_normal(measurement: Measurement, b: Tensor, mu: Tensor, iterations: in
 
 
 class _Inverse(torch.autograd.Function):
-    """0 for the small remainder of a solution; back, (A^H A + mu)^-1, which is its own adjoint."""
+    """Return 0 for the small remainder of a solution; its backward pass applies the self-adjoint (A^H A + mu)^-1."""
 
     @staticmethod
     def forward(ctx: Any, remainder: Tensor, measurement: Measurement, mu: Tensor, iterations: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""Weights as safetensors with a JSON model card beside them; never a pickle.
+"""Read and write weights as safetensors with a JSON model card beside them, never as a pickle.
 
-`NAME.safetensors` holds the tensors (bfloat16 or float32), `NAME.json` the card: what the network is, what it learned
-from, under which licences, for what it is meant, and the SHA-256 of the weights.
+`NAME.safetensors` holds the tensors (bfloat16 or float32). `NAME.json` holds the card: architecture, training data and
+their licences, intended use, and the SHA-256 of the weights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class ModelCard(BaseModel):
-    """What a user must know of a set of weights before trusting it."""
+    """Describe a set of weights: the facts that a user must know before trusting it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,7 +59,7 @@ class ModelCard(BaseModel):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network ready to run, with its card and the SHA-256 of its weights."""
+    """Hold a network ready to run, with its card and the SHA-256 of its weights."""
 
     network: nn.Module
     card: ModelCard
@@ -74,7 +74,7 @@ _ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 
 
 def build_network(architecture: str, config: Mapping[str, Any]) -> nn.Module:
-    """The untrained network that a configuration describes.
+    """Build the untrained network that a configuration describes.
 
     Raises:
         CheckpointError: unknown architecture, or a configuration that does not fit it.
@@ -91,9 +91,9 @@ def build_network(architecture: str, config: Mapping[str, Any]) -> nn.Module:
 def save_checkpoint(
     path: Path, network: nn.Module, card: ModelCard, *, dtype: torch.dtype = torch.bfloat16
 ) -> ModelCard:
-    """Write `path` (.safetensors) and the card beside it; returns the card with the SHA-256 filled in.
+    """Write `path` (.safetensors) and the card beside it; return the card with the SHA-256 filled in.
 
-    The weights are written before the card: a card always speaks of weights that are there in full.
+    The weights are written before the card, so that every card describes complete weights.
 
     Raises:
         CheckpointError: a path that does not end in .safetensors.
@@ -104,7 +104,7 @@ def save_checkpoint(
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    # One entry of metadata only: safetensors writes several in random order, and equal weights should be equal bytes.
+    # One metadata entry only: safetensors writes several in random order, but equal weights should give equal bytes.
     payload = save_tensors(tensors, metadata={"name": card.name})
     full = card.model_copy(update={"sha256": hashlib.sha256(payload).hexdigest()})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> LoadedModel:
-    """Network and card from `path` (.safetensors, its card beside it), in float32, in evaluation mode.
+    """Load network and card from `path` (.safetensors, its card beside it), in float32, in evaluation mode.
 
     Raises:
         CheckpointError: a missing or damaged file, a wrong SHA-256, or weights that do not fit the card's network.
@@ -160,18 +160,18 @@ def read_card(path: Path) -> ModelCard:
 
 
 def shipped_models() -> dict[str, Path]:
-    """Names and files of the weights that come with the package."""
+    """List names and files of the weights that come with the package."""
     folder = Path(str(files("mri_recon") / "weights"))
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def weights_file(model: str) -> Path:
-    """Name the file of a shipped model, or the path that `model` is itself."""
+    """Return the file of a shipped model, or `model` itself as a path."""
     return shipped_models().get(model) or Path(model)
 
 
 def load_named(model: str, *, device: torch.device | str = "cpu") -> LoadedModel:
-    """A shipped model by name, or weights by the path of a `.safetensors` file; kept in memory once loaded.
+    """Load a shipped model by name, or weights by the path of a `.safetensors` file, and keep them in memory.
 
     Raises:
         CheckpointError: neither a shipped name nor such a file.

@@ -1,4 +1,4 @@
-"""Upper bounds of the memory that a network takes while it runs, from its configuration."""
+"""Bound the memory that a network takes while it runs, from its configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LIVE_MAPS = 12
 output of a convolution, its copies in the order that the processor's library wants, and all levels below."""
 
 _LIVE_CHANNELS = 4
-"""The same of the input and output channels at full size: continued, padded, folded, and as they came."""
+"""Maps of each input and output channel at full size that are alive at once: continued, padded, folded, unchanged."""
 
 _REFINED_MAPS_LAYERS = 3
 
@@ -31,20 +31,20 @@ def working_bytes(architecture: str, config: Mapping[str, Any], shape: tuple[int
 
         bytes = 4 (12 chans / patch^2 + 4 (in_chans + out_chans)) h' w'
 
-    for a U-Net, with h', w' the padded and continued sides. An unrolled network holds what one of its refinements
-    takes; one that refines the coils' maps runs a U-Net on all of them at once.
+    for a U-Net, with h', w' the padded and continued sides. An unrolled network takes as much as one of its
+    refinements. If it refines the coil maps, it runs a U-Net on all maps at once.
 
     Args:
         architecture: as in a model card.
         config: as in a model card.
         shape: `(coil, h, w)`.
-        margin: columns of periodic continuation at either end, at most.
+        margin: maximum number of columns of periodic continuation at either end.
 
     Returns:
-        bytes; None for an architecture that is not known here.
+        bytes; None for an unknown architecture.
 
     Raises:
-        ValidationError: a configuration that is not one of that architecture.
+        ValidationError: the configuration does not fit the architecture.
     """
     coils, height, width = shape
     if architecture == "unet":

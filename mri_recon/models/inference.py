@@ -1,6 +1,6 @@
 """Run a network on a scan: combine the coils, scale, run, undo the scale.
 
-Training examples and the input at inference are made by the same functions, so that the two cannot differ.
+The same functions prepare training examples and the input at inference, so that the two cannot differ.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 SCALE_PERCENTILE = 99.0
-"""A network sees an image divided by this percentile of its magnitude."""
+"""The input image of a network is divided by this percentile of its magnitude."""
 
 _WRAP_COLUMNS = 32
 
@@ -43,26 +43,28 @@ _EDGE_SHARE = 0.4
 _FAINT = 0.1
 
 _SLICES_AT_ONCE = 8
-"""Most slices that a network takes at once: memory grows with them."""
+"""Maximum number of slices in one run of a network; memory grows with it."""
 
 _PIXELS_AT_ONCE = 1 << 16
-"""The same in pixels, on a processor: more are no faster than one slice after the other, and leave its caches."""
+"""Maximum number of pixels in one run on a CPU: larger batches exceed its caches and are no faster than single slices.
+"""
 
 
 def network_measurement(
     kspace: Tensor, mask: Mask, sens_maps: Tensor | None = None, *, sigma: float | None = None
 ) -> tuple[Measurement, Tensor]:
-    """Make the measurement y = P F S p x, the smooth phase p of the image put into the maps, and p.
+    """Make the measurement y = P F S p x, whose maps S p include the smooth phase p of the image, and return p too.
 
-    An image's smooth phase is an accident of coil and echo; without it nearly all of the signal is in the real channel,
-    and a network need not learn every phase there is. |p| = 1, so the image is p times the network's answer.
+    The smooth phase of an image depends on coil and echo, not on anatomy. Without it, nearly all of the signal is in
+    the real channel, and a network need not learn all possible phases. |p| = 1, so the image is p times the network's
+    output.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero where not sampled.
         mask: the sampling mask.
-        sens_maps: coil sensitivities like `kspace`; absent: one coil S = 1, several by ESPIRiT without a crop, so that
-            sum |S|^2 = 1 at every pixel.
-        sigma: noise sqrt(E|n|^2) of one sample; absent: `noise.sigma_from_below`.
+        sens_maps: coil sensitivities like `kspace`. When absent, S = 1 for one coil; for several coils, ESPIRiT without
+            a crop estimates S with sum |S|^2 = 1 at every pixel.
+        sigma: noise sqrt(E|n|^2) of one sample; `noise.sigma_from_below` estimates it when absent.
 
     Returns:
         the measurement with maps S p and its noise level, and p, complex `(slice, h, w)`.
@@ -82,9 +84,9 @@ def network_measurement(
 def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -> Tensor:
     """Run a network on a scaled measurement; differentiable, returns the image `(batch, h, w)`.
 
-    A cascade and an unrolled network have their own data consistency. A U-Net gets the zero-filled image z = A^H y,
-    and its answer is made consistent with the samples by one step: u = z + N(z), x = u - A^H (A u - y). For one
-    coil this puts every sampled line back exactly as it was measured.
+    A cascade and an unrolled network have their own data consistency. A U-Net receives the zero-filled image z = A^H y,
+    and one step makes its output consistent with the samples: u = z + N(z), x = u - A^H (A u - y). For one coil this
+    step restores every sampled line exactly.
 
     Args:
         network: `Cascade`, `Unrolled`, or `(batch, 2, h, w)` to `(batch, 2, h, w)`.
@@ -103,14 +105,14 @@ def run_network(network: nn.Module, measurement: Measurement, margin: int = 0) -
 def image_scale(image: Tensor) -> Tensor:
     """Compute the scale of each slice: the 99th percentile of its magnitude, `(slice, 1, 1)`; 1 for an empty slice.
 
-    Proportional to the image, so that a network behind it does not depend on the units of k-space. The percentile is
-    the nearest rank: the k-th smallest of n magnitudes, k = ceil(0.99 n).
+    The scale is proportional to the image, so that the network does not depend on the units of k-space. The percentile
+    is the nearest rank: the k-th smallest of n magnitudes, k = ceil(0.99 n).
     """
     magnitude = image.abs().flatten(start_dim=-2)
     count = magnitude.shape[-1]
     rank = max(1, min(count, -int(-count * SCALE_PERCENTILE // 100)))
     scale = magnitude.kthvalue(rank, dim=-1).values
-    # A slice of almost only zeros still has a largest value; an empty one stays empty whatever it is divided by.
+    # If the percentile is 0, use the largest value; an empty slice stays empty after any division.
     scale = torch.where(scale > 0, scale, magnitude.amax(dim=-1))
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     return scale[..., None, None]
@@ -120,10 +122,10 @@ def wrap_margin(image: Tensor) -> int:
     """Count the columns of continuation at both ends of the phase axis: 32 where the object crosses the edge, else 0.
 
     The image of a discrete Fourier transform is periodic: an object that leaves the field of view on one side comes
-    back on the other. A convolution that ends at the edge breaks such an object apart. It counts as crossing where
+    back on the other. A convolution that ends at the edge breaks such an object apart. The object counts as crossing if
     the four columns at either edge hold more than 0.4 of the mean magnitude. Both numbers were chosen on the raw
-    validation scans, as they are, shifted and folded along the phase axis (`benchmarks/networks/field_of_view.py`):
-    with empty edges the continuation is of no use and costs a little.
+    validation scans, unchanged, shifted and folded along the phase axis (`benchmarks/networks/field_of_view.py`). With
+    empty edges the continuation is useless and costs a little.
 
     Args:
         image: complex `(1, h, w)`.
@@ -137,20 +139,20 @@ def wrap_margin(image: Tensor) -> int:
 def apply_network(
     network: nn.Module, measurement: Measurement, *, on_slice: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Run a network on a measurement, a slice at a time: scale, run, undo the scale.
+    """Run a network on a measurement, slice by slice: scale, run, undo the scale.
 
     An object that crosses the edge of the field of view is continued periodically first, see `wrap_margin`.
 
     Args:
         network: see `run_network`.
         measurement: of all slices.
-        on_slice: called with the number of slices done, after every one; an exception that it raises ends the work.
+        on_slice: called after every slice with the number of finished slices; an exception from it stops the run.
 
     Returns:
         complex `(slice, h, w)`.
     """
     images = []
-    # One slice at a time: memory does not grow with the scan, and a slice's result does not depend on its neighbours.
+    # Slice by slice: memory does not grow with the scan, and the result of a slice does not depend on its neighbours.
     for count, one in enumerate(measurement.split(), start=1):
         zero_filled = one.adjoint()
         scale = image_scale(zero_filled)
@@ -163,19 +165,19 @@ def apply_network(
 def apply_network_to_batch(
     network: nn.Module, measurements: Sequence[Measurement], *, on_slice: Callable[[int], None] | None = None
 ) -> list[Tensor]:
-    """`apply_network` on several measurements of one size, their slices together.
+    """Run a network on several measurements of one size, their slices in common batches.
 
-    Those that are continued by the same margin (`wrap_margin`) and whose masks are of one kind go through the network
-    at once; on a processor, whose caches a large slice fills alone, only where they are small. A slice still has its
-    own scale, and its result is the one that it has alone but for the last bits: sums are done in another order.
+    Slices with the same margin (`wrap_margin`) and the same kind of mask go through the network at once. On a CPU, only
+    small slices do, because a large slice fills the caches alone. Each slice keeps its own scale. Its result equals
+    that of `apply_network` except for the last bits, because sums are done in another order.
 
     Args:
         network: see `run_network`.
-        measurements: equal number of coils, height and width; masks and slices as they are.
+        measurements: all with the same number of coils, height and width; masks and numbers of slices may differ.
         on_slice: as in `apply_network`, after every run of the network.
 
     Returns:
-        one tensor a measurement, complex `(slice, h, w)`.
+        one tensor for each measurement, complex `(slice, h, w)`.
     """
     slices = [one for measurement in measurements for one in measurement.split()]
     scales, groups = [], dict[tuple[int, tuple[int, ...]], list[int]]()
@@ -204,21 +206,21 @@ def _slices_at_once(maps: Tensor) -> int:
 
 
 def slices_at_once(height: int, width: int) -> int:
-    """Count the slices of a batch that a network takes at once on a processor, at most."""
+    """Return the maximum number of slices in one run of a network on a CPU."""
     return max(1, min(_SLICES_AT_ONCE, _PIXELS_AT_ONCE // (height * width)))
 
 
 def widest_margin(width: int) -> int:
-    """Count the columns by which `wrap_margin` continues an image at most."""
+    """Return the maximum number of columns by which `wrap_margin` continues an image."""
     return min(_WRAP_COLUMNS, width)
 
 
 def unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Normalise maps of a user for a network: S / n, continued smoothly where n is faint, and n.
+    """Normalise maps of a user for a network: return S / n, continued smoothly where n is small, and n.
 
-    n is the root sum of squares of the maps, 0 below a tenth of its largest value. Networks know maps with
-    sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the image is theirs over n. Maps that are cropped outside the object
-    would have them draw the crop's outline.
+    n is the root sum of squares of the maps, 0 below a tenth of its largest value. Networks are trained with maps of
+    sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the network's image is divided by n. With maps that are cropped
+    outside the object, a network would draw the outline of the crop.
 
     Args:
         maps: complex `(slice, coil, h, w)`.

@@ -1,4 +1,4 @@
-"""Layers of the networks: normalisation by name, and periodic continuation at both ends of the phase axis."""
+"""Build layers of the networks: normalisation by name, and periodic continuation at both ends of the phase axis."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ NORMALIZATIONS = ("group", "batch", "layer", "instance", "none")
 
 
 def normalization(name: str, num_channels: int, *, channels_per_group: int = 32, num_groups: int = 0) -> nn.Module:
-    """The normalisation layer called `name` for feature maps `(batch, num_channels, h, w)`.
+    """Build the normalisation layer `name` for feature maps `(batch, num_channels, h, w)`.
 
         y = gamma (x - m) / sqrt(v + eps) + beta,    eps = 1e-5
 
-    m and v are the mean and the biased variance over a set of values; gamma and beta belong to the channel, 1 and 0 at
-    first. What differs is the set:
+    m and v are the mean and the biased variance over a set of values; gamma and beta are learned for each channel and
+    start at 1 and 0. The layers differ in the set:
 
         group       the channels of one group of one image, and its pixels (Wu and He, ECCV 2018): by the number of
                     channels in a group, or by the number of groups where `num_groups` is not 0
         layer       all channels of one image (Ba et al., 2016): one group
-        instance    one channel of one image (Ulyanov et al., 2016): a group a channel
+        instance    one channel of one image (Ulyanov et al., 2016): each channel is a group
         batch       one channel of all images of the batch (Ioffe and Szegedy, ICML 2015)
         none        the identity
 
-    Only `batch` lets images depend on each other, and only it has two modes. In training m and v are the batch's, and
-    the running statistics follow, r = 0.9 r + 0.1 s, from mean 0 and variance 1; of the variance s is the unbiased one,
-    n/(n-1) v for n values. In evaluation m and v are the running ones, so that an image's result does not depend on its
-    batch, and differs from what training saw by as much as the batch's statistics scatter. The others know no
-    difference.
+    Only `batch` makes images depend on each other, and only `batch` behaves differently in training and evaluation. In
+    training, m and v are those of the batch, and the running statistics are updated by r = 0.9 r + 0.1 s, from mean 0
+    and variance 1; for the variance, s is the unbiased estimate n/(n-1) v of n values. In evaluation, m and v are the
+    running statistics. The result of an image then does not depend on its batch, and differs from its result in
+    training by as much as the statistics of the batches scatter.
 
     Args:
         name: one of `NORMALIZATIONS`.
-        num_channels: of the feature maps; fewer than a group, or than groups, are one group, or a group each.
+        num_channels: channels of the feature maps. Fewer than `channels_per_group` form one group; fewer than
+            `num_groups` form one group each.
         channels_per_group: for `group`, used where `num_groups` is 0.
-        num_groups: for `group`; 0: by `channels_per_group`.
+        num_groups: for `group`; 0 means that `channels_per_group` sets the groups.
 
     Raises:
-        ConfigError: unknown name, or channels that do not divide into such groups.
+        ConfigError: unknown name, or the channels cannot be divided into such groups.
     """
     if name == "group":
         return nn.GroupNorm(_groups(num_channels, channels_per_group, num_groups), num_channels)
@@ -78,12 +79,12 @@ def _groups(num_channels: int, channels_per_group: int, num_groups: int) -> int:
 
 
 def run_continued(network: nn.Module, channels: Tensor, margin: int) -> Tensor:
-    """The answer of a network that sees its input continued by `margin` columns at both ends, those cut off again.
+    """Run a network on its input continued periodically by `margin` columns at both ends; crop these columns again.
 
     Args:
         network: `(batch, channel, h, w)` to `(batch, other channel, h, w)`, for any w.
         channels: `(batch, channel, h, w)`.
-        margin: columns, at most w; 0: the network as it is.
+        margin: columns, at most w; 0 runs the network on the input itself.
     """
     wide = functional.pad(channels, (margin, margin, 0, 0), mode="circular") if margin else channels
     out: Tensor = network(wide)

@@ -1,4 +1,4 @@
-"""The learned refinements of a cascade and of an unrolled network: U-Nets on an image, its memory and more channels."""
+"""Describe the refinements of cascades and unrolled networks: U-Nets on an image, its memory and further channels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_channels", "as_image", "refinement_config"]
 
 
 class RefinementOptions(Protocol):
-    """The fields of a network's configuration that describe its refinements."""
+    """Name the fields of a network's configuration that describe its refinements."""
 
     @property
     def memory(self) -> int: ...
@@ -32,7 +32,7 @@ class RefinementOptions(Protocol):
 
 
 def refinement_config(options: RefinementOptions, in_chans: int) -> UnetConfig:
-    """Describe the U-Net of one refinement, with `in_chans` real input channels beside the memory."""
+    """Describe the U-Net of one refinement, with `in_chans` real input channels in addition to the memory."""
     return UnetConfig(
         in_chans=in_chans + options.memory,
         out_chans=2 + options.memory,

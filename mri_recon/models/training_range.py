@@ -1,4 +1,4 @@
-"""The range of inputs that a network saw in training, and what of an input lies outside."""
+"""Describe the range of inputs in a network's training, and find the properties of an input outside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANY_SAMPLING = "as in the user's files"
 
 
 class Envelope(BaseModel):
-    """The range of inputs that the network saw in training."""
+    """Describe the range of inputs in the training of a network."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,17 +33,17 @@ class Envelope(BaseModel):
     )
 
     def departures(self, mask: Mask, *, num_coils: int, snr: float | None = None) -> list[str]:
-        """What of this input the network has not seen in training, one sentence each; empty when all is inside.
+        """List the properties of this input that are outside the training, one sentence each; empty if there are none.
 
-        The realised acceleration may differ from the requested one by rounding, hence a margin of five per cent, and
-        the centre has whole columns. The noise level is an estimate: it must be off by half before it is said to be
-        outside. How columns lie is told by `column_arrangement`, where there are enough of them. A wider centre, less
-        noise and the anatomy are not looked at.
+        The achieved acceleration may differ from the requested one by rounding, and the centre has whole columns; hence
+        a margin of five per cent. The noise level is an estimate: it counts as outside only if it is off by half.
+        `column_arrangement` classifies the arrangement of the columns if there are enough of them. A wider centre, less
+        noise and the anatomy are not checked.
 
         Args:
-            mask: of the samples.
-            num_coils: after compression.
-            snr: of the input; None: not known.
+            mask: the sampling mask.
+            num_coils: number of coils after compression.
+            snr: signal-to-noise ratio of the input; None if unknown.
         """
         notes = []
         low, high = self.acceleration

@@ -1,4 +1,4 @@
-"""The U-Net of fastMRI with a choice of normalisation."""
+"""Define the U-Net of fastMRI with a choice of normalisation."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ class UnetConfig(BaseModel):
 
 
 class Unet(nn.Module):
-    """U-Net with a residual output: y = x + N(x).
+    """Apply a U-Net with a residual output: y = x + N(x).
 
-    Encoder and decoder of `num_pool_layers` levels, each two 3x3 convolutions with normalisation and leaky ReLU (slope
-    0.2); average pooling down, 2x2 transposed convolution up, skip connections by concatenation, a 1x1 convolution at
-    the end (Ronneberger et al., MICCAI 2015; Zbontar et al., arXiv:1811.08839). The output convolution starts at zero,
-    so an untrained network returns its input.
+    Encoder and decoder have `num_pool_layers` levels, each with two 3x3 convolutions, normalisation and leaky ReLU
+    (slope 0.2). Average pooling leads down, 2x2 transposed convolution up. Skip connections concatenate. A 1x1
+    convolution ends the network (Ronneberger et al., MICCAI 2015; Zbontar et al., arXiv:1811.08839). The output
+    convolution starts at zero, so an untrained network returns its input.
 
-    With `patch` p > 1, every p x p pixels are p^2 channels of one (space to depth; Shi et al., CVPR 2016, backwards):
-    the costly first level runs on 1/p^2 of the pixels, and the output is spread over them again.
+    With `patch` p > 1, every block of p x p pixels becomes one pixel of p^2 channels (space to depth, the inverse of
+    Shi et al., CVPR 2016). The costly first level then runs on 1/p^2 of the pixels, and the output channels become
+    pixels again.
 
-    Any height and width: the input is padded with its own edge to the next multiple of p 2^num_pool_layers and the
-    output is cropped back.
+    Height and width are arbitrary: the input is padded with its edge values to the next multiple of p
+    2^num_pool_layers, and the output is cropped back.
 
     Shapes: `(batch, in_chans, h, w)` real in, `(batch, out_chans, h, w)` real out.
 
     Raises:
-        ShapeError: another rank or number of channels.
+        ShapeError: wrong rank or number of channels.
     """
 
     def __init__(self, config: UnetConfig) -> None:
@@ -67,7 +68,7 @@ class Unet(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(batch, in_chans, h, w)` to `(batch, out_chans, h, w)`."""
+        """Map `(batch, in_chans, h, w)` to `(batch, out_chans, h, w)`."""
         if x.ndim != 4 or x.shape[1] != self.config.in_chans:
             raise ShapeError(
                 f"U-Net: expected (batch, {self.config.in_chans}, h, w), got {tuple(x.shape)}: "
@@ -91,7 +92,7 @@ class Unet(nn.Module):
 def _conv_block(in_chans: int, out_chans: int, config: UnetConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
     for chans in (in_chans, out_chans):
-        # A bias before a normalisation that subtracts the mean would be a parameter without effect.
+        # Normalisation subtracts the mean, so a bias before it would have no effect.
         layers += [
             nn.Conv2d(chans, out_chans, kernel_size=3, padding=1, bias=config.normalization == "none"),
             _normalization(out_chans, config),

@@ -1,4 +1,4 @@
-"""An unrolled, physics-guided network: gradient steps on the data term, each followed by a learned refinement."""
+"""Define an unrolled, physics-guided network: gradient steps on the data term alternate with learned refinements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Unrolled", "UnrolledConfig"]
 
 
 IN_CHANS = 4
-"""Channels that a refinement sees beside the memory: image and gradient."""
+"""Input channels of a refinement in addition to the memory: image and gradient."""
 
 _FIRST_MU = 0.3
 
@@ -44,30 +44,30 @@ class UnrolledConfig(BaseModel):
 
 
 class Unrolled(nn.Module):
-    """x = D_K(R_K(... D_1(R_1(D_0(A^H y))))): data consistency D around refinements R.
+    """Compute x = D_K(R_K(... D_1(R_1(D_0(A^H y))))): data consistency D around refinements R.
 
         u_k = x_k - eta_k A^H (A x_k - y)                         a gradient step with a learned length
         (x_{k+1}, m_{k+1}) = (u_k, m_k) + N_k(u_k, m_k, g_k)      g_k = A^H (A x_k - y)
 
-    x_0 = A^H y, m_0 = 0, the result is u_K. N_k are U-Nets on real and imaginary part; m_k are `memory` real channels,
-    which a refinement hands to the next. eta starts at 1, where for one coil (or maps with
-    sum |S|^2 = 1 and full sampling) a step replaces what was measured exactly; N_k starts at zero, so an untrained
-    network returns the zero-filled image of one coil, and K + 1 steps of gradient descent from it for several. No
-    weight depends on the size of the matrix, the number of coils or the mask.
+    x_0 = A^H y, m_0 = 0, the result is u_K. N_k are U-Nets on real and imaginary part; m_k are `memory` real channels
+    that one refinement passes to the next. eta starts at 1: for one coil (or maps with sum |S|^2 = 1 and full
+    sampling), such a step restores the measured samples exactly. N_k starts at zero, so an untrained network returns
+    the zero-filled image for one coil, and the result of K + 1 gradient-descent steps from it for several. No weight
+    depends on the size of the matrix, the number of coils or the mask.
 
-    With `coil_steps`, several coils have lengths of their own. For one coil A^H A is a projection, and a last step of
-    length 1 puts the measured samples back with their noise, as a single-coil reference has it. Several coils average
-    noise, and there the same step would bring back the noise that the refinements have removed.
+    With `coil_steps`, several coils have separate step lengths. For one coil A^H A is a projection, and a last step of
+    length 1 restores the measured samples with their noise, which a single-coil reference contains as well. Several
+    coils average noise, and the same step would bring back noise that the refinements have removed.
 
     With `coil_iterations`, a step for several coils solves a least-squares problem instead of taking a gradient step:
 
         u_k = argmin_u ||A u - y||^2 + mu_k ||u - x_k||^2 = x_k - (A^H A + mu_k)^-1 A^H (A x_k - y)
 
-    by that many conjugate-gradient iterations, mu_k learned. With several coils A^H A is far from a projection, and a
-    handful of gradient steps does not exploit samples of low noise. For one coil a gradient step is enough.
+    by `coil_iterations` iterations of conjugate gradients, with mu_k learned. With several coils A^H A is far from a
+    projection, and a few gradient steps do not exploit samples of low noise. For one coil a gradient step is enough.
 
-    With `maps_chans`, a U-Net on each coil's map corrects the sensitivities first, S' = S + M(S), brought back to the
-    old root sum of squares at each pixel.
+    With `maps_chans`, a U-Net M first corrects the map of each coil, S' = S + M(S), and S' is rescaled to the root sum
+    of squares of S at each pixel.
 
     Sources: Hammernik et al., Magn Reson Med 2018 (variational network); Adler and Oktem, IEEE TMI 2018 (memory);
     Aggarwal et al., IEEE TMI 2019 (conjugate gradients inside); Sriram et al., MICCAI 2020 (refined sensitivities).
@@ -101,8 +101,9 @@ class Unrolled(nn.Module):
         """Reconstruct scaled measurements.
 
         Args:
-            measurement: of images whose bright pixels are about 1 and that are nearly real (see `models.inference`).
-            margin: columns by which a refinement sees the image continued periodically at both ends.
+            measurement: samples of an image that is nearly real and has bright pixels of about 1 (see
+                `models.inference`).
+            margin: columns by which the input of a refinement is continued periodically at both ends.
 
         Returns:
             complex `(batch, h, w)`.
@@ -112,7 +113,7 @@ class Unrolled(nn.Module):
         zero_filled = measurement.adjoint()
         x = zero_filled
         memory = x.real.new_zeros((x.shape[0], self.config.memory, *x.shape[-2:]))
-        # A^H (A x - y) at x = A^H y; later ones follow the refinement before.
+        # The first gradient is A^H (A x - y) at x = A^H y; each later one follows a refinement.
         for number, refinement in enumerate(self.refinements):
             gradient = measurement.gram(x) - zero_filled
             x = x - self._step(number, measurement, gradient)
@@ -133,7 +134,7 @@ class Unrolled(nn.Module):
     def _refined_maps(self, maps: Tensor) -> Tensor:
         assert self.maps_network is not None
         norm = _norm(maps)
-        if maps.shape[1] == 1:  # one coil: nothing but a phase could change
+        if maps.shape[1] == 1:  # for one coil, only the phase could change
             return maps
         out = self.maps_network(as_channels(maps.flatten(0, 1)))
         refined = as_image(out).reshape(maps.shape)
