@@ -6,15 +6,15 @@ nothing is downloaded. Every file has its registered SHA-256.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sys
 from pathlib import Path
 
-from mri_recon.errors import DataError
+from mri_recon._system.hashes import file_sha256
+from mri_recon.errors import DataError, FormatError
 
-__all__ = ["DATA_VARIABLE", "cache_folder", "data_folder", "locate", "sha256_of", "verify"]
+__all__ = ["DATA_VARIABLE", "cache_folder", "data_folder", "locate", "verify"]
 
 DATA_VARIABLE = "MRI_RECON_DATA"
 
@@ -87,19 +87,15 @@ def verify(path: Path, sha256: str) -> Path:
     try:
         status = path.stat()
         key = (path, status.st_size, status.st_mtime_ns)
-        found = _VERIFIED.get(key) or sha256_of(path)
+        found = _VERIFIED.get(key) or file_sha256(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except FormatError as error:
+        raise DataError(str(error)) from error
     if found != sha256:
         raise DataError(f"{path}: expected SHA-256 {sha256}, got {found}: delete the file and fetch it again")
     _VERIFIED[key] = found
     return path
-
-
-def sha256_of(path: Path) -> str:
-    """Compute the hexadecimal SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(url: str, path: Path, sha256: str) -> None:

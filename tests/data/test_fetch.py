@@ -10,8 +10,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from mri_recon_data.fetch import DATA_VARIABLE, cache_folder, locate, sha256_of, verify
+from mri_recon_data.fetch import DATA_VARIABLE, cache_folder, locate, verify
 
+from mri_recon._system.hashes import file_sha256
 from mri_recon.errors import DataError
 
 CONTENT = b"k-space\n" * 1000
@@ -64,7 +65,7 @@ def test_a_local_copy_that_is_no_folder(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_changed_file_is_refused_even_after_it_was_verified(tmp_path: Path) -> None:
     path = tmp_path / "scan.mat"
     path.write_bytes(CONTENT)
-    assert sha256_of(path) == DIGEST
+    assert file_sha256(path) == DIGEST
     assert verify(path, DIGEST) == path
     path.write_bytes(CONTENT + b"x")
     with pytest.raises(DataError, match=f"expected SHA-256 {DIGEST}, got .*: delete the file and fetch it again"):
@@ -74,6 +75,8 @@ def test_a_changed_file_is_refused_even_after_it_was_verified(tmp_path: Path) ->
 def test_an_unreadable_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         verify(tmp_path / "absent", DIGEST)
+    with pytest.raises(DataError, match="cannot read .*Is a directory"):
+        verify(tmp_path, DIGEST)
 
 
 def test_a_download_lands_in_the_cache_and_is_kept(server: tuple[str, Path], tmp_path: Path) -> None:
