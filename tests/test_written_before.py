@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mri_recon_training.train import run
+from mri_recon_training.run import run
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 

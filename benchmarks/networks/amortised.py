@@ -31,7 +31,7 @@ import typer
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.registry import files
 from mri_recon_data.simulation.image_slice import SimulationConfig, simulate_kspace
-from mri_recon_training.train import run
+from mri_recon_training.run import run
 from torch import Tensor, nn
 
 from mri_recon.masks.convert import undersample

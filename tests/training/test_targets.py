@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from mri_recon_training.train import run
+from mri_recon_training.run import run
 
 from mri_recon.errors import DataError
 from mri_recon.masks.draw import random_mask

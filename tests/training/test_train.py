@@ -24,7 +24,8 @@ from mri_recon_data.examples.validation import validation_examples
 from mri_recon_training.config import load_config
 from mri_recon_training.losses import LossConfig, batch_loss
 from mri_recon_training.processes import share_of_batch
-from mri_recon_training.train import run, validate
+from mri_recon_training.run import run
+from mri_recon_training.train import validate
 from safetensors.torch import load as load_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -171,7 +172,7 @@ def test_two_processes_are_as_one(tmp_path: Path, fastmri_folder: Path, model: l
     sgd = ["optimizer.name=sgd", "optimizer.lr=0.1", "run.precision=float64", "run.steps=5"]
     adam = ["optimizer.lr=3e-3", "run.steps=12"]
     runs = {}
-    script = ["from pathlib import Path", "from mri_recon_training.train import run"]
+    script = ["from pathlib import Path", "from mri_recon_training.run import run"]
     for name, settings in (("sgd", sgd), ("adam", adam)):
         path, overrides = _config(tmp_path / name, fastmri_folder, 1, model)
         settings = [*overrides, "run.batch_size=4", "run.device=cpu", *settings]
@@ -204,9 +205,7 @@ def test_two_processes_are_as_one(tmp_path: Path, fastmri_folder: Path, model: l
 def test_a_killed_run_goes_on_exactly(tmp_path: Path, fastmri_folder: Path, model: list[str]) -> None:
     whole = run(*_config(tmp_path / "a", fastmri_folder, 12, model))
     path, overrides = _config(tmp_path / "b", fastmri_folder, 12, model)
-    code = (
-        f"from pathlib import Path; from mri_recon_training.train import run; run(Path({str(path)!r}), {overrides!r})"
-    )
+    code = f"from pathlib import Path; from mri_recon_training.run import run; run(Path({str(path)!r}), {overrides!r})"
     folder = tmp_path / "b" / "runs" / "tiny"
     process = _start(code)
     try:

@@ -32,7 +32,7 @@ def train(
     Several GPUs: torchrun --nproc-per-node=4 --no-python mri-recon train unet --set run.batch_size=8
     """
     from mri_recon.cli import tell
-    from mri_recon_training.train import run
+    from mri_recon_training.run import run
 
     folder = run(config, list(overrides or []), resume)
     if os.environ.get("RANK", "0") == "0":  # one line, however many processes

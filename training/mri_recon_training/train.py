@@ -1,20 +1,11 @@
 """Train a network: one loop that reads from top to bottom.
 
-    mri-recon train CONFIG.toml [--set run.steps=100] [--resume RUN]
-    torchrun --nproc-per-node=4 --no-python mri-recon train CONFIG.toml
-
-A run has a folder: `config.json`, `state.safetensors` (to resume), `metrics.jsonl` (one line for each validation),
-`tensorboard` (curves), and NAME.safetensors with its model card NAME.json: the averaged weights that scored best on the
-validation examples.
-
 Examples, dropout and learning rate of step i depend on the seed and on i alone. A run therefore resumes exactly from
 its weights, the optimiser's state and the number of the step.
 """
 
 from __future__ import annotations
 
-import contextlib
-import shlex
 import sys
 import time
 from collections import defaultdict
@@ -34,105 +25,22 @@ from mri_recon_data.examples.validation import validation_examples
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mri_recon._system.files import write_atomically
-from mri_recon._system.outputs import check_outputs, check_writable_folder
-from mri_recon.errors import ConfigError, MriReconError
-from mri_recon.models.checkpoint import save_checkpoint, weights_file
-from mri_recon_training.config import TrainConfig, load_config, parse_config
+from mri_recon.models.checkpoint import save_checkpoint
+from mri_recon_training.config import TrainConfig
 from mri_recon_training.learner import Learner, compile_unets
 from mri_recon_training.losses import Shared, batch_loss, score
 from mri_recon_training.model_card import envelope_of, model_card, sources_of
 from mri_recon_training.optimizer_config import full_batch
-from mri_recon_training.processes import all_reduce, launch, share_of_batch
+from mri_recon_training.processes import all_reduce, share_of_batch
 from mri_recon_training.progress import Meter, ProgressReport
 from mri_recon_training.state import STATE_FILE, load_state, save_state
-from mri_recon_training.toml_config import config_file, read_json
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["run", "train", "validate"]
+__all__ = ["train", "validate"]
 
 _SCORES = ("psnr", "ssim")
-
-
-def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | None = None) -> Path:
-    """Train as a configuration file describes, or resume the run in the folder `resume`; returns the run's folder.
-
-    Raises:
-        ConfigError: a bad configuration, neither or both of file and run, or a run folder that is already there; and
-            as `train`.
-        CheckpointError: as `train`.
-        OutputError: the run's folder cannot be written to, or its files would replace what the run reads.
-    """
-    if (config_path is None) == (resume is None):
-        raise ConfigError("train: expected a configuration file or --resume RUN, one of the two")
-    if resume is not None:
-        if overrides:
-            raise ConfigError("train --resume: goes on with the run's own configuration, --set is not possible")
-        saved = resume / "config.json"
-        if not saved.is_file():
-            raise ConfigError(f"train --resume: expected a run's folder with config.json, got {resume}")
-        config = parse_config(read_json(saved))
-        check_writable_folder("train --resume", resume)
-        return _interruptible(config, resume, launch(config))
-    assert config_path is not None
-    config_path = config_file(config_path)
-    config = load_config(config_path, overrides)
-    folder = Path(config.run.folder) / config.run.name
-    check_writable_folder("run.folder", folder)
-    if folder.is_dir():
-        _check_files(config, folder, config_path)
-    fabric = launch(config)
-    made: list[Path] = []
-    try:
-        if fabric.is_global_zero:
-            if (folder / "config.json").exists():
-                raise ConfigError(
-                    f"run folder {folder} exists: go on with --resume {folder}, or choose another --set run.name=NAME"
-                )
-            made = _make_folder(folder)
-            write_atomically(folder / "config.json", (config.model_dump_json(indent=2) + "\n").encode())
-            made.insert(0, folder / "config.json")
-        fabric.barrier()
-        return _interruptible(config, folder, fabric)
-    except MriReconError:
-        _take_back(folder, made)
-        raise
-
-
-def _check_files(config: TrainConfig, folder: Path, config_path: Path) -> None:
-    """Refuse a run whose files, in a folder that is there already, would replace what it reads."""
-    weights = folder / f"{config.run.name}.safetensors"
-    outputs = [folder / "config.json", folder / STATE_FILE, weights, weights.with_suffix(".json")]
-    inputs: list[tuple[str, str | Path]] = [("the configuration", config_path)]
-    if config.run.weights:
-        start = weights_file(config.run.weights)
-        inputs += [("the start weights", start), ("the card of the start weights", start.with_suffix(".json"))]
-    check_outputs({f"the run's {path.name}": path for path in outputs}, inputs)
-
-
-def _make_folder(folder: Path) -> list[Path]:
-    """Make a folder and those above it; returns the new ones, the innermost first."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _take_back(folder: Path, made: Sequence[Path]) -> None:
-    """Remove the folder of a run that was refused before it wrote anything but its configuration."""
-    with contextlib.suppress(OSError):  # a folder that holds something else stays
-        if made and {path.name for path in folder.iterdir()} <= {"config.json"}:
-            for path in made:
-                path.rmdir() if path.is_dir() else path.unlink()
-
-
-def _interruptible(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
-    """Run `train`; an interrupt says how to resume."""
-    try:
-        return train(config, folder, fabric)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"go on with mri-recon train --resume {shlex.quote(str(folder))}") from None
 
 
 def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
@@ -157,8 +65,8 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
     card = partial(model_card, config, envelope_of(config, training), sources_of(config, training))
     if config.run.compile:
         compile_unets(learner.network)
-    model, stepper = fabric.setup(Shared(learner.network), learner.optimizer)
-    gradient = _Gradient(model, stepper, config, fabric)
+    model, optimizer = fabric.setup(Shared(learner.network), learner.optimizer)
+    gradient = _Gradient(model, optimizer, config, fabric)
 
     started = time.monotonic() - earlier
     meter.pause()
@@ -167,7 +75,8 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
         for step, batch in enumerate(batches, start=first + 1):
             _seed_dropout(config.run.seed, step, fabric.global_rank)
             model.train()
-            loss = stepper.step(partial(gradient, batch))  # most ask for it once, L-BFGS several times
+            # gradient: zero_grad, forward, loss, backward, clip; L-BFGS asks for it several times a step
+            loss = optimizer.step(partial(gradient, batch))
             learner.scheduler.step()
             learner.update_average(step, config.optimizer.ema_decay)
             meter.add(loss, gradient.norm)
@@ -222,15 +131,15 @@ class _Gradient:
 
     norm: Tensor
 
-    def __init__(self, model: Any, stepper: Any, config: TrainConfig, fabric: Fabric) -> None:
-        self._model, self._stepper, self._config, self._fabric = model, stepper, config, fabric
+    def __init__(self, model: Any, optimizer: Any, config: TrainConfig, fabric: Fabric) -> None:
+        self._model, self._optimizer, self._config, self._fabric = model, optimizer, config, fabric
 
     def __call__(self, batch: Batch | Sequence[Example]) -> Tensor:
-        self._stepper.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         loss: Tensor = self._model(lambda network: batch_loss(network, batch, self._config.loss))
         self._fabric.backward(loss)
         norm = self._fabric.clip_gradients(
-            self._model, self._stepper, max_norm=self._config.optimizer.clip, error_if_nonfinite=False
+            self._model, self._optimizer, max_norm=self._config.optimizer.clip, error_if_nonfinite=False
         )
         assert norm is not None
         self.norm = norm.detach()
