@@ -46,7 +46,20 @@ __all__ = ["create_app"]
 
 log = logging.getLogger("mri_recon_service")
 
-_SUBJECTS = (reconstructions, compare, validate, jobs, masks, sample, models, health, metrics, oip, viewer, docs)
+_ROUTE_MODULES = (
+    reconstructions,  # POST /v1/reconstructions
+    compare,  # POST /v1/compare
+    validate,  # POST /v1/validate
+    jobs,  # GET and DELETE /v1/jobs/{job_id}, GET /v1/jobs/{job_id}/events and /v1/jobs/{job_id}/result
+    masks,  # GET and POST /v1/masks
+    sample,  # GET /v1/sample
+    models,  # GET /v1/models
+    health,  # GET /health/live and /health/ready
+    metrics,  # GET /metrics
+    oip,  # GET /v2, /v2/health/live, /v2/health/ready, /v2/models/{model_name} and /v2/models/{model_name}/ready
+    viewer,  # GET /, the page in the browser
+    docs,  # GET /docs, /problems and /problems/{code}
+)
 
 _DESCRIPTION = f"""Accelerated MRI reconstruction: undersampled k-space in, images out.
 
@@ -79,15 +92,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     app.state.metrics = Metrics()
     problems.install(app)
-    for subject in _SUBJECTS:
-        app.include_router(subject.router)
+    for module in _ROUTE_MODULES:
+        app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=str(files("mri_recon_service") / "static")), name="static")
     _add_layers(app, chosen)
     return app
 
 
 def _add_layers(app: FastAPI, settings: Settings) -> None:
-    """Add the layers that a request passes before its route. The last one added is the outermost."""
+    """Add the layers that a request passes before its route. The last one added is the outermost.
+
+    A request passes RequestContext, CORSMiddleware (only with allowed origins), Security, Authentication, then its
+    route; the answer passes them in the opposite order.
+    """
     app.add_middleware(Authentication, keyring=Keyring(settings.keys_path) if settings.keys_required else None)
     app.add_middleware(Security, settings=settings)
     if settings.allowed_origins:
