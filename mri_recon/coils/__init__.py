@@ -1,1 +1,1 @@
-"""What receive coils do to signal and noise."""
+"""Model the receive coils: sensitivities, phase, noise, combination and compression."""

@@ -1,4 +1,4 @@
-"""Leading eigenvectors of a coil-by-coil matrix at every pixel, coils first so that the pixels are contiguous."""
+"""Compute leading eigenvectors of a coil-by-coil matrix at every pixel, coils first so that pixels are contiguous."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 __all__ = ["orthogonal_iteration", "principal_coil", "row_chunks", "turn_to"]
 
 _CHUNK = {"cpu": 1 << 19, "cuda": 1 << 25}
-"""Complex entries of the pixels' matrices at a time: what a cache holds; on a GPU, what keeps it busy."""
+"""Complex matrix entries of one block of pixels: as many as a CPU cache holds, or as many as keep a GPU busy."""
 
 
 def row_chunks(num_rows: int, entries_a_row: int, device: torch.device) -> Iterator[slice]:
-    """Consecutive rows of pixels whose matrices are small enough together."""
+    """Split the rows of pixels into blocks of consecutive rows whose matrices have at most that many entries."""
     step = max(1, _CHUNK.get(device.type, _CHUNK["cuda"]) // entries_a_row)
     for first in range(0, num_rows, step):
         yield slice(first, min(first + step, num_rows))
@@ -25,7 +25,7 @@ def orthogonal_iteration(matrices: Tensor, start: Tensor, iterations: int) -> tu
 
     Args:
         matrices: Hermitian, positive semidefinite, `(coil, coil, ...)`.
-        start: `(set, coil, ...)`, unit vectors not orthogonal to what is wanted: the closer, the fewer iterations.
+        start: `(set, coil, ...)`, unit vectors not orthogonal to the eigenvectors; close ones need fewer iterations.
         iterations: at least 1.
     """
     vectors = list(start)
@@ -46,13 +46,13 @@ def principal_coil(samples: Tensor) -> Tensor:
 
 
 def turn_to(vectors: Tensor, coil: Tensor) -> None:
-    """Turn the phase of vectors `(..., coil, h, w)` so that their part in a virtual coil is real, >= 0; in place."""
+    """Rotate the phase of vectors `(..., coil, h, w)`, in place, so that their part in a virtual coil is real, >= 0."""
     part = (coil.conj()[:, None, None] * vectors).sum(dim=-3, keepdim=True)
     vectors *= torch.polar(torch.ones_like(part.real), -part.angle())
 
 
 def _orthonormal(vectors: list[Tensor]) -> list[Tensor]:
-    """Gram-Schmidt over the list of vectors `(coil, ...)`; zero stays zero."""
+    """Orthonormalise the list of vectors `(coil, ...)` by Gram-Schmidt; a zero vector stays zero."""
     done: list[Tensor] = []
     for vector in vectors:
         for other in done:

@@ -1,7 +1,7 @@
-"""Estimate maps and phases of a batch of slices on the device, without a value read back from it.
+"""Estimate maps and phases of a batch of slices on the device, without reading values back from it.
 
-Training makes its examples so: the functions are those of `sensitivity_maps` and `phase` for items that each have a
-mask of their own and an echo at the centre of k-space.
+Training makes its examples with these functions. They are those of `sensitivity_maps` and `phase`, for items with one
+mask each and an echo at the centre of k-space.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def maps_from_centers(kspace: Tensor, masks: Sequence[ColumnMask]) -> Tensor:
 
     Args:
         kspace: complex `(batch, coil, readout, phase)`, zero where not sampled.
-        masks: one an item.
+        masks: one for each item.
 
     Returns:
         complex maps like `kspace`, sum over coils of |S|^2 = 1.
@@ -56,7 +56,7 @@ def smooth_phases(kspace: Tensor, masks: Sequence[ColumnMask], sens_maps: Tensor
 
     Args:
         kspace: complex `(batch, coil, readout, phase)`, zero where not sampled.
-        masks: one an item.
+        masks: one for each item.
         sens_maps: like `kspace`.
 
     Returns:

@@ -14,8 +14,8 @@ def check_kspace(kspace: Tensor, advice: str = "a single image of one coil is ks
     """Require complex k-space `(slice, coil, readout, phase)` without an empty axis.
 
     Args:
-        kspace: to be checked.
-        advice: what to do, the end of the message.
+        kspace: the k-space to check.
+        advice: advice to the user that ends the message.
 
     Raises:
         ShapeError: another rank or type, or an axis of no samples.
@@ -28,7 +28,7 @@ def check_kspace(kspace: Tensor, advice: str = "a single image of one coil is ks
 
 
 def check_signal(kspace: Tensor) -> None:
-    """Require k-space that an image can be made of: the right shape, finite, and a signal in every slice.
+    """Require usable k-space: the right shape, finite, and a signal in every slice.
 
     Raises:
         ShapeError: as `check_kspace`.
@@ -57,7 +57,7 @@ def check_maps_fit(sens_maps: Tensor, kspace: Tensor) -> None:
 
 
 def checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
-    """Check the sensitivity maps of a user and lay them over k-space.
+    """Check the sensitivity maps of a user and bring them to shape, precision and device of the k-space.
 
     Args:
         sens_maps: complex, one slice or all slices of k-space, largest magnitude of a slice between 1e-6 and 1e6.
@@ -81,6 +81,6 @@ def checked_maps(sens_maps: Tensor, kspace: Tensor) -> Tensor:
 
 
 def _largest_part(x: Tensor) -> Tensor:
-    """Return the largest |Re| or |Im| of each item, in one pass; not a number where an entry is not."""
+    """Return the largest |Re| or |Im| of each item, in one pass; NaN if an entry is NaN."""
     extremes = [torch.aminmax(item) for item in torch.view_as_real(x)]  # item by item: along an axis it is far slower
     return torch.stack([torch.maximum(-least, most) for least, most in extremes])

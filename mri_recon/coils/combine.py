@@ -1,6 +1,6 @@
 """Combine coil images into one image, and expand an image into coil images.
 
-Coil axis: the third from the end, `(..., coil, h, w)`; one coil keeps its axis of 1.
+The coil axis is the third from the end, `(..., coil, h, w)`; a single coil has an axis of length 1.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = [
 ]
 
 
-# Power iterations of the adaptive combination, from the coil values of the pixel itself: where there is signal, the
-# other eigenvalues are those of the noise.
+# Power iterations of the adaptive combination, started at the coil values of the pixel itself. Few are enough: where
+# there is signal, the other eigenvalues are those of the noise.
 _ITERATIONS = 8
 
 
 def rss(x: Tensor, dim: int = -3) -> Tensor:
-    """Root sum of squares over the coils: `sqrt(sum_c |x_c|^2)`.
+    """Compute the root sum of squares over the coils: `sqrt(sum_c |x_c|^2)`.
 
     Args:
         x: coil images, complex or real, `(..., coil, h, w)`.
@@ -56,14 +56,14 @@ def rss(x: Tensor, dim: int = -3) -> Tensor:
     largest = float(torch.linalg.vector_norm(x.detach(), ord=math.inf))
     if not 0 < largest < math.inf:
         return result
-    # Squares of such numbers leave the range of single precision; a power of two takes no digit away.
+    # Squares of such numbers leave the range of single precision; scaling by a power of two is exact.
     unit = 2.0 ** math.frexp(largest)[1]
     scaled: Tensor = torch.linalg.vector_norm(x / unit, dim=dim)
     return scaled * unit
 
 
 def combine(coil_images: Tensor, sens_maps: Tensor) -> Tensor:
-    """Coil combination `sum_c conj(S_c) x_c`; the adjoint of `expand`.
+    """Combine coil images, `sum_c conj(S_c) x_c`: the adjoint of `expand`.
 
     Args:
         coil_images: complex, `(..., coil, h, w)`.
@@ -73,7 +73,7 @@ def combine(coil_images: Tensor, sens_maps: Tensor) -> Tensor:
         complex image `(..., h, w)`.
 
     Raises:
-        ShapeError: the coils or the sizes of the two differ.
+        ShapeError: images and maps differ in the number of coils or in size.
     """
     if coil_images.ndim < 3 or sens_maps.ndim < 3 or coil_images.shape[-3:] != sens_maps.shape[-3:]:
         raise ShapeError(
@@ -84,7 +84,7 @@ def combine(coil_images: Tensor, sens_maps: Tensor) -> Tensor:
 
 
 def expand(image: Tensor, sens_maps: Tensor) -> Tensor:
-    """Coil images `S_c x` of one image.
+    """Compute the coil images `S_c x` of one image.
 
     Args:
         image: complex, `(..., h, w)`.
@@ -105,17 +105,17 @@ def expand(image: Tensor, sens_maps: Tensor) -> Tensor:
 
 
 def adaptive_combine(coil_images: Tensor, *, block_size: int = 7) -> Tensor:
-    """Combination with weights from the images themselves: the stochastic matched filter.
+    """Combine coil images with weights estimated from the images themselves: the stochastic matched filter.
 
         z(r) = v(r)^H x(r),   v(r) the leading eigenvector, |v| = 1, of R(r) = sum_{r' in block around r} x(r') x(r')^H
 
-    Against the root sum of squares, it keeps the phase and lets in less noise where there is little signal; |z| is at
-    most the root sum of squares, and near it where there is signal. A vector has no phase of its own: v is turned so
-    that its part in the first virtual coil (the principal component of the whole image, its largest entry real and
-    positive) is real and positive, so z has about the phase of that virtual coil's image.
+    Unlike the root sum of squares, z keeps the phase and has less noise where there is little signal. |z| is at most
+    the root sum of squares, and close to it where there is signal. The phase of an eigenvector is arbitrary: v is
+    rotated so that its part in the first virtual coil (the principal component of the whole image, with its largest
+    entry real and positive) is real and positive. z therefore has about the phase of that virtual coil's image.
 
     Args:
-        coil_images: x, complex `(..., coil, h, w)`; one coil comes back as it is.
+        coil_images: x, complex `(..., coil, h, w)`; the image of a single coil is returned unchanged.
         block_size: side of the square block, odd; pixels beyond the edge count as zero.
 
     Returns:
@@ -151,11 +151,11 @@ def adaptive_combine(coil_images: Tensor, *, block_size: int = 7) -> Tensor:
 
 
 def _block_covariance(x: Tensor, rows: slice, block_size: int) -> Tensor:
-    """`sum x x^H` over the block around every pixel of some rows, `(coil, coil, row, w)`, up to a factor."""
+    """Compute `sum x x^H` over the block around every pixel of some rows, `(coil, coil, row, w)`, up to a factor."""
     reach = block_size // 2
     first, last = max(0, rows.start - reach), min(x.shape[1], rows.stop + reach)
     part = x[:, first:last]
-    # Rows beyond the edge are zero; along the columns avg_pool2d does that itself.
+    # Rows beyond the edge are filled with zeros here; avg_pool2d fills the columns itself.
     products = torch.view_as_real(part[:, None] * part.conj()).movedim(-1, 0).flatten(0, 2)
     padding = (0, 0, reach - (rows.start - first), reach - (last - rows.stop))
     products = torch.nn.functional.pad(products, padding)

@@ -1,4 +1,4 @@
-"""Coil compression: a few virtual coils that hold most of the energy of many."""
+"""Compress coils: compute a few virtual coils that hold most of the energy of many."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["CompressedCoils", "compress_coils"]
 
 @dataclass(frozen=True)
 class CompressedCoils:
-    """k-space of virtual coils and how it was made.
+    """Hold the k-space of virtual coils and the matrix that made it.
 
     Attributes:
         kspace: complex `(slice, num_coils, readout, phase)`.
         matrix: the virtual coils as orthonormal rows, complex `(num_coils, coil)`: `matrix @ y` at every sample.
-        energy_kept: share of `sum |y|^2` that is left, in (0, 1].
+        energy_kept: fraction of `sum |y|^2` that the virtual coils keep, in (0, 1].
     """
 
     kspace: Tensor
@@ -31,16 +31,16 @@ class CompressedCoils:
 def compress_coils(kspace: Tensor, num_coils: int) -> CompressedCoils:
     """Compute the principal components of the coils, `y' = V^H y`, V the leading left singular vectors of all samples.
 
-    One matrix for all slices, from every acquired sample (zeros add nothing). Its rows are orthonormal, so white noise
-    stays white, with the same sigma; where the noise is not white, whiten first. Each row's largest entry is real and
-    positive. Sensitivity maps must be estimated from, or multiplied like, the compressed k-space.
+    All slices share one matrix, computed from every acquired sample (zeros add nothing). Its rows are orthonormal, so
+    white noise stays white, with the same sigma; if the noise is not white, whiten first. Each row's largest entry is
+    real and positive. Estimate sensitivity maps from the compressed k-space, or multiply given maps by the same matrix.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`.
         num_coils: virtual coils to keep, at most the number of coils.
 
     Returns:
-        `CompressedCoils`, in the precision of `kspace`; the matrix does not depend on its scale.
+        `CompressedCoils`, in the precision of `kspace`; the matrix does not depend on the scale of `kspace`.
 
     Raises:
         ShapeError: `kspace` is not complex `(slice, coil, readout, phase)`.

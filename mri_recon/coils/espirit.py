@@ -33,25 +33,26 @@ __all__ = [
 ]
 
 _MIN_KERNEL = 2
-"""Samples of a kernel along an axis: one sample says nothing of how the sensitivities vary along it."""
+"""Minimum number of kernel samples along an axis: one sample cannot show how sensitivities vary along the axis."""
 
 _COARSE_STEP = 4
-"""Every fourth pixel of every fourth row is decomposed exactly; its eigenvectors are the start of the iteration at its
-neighbours. In small images the step is smaller: at least two such pixels to the finest period of G."""
+"""Every fourth pixel of every fourth row is decomposed exactly, and its eigenvectors start the iteration at its
+neighbours. In small images the step is smaller, to have at least two such pixels in the finest period of G.
+"""
 
 _ITERATIONS = 6
-"""Orthogonal iterations at every pixel from that start."""
+"""Number of orthogonal iterations at every pixel from that start."""
 
 
 @dataclass(frozen=True)
 class EspiritMaps:
-    """Sensitivity maps and the eigenvalues that say how far to trust them.
+    """Hold sensitivity maps, and the eigenvalues that tell how reliable they are.
 
     Attributes:
-        maps: S, complex `(slice, set, coil, readout, phase)`; `maps[:, 0]` is what a method takes as `sens_maps`.
+        maps: S, complex `(slice, set, coil, readout, phase)`; methods take `maps[:, 0]` as `sens_maps`.
         eigenvalues: real `(slice, set, readout, phase)`, decreasing along the sets: near 1 where there is signal that
-            needs the set, small where there is none.
-        kernel_size: `(readout, phase)` samples of the kernel in use; `(0, 0)` for one coil, which needs none.
+            needs the set, small elsewhere.
+        kernel_size: `(readout, phase)` samples of the kernel; `(0, 0)` for one coil, which needs no kernel.
         calibration_size: `(readout, phase)` samples of the calibration block; `(0, 0)` for one coil.
     """
 
@@ -72,44 +73,46 @@ def espirit_maps(
     crop: float = 0.8,
     soft_crop: bool = True,
 ) -> EspiritMaps:
-    """Estimate sensitivity maps from what the k-space patches of the fully sampled centre have in common.
+    """Estimate sensitivity maps from the space that the k-space patches of the fully sampled centre span.
 
-    The patches of `kernel_size` samples of all coils span a space much smaller than themselves. Projecting every patch
-    onto it, and averaging what the patches say of each sample, leaves the k-space of the object as it is. In the image
-    that is one Hermitian matrix of coils a pixel, with eigenvalues in [0, 1]:
+    The patches of `kernel_size` samples of all coils span a space of much smaller dimension than a patch has samples.
+    Projecting every patch onto this space, and averaging each sample over the patches that contain it, leaves the
+    k-space of the object unchanged. In the image, this operation is one Hermitian coil-by-coil matrix at each pixel,
+    with eigenvalues in [0, 1]:
 
         G(r) S(r) = S(r)   where there is signal,   S(r) the sensitivities at r with sum_c |S_c|^2 = 1.
 
-    Set j holds the eigenvector of the j-th largest eigenvalue lambda_j(r). Further sets are near 1 where one vector
-    cannot explain the data (an object that folds over, motion).
+    Set j holds the eigenvector of the j-th largest eigenvalue lambda_j(r). The eigenvalues of further sets are near 1
+    where one vector cannot explain the data (an object that folds over, motion).
 
-    Phase: an eigenvector has none of its own. It is turned so that its part in the first virtual coil (the principal
-    component of the calibration data, its largest entry real and positive) is real and positive, as in BART.
+    Phase: the phase of an eigenvector is arbitrary. The eigenvector is rotated so that its part in the first virtual
+    coil (the principal component of the calibration data, with its largest entry real and positive) is real and
+    positive, as in BART.
 
-    Crop: the vectors are multiplied by a weight w(lambda), so sum_c |S_c|^2 = w^2, which is 1 on the support. Soft, as
-    `bart ecalib -S`: w = 1/2 + x / (1 + x^2) with x = (sqrt(lambda) - crop) / (1 - crop) limited to [-1, 1]. Hard, as
-    BART's default: w = 1 where lambda > crop, else 0.
+    Crop: the vectors are multiplied by a weight w(lambda), so sum_c |S_c|^2 = w^2, which is 1 on the support. The soft
+    crop, as `bart ecalib -S`, is w = 1/2 + x / (1 + x^2) with x = (sqrt(lambda) - crop) / (1 - crop) limited to [-1,
+    1]. The hard crop, BART's default, is w = 1 where lambda > crop, else 0.
 
     Narrow centres: along each axis the kernel is at most a third of the calibration block, and at least 2 samples, so
-    that there are always enough patches to find what they share, few lines and many coils included; BART keeps its
-    kernel as long as it fits at all. A single line says nothing about the phase axis: an error. One coil has the map 1
-    and the eigenvalue 1 everywhere, and needs no centre.
+    that there are always enough patches to find their common space, even with few lines and many coils. BART keeps its
+    kernel as long as it fits at all. A single line is an error, because it carries no information along the phase axis.
+    One coil has the map 1 and the eigenvalue 1 everywhere, and needs no centre.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`; only the calibration block is read, of each slice by itself.
         mask: the sampling mask of that k-space.
         num_sets: sets of maps, at most the number of coils.
-        kernel_size: most samples of the kernel along each axis.
-        calibration_size: most samples of the calibration block along each axis, around the centre of k-space, or
-            around an echo off the centre (`echo.echo_center`).
-        threshold: of the null space, relative to the largest: squared singular values of the patches below it count as
-            noise, as `bart ecalib -t`.
-        crop: in [0, 1), see above, as `bart ecalib -c`.
-        soft_crop: the soft weight instead of the hard one.
+        kernel_size: maximum number of kernel samples along each axis.
+        calibration_size: maximum number of samples of the calibration block along each axis, around the centre of
+            k-space, or around an echo off the centre (`echo.echo_center`).
+        threshold: threshold of the null space: squared singular values of the patches below this fraction of the
+            largest one count as noise, as `bart ecalib -t`.
+        crop: threshold of the crop in [0, 1), as `bart ecalib -c`.
+        soft_crop: use the soft crop instead of the hard one.
 
     Returns:
-        `EspiritMaps`, in the precision and on the device of `kspace`; independent of its scale. The memory beyond them
-        is that of two copies of one slice's maps and a fixed number of pixels' matrices.
+        `EspiritMaps`, in the precision and on the device of `kspace`; independent of the scale of `kspace`. Additional
+        memory holds two copies of one slice's maps and the matrices of a fixed number of pixels.
 
     Raises:
         ShapeError: `kspace` is not complex `(slice, coil, readout, phase)`.
@@ -200,10 +203,11 @@ def checked_largest(block: Tensor) -> Tensor:
 
 
 def kernel_correlation(data: Tensor, kernel: tuple[int, int], threshold: float) -> Tensor:
-    """Compute Fourier coefficients of the image-domain operator, complex `(coil, coil, 2 ky - 1, 2 kx - 1)`.
+    """Compute the Fourier coefficients of the image-domain operator, complex `(coil, coil, 2 ky - 1, 2 kx - 1)`.
 
-    The patches of the calibration data span a space with the projector Pi. To project every patch of a k-space and to
-    average what the patches say of each sample is a convolution, and in the image a matrix of coils a pixel,
+    The patches of the calibration data span a space with the projector Pi. Projecting every patch of a k-space, and
+    averaging each sample over the patches that contain it, is a convolution. In the image, the convolution is a
+    coil-by-coil matrix at each pixel,
 
         G(r) = sum_d A(d) exp(-2 pi i d r / N),   A(d) = 1/|k| sum_m Pi[m, m + d].
     """
@@ -220,10 +224,10 @@ def kernel_correlation(data: Tensor, kernel: tuple[int, int], threshold: float) 
 
 
 def _signal_space(patches: Tensor, threshold: float) -> Tensor:
-    """Find an orthonormal basis of the columns' directions whose energy exceeds `threshold` of the largest one's.
+    """Find an orthonormal basis of the columns: left singular vectors with energy above `threshold` of the largest.
 
-    From the smaller of the two Gram matrices: squared singular values down to `threshold` of the largest are all that
-    is wanted, and those survive the squaring also in single precision.
+    The smaller of the two Gram matrices is decomposed. Only squared singular values down to `threshold` of the largest
+    are needed, and these are accurate after squaring even in single precision.
     """
     if patches.shape[0] <= patches.shape[1]:
         energy, vectors = torch.linalg.eigh(patches @ patches.mH)
@@ -275,14 +279,14 @@ def _coarse_step(size: int, num_offsets: int) -> int:
 
 
 def _coarse_grid(size: int, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pixels of the coarse grid along an axis, and for every pixel the place of a near one in that list."""
+    """List the coarse-grid pixels along an axis, and for every pixel the list index of a nearby one."""
     coarse = torch.arange(min(step // 2, size - 1), size, step, device=device)
     near = torch.arange(size, device=device) // step
     return coarse, near.clamp(max=coarse.numel() - 1)
 
 
 def _crop_weight(eigenvalues: Tensor, crop: float, *, soft: bool) -> Tensor:
-    """1 where the eigenvalue is 1, towards 0 below `crop`; see `espirit_maps`."""
+    """Compute the crop weight: 1 where the eigenvalue is 1, towards 0 below `crop`; see `espirit_maps`."""
     if not soft:
         return (eigenvalues > crop).to(eigenvalues.dtype)
     x = ((eigenvalues.clamp_min(0).sqrt() - crop) / (1 - crop)).clamp(-1, 1)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["interpolated_espirit_maps"]
 
 _POINTS_A_PERIOD = 4
-"""Exactly decomposed pixels to the finest period of G where the vectors between them are interpolated."""
+"""Number of exactly decomposed pixels in the finest period of G if the vectors between them are interpolated."""
 
 _LARGEST_GAP = 8
-"""Most pixels between two of them: eigenvectors vary faster than G."""
+"""Maximum distance of exactly decomposed pixels, because eigenvectors vary faster than G."""
 
 
 def interpolated_espirit_maps(
@@ -42,19 +42,17 @@ def interpolated_espirit_maps(
     calibration_size: int = 24,
     threshold: float = 0.001,
 ) -> tuple[Tensor, Tensor]:
-    """Estimate the maps of some rows of one slice by ESPIRiT, decomposed on a coarse grid and interpolated.
+    """Estimate the maps of some rows of one slice by ESPIRiT on a coarse grid, and interpolate them.
 
-    The eigenvectors of `espirit_maps` are smooth: what is decomposed exactly at four pixels to the finest period of G
-    and interpolated by cubic convolution, normalised and turned again, differs from them by about 1e-4. It costs a
-    fraction: training examples are cut to a band of rows, and are made by the thousand.
+    The eigenvectors of `espirit_maps` are smooth. They are decomposed exactly at four pixels in each finest period of
+    G, interpolated by cubic convolution, and normalised and rotated again. The result differs from `espirit_maps` by
+    about 1e-4 and costs a fraction: training examples are cut to a band of rows, and are made by the thousand.
 
     Args:
         kspace: complex `(coil, readout, phase)`; only the calibration block is read.
         mask: the sampling mask of that k-space.
-        rows: wanted rows, int64 `(n,)`, in any order.
-        kernel_size: most samples of the kernel along each axis.
-        calibration_size: most samples of the calibration block along each axis.
-        threshold: of the null space, as in `espirit_maps`.
+        rows: row numbers, int64 `(n,)`, in any order.
+        kernel_size, calibration_size, threshold: as in `espirit_maps`.
 
     Returns:
         maps, complex `(coil, n, phase)`, sum over coils of |S|^2 = 1, and eigenvalues, real `(n, phase)`; ones for one
@@ -96,10 +94,10 @@ def interpolated_espirit_maps(
 
 
 def _cubic_weights(size: int, wanted: Tensor, num_offsets: int) -> tuple[Tensor, Tensor]:
-    """Pixels of a coarse grid, and the weights `(wanted, grid)` of cubic convolution from it to wanted pixels.
+    """Choose pixels of a coarse grid, and compute cubic-convolution weights `(wanted, grid)` from it to wanted pixels.
 
-    The grid is where wanted pixels need it. G has the period of the image, so pixels beyond the edge are those of the
-    other side.
+    The grid covers only the neighbourhood of wanted pixels. G has the period of the image, so pixels beyond the edge
+    are those of the other side.
 
     Source: Keys, IEEE Trans Acoust 1981.
     """

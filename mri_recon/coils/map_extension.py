@@ -1,4 +1,4 @@
-"""Sensitivity maps continued smoothly to where they are not known."""
+"""Extend sensitivity maps smoothly to pixels where they are not known."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from torch.nn import functional
 __all__ = ["extend_maps"]
 
 _SMOOTHING = 8
-"""Averages over neighbours after the fill, which round off the steps of the coarse levels."""
+"""Number of averages over neighbours after the fill; they smooth the steps of the coarse levels."""
 
 
 def extend_maps(maps: Tensor, known: Tensor) -> Tensor:
     """Fill maps where they are not known from the nearest known values, smoothly, and normalise to sum |S|^2 = 1.
 
-    Maps of a user are often cropped outside the object (ESPIRiT, BART). Known values stay, normalised. The others come
-    from averages of the known values over 2, 4, 8, ... pixels, the finest level that has any (Gortler et al., SIGGRAPH
-    1996: pull-push), then a few averages over neighbours.
+    Maps of a user are often cropped outside the object (ESPIRiT, BART). Known values stay, normalised. Unknown values
+    are averages of the known values over 2, 4, 8, ... pixels, from the finest level with known values (Gortler et al.,
+    SIGGRAPH 1996: pull-push), followed by a few averages over neighbours.
 
     Args:
         maps: complex `(slice, coil, h, w)`.
-        known: bool `(slice, h, w)`, where the maps are to be believed.
+        known: bool `(slice, h, w)`, True where the maps are valid.
 
     Returns:
-        complex, like `maps`, with sum over the coils of |S|^2 = 1; equal coils where a slice has no known value at all.
+        complex, like `maps`, with sum over the coils of |S|^2 = 1; equal values for all coils if a slice has no known
+        value at all.
     """
     unit = _normalised(maps)
     if bool(known.all()):
@@ -40,7 +41,7 @@ def extend_maps(maps: Tensor, known: Tensor) -> Tensor:
 
 
 def _pull_push(values: Tensor, weight: Tensor) -> Tensor:
-    """`values` where `weight` is 1; elsewhere the average of the finest level that knows any."""
+    """Keep `values` where `weight` is 1; elsewhere take the average of the finest level with known values."""
     height, width = values.shape[-2:]
     if height * width == 1 or bool((weight > 0).all()):
         return values

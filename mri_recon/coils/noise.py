@@ -38,17 +38,17 @@ __all__ = [
 ]
 
 _MIN_SAMPLES = 64
-"""Fewer outer samples than this, all coils of a slice together, do not give a level within about 10 %."""
+"""Minimum number of outer samples, over all coils of a slice, that gives a noise level within about 10 %."""
 
 _SINGULAR = 1e-6
-"""Smallest eigenvalue of the matrix of correlations: below it a coil is a combination of the others."""
+"""Smallest allowed eigenvalue of the correlation matrix: with a smaller one, a coil is a combination of the others."""
 
 _WAVELET = "db4"
 
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """Noise of one k-space sample, and where it was read.
+    """Hold the noise of one k-space sample, and the source of the estimate.
 
     Attributes:
         sigma: `sqrt(E|n|^2)` of each slice, in the units of the k-space, float64 `(slice,)`; one for all coils.
@@ -63,7 +63,8 @@ def noise_covariance(samples: Tensor) -> Tensor:
     """Compute the covariance of the noise between coils, `Psi = 1/N sum_i n_i n_i^H`, without subtracting a mean.
 
     Args:
-        samples: noise alone, complex `(coil, sample)`: a scan without excitation, or `noise_samples_from_edge`.
+        samples: samples of noise only, complex `(coil, sample)`: a scan without excitation, or
+            `noise_samples_from_edge`.
 
     Returns:
         complex Hermitian `(coil, coil)` in the precision of the samples; its diagonal is sigma^2 of each coil.
@@ -90,18 +91,18 @@ def noise_covariance(samples: Tensor) -> Tensor:
 
 
 def whiten(kspace: Tensor, covariance: Tensor) -> Tensor:
-    """Whiten k-space: noise independent between coils, with E|n|^2 = 1 in each, `y' = L^-1 y`, `Psi = L L^H`.
+    """Whiten k-space, `y' = L^-1 y`, `Psi = L L^H`: noise independent between coils, with E|n|^2 = 1 in each.
 
     Real and imaginary part of the noise then have the variance 1/2 each. The new coils are combinations of the old
-    ones; maps must be estimated from, or transformed like, the whitened k-space.
+    ones: estimate maps from the whitened k-space, or whiten given maps too.
 
     Args:
         kspace: complex `(..., coil, readout, phase)`.
         covariance: Psi, complex Hermitian `(coil, coil)`, in the squared units of `kspace`.
 
     Returns:
-        complex k-space of the shape and type of `kspace`, without a unit: independent of its scale and of the gain of
-        each coil.
+        complex k-space of the shape and type of `kspace`, without units: independent of the scale of `kspace` and of
+        the gain of each coil.
 
     Raises:
         ShapeError: the covariance is not that of these coils.
@@ -150,21 +151,21 @@ def _gains(psi: Tensor) -> Tensor:
 
 
 def noise_samples_from_edge(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
-    """Take the outermost acquired samples, which hold the least signal, as samples of the noise.
+    """Take the outermost acquired samples, which hold the least signal, as noise samples.
 
     Positions (ky, kx) are ranked by (ky / max|ky|)^2 + (kx / max|kx|)^2, maxima over the acquired ones, and the
-    outermost `OUTER_FRACTION` is taken: the corners of the acquired rectangle, or the rim of an acquired disc. A
-    receiver's own noise scan is better where there is one: what signal there is out here counts as noise.
+    outermost `OUTER_FRACTION` is taken: the corners of the acquired rectangle, or the rim of an acquired disc. A noise
+    scan of the receiver is better if there is one, because signal in the outermost samples counts as noise.
 
-    Where the echo is off the centre (`echo.echo_center`), ky and kx count from the echo, and cyclically: what is half a
-    cycle away lies far from the echo, whether lines were cut off, moved around or left unshifted.
+    If the echo is off the centre (`echo.echo_center`), ky and kx count cyclically from the echo: positions half a cycle
+    away are far from the echo, whether lines were cut off, moved around or left unshifted.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`.
-        mask: its sampling mask; of the positions in it, those without data (dead columns) are left out.
+        mask: its sampling mask; sampled positions without data (dead columns) are left out.
 
     Returns:
-        complex `(coil, sample)`, the slices after one another.
+        complex `(coil, sample)`, slice after slice.
 
     Raises:
         ShapeError: `kspace` is not complex `(slice, coil, readout, phase)`.
@@ -179,17 +180,18 @@ def noise_samples_from_edge(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
 def estimate_sigma(kspace: Tensor, mask: Mask | Tensor) -> NoiseLevel:
     """Estimate the noise level of each slice from its k-space alone.
 
-    It uses the samples of `noise_samples_from_edge`, all coils of the slice together:
+    The estimate uses the samples of `noise_samples_from_edge`, all coils of the slice together:
 
         sigma = median |y| / sqrt(ln 2),
 
-    as |n| has a Rayleigh distribution; the median ignores a few strong samples. With fewer than 64 outer samples it
-    uses the median of the finest diagonal wavelet band D of the zero-filled coil images, corrected by rho, the fraction
-    of the noise power in that band that the mask samples:
+    because |n| has a Rayleigh distribution; the median ignores a few strong samples. With fewer than 64 outer samples,
+    the estimate uses the median of the finest diagonal wavelet band D of the zero-filled coil images, corrected by rho,
+    the fraction of the noise power in that band that the mask samples:
 
         sigma = median |D| / sqrt(rho ln 2),   rho = 1/(h w) sum_{k in mask} |H(k)|^2, H the filter of the band.
 
-    Both are upper bounds where signal reaches so far out. Coils of different noise are one to it: `whiten` first.
+    Both are upper bounds if signal reaches so far out. The estimate assumes equal noise in all coils; otherwise
+    `whiten` first.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`.
@@ -201,7 +203,7 @@ def estimate_sigma(kspace: Tensor, mask: Mask | Tensor) -> NoiseLevel:
     Raises:
         ShapeError: `kspace` is not complex `(slice, coil, readout, phase)`.
         MaskError: the mask does not fit.
-        FormatError: no level was found, e.g. in simulated data without noise.
+        FormatError: no noise was found, e.g. in simulated data without noise.
 
     Source: Donoho and Johnstone, Biometrika 1994 (median of the finest wavelet coefficients).
     """
@@ -224,11 +226,12 @@ def sigma_from_below(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
 
         sigma^2 = mean_c q_c / ln(4/3),   q_c the lower quartile of |y_c|^2
 
-    |n|^2 of Gaussian noise is exponential, its lower quartile sigma^2 ln(4/3). The smaller of two estimates is taken:
-    from the outermost `OUTER_FRACTION` of the sampled positions, ranked as in `noise_samples_from_edge`, and from their
-    outer half. A quartile ignores signal in many of the samples, which the median of `estimate_sigma` counts as noise:
-    the weight of a network's data consistency must not be too large on a scan with little noise. It never fails: 0
-    where nothing was sampled or no noise is there.
+    |n|^2 of Gaussian noise has an exponential distribution with the lower quartile sigma^2 ln(4/3). The result is the
+    smaller of two estimates: from the outermost `OUTER_FRACTION` of the sampled positions, ranked as in
+    `noise_samples_from_edge`, and from their outer half. A quartile ignores signal in many of the samples, which the
+    median of `estimate_sigma` counts as noise. A network's data consistency needs this, because an estimate that is too
+    large would weaken it on a scan with little noise. The estimate never fails: it is 0 if nothing was sampled or there
+    is no noise.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero where not sampled.
@@ -247,7 +250,7 @@ def sigma_from_below(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
             break
         rows, columns = _outermost(kspace, mask, fraction)
         if fraction == OUTER_FRACTION and rows.numel() < _MIN_SAMPLES:
-            continue  # the quartile of a handful says little
+            continue  # the quartile of a few samples is unreliable
         power = torch.view_as_real(kspace[..., rows, columns]).square().sum(dim=-1)
         quartile = power.kthvalue(max(1, (power.shape[-1] + 3) // 4), dim=-1).values
         lowest = torch.minimum(lowest, (quartile.mean(dim=1) / math.log(4 / 3)).sqrt())
@@ -255,7 +258,7 @@ def sigma_from_below(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
 
 
 def sigma_of_samples(samples: Tensor) -> float:
-    """`median |n| / sqrt(ln 2)` of complex samples of any shape: `sqrt(E|n|^2)` of Gaussian noise."""
+    """Compute `median |n| / sqrt(ln 2)` of complex samples of any shape: `sqrt(E|n|^2)` of Gaussian noise."""
     return float(_medians(samples.flatten()[None]))
 
 
@@ -290,7 +293,7 @@ def _from_finest_band(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
 
 
 def _response(size: int, device: torch.device) -> Tensor:
-    """Squared magnitude of the high-pass filter at every frequency of k-space, `(size,)`; its mean is 1."""
+    """Compute the squared magnitude of the high-pass filter at every k-space frequency, `(size,)`; its mean is 1."""
     taps = torch.tensor(pywt.Wavelet(_WAVELET).dec_hi, dtype=torch.float64, device=device)
     omega = 2 * torch.pi * (torch.arange(size, dtype=torch.float64, device=device) - size // 2) / size
     angles = torch.outer(omega, torch.arange(taps.numel(), dtype=torch.float64, device=device))

@@ -1,8 +1,8 @@
-"""Find the acquired samples farthest from the centre of k-space, which hold the least signal: NumPy alone.
+"""Find the acquired samples farthest from the centre of k-space, which hold the least signal, with NumPy only.
 
-Positions (ky, kx) are ranked by (ky / max|ky|)^2 + (kx / max|kx|)^2, maxima over the acquired ones. Where the echo is
-off the centre (`echo.echo_center`), ky and kx count from the echo, and cyclically: what is half a cycle away lies far
-from the echo, whether lines were cut off, moved around or left unshifted.
+Positions (ky, kx) are ranked by (ky / max|ky|)^2 + (kx / max|kx|)^2, maxima over the acquired ones. If the echo is off
+the centre (`echo.echo_center`), ky and kx count cyclically from the echo: positions half a cycle away are far from the
+echo, whether lines were cut off, moved around or left unshifted.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from mri_recon.masks.types import BoolArray
 __all__ = ["OUTER_FRACTION", "count_outermost", "edge_samples", "rank_positions", "sigma_of_array"]
 
 OUTER_FRACTION = 0.1
-"""The noise is read from this fraction of the acquired positions, those farthest from the centre of k-space."""
+"""Fraction of the acquired positions, farthest from the centre of k-space, from which the noise is estimated."""
 
 _ACQUIRED = 1e-8
-"""What is below this fraction of the largest sample is the residue of some earlier transform, not an acquisition."""
+"""Samples below this fraction of the largest one are residues of earlier transforms, not acquired data."""
 
 
 def rank_positions(
@@ -33,9 +33,9 @@ def rank_positions(
     """Find the acquired positions and their distance from the centre.
 
     Args:
-        magnitude: largest of any slice and coil, real `(readout, phase)`.
-        sampled: the mask, which broadcasts to it.
-        at: `(row, column)` of an echo off the centre; None for (N//2, N//2).
+        magnitude: largest magnitude over slices and coils, real `(readout, phase)`.
+        sampled: the mask, broadcastable to `magnitude`.
+        at: `(row, column)` of an echo off the centre; None for an echo at (N//2, N//2).
 
     Returns:
         rows and columns, int `(position, 2)`, and distances, `(position,)`.
@@ -57,7 +57,7 @@ def rank_positions(
 
 
 def count_outermost(total: int, fraction: float = OUTER_FRACTION) -> int:
-    """Count the outermost of so many positions, at least one."""
+    """Return how many of `total` positions count as outermost, at least one."""
     return max(1, round(fraction * total))
 
 

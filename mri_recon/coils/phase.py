@@ -15,24 +15,24 @@ from mri_recon.transforms.fourier import ifft2c
 
 __all__ = ["smooth_phase_map", "smooth_phase_of_rows"]
 
-# Share of the readout within the window: anatomy is in the rows beyond, not the phase of coil and echo.
+# Fraction of the readout inside the window: rows beyond it contain anatomy rather than the phase of coil and echo.
 READOUT_SHARE = 4
 
 
 def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | None = None) -> Tensor:
-    """Estimate the phase of the low-resolution image of each slice, as numbers of modulus 1.
+    """Estimate the phase of the low-resolution image of each slice, as complex numbers of modulus 1.
 
         m = sum_c conj(S_c) F^-1 (H y_c),   p = m / |m|,   and p = 1 where m = 0
 
-    H is a Hann window inside the dense centre of the mask, about the energy peak of that centre and not about N//2:
-    an echo is often a few samples off, which is a linear phase of the image, and a window of a few columns about N//2
-    would miss it. Where the echo lies outside the dense centre (`echo.echo_center`), the sampled block around the echo
-    takes its place. Along the readout, the window has about h/4 rows around the row of the largest energy of the slice
-    (summed over coils and centre columns). Along the phase axis it is centred at the column of the largest energy, and
-    reaches to the further end of the dense centre.
+    H is a Hann window inside the dense centre of the mask, around the energy peak of that centre and not around N//2.
+    An echo is often a few samples off N//2, which is a linear phase of the image, and a window of a few columns around
+    N//2 would miss it. If the echo lies outside the dense centre (`echo.echo_center`), the sampled block around the
+    echo replaces the dense centre. Along the readout, the window has about h/4 rows around the row of the largest
+    energy of the slice (summed over coils and centre columns). Along the phase axis it is centred at the column of the
+    largest energy, and reaches to the further end of the dense centre.
 
     An image times conj(p) is nearly real where the phase is smooth, so that its real and imaginary parts can be
-    penalised one by one (`magnitude="parts"` in `mri_recon.solvers.admm`); p times the maps is the operator for it.
+    penalised separately (`magnitude="parts"` in `mri_recon.solvers.admm`); its forward operator uses the maps times p.
 
     Args:
         kspace: y, complex `(slice, coil, readout, phase)`; only its dense centre is read.
@@ -94,8 +94,8 @@ def smooth_phase_of_rows(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor,
 
 
 def _inverse_dft(pixels: Tensor, frequencies: Tensor, size: int, like: Tensor) -> Tensor:
-    """Write the centred, orthonormal inverse transform as a matrix `(pixel, frequency)`."""
-    # The product taken modulo the size first: the angle of a large number would lose digits.
+    """Build the matrix `(pixel, frequency)` of the centred, orthonormal inverse transform."""
+    # The product is reduced modulo the size first, because the angle of a large number would lose digits.
     turns = torch.outer(pixels - size // 2, frequencies - size // 2) % size
     angle = 2 * torch.pi / size * turns.double()
     return torch.polar(torch.full_like(angle, size**-0.5), angle).to(like.dtype)
@@ -106,7 +106,7 @@ def _windowed_center(kspace: Tensor, mask: Mask | Tensor) -> tuple[slice, slice,
     rows, columns = center_block(mask, at=echo_center(kspace, mask))
     rows, columns = (slice(*block.indices(n)) for block, n in zip((rows, columns), kspace.shape[-2:], strict=True))
     block = kspace[..., rows, columns]
-    # By the largest sample first: squares of 1e-30 are no number in single precision.
+    # Divide by the largest sample first: squares of 1e-30 underflow in single precision.
     largest = block.abs().flatten(1).amax(dim=1)[:, None, None, None]
     block = block / torch.where(largest > 0, largest, torch.ones_like(largest))
     energy = rss(block).square()
@@ -116,16 +116,16 @@ def _windowed_center(kspace: Tensor, mask: Mask | Tensor) -> tuple[slice, slice,
 
 
 def direction(image: Tensor) -> Tensor:
-    """Divide every pixel by its magnitude; 1 where it is 0."""
+    """Divide every pixel by its magnitude; pixels of 0 become 1."""
     magnitude = image.abs()
     found = magnitude > 0
     return torch.where(found, image / torch.where(found, magnitude, torch.ones_like(magnitude)), torch.ones_like(image))
 
 
 def _window(energy: Tensor, width: int | None) -> Tensor:
-    """Make a Hann window about the largest energy along the last axis, `(slice, n)`, zero from half a width away.
+    """Make a Hann window around the largest energy along the last axis, `(slice, n)`, zero from half its width away.
 
-    `None` takes the width that reaches to the further end.
+    A width of `None` reaches to the further end.
     """
     n = energy.shape[-1]
     peak = energy.argmax(dim=-1, keepdim=True)

@@ -1,7 +1,7 @@
 """Prepare the data before any method sees them: pre-whitening, then coil compression.
 
-Both are linear maps of the coils, the same at every sample, so sensitivity maps go through them like k-space. Maps that
-a method estimates by itself it estimates from what comes out.
+Both steps are linear combinations of the coils, the same at every sample, so given sensitivity maps are transformed
+like k-space. A method without given maps estimates them from the prepared k-space.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 __all__ = ["EDGE", "Prepared", "prepare"]
 
 EDGE = "edge"
-"""In place of noise samples: the outermost acquired samples of the k-space itself."""
+"""Replaces noise samples by the outermost acquired samples of the k-space itself."""
 
 _LEAST_SEEN = 0.1
-"""The image is brightened by at most ten times where virtual coils see less of it than the coils did."""
+"""Smallest fraction of the sensitivity kept by compression that is fully corrected: images grow at most tenfold."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data for a method, and the way back.
+    """Hold the data for a method, and the factor that brings its image back.
 
     Attributes:
-        kspace: complex `(slice, coil, readout, phase)`, zero where it was.
-        sens_maps: the given maps in the new coils, complex `(slice, coil, readout, phase)`; None where none were given.
+        kspace: complex `(slice, coil, readout, phase)`, zero where the input is zero.
+        sens_maps: the given maps in the new coils, complex `(slice, coil, readout, phase)`; None if none were given.
         noise_sigma: `sqrt(E|n|^2)` of one sample of every coil of `kspace`, known after pre-whitening, else None.
-        info: what was done, JSON-able; empty where nothing was.
-        image_factor: what the image is multiplied by, real `(slice, readout, phase)`; None for 1.
+        info: the steps and their figures, JSON-able; empty if nothing was done.
+        image_factor: factor to multiply the image by, real `(slice, readout, phase)`; None for 1.
     """
 
     kspace: Tensor
@@ -49,7 +49,7 @@ class Prepared:
     image_factor: Tensor | None
 
     def finish(self, image: Tensor) -> Tensor:
-        """The image in the units that the given maps mean; a smaller image is the centre of k-space's."""
+        """Return the image in the units of the given maps; a smaller image is taken as the centre of the full one."""
         if self.image_factor is None:
             return image
         return image * center_crop(self.image_factor, image.shape[-2:]).to(image.real.dtype)
@@ -67,37 +67,39 @@ def prepare(
 
         y' = V W y,   W = rho L^-1,   Psi = L L^H,   rho^2 = mean_c Psi_cc
 
-    Psi is the covariance of the noise between coils, V the leading principal components of the whitened coils. The
-    mean variance of the noise over the coils stays as it was, so the k-space keeps its units; rho is the noise_sigma
-    of every new coil. With samples of the edge, where some signal may lie, noise_sigma is the median of what W makes of
-    them. W does not depend on the units of the noise samples, rho does.
+    Psi is the covariance of the noise between coils, V the leading principal components of the whitened coils. The mean
+    noise variance over the coils does not change, so the k-space keeps its units; rho is the noise_sigma of every new
+    coil. With samples of the edge, which may contain signal, noise_sigma is the median estimate from the whitened
+    samples. W does not depend on the units of the noise samples, rho does.
 
-    A root sum of squares of the new coils weighs them by their noise: it has the units of the one before, not its
-    shading. Given maps keep the image as it was. They become `S' = V W S n`, with n >= 0 at each pixel so that
-    `sum |S'|^2 = sum |S|^2`, as methods expect, and the image of a method is multiplied by n. Without a penalty that is
+    A root sum of squares of the new coils weights them by their noise: its units stay the same, its shading changes.
+    With given maps, the image does not change. The maps become `S' = V W S n`, with n >= 0 at each pixel so that
+    `sum |S'|^2 = sum |S|^2`, as methods expect, and the image of a method is multiplied by n. Without a penalty the
+    image is
 
         x = (A^H Psi^-1 A)^-1 A^H Psi^-1 y,   A = P F S,
 
-    SENSE with the covariance of the noise. Where compression leaves less than 0.1 of a whitened map, the image is
-    multiplied by what 0.1 would give: it darkens there, in place of noise that grows.
+    SENSE with the covariance of the noise. Pixels where compression keeps less than 0.1 of the whitened maps are scaled
+    as if 0.1 were kept: they appear darker instead of amplifying noise.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: its sampling mask.
-        sens_maps: complex, one slice or all slices of k-space; None where the method estimates them.
+        sens_maps: complex, one slice or all slices of k-space; None if the method estimates them.
         prewhiten: noise samples, complex `(coil, sample)`, in the units of `kspace`; "edge" for
-            `noise_samples_from_edge`; None leaves the noise as it is.
+            `noise_samples_from_edge`; None for no pre-whitening.
         num_virtual_coils: virtual coils to keep; None keeps the coils.
 
     Returns:
         `Prepared`; its info has `prewhiten` ("samples" or "edge"), `noise_samples`, `noise_sigma`,
-        `noise_correlation` (largest between two coils before), and `num_coils`, `num_virtual_coils`, `energy_kept`.
+        `noise_correlation` (largest between two coils before whitening), and `num_coils`, `num_virtual_coils`,
+        `energy_kept`.
 
     Raises:
-        MethodError: an unknown word for `prewhiten`, or a number of virtual coils that cannot be.
+        MethodError: an unknown word for `prewhiten`, or an impossible number of virtual coils.
         ShapeError: noise samples that are not complex `(coil, sample)` of these coils, or k-space of another shape.
-        FormatError: noise that has no covariance to invert (too few samples, a coil without noise or twice the same
-            one), or data that are not finite.
+        FormatError: the covariance of the noise cannot be inverted (too few samples, a coil without noise, or two equal
+            coils), or data that are not finite.
         MaskError: a mask that does not fit.
 
     Source: Pruessmann et al., Magn Reson Med 2001, appendix; Buehrer et al., Magn Reson Med 2007.

@@ -21,27 +21,27 @@ __all__ = [
 ]
 
 
-# Rows of the calibration block along the readout, where the centre of the mask has fewer columns than this:
-# sensitivities are smooth, and rows far from the centre would bring anatomy and noise into the maps, not coil profiles.
+# Rows of the calibration block along the readout, if the centre of the mask has fewer columns than this. Sensitivities
+# are smooth: rows far from the centre would add anatomy and noise to the maps, not coil profiles.
 MIN_CALIBRATION_ROWS = 24
 
 
 def estimate_maps(kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *, everywhere: bool = False) -> Tensor:
-    """Estimate the sensitivity maps that methods and networks use where the user passes none.
+    """Estimate the sensitivity maps that methods and networks use if the user passes none.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
         maps: "espirit" (the first set of `espirit_maps`) or "center" (`sens_maps_from_center`). One coil has the map 1.
-        everywhere: normalise to sum |S|^2 = 1 at every pixel, as networks expect. By default ESPIRiT's maps fade to 0
-            outside the object; those of "center" are normalised everywhere in any case.
+        everywhere: normalise to sum |S|^2 = 1 at every pixel, as networks expect. By default, ESPIRiT maps fade to 0
+            outside the object; "center" maps are always normalised everywhere.
 
     Returns:
         complex maps of the shape and type of `kspace`.
 
     Raises:
         MaskError: the mask has no fully sampled centre.
-        FormatError: calibration data that ESPIRiT cannot use, or coils of a slice that agree on no object.
+        FormatError: calibration data that ESPIRiT cannot use, or coils of a slice without a common object.
     """
     if maps == "center":
         return sens_maps_from_center(kspace, mask)
@@ -60,10 +60,10 @@ def estimate_maps(kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *,
 def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     """Estimate sensitivity maps from the fully sampled centre of k-space.
 
-    The low-resolution coil images `m_c = F^-1 (H y_c)`, with `H` a Hann window over the dense centre of the mask (zero
-    elsewhere), divided by their root sum of squares: `S_c = m_c / sqrt(sum_d |m_d|^2)`, so that `sum_c |S_c|^2 = 1`
-    everywhere. The phase of the first-order image is in the maps, so the combined image is nearly real.
-    One coil has no sensitivity to find: its map is 1.
+    The low-resolution coil images are `m_c = F^-1 (H y_c)`, with `H` a Hann window over the dense centre of the mask
+    (zero elsewhere). The maps are these images divided by their root sum of squares, `S_c = m_c / sqrt(sum_d |m_d|^2)`,
+    so that `sum_c |S_c|^2 = 1` everywhere. The maps include the phase of the low-resolution image, so the combined
+    image is nearly real. A single coil has the map 1.
 
     Args:
         kspace: complex, `(..., coil, readout, phase)`; only its dense centre is read.
@@ -105,7 +105,7 @@ def sens_maps_from_images(coil_images: Tensor) -> Tensor:
 def divide_by_norm(coil_images: Tensor, norm: Tensor) -> Tensor:
     """Divide coil images `(..., coil, h, w)` by their norm over the coils `(..., 1, h, w)`.
 
-    Where the norm is 0, any unit vector will do: equal weights keep sum |S|^2 = 1 there too.
+    Where the norm is 0, equal weights keep sum |S|^2 = 1.
     """
     flat = torch.full_like(coil_images, coil_images.shape[-3] ** -0.5)
     found = norm > 0
@@ -115,7 +115,7 @@ def divide_by_norm(coil_images: Tensor, norm: Tensor) -> Tensor:
 def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     """Compute the coil images of the fully sampled centre alone, `m_c = F^-1 (H y_c)`, `H` a Hann window over it.
 
-    Where the echo is off the centre (`echo.echo_center`), the block is read around the echo.
+    If the echo is off the centre (`echo.echo_center`), the block is read around the echo.
 
     Args:
         kspace: complex, `(..., coil, readout, phase)`; only its dense centre is read.
