@@ -27,7 +27,18 @@ class SenseOperator:
     `C` keeps the centre of the image. It is the identity unless `image_size` is larger than the maps. Its adjoint pads
     with zeros. `||A||^2` is at most `norm_bound`, which is 1 for maps with sum |S|^2 <= 1.
 
-    `forward`, `adjoint` (also called `H`) and `gram` are A, A^H and A^H A. Every product is differentiable, and cheap:
+    In plain code, where `image_size` is None and `mask` is the centred mask that the constructor takes,
+
+        A x   = mask * fft2c(sens_maps * x[..., None, :, :])
+        A^H y = (sens_maps.conj() * ifft2c(mask * y)).sum(-3)
+
+    This is all that the class computes; the rest makes it fast. Every product is differentiable.
+
+    - Centred k-space: `forward` is A, `adjoint` (also called `H`) is A^H.
+    - FFT order, for solvers: `sample` is A, `combine` is A^H; `samples_of` and `kspace_of` convert between the two.
+    - Image to image: `gram` is A^H A.
+
+    Why it is cheap:
 
     - `F^H P F` is a circular convolution, which commutes with circular shifts. So the mask is brought to FFT order
       once, and no product shifts its input.

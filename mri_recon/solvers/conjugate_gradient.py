@@ -1,5 +1,16 @@
 """Conjugate gradients on Hermitian positive definite systems, item by item of a batch.
 
+For `H x = b`, starting with `r = b - H x` and `p = r`, one iteration is
+
+    alpha = ||r||^2 / <p, H p>
+    x <- x + alpha p
+    r' = r - alpha H p
+    beta = ||r'||^2 / ||r||^2
+    p <- r' + beta p,   r <- r'
+
+`conjugate_gradient` is the solver. ADMM's inner solves take a few of its iterations from where the last ones ended. For
+them alone, an iterate carries `H x`, the start need not be 0, and the inner product can be chosen.
+
 The first axis of the unknown and of the data counts independent problems. Each has its own step lengths and stopping
 test, and is frozen as soon as it is solved. Its result does not depend on its neighbours, up to the order in which a
 batched FFT or matrix product sums. Scalars are summed in float64.
@@ -32,10 +43,10 @@ class Iterate:
 
     Attributes:
         x: the unknown, `(batch, ...)`.
-        mapped: `H x`, as the recursion carries it.
-        residual: `b - H x`, likewise.
-        direction: of the next step.
-        energy: `||residual||^2`, float64 `(batch,)`.
+        mapped: `H x`, as the recursion carries it; for ADMM's next inner solve, which starts at this x.
+        residual: `r = b - H x`, likewise.
+        direction: `p` of the next step.
+        energy: `||r||^2`, float64 `(batch,)`.
     """
 
     x: Tensor
@@ -49,7 +60,7 @@ InnerProduct = Callable[[Tensor, Tensor], Tensor]
 
 
 def first_iterate(rhs: Tensor, x: Tensor, mapped: Tensor, product: InnerProduct = real_inner) -> Iterate:
-    """Start at x, with `H x` in `mapped`; `product` is `Re <a, b>` of each item."""
+    """Start at x, with `H x` in `mapped`: `r = b - H x`, `p = r`; `product` is `Re <a, b>` of each item."""
     residual = rhs - mapped
     return Iterate(x, mapped, residual, residual, product(residual, residual))
 
@@ -58,15 +69,16 @@ def next_iterate(
     normal: LinearMap, at: Iterate, active: Tensor | None = None, product: InnerProduct = real_inner
 ) -> Iterate:
     """Take one step of conjugate gradients; an item that is not `active`, bool `(batch,)`, keeps its x and residual."""
-    mapped = normal(at.direction)
-    size = quotient(at.energy, product(at.direction, mapped))
+    h_p = normal(at.direction)
+    alpha = quotient(at.energy, product(at.direction, h_p))
     if active is not None:
-        size = torch.where(active, size, torch.zeros_like(size))
-    step = per_item(size, at.x)
-    residual = at.residual - step * mapped
+        alpha = torch.where(active, alpha, torch.zeros_like(alpha))
+    step = per_item(alpha, at.x)
+    residual = at.residual - step * h_p
     energy = product(residual, residual)
-    direction = residual + per_item(quotient(energy, at.energy), at.x) * at.direction
-    return Iterate(at.x + step * at.direction, at.mapped + step * mapped, residual, direction, energy)
+    beta = quotient(energy, at.energy)
+    direction = residual + per_item(beta, at.x) * at.direction
+    return Iterate(at.x + step * at.direction, at.mapped + step * h_p, residual, direction, energy)
 
 
 def conjugate_gradient(

@@ -3,12 +3,17 @@
 An analysis prior `||W u||_1` with an orthonormal `W` is this problem in `x = W u`, with `B = A W^H`. So is a synthesis
 prior with any frame: `u = W^H x`.
 
-One iteration costs one gradient `g = B^H (y - B x)`. The gradient is affine in x, so that at the extrapolated point
-`x + beta (x - x_old)` it is the same mixture of the gradients at the last two points. Momentum is dropped where it
-points uphill (gradient scheme).
+One iteration, with `g(z) = B^H (y - B z)`, and S, which shrinks magnitudes by `step lambda`:
 
-With `r = y - B x` and `s = min(1, lambda / max_j |g|_j)`, `theta = s r` is feasible for the dual problem. Its value is
-`D = Re <theta, y> - 1/2 ||theta||^2 <= min P`, and
+    z = x + beta (x - x_old)
+    x <- S(z + step g(z))
+    beta = (t - 1) / t',   t' = (1 + sqrt(1 + 4 t^2)) / 2
+
+It costs one gradient: g is affine, so that g(z) is the same mixture of the gradients at the last two points. Momentum
+is dropped (t = 1, beta = 0) where it points uphill (gradient scheme).
+
+How far x is from the minimum: with `g = g(x)`, `r = y - B x` and `s = min(1, lambda / max_j |g|_j)`, `theta = s r` is
+feasible for the dual problem. Its value is `D = Re <theta, y> - 1/2 ||theta||^2 <= min P`, and
 
     P(x) - D = 1/2 ||r - theta||^2 + lambda sum_j |x|_j - Re <B^H theta, x>,
 
@@ -91,6 +96,7 @@ def fista(
     count = 0
     while count < max_iters and bool(active.any()):
         count += 1
+        # lerp(old, new, 1 + beta) = new + beta (new - old) = z + step g(z), since g is affine.
         momentum = per_item(1 + beta, g).to(g.dtype)  # of the type of g, as lerp wants it
         x_new = soft_threshold(torch.lerp(forward_old, forward_point, momentum), threshold, magnitude)
         move_new = x_new - x

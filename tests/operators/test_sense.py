@@ -6,6 +6,7 @@ import torch
 
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.operators.sense import SenseOperator
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from tests.support.helpers import column_lines, complex_randn, smooth_maps
 
 
@@ -31,6 +32,18 @@ def test_equals_an_explicit_matrix(size: tuple[int, int] | None) -> None:
     np.testing.assert_allclose(operator.forward(x).numpy().ravel(), matrix @ x.numpy().ravel(), atol=1e-12)
     np.testing.assert_allclose(operator.adjoint(y).numpy().ravel(), matrix.conj().T @ y.numpy().ravel(), atol=1e-12)
     assert np.linalg.norm(matrix, 2) ** 2 <= operator.norm_bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("rows", [None, 5], ids=["lines", "pattern"])
+def test_equals_plain_code(rows: int | None) -> None:
+    """The two lines in the docstring of the class."""
+    sens_maps, mask = complex_randn(3, 5, 6, seed=4), torch.from_numpy(column_lines(6))
+    if rows is not None:
+        mask = torch.rand(rows, 6, generator=torch.Generator().manual_seed(0)) < 0.5
+    x, y = complex_randn(2, 5, 6, seed=5), complex_randn(2, 3, 5, 6, seed=6)
+    operator = SenseOperator(mask, sens_maps)
+    torch.testing.assert_close(operator.forward(x), mask * fft2c(sens_maps * x[..., None, :, :]))
+    torch.testing.assert_close(operator.adjoint(y), (sens_maps.conj() * ifft2c(mask * y)).sum(-3))
 
 
 def test_norm_bound_is_one_for_normalised_maps() -> None:
