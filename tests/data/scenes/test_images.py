@@ -16,10 +16,9 @@ from mri_recon_training.evaluation.simulated import simulated_scan, simulated_so
 from mri_recon.errors import DataError
 from mri_recon.io.pictures import NO_PICTURES
 
-pydicom = pytest.importorskip("pydicom")
-
 
 def _dicom(path: Path, pixels: np.ndarray, place: float, *, slope: float | None = None) -> Path:  # type: ignore[type-arg]
+    pydicom = pytest.importorskip("pydicom")
     data = pydicom.Dataset()
     data.file_meta = pydicom.dataset.FileMetaDataset()
     data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
@@ -111,3 +110,18 @@ def test_phantoms_are_no_examples(real_data: Path) -> None:
     slices = RegistrySlices.of(registry.files(kind="phantom"))
     assert not slices.raw
     assert not slices.images
+
+
+def test_image_of_an_unknown_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image reader for images/other/a.nii.gz: expected a file under one of"):
+        load_slices([("images/other/a.nii.gz", tmp_path / "a.nii.gz")])
+    with pytest.raises(DataError, match="expected at least one image file, got none"):
+        load_slices([])
+
+
+@pytest.mark.real_data
+def test_registry_slices_have_their_true_support(real_data: Path) -> None:
+    files = [("images/brain-ms/patient20/study2_T1W.nii.gz", real_data / "images/brain-ms/patient20/study2_T1W.nii.gz")]
+    slices = load_slices(files)
+    assert {piece.magnitude.shape for piece in slices} == {(166, 256)}  # 0.65 of 256 along the zero-filled axis
+    assert all(0.2 < float(piece.magnitude.max()) < 10 for piece in slices)
