@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mri_recon.errors import ShapeError
-from mri_recon.models import Cascade, CascadeConfig, measure
+from mri_recon.models import Cascade, CascadeConfig
 from mri_recon.models.cascade import data_step
-from mri_recon.operators.sense import SenseOperator
-from tests.support.helpers import column_lines, complex_randn, smooth_maps
+from tests.support.helpers import column_lines, complex_randn
 from tests.support.networks import dense_gram, measured_noise, tiny_network
 
 
@@ -154,16 +153,6 @@ def test_every_weight_gets_a_gradient() -> None:
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
-
-
-def test_a_pattern_of_two_dimensions() -> None:
-    mask = torch.rand(12, 15, generator=torch.Generator().manual_seed(0)) < 0.5
-    maps = smooth_maps(1, 12, 15)[None]
-    operator = SenseOperator(mask, maps)
-    kspace = operator.forward(complex_randn(1, 12, 15))
-    with torch.no_grad():
-        image = _network()(measure(kspace, mask, maps, torch.zeros(1, 1, 1, dtype=torch.float64)))
-    torch.testing.assert_close(operator.forward(image), kspace, rtol=1e-3, atol=1e-4)
 
 
 def test_an_empty_slice_stays_empty_and_finite() -> None:

@@ -7,6 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mri_recon.models import measure
+from mri_recon.operators.sense import SenseOperator
+from tests.support.helpers import complex_randn, smooth_maps
 from tests.support.networks import measured_noise, tiny_network
 
 NETWORKS = ["cascade", "unrolled"]
@@ -36,3 +39,16 @@ def test_batched_equals_single(architecture: str, tolerance: float) -> None:
     with torch.no_grad():
         single = torch.cat([network(part) for part in measurement.split()])
         torch.testing.assert_close(network(measurement), single, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("architecture", "tolerance"), [("cascade", (1e-3, 1e-4)), ("unrolled", (1e-12, 1e-12))])
+def test_a_pattern_of_two_dimensions(architecture: str, tolerance: tuple[float, float]) -> None:
+    mask = torch.rand(12, 15, generator=torch.Generator().manual_seed(0)) < 0.5
+    maps = smooth_maps(1, 12, 15)[None]
+    operator = SenseOperator(mask, maps)
+    kspace = operator.forward(complex_randn(1, 12, 15))
+    noise = torch.zeros(1, 1, 1, dtype=torch.float64)
+    with torch.no_grad():
+        image = tiny_network(architecture).double()(measure(kspace, mask, maps, noise))
+    rtol, atol = tolerance
+    torch.testing.assert_close(operator.forward(image), kspace, rtol=rtol, atol=atol)

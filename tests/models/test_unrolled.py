@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mri_recon.models import Unrolled, UnrolledConfig, measure
 from mri_recon.operators.sense import SenseOperator
-from tests.support.helpers import column_lines, complex_randn, smooth_maps
+from tests.support.helpers import column_lines, complex_randn
 from tests.support.networks import dense_gram, measured_noise, tiny_network
 
 
@@ -131,16 +131,6 @@ def test_several_coils_may_have_step_lengths_of_their_own(num_coils: int) -> Non
             assert (changed - common(measurement)).norm() > 0.01 * changed.norm()
             common.step_lengths.mul_(0.4)
         torch.testing.assert_close(changed, common(measurement), rtol=0, atol=0)
-
-
-def test_a_pattern_of_two_dimensions() -> None:
-    mask = torch.rand(12, 15, generator=torch.Generator().manual_seed(0)) < 0.5
-    maps = smooth_maps(1, 12, 15)[None]
-    operator = SenseOperator(mask, maps)
-    kspace = operator.forward(complex_randn(1, 12, 15))
-    with torch.no_grad():
-        image = _double()(measure(kspace, mask, maps))
-    torch.testing.assert_close(operator.forward(image), kspace, rtol=1e-12, atol=1e-12)
 
 
 def test_a_band_gives_what_the_refinement_makes_of_it() -> None:
