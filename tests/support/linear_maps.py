@@ -19,7 +19,20 @@ from tests.support.helpers import KSPACE_SHAPES, column_lines, complex_randn
 
 __all__ = ["LinearMapCase", "linear_maps"]
 
-SIZES = [(1, 8), (9, 14), (16, 21), (17, 12)]
+SIZES = [(1, 8), (2, 3), (9, 14), (16, 21), (17, 12)]
+WAVELETS = [
+    ("db4", 2, (16, 20)),
+    ("haar", 3, (24, 40)),
+    ("sym5", 1, (14, 26)),
+    # Filters longer than the coarse levels, down to one sample of a side: taps wrap around and add up.
+    ("haar", 4, (16, 48)),
+    ("db2", 3, (8, 24)),
+    ("db4", 4, (16, 32)),
+    ("sym8", 1, (2, 6)),
+    ("coif2", 2, (12, 4)),
+    # Large enough for the banded form and for the compiled one.
+    ("db4", 3, (128, 112)),
+]
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,12 @@ def linear_maps(dtype: torch.dtype = torch.complex128) -> dict[str, LinearMapCas
                 stationary.forward, stationary.adjoint, size, (stationary.num_bands, *size), stationary.gram,
                 isometry=True, differentiable=False, tolerance=1e-9,
             )  # fmt: skip
-    for wavelet, levels, size in (("db4", 2, (16, 20)), ("haar", 3, (24, 40)), ("sym5", 1, (14, 26))):
+    for wavelet, levels, size in WAVELETS:
         orthonormal = WaveletTransform(wavelet, levels, size)
-        found[f"wavelets {wavelet} {size[0]}x{size[1]}"] = LinearMapCase(
-            orthonormal.forward, orthonormal.inverse, size, size, isometry=True, tolerance=1e-9
-        )
+        found[f"wavelets {wavelet}, {levels} levels, {size[0]}x{size[1]}"] = LinearMapCase(
+            orthonormal.forward, orthonormal.inverse, size, size, isometry=True, tolerance=1e-9,
+            differentiable=min(size) < 112,  # the banded form records no gradient
+        )  # fmt: skip
     for shape in KSPACE_SHAPES:
         for kind in ("columns", "columns of each item", "pattern", "phase"):
             for padding in ((0, 0), (3, 4)):

@@ -6,8 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
@@ -53,14 +51,6 @@ def test_a_point_at_the_centre_and_a_constant_are_a_pair(shape: tuple[int, ...])
     torch.testing.assert_close(fft2c(point), flat)
     torch.testing.assert_close(ifft2c(point), flat)
     torch.testing.assert_close(fft2c(flat), point)
-
-
-@given(h=st.integers(1, 9), w=st.integers(1, 9), seed=st.integers(0, 2**16))
-@settings(max_examples=25, deadline=None)
-def test_unitary(h: int, w: int, seed: int) -> None:
-    x = random_complex((2, h, w), seed)
-    torch.testing.assert_close(ifft2c(fft2c(x)), x)
-    torch.testing.assert_close(torch.linalg.norm(fft2c(x)), torch.linalg.norm(x))
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1, -2, -3])
