@@ -1,1 +1,1 @@
-"""Which samples of k-space were taken."""
+"""Define, draw and read undersampling masks, and check them against k-space."""

@@ -16,31 +16,33 @@ __all__ = [
 
 
 _FEWEST_LINES = 8
-"""With fewer lines outside the centre any arrangement may be chance."""
+"""Minimum number of lines outside the centre: with fewer lines, any arrangement may be chance."""
 
 _MANY_GAPS = 16
-"""From here on one odd gap does not make equal distances unequal: a scan may miss a line."""
+"""From this number of distances on, one of them may differ: a scan may miss a line."""
 
 _FAR = 3.5
-"""Standard deviations from what random columns would have: about one random mask in 2000 is as far."""
+"""Threshold, in standard deviations from the mean of random columns; about one random mask in 2000 exceeds it."""
 
 
 def column_arrangement(mask: ColumnMask) -> str:
-    """Classify the lines outside the fully sampled centre, in words; "random" also where nothing else can be told.
+    """Classify the lines outside the fully sampled centre, in words; "random" also if no other class fits.
 
-    - "equally spaced": neighbours on either side of the centre lie equally far apart, at least two columns and up to
-      one more or less; of 16 distances and more one may be another.
-    - "on one side": of m lines, n lie left of the centre, further from m p than 3.5 standard deviations
-      sqrt(m p (1 - p) (1 - f)), p the share of the columns there and f that of the columns that are sampled. Not
-      looked at where some columns could not have been sampled: it is not known which.
-    - "denser near the centre" or "denser far from the centre": the distances from the centre, all but the largest on
-      either side and as shares of that one, have a mean further from 1/2 than 3.5 standard deviations
-      sqrt((1 - f) / (12 m)). Random columns are uniform below the largest distance, wherever the edge is.
+    - "equally spaced": neighbouring lines on either side of the centre have equal distances of at least two columns,
+      within one column; of 16 or more distances, one may differ.
+    - "on one side": of m lines, n lie left of the centre, and n differs from m p by more than 3.5 standard deviations
+      sqrt(m p (1 - p) (1 - f)). p is the fraction of the columns left of the centre, f the fraction of the columns that
+      are sampled. Masks with columns that could not have been sampled are not tested, because these columns are not
+      known.
+    - "denser near the centre" or "denser far from the centre": the distances from the centre are divided by the largest
+      one on their side, and these largest ones are left out. Their mean differs from 1/2 by more than 3.5 standard
+      deviations sqrt((1 - f) / (12 m)). Random columns are uniform below the largest distance, regardless of the
+      position of the edge.
 
-    Both deviations are those of drawing without replacement.
+    Both standard deviations are those of drawing without replacement.
 
     Args:
-        mask: whole columns.
+        mask: a mask of whole columns.
     """
     lines = np.flatnonzero(mask.lines)
     centre = center_columns(mask)
@@ -59,7 +61,7 @@ def column_arrangement(mask: ColumnMask) -> str:
             return "on one side"
     shares = np.concatenate([_shares(left), _shares(right)])
     deviation = float(shares.mean()) - 0.5
-    # A share has the width of a column, by which alone a mean may be off.
+    # Columns are discrete, so the mean may be off by the width of one column.
     if abs(deviation) > _FAR * math.sqrt(left_over / (12 * shares.size)) + 1 / mask.support_width:
         return "denser near the centre" if deviation < 0 else "denser far from the centre"
     return "random"
@@ -72,7 +74,7 @@ def _equal(gaps: npt.NDArray[np.intp]) -> bool:
 
 
 def _shares(distances: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """Divide sorted distances 1, 2, ... by the largest, and drop that one: uniform in (0, 1) whatever it is."""
+    """Divide sorted distances 1, 2, ... by the largest one and drop it, which makes the others uniform in (0, 1)."""
     if distances.size < 2:
         return np.empty(0)
     return np.asarray((distances[:-1] - 0.5) / (distances[-1] - 1))

@@ -26,16 +26,16 @@ __all__ = [
 def center_block(mask: Mask | npt.ArrayLike | Tensor, *, at: tuple[int, int] | None = None) -> tuple[slice, slice]:
     """Find the fully sampled block at the centre of k-space, as slices `(readout, phase)`.
 
-    For columns: all of readout (`slice(None)`), and the centre lines of the receipt where known, else the run of
-    sampled lines around N//2. For a pattern: the fully sampled rectangle of the largest area that contains
-    (N//2, N//2).
+    A column mask gives all of readout (`slice(None)`) and the centre lines of the receipt if known, else the run of
+    sampled lines around N//2. A pattern gives the fully sampled rectangle of the largest area that contains (N//2,
+    N//2).
 
-    With `at`, the block around that position where it is one to calibrate with: at least 2 samples along either axis,
-    and half as many columns as the block above.
+    With `at`, the result is the block around that position if it is large enough for calibration: at least 2 samples
+    along either axis, and at least half as many columns as the block above.
 
     Args:
-        mask: whatever `as_mask` takes, `(phase,)` or `(readout, phase)`.
-        at: `(row, column)` of an echo off the centre (`echo.echo_center`); None for the usual one.
+        mask: any mask that `as_mask` accepts, `(phase,)` or `(readout, phase)`.
+        at: `(row, column)` of an echo off the centre (`echo.echo_center`); None for (N//2, N//2).
 
     Raises:
         MaskError: the centre is not sampled.
@@ -79,8 +79,8 @@ def _center_rectangle(pattern: BoolArray, at: tuple[int, int] | None) -> tuple[s
 def _rectangle_around(pattern: BoolArray, row: int, column: int) -> tuple[slice, slice]:
     runs = [run_around(line, column) for line in pattern]
     left = np.array([column - run.start for run in runs])
-    right = np.array([run.stop - column for run in runs])  # 0 where the row does not sample the centre column
-    # A rectangle from `up` rows above to `down` rows below the centre is as wide as the narrowest of its rows.
+    right = np.array([run.stop - column for run in runs])  # 0 if the row does not sample the centre column
+    # A rectangle from `up` rows above to `down` rows below the centre is as wide as its narrowest row.
     left_up, right_up = (np.minimum.accumulate(side[row::-1]) for side in (left, right))
     left_down, right_down = (np.minimum.accumulate(side[row:]) for side in (left, right))
     wide_left = np.minimum.outer(left_up, left_down)
@@ -95,12 +95,12 @@ def _rectangle_around(pattern: BoolArray, row: int, column: int) -> tuple[slice,
 def calibration_block(
     mask: Mask | Tensor, shape: Sequence[int], size: tuple[int, int], *, at: tuple[int, int] | None = None
 ) -> tuple[slice, slice]:
-    """Find the part of the fully sampled centre that calibration reads, as slices `(readout, phase)`.
+    """Find the part of the fully sampled centre that calibration uses, as slices `(readout, phase)`.
 
     Args:
         mask: the sampling mask.
-        shape: of the k-space, `(..., readout, phase)`.
-        size: most samples along readout and phase; around `at`, as far as the centre reaches there.
+        shape: shape of the k-space, `(..., readout, phase)`.
+        size: maximum number of samples along readout and phase, around `at` or (N//2, N//2).
         at: `(row, column)` of an echo off the centre (`echo.echo_center`); None for (N//2, N//2).
 
     Raises:
@@ -112,14 +112,14 @@ def calibration_block(
 
 
 def _narrow(block: slice, size: int, wanted: int, center: int) -> slice:
-    """At most `wanted` samples of the block, as far around `center` as the block reaches."""
+    """Take at most `wanted` samples of the block around `center`, limited by the ends of the block."""
     first, last, _ = block.indices(size)
     start = max(first, min(center - wanted // 2, last - wanted))
     return slice(start, min(last, start + wanted))
 
 
 def center_columns(mask: ColumnMask) -> slice:
-    """Find the columns of the fully sampled centre; empty where there is none."""
+    """Find the columns of the fully sampled centre; empty if there is none."""
     try:
         return center_block(mask)[1]
     except MaskError:

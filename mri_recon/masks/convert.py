@@ -31,11 +31,11 @@ __all__ = [
 def column_mask_from_lines(
     lines: npt.ArrayLike, *, kind: str = "file", support: npt.ArrayLike | None = None
 ) -> ColumnMask:
-    """Make a column mask of known lines that were chosen in an unknown way; its centre is the run around N//2.
+    """Make a column mask of known lines whose selection is unknown; its centre is the run of lines around N//2.
 
     Args:
         lines: bool or 0/1, `(phase,)`.
-        kind: where the lines came from.
+        kind: origin of the lines, e.g. "file".
         support: bool `(phase,)`, the columns that could have been sampled; all of them by default.
 
     Raises:
@@ -64,10 +64,10 @@ def as_mask(mask: Mask | npt.ArrayLike | Tensor, kspace_shape: Sequence[int]) ->
         mask: a `Mask`, or bool or 0/1 of shape `(phase,)`, `(readout, phase)`, with 1 for an axis along which it is
             constant and any number of leading axes along which it is constant, such as those of slices and coils. A
             2-D mask that is constant along readout becomes a `ColumnMask`.
-        kspace_shape: shape of the k-space it is for.
+        kspace_shape: shape of the k-space that the mask must fit.
 
     Raises:
-        MaskError: it does not fit, has values other than 0 and 1, or samples nothing.
+        MaskError: the mask does not fit, has values other than 0 and 1, or samples nothing.
         ShapeError: `kspace_shape` has fewer than two axes.
     """
     if len(kspace_shape) < 2:
@@ -93,7 +93,7 @@ def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | 
 
     Args:
         kspace: complex `(..., readout, phase)`, array or tensor.
-        mask: whatever `as_mask` takes.
+        mask: any mask that `as_mask` accepts.
 
     Returns:
         complex64 tensor of the same shape, on the input's device.
@@ -112,16 +112,16 @@ def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | 
     full = as_complex_tensor(full)
     keep = as_mask(mask, full.shape).tensor(full.device)
     full = full.to(torch.complex64)
-    # where, not *: what was not sampled is 0 even where the file held inf or nan.
+    # where, not *: unsampled positions become 0 even if the file holds inf or nan there.
     return torch.where(keep, full, torch.zeros((), dtype=full.dtype, device=full.device))
 
 
 def mask_from_file(array: npt.NDArray[Any], name: str) -> Mask:
-    """Make the mask that the array of a mask file stands for; see `mri_recon.io.load_mask`.
+    """Make a mask from the array of a mask file; see `mri_recon.io.load_mask`.
 
     Args:
-        array: as stored in the file.
-        name: of the file, for the receipt.
+        array: the array as stored in the file.
+        name: name of the file, for the receipt.
 
     Raises:
         MaskError: more than two axes, values other than 0 and 1, or nothing sampled.
@@ -140,9 +140,10 @@ def drop_constant_axes(array: npt.NDArray[Any], plane: tuple[int, int] | None) -
     """Drop the axes of a file's mask that have length 1, and those of slices and coils along which it is constant.
 
     Args:
-        array: as stored.
-        plane: `(readout, phase)` of the k-space that it is for: the axes of a larger mask that do not end in these
-            may come behind them, as in MATLAB. None where that is not known: they come first.
+        array: the array as stored.
+        plane: `(readout, phase)` of the k-space that the mask is for. If the last axes of a larger mask do not have
+            these lengths, its slices and coils may come last, as in MATLAB. None if unknown: slices and coils come
+            first.
     """
     squeezed = array.reshape([n for n in array.shape if n != 1] or [1])
     while squeezed.ndim > 2 and squeezed.size:
@@ -167,7 +168,7 @@ def other_values(array: npt.NDArray[Any]) -> str:
 
 
 def support_columns(width: int, support: npt.ArrayLike | None) -> npt.NDArray[np.intp]:
-    """Return the indices of the acquired columns: all, where `support` is None."""
+    """Return the indices of the acquired columns: all columns if `support` is None."""
     if support is None:
         return np.arange(width)
     array = as_bool(np.asarray(support))
@@ -183,7 +184,7 @@ def support_columns(width: int, support: npt.ArrayLike | None) -> npt.NDArray[np
 
 def mask_to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
     """Convert a tensor or nested lists to a NumPy array."""
-    if is_tensor(mask) and str(mask.dtype) == "torch.bfloat16":  # which NumPy does not have
+    if is_tensor(mask) and str(mask.dtype) == "torch.bfloat16":  # NumPy has no such type
         mask = mask.float()
     return to_numpy(mask)
 
@@ -191,7 +192,7 @@ def mask_to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
 def as_bool(array: npt.NDArray[Any]) -> BoolArray:
     """Convert an array of 0 and 1, or of booleans, to booleans; anything else is a `MaskError`."""
     if array.dtype.kind == "c" and not array.imag.any():
-        array = array.real  # k-space and mask come out of some programs in one type
+        array = array.real  # some programs store k-space and mask in the same type
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise MaskError(
             f"expected a mask of booleans, or of 0 and 1, got {other_values(array)}: "

@@ -1,4 +1,4 @@
-"""Draw undersampling masks: random, equispaced, and fastMRI's own."""
+"""Draw undersampling masks: random, equispaced, and those of fastMRI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def default_center_fraction(acceleration: float) -> float:
-    """Centre fraction where none is given: 0.08 below R = 6, 0.04 from there."""
+    """Return the default centre fraction: 0.08 below R = 6, 0.04 from R = 6 on."""
     return 0.08 if acceleration < 6 else 0.04
 
 
@@ -40,24 +40,24 @@ def random_mask(
 ) -> ColumnMask:
     """Draw random columns: exactly round(W / R) lines, n of them a fully sampled centre about DC.
 
-    Of the W columns of the support, n = round(W * center_fraction) are the centre: n neighbouring columns of the
-    support from (N - n + 1) // 2 on, N = `width`. Where that column was not acquired, the centre starts at the next one
-    that was; where fewer than n acquired columns are left from there, it is the last n. So DC, column N // 2, is in the
-    centre whenever it was acquired and n is at least 1. The other round(W / R) - n lines are drawn without replacement
-    from the remaining columns by `numpy.random.default_rng(seed).choice`. Columns outside the support are never
-    sampled.
+    Of the W columns of the support, n = round(W * center_fraction) form the centre: n neighbouring columns of the
+    support from (N - n + 1) // 2 on, N = `width`. If that column was not acquired, the centre starts at the next
+    acquired one; if fewer than n acquired columns remain from there, the centre is the last n. So the centre includes
+    DC, column N // 2, whenever DC was acquired and n is at least 1. The other round(W / R) - n lines are drawn without
+    replacement from the remaining columns by `numpy.random.default_rng(seed).choice`. Columns outside the support are
+    never sampled.
 
     Args:
         width: columns of k-space.
         acceleration: R, at least 1.
         center_fraction: a float in (0, 1); by default `default_center_fraction(acceleration)`.
-        num_low_frequencies: n itself, in place of `center_fraction`.
+        num_low_frequencies: n itself, instead of `center_fraction`.
         seed: a non-negative integer.
         support: bool `(width,)`, the acquired columns; all of them by default.
 
     Raises:
         MaskError: an argument out of range, both centre arguments, a support that does not fit `width`, or a centre
-            with more lines than the mask may have.
+            with more lines than the whole mask.
     """
 
     def draw(rest: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
@@ -76,11 +76,11 @@ def equispaced_mask(
     seed: int = 0,
     support: npt.ArrayLike | None = None,
 ) -> ColumnMask:
-    """Draw equally spaced columns around a fully sampled centre: as many lines, and the centre, of `random_mask`.
+    """Draw equally spaced columns around a fully sampled centre; centre and number of lines are those of `random_mask`.
 
-    Of the M columns outside the centre the m lines are number floor((i + u) M / m), i = 0..m-1, with one offset u in
-    [0, 1) from `numpy.random.default_rng(seed)`. The spacing M / m need not be an integer, so neighbouring gaps may
-    differ by one.
+    Of the M columns outside the centre, numbers floor((i + u) M / m), i = 0..m-1, are sampled, with one offset u in [0,
+    1) from `numpy.random.default_rng(seed)`. The spacing M / m need not be an integer, so neighbouring gaps may differ
+    by one.
 
     Args and Raises: as `random_mask`.
     """
@@ -98,17 +98,17 @@ def fastmri_random_mask(width: int, *, center_fraction: float, acceleration: flo
     """Draw the mask of fastMRI 0.3.0's `RandomMaskFunc([center_fraction], [acceleration])`, bit for bit.
 
     Each column outside the n = round(W * center_fraction) central ones is sampled with probability
-    (W / R - n) / (W - n): the number of lines is right on average only. Use `random_mask` for an exact number.
+    (W / R - n) / (W - n): only the expected number of lines is W / R. Use `random_mask` for an exact number.
 
     Args:
         width: columns of k-space, W.
         center_fraction: a float in (0, 1).
         acceleration: R, at least 1.
-        seed: an integer, or a file name, which seeds as in fastMRI's data transforms, `tuple(map(ord, name))`.
+        seed: an integer, or a file name, which fastMRI's data transforms turn into the seed `tuple(map(ord, name))`.
 
     Raises:
-        MaskError: an argument out of range, or a centre that alone has more than W / R lines (fastMRI is silent there
-            and returns the centre).
+        MaskError: an argument out of range, or a centre that alone has more than W / R lines (fastMRI silently returns
+            the centre).
 
     Source: `fastmri/data/subsample.py` of fastMRI 0.3.0 (MIT licence); Zbontar et al., arXiv:1811.08839.
     """
@@ -117,9 +117,9 @@ def fastmri_random_mask(width: int, *, center_fraction: float, acceleration: flo
     num_low = _num_low_frequencies(width, acceleration, center_fraction, None)
     if num_low == width or num_low > width / acceleration:
         raise _too_much_centre(width, width / acceleration, acceleration, num_low)
-    rng = np.random.RandomState()  # the legacy generator is what fastMRI uses
+    rng = np.random.RandomState()  # fastMRI uses the legacy generator
     rng.seed(_fastmri_seed(seed))
-    rng.randint(1)  # fastMRI chooses among its (here: one) pairs first; kept so that any state it takes is taken
+    rng.randint(1)  # fastMRI first chooses among its pairs (here: one), which advances the generator
     probability = (width / acceleration - num_low) / (width - num_low)
     lines = rng.uniform(size=width) < probability
     start = (width - num_low + 1) // 2
@@ -186,9 +186,9 @@ def _exact_mask(
 
 
 def _center_place(columns: npt.NDArray[np.intp], width: int, num_low: int) -> int:
-    """Find the place in the list of acquired columns where the centre of `num_low` of them starts; see `random_mask`.
+    """Find the index in the list of acquired columns where the centre of `num_low` columns starts; see `random_mask`.
 
-    Of the columns from (N - n + 1) // 2 up to DC there are at most n, so DC is among the n that start there.
+    At most n columns lie from (N - n + 1) // 2 up to DC, so the n columns from there on include DC.
     """
     return min(int(np.searchsorted(columns, (width - num_low + 1) // 2)), columns.size - num_low)
 
@@ -244,7 +244,7 @@ def _num_low_frequencies(
             )
         return value
     fraction = default_center_fraction(acceleration) if center_fraction is None else center_fraction
-    # An int is refused even where it is in range of nothing: 8 may mean 8 lines or 8 %, and guessing is worse.
+    # Every int is refused: 8 may mean 8 lines or 8 %, and a guess would be worse.
     if isinstance(fraction, int | np.integer) or not is_real(fraction) or not 0 < fraction < 1:
         raise MaskError(
             f"expected center_fraction as a float between 0 and 1 (0.08 is 8 % of the columns), got {fraction!r}: "
@@ -271,5 +271,5 @@ def as_int(value: object) -> int | None:
 
 
 def is_real(value: object) -> bool:
-    """Tell whether a value is a real number and no boolean."""
+    """Tell whether a value is a real number and not a boolean."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

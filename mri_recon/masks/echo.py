@@ -1,9 +1,8 @@
-"""Find the echo in k-space, and advise where it is not at the centre.
+"""Find the echo in k-space, and advise the user if it is not at the centre.
 
-A centred transform has zero frequency at N//2 along either axis, and there the samples are largest. An echo a few
-samples off is common and harmless: it is a linear phase of the image. Further off, the lines that are sampled and read
-for calibration "about the centre" hold little of the signal; and where the array was saved without `fftshift`, they
-hold none of it.
+A centred transform has zero frequency at N//2 along either axis, where the samples are largest. An echo a few samples
+off is common and harmless: it is a linear phase of the image. If the echo is further off, the calibration lines around
+N//2 hold little of the signal; if the array was saved without `fftshift`, they hold none of it.
 """
 
 from __future__ import annotations
@@ -29,28 +28,30 @@ __all__ = ["USUAL_SHIFT", "Echo", "echo_center", "echo_warnings", "find_echo", "
 Energy = npt.NDArray[np.float64]
 
 USUAL_SHIFT = 4
-"""An energy peak up to so many samples off N//2, or off the sample nearest to it, is usual and changes nothing."""
+"""An energy peak at most this many samples off N//2, or off the sampled position nearest to N//2, is ignored."""
 
 _NEAR = 3
-"""Samples on either side of N//2, or of the one nearest to it, whose energy the peak is compared with."""
+"""The peak is compared with this many samples on either side of N//2, or of the sampled position nearest to N//2."""
 
 _CLEARER = 1.5
-"""The energy at the peak is at least so many times that around N//2, else the spectrum has no one peak."""
+"""Minimum ratio of the peak's energy to the energy around N//2; below it, the spectrum has no single peak."""
 
 _PROMINENT = 100.0
-"""... and at least so many times the median over the sampled positions: noise, and a spike in it, are below."""
+"""Minimum ratio of the peak's energy to the median over the sampled positions; noise, also with a spike, is below."""
 
 _NEIGHBOURS = 3
-"""Sampled positions in a block of 3 x 3 without which the middle one is no peak: a single one may be a spike."""
+"""Minimum number of sampled positions in the 3 x 3 block around a peak: a single position may be a spike."""
 
 _FROM_BOTH_ENDS = 5.0
-"""Where the peak lies at one end of an axis, and the largest of the last eighth at the other end has so many times the
-median of the half that is farthest from the peak (counted cyclically), the axis is cyclic: saved without fftshift, and
-not cut off at the echo, where the other end is the outermost. Of 3684 simulated cyclic axes of 33 to 140 samples 0.2 %
-had a ratio below 5.3, of 3041 that were cut off 0.2 % one above 4.3."""
+"""Minimum ratio that marks an axis as cyclic (saved without fftshift), if the peak lies at one end of it. The ratio
+divides the largest energy in the last eighth at the other end by the median of the half that is farthest from the peak,
+counted cyclically. If the axis is cut off at the echo instead, the other end is the outermost and holds little. Of 3684
+simulated cyclic axes of 33 to 140 samples, 0.2 % had a ratio below 5.3; of 3041 axes that were cut off, 0.2 % had a
+ratio above 4.3.
+"""
 
 _SAMPLED = 1e-16
-"""Energy below this share of the largest is the residue of some earlier transform, not a sample."""
+"""Energy below this fraction of the largest is the residue of an earlier transform, not a sample."""
 
 _UNSHIFTED = "k-space looks unshifted"
 _OFF_CENTER = "the energy peak of k-space is not at the centre"
@@ -59,15 +60,15 @@ _NO_CENTER = "the centre of k-space holds no samples"
 
 @dataclass(frozen=True)
 class Echo:
-    """The energy peak of k-space.
+    """Describe the energy peak of k-space.
 
     Attributes:
         position: `(row, column)` of the peak.
         size: `(readout, phase)` samples of k-space.
-        off_center: of either axis, whether the peak lies further from N//2 than is usual. Where N//2 itself was not
-            sampled, the samples nearest to it may hold the largest energy, so the distance counts from these.
-        unshifted: of either axis, whether it lies where a transform without `fftshift` puts it.
-        gap: of either axis, how far from N//2 the nearest sampled row or column is: 0 where the centre was sampled.
+        off_center: for either axis, whether the peak lies further from N//2 than usual. If N//2 itself was not sampled,
+            the nearest samples may hold the largest energy, so the distance counts from these.
+        unshifted: for either axis, whether the peak lies where a transform without `fftshift` puts it.
+        gap: for either axis, the distance from N//2 to the nearest sampled row or column; 0 if the centre was sampled.
     """
 
     position: tuple[int, int]
@@ -77,7 +78,7 @@ class Echo:
     gap: tuple[int, int] = (0, 0)
 
     def warnings(self) -> list[str]:
-        """Say what is not as it should be, and what to do about it: an entry for each axis, none where all is well."""
+        """List problems of the echo with advice: one entry for each affected axis."""
         said = [_unshifted_warning(self)] if any(self.unshifted) else []
         said += [
             _gap_warning(self, axis) for axis in (0, 1) if self.gap[axis] > USUAL_SHIFT and not self.unshifted[axis]
@@ -90,16 +91,16 @@ class Echo:
 def find_echo(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None) -> Echo | None:
     """Find the energy peak of k-space, summed over slices and coils.
 
-    The energy at each position is the median over the sampled ones of its 3 x 3 neighbours, so that spikes and bright
-    single lines do not pass for an echo. Slices of noise alone add the same everywhere. Positions without a sample
-    (lines left out, zero-filled margins, partial Fourier) are not looked at, and do not count as small.
+    The energy at each position is the median over the sampled positions among its 3 x 3 neighbours, so that spikes and
+    single bright lines do not count as an echo. Slices of pure noise add the same energy everywhere. Positions without
+    a sample (omitted lines, zero-filled margins, partial Fourier) are ignored and do not count as small.
 
     Args:
         kspace: complex `(..., coil, readout, phase)`.
-        mask: its sampling mask; where absent, what is not zero was sampled.
+        mask: its sampling mask; if absent, all nonzero positions count as sampled.
 
     Returns:
-        `Echo`; None where no peak stands out (noise alone, one line, or a spectrum without one clear maximum) and the
+        `Echo`; None if no peak stands out (pure noise, one line, or a spectrum without one clear maximum) and the
         centre was sampled.
     """
     energy = _energy(kspace)
@@ -121,7 +122,7 @@ def find_echo(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None)
     smooth = _median_of_neighbours(energy, sampled)
     peak, inside = float(smooth.max()), float(smooth[near].max())
     if not peak >= _PROMINENT * float(lower_median(energy[sampled])) or not peak >= _CLEARER * inside:
-        # Where nothing was sampled about N//2 that has to be told, whatever the largest sample is worth.
+        # An unsampled N//2 must be reported, no matter how reliable the largest sample is.
         return Echo((row, column), (h, w), (False, False), (False, False), gaps) if max(gaps) > USUAL_SHIFT else None
     row, column = _argmax(smooth)
     off = (
@@ -136,7 +137,7 @@ def find_echo(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None)
 
 
 def echo_center(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None) -> tuple[int, int] | None:
-    """Find the `(row, column)` that calibration is read around; None for the usual (N//2, N//2).
+    """Find the `(row, column)` of the centre of the calibration block; None for (N//2, N//2).
 
     Args:
         kspace, mask: as in `find_echo`.
@@ -151,7 +152,7 @@ def echo_center(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = Non
 
 
 def echo_warnings(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None) -> list[str]:
-    """Say where the echo is, and what to do, if it is not at the centre; an empty list if it is.
+    """List the position of the echo, with advice, if it is not at the centre; otherwise return an empty list.
 
     Args:
         kspace, mask: as in `find_echo`.
@@ -161,17 +162,17 @@ def echo_warnings(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = N
 
 
 def replace_echo_warnings(warnings: Iterable[str], found: Iterable[str]) -> list[str]:
-    """Replace the `echo_warnings` of a part of a scan by those of the whole; keep all other warnings.
+    """Replace the `echo_warnings` of a part of a scan by those of the whole scan; keep all other warnings.
 
     Args:
-        warnings: of a reconstruction, which has seen the sampled part.
-        found: by `echo_warnings` in all that was acquired.
+        warnings: warnings of a reconstruction of the sampled part.
+        found: result of `echo_warnings` for all acquired data.
     """
     return [one for one in warnings if not one.startswith((_UNSHIFTED, _OFF_CENTER, _NO_CENTER))] + list(found)
 
 
 def _energy(kspace: KSpace) -> Energy:
-    """Sum the energy of every position over slices and coils, `(readout, phase)`; coil by coil, so no slice is copied.
+    """Sum the energy at each position over slices and coils, `(readout, phase)`, coil by coil without copying slices.
 
     A tensor is summed on its own device.
     """
@@ -200,17 +201,17 @@ def _distance_from_center(sampled: BoolArray) -> int:
 
 
 def _median_of_neighbours(energy: Energy, sampled: BoolArray) -> Energy:
-    """Take the lower median over the sampled ones of the 3 x 3 neighbours, cyclic; 0 where fewer than 3 are sampled."""
+    """Take the lower median over the sampled ones of the cyclic 3 x 3 neighbours; 0 if fewer than 3 are sampled."""
     values = np.where(sampled, energy, np.nan)
     around = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    stack = np.sort([np.roll(values, shift, (0, 1)) for shift in around], axis=0)  # what is not a number comes last
+    stack = np.sort([np.roll(values, shift, (0, 1)) for shift in around], axis=0)  # NaN sorts last
     count = np.isfinite(stack).sum(axis=0)
     median = np.take_along_axis(stack, np.maximum(count - 1, 0)[None] // 2, axis=0)[0]
     return np.where((count >= min(_NEIGHBOURS, *energy.shape)) & sampled, median, 0.0)
 
 
 def _is_cyclic(profile: Energy, peak: int) -> bool:
-    """Tell whether a peak at one end of an axis goes on at the other."""
+    """Tell whether a peak at one end of an axis continues at the other end."""
     size = int(profile.size)
     if min(peak, size - peak) > USUAL_SHIFT or size <= 4 * USUAL_SHIFT:
         return False

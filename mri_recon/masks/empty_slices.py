@@ -1,7 +1,7 @@
-"""Leave slices without data out of a reconstruction and put zeros in their place.
+"""Exclude slices without data from a reconstruction and insert zero images for them.
 
-A volume may have slices that hold zeros only: beyond the object, or lost by the scanner. No scale, noise level, phase
-or sensitivity can be found in them, so no method sees them.
+A volume may have slices of zeros only, outside the object or lost by the scanner. No scale, noise level, phase or
+sensitivity can be estimated from them, so no method receives them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def kept_slices(num_slices: int, empty: list[int]) -> list[int]:
 
 
 def of_kept(options: Mapping[str, Any], kept: list[int], num_slices: int) -> dict[str, Any]:
-    """Restrict a method's options to the kept slices: a `sigma` of one number a slice loses those of the empty ones."""
+    """Restrict a method's options to the kept slices: a `sigma` for each slice loses the values of the empty ones."""
     sigma = options.get("sigma")
     if is_tensor(sigma) and tuple(sigma.shape) == (num_slices,):
         return {**options, "sigma": sigma[kept]}
@@ -38,14 +38,14 @@ def of_kept(options: Mapping[str, Any], kept: list[int], num_slices: int) -> dic
 
 
 def fill_empty(image: Tensor, kept: list[int], num_slices: int) -> Tensor:
-    """Put the images of the kept slices, `(kept, h, w)`, among zeros for the empty ones, `(slice, h, w)`."""
+    """Insert zero images for the empty slices among those of the kept slices: `(kept, h, w)` to `(slice, h, w)`."""
     whole = image.new_zeros((num_slices, *image.shape[1:]))
     whole[kept] = image
     return whole
 
 
 def note_empty(info: dict[str, Any], empty: list[int], kept: list[int], num_slices: int) -> dict[str, Any]:
-    """Add to `info` `empty_slices`, a sentence among its `warnings`, and None for the empty slices in `per_slice`."""
+    """Add to `info` the key `empty_slices`, a sentence in `warnings`, and None for each empty slice in `per_slice`."""
     listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
     told = (
         f"{len(empty)} of {num_slices} slices hold no data (zeros only; {listed}): their images are zero, which SSIM "

@@ -1,8 +1,8 @@
-"""Define undersampling masks, with the receipt that says how a mask came to be.
+"""Define undersampling masks, with a receipt that describes the origin of a mask.
 
 A mask is boolean, True where a sample was taken. A `ColumnMask` samples whole columns (phase-encoding lines, the last
-axis of k-space); a `PatternMask` is any 2-D pattern. The acceleration that was asked for and the one that was realised
-are different numbers, and a receipt carries both.
+axis of k-space); a `PatternMask` is any 2-D pattern. The requested and the achieved acceleration are different numbers;
+a receipt contains both.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ColumnMask:
-    """Whole columns of k-space: True where the line is sampled.
+    """Sample whole columns of k-space.
 
     Attributes:
-        lines: bool `(phase,)`, a read-only copy.
-        kind: how it came to be: "random", "equispaced", "fastmri-random", "file" or "array".
-        acceleration: what was asked for; None where nobody asked (a mask from a file).
+        lines: bool `(phase,)`, True where the line is sampled; a read-only copy.
+        kind: origin of the mask: "random", "equispaced", "fastmri-random", "file", "array" or "from-zeros".
+        acceleration: the requested acceleration; None if there was no request (a mask from a file).
         num_low_frequencies: number of lines of the fully sampled centre.
-        center_start: column of the first centre line; None where the mask has no fully sampled centre. The centre is
-            the `num_low_frequencies` sampled lines from there on; a dead column between them does not count.
-        seed: of the random numbers; None where there were none.
+        center_start: column of the first centre line; None if the mask has no fully sampled centre. The centre consists
+            of the `num_low_frequencies` sampled lines from there on; a dead column between them does not count.
+        seed: seed of the random numbers; None if the mask was not drawn.
         support_width: number W of columns that could have been sampled; 0 stands for all of them.
 
     Raises:
@@ -84,7 +84,7 @@ class ColumnMask:
 
     @property
     def array(self) -> BoolArray:
-        """The lines, which broadcast to k-space."""
+        """The lines, broadcastable to k-space."""
         return self.lines
 
     @property
@@ -99,14 +99,14 @@ class ColumnMask:
 
     @property
     def center_lines(self) -> npt.NDArray[np.intp]:
-        """Columns of the fully sampled centre, int `(num_low_frequencies,)`, a dead column between them left out."""
+        """Columns of the fully sampled centre, int `(num_low_frequencies,)`, without dead columns between them."""
         if self.center_start is None:
             return np.empty(0, dtype=np.intp)
         found = self.center_start + np.flatnonzero(self.lines[self.center_start :])
         return found[: self.num_low_frequencies]
 
     def receipt(self) -> dict[str, Any]:
-        """Return everything needed to state, check and repeat this mask, ready for JSON."""
+        """Return all data needed to describe, check and redraw this mask, ready for JSON."""
         return {
             "kind": self.kind,
             "width": self.width,
@@ -122,7 +122,7 @@ class ColumnMask:
         }
 
     def tensor(self, device: torch.device | str | None = None) -> Tensor:
-        """Return the lines as a bool tensor `(phase,)`, which broadcasts to k-space."""
+        """Return the lines as a bool tensor `(phase,)`, broadcastable to k-space."""
         import torch
 
         return torch.tensor(self.lines, device=device)
@@ -136,11 +136,11 @@ class ColumnMask:
 
 @dataclass(frozen=True, eq=False)
 class PatternMask:
-    """A general 2-D pattern, e.g. a Poisson disc.
+    """Sample a general 2-D pattern, e.g. a Poisson disc.
 
     Attributes:
         pattern: bool `(readout, phase)`, a read-only copy.
-        source: where it came from, in words.
+        source: origin of the pattern, in words.
 
     Raises:
         MaskError: `pattern` is not 2-D boolean, or samples nothing.
@@ -173,7 +173,7 @@ class PatternMask:
 
     @property
     def array(self) -> BoolArray:
-        """The pattern, which broadcasts to k-space."""
+        """The pattern, broadcastable to k-space."""
         return self.pattern
 
     @property
@@ -187,7 +187,7 @@ class PatternMask:
         return self.pattern.size / self.num_samples
 
     def receipt(self) -> dict[str, Any]:
-        """Return the identity of this mask, ready for JSON; its points only by the SHA-256 of their packed bits."""
+        """Return the identity of this mask, ready for JSON, with the SHA-256 of its packed bits."""
         return {
             "kind": self.kind,
             "source": self.source,
@@ -201,7 +201,7 @@ class PatternMask:
         }
 
     def tensor(self, device: torch.device | str | None = None) -> Tensor:
-        """Return the pattern as a bool tensor `(readout, phase)`, which broadcasts to k-space."""
+        """Return the pattern as a bool tensor `(readout, phase)`, broadcastable to k-space."""
         import torch
 
         return torch.tensor(self.pattern, device=device)
@@ -220,7 +220,7 @@ Mask: TypeAlias = ColumnMask | PatternMask
 
 
 def run_around(lines: BoolArray, index: int) -> slice:
-    """Find the run of True that contains `index`; empty where `lines[index]` is False."""
+    """Find the run of True that contains `index`; empty if `lines[index]` is False."""
     if not lines[index]:
         return slice(index, index)
     gaps = np.flatnonzero(~lines)
@@ -229,12 +229,12 @@ def run_around(lines: BoolArray, index: int) -> slice:
 
 
 def receipt_run(mask: ColumnMask) -> slice | None:
-    """Return the columns of the fully sampled centre as a slice, or None where the mask has none."""
+    """Return the columns of the fully sampled centre as a slice, or None if the mask has none."""
     center = mask.center_lines
     if center.size == 0:
         return None
-    # The centre counts columns of the support: where a dead column lies inside, take the longest run between the dead,
-    # of equally long ones that nearest to N//2.
+    # The centre counts columns of the support. If dead columns lie inside, take the longest run between them; of
+    # equally long runs, the one nearest to N//2.
     runs = np.split(center, np.flatnonzero(np.diff(center) > 1) + 1)
     longest = max(runs, key=lambda run: (len(run), -int(np.abs(run - mask.width // 2).min(initial=mask.width))))
     return slice(int(longest[0]), int(longest[-1]) + 1) if longest.size else None

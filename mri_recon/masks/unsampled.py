@@ -1,4 +1,4 @@
-"""Find masks that k-space was not sampled with: they call lines sampled that hold no data."""
+"""Find masks of other scans: they mark lines as sampled that hold no data."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["mask_data_warnings"]
 
 _RESIDUE = 1e-8
-"""Magnitudes below this share of the largest are the residue of some earlier transform, no data."""
+"""Magnitudes below this fraction of the largest are residues of an earlier transform, not data."""
 
 _USUAL_SHARE = 0.1
 _USUAL_NUMBER = 2
-"""So many sampled lines without data are dead ones; more are a mask of another scan, order or shift."""
+"""At most this share or number of sampled lines without data count as dead; more mean another scan, order or shift."""
 
 
 def mask_data_warnings(kspace: Tensor | npt.NDArray[Any], mask: Mask) -> list[str]:
-    """Say where a mask calls samples taken that hold no data, and what to do; an empty list where all is well.
+    """List positions that a mask marks as sampled but that hold no data, with advice; empty if there are none.
 
-    Such zeros count as measured, and the image is wrong and looks right. Margins without any data (zero filling,
-    partial Fourier) are no sign of it, nor are a few dead lines.
+    Such zeros count as measured, and the image is wrong but looks right. Margins without any data (zero filling,
+    partial Fourier) and a few dead lines do not count.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
-        mask: that it is said to be sampled with.
+        mask: the mask with which it is supposed to be sampled.
     """
     largest = max(float(abs(one).max()) for one in kspace)
     data: BoolArray = np.any([to_numpy((abs(one) > _RESIDUE * largest).any(0)) for one in kspace], axis=0)
