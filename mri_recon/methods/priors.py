@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mri_recon.errors import MethodError
 from mri_recon.operators.data_term import SenseDataTerm
+from mri_recon.operators.virtual_coils import with_virtual_coils
 from mri_recon.progress import OnIteration
 from mri_recon.solvers.admm import AnalysisTransform, admm
 from mri_recon.solvers.cycle_spinning import cycle_spinning
@@ -325,7 +326,7 @@ class _Coefficients:
     def __init__(
         self, data: SenseDataTerm, analyse: Callable[[Tensor], Tensor], synthesise: Callable[[Tensor], Tensor]
     ) -> None:
-        self._data, self._analyse, self._synthesise = data.reduced(), analyse, synthesise
+        self._data, self._analyse, self._synthesise = with_virtual_coils(data), analyse, synthesise
 
     def at_zero(self) -> Residual:
         return self._of(self._data.at_zero())

@@ -1,1 +1,1 @@
-"""The acquisition `A = P F S C` as a linear operator, and its data term."""
+"""The acquisition `A = P F S C` as a linear operator, its data term, and virtual coils that make iterations cheaper."""

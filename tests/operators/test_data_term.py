@@ -11,7 +11,7 @@ from mri_recon.operators.data_term import SenseDataTerm
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.solvers.problem import real_inner
 from tests.support.data_term import DataTerm
-from tests.support.helpers import complex_randn, smooth_maps
+from tests.support.helpers import complex_randn, random_columns
 
 
 def _term(
@@ -28,12 +28,6 @@ def _term(
     return operator, kspace, SenseDataTerm(operator, kspace)
 
 
-def _columns(width: int, seed: int = 0) -> Tensor:
-    mask = torch.rand(width, generator=torch.Generator().manual_seed(seed)) < 0.4
-    mask[width // 2] = True
-    return mask
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     batch=st.integers(1, 2),
@@ -47,7 +41,7 @@ def _columns(width: int, seed: int = 0) -> Tensor:
 def test_equals_the_operator(
     batch: int, coils: int, h: int, w: int, padding: tuple[int, int], pattern: bool, seed: int
 ) -> None:
-    mask = _columns(w, seed)
+    mask = random_columns(w, seed)
     if pattern:
         mask = mask & (torch.rand(h, w, generator=torch.Generator().manual_seed(seed)) < 0.7)
         mask[h // 2, w // 2] = True
@@ -72,7 +66,7 @@ def test_equals_the_operator(
 
 
 def test_decoupled_rows_agree_with_the_two_dimensional_path_in_single_precision() -> None:
-    columns = _columns(45)
+    columns = random_columns(45)
     rows = (1, 4, 32, 45)
     _, _, decoupled = _term(rows, columns, dtype=torch.complex64)
     _, _, coupled = _term(rows, columns.expand(32, 45), dtype=torch.complex64)
@@ -83,7 +77,7 @@ def test_decoupled_rows_agree_with_the_two_dimensional_path_in_single_precision(
 
 
 def test_the_scale_is_a_power_of_two_and_that_of_zeros_is_zero() -> None:
-    operator, kspace, term = _term((2, 2, 6, 7), _columns(7))
+    operator, kspace, term = _term((2, 2, 6, 7), random_columns(7))
     assert bool((torch.frexp(term.scale).mantissa == 0.5).all())
     kspace[1] = 0
     term = SenseDataTerm(operator, kspace)
@@ -92,7 +86,7 @@ def test_the_scale_is_a_power_of_two_and_that_of_zeros_is_zero() -> None:
 
 
 def test_normal_leaves_earlier_results_alone() -> None:
-    _, _, term = _term((1, 2, 8, 9), _columns(9))
+    _, _, term = _term((1, 2, 8, 9), random_columns(9))
     u = complex_randn(1, 8, 9)
     first = term.gram(u)
     kept = first.clone()
@@ -123,42 +117,8 @@ def test_real_inner_is_accurate_in_single_precision() -> None:
 
 
 def test_k_space_of_another_scan() -> None:
-    operator, kspace, _ = _term((1, 2, 8, 9), _columns(9))
+    operator, kspace, _ = _term((1, 2, 8, 9), random_columns(9))
     with pytest.raises(ShapeError, match="the maps belong to another scan"):
         SenseDataTerm(operator, kspace[..., :8])
     with pytest.raises(ShapeError, match="the maps belong to another scan"):
         SenseDataTerm(operator, kspace[0])
-
-
-@pytest.mark.parametrize("coils", [8, 12])
-@pytest.mark.parametrize("image_size", [None, (48, 52)])
-def test_virtual_coils_give_nearly_the_gradient_and_exactly_the_residual(
-    coils: int, image_size: tuple[int, int] | None
-) -> None:
-    maps = smooth_maps(coils, 45, 50).expand(2, coils, 45, 50)
-    operator = SenseOperator(_columns(50), maps, image_size)
-    exact = SenseDataTerm(operator, complex_randn(2, coils, 45, 50) * _columns(50))
-    reduced = exact.reduced()
-    assert type(reduced).__name__ == "_ReducedDataTerm"
-    u, near = complex_randn(2, *operator.image_size), 1e-3 * complex_randn(2, *operator.image_size, seed=1)
-    torch.testing.assert_close(reduced.at_zero().gradient, exact.rhs)
-    error = (reduced.gradient(u) - exact.gradient(u)).flatten(1).norm(dim=1)
-    # ||E|| <= 0.005; far above rounding, or nothing was left out.
-    assert bool((error <= 0.005 * u.flatten(1).norm(dim=1)).all())
-    assert bool((error >= 1e-6 * u.flatten(1).norm(dim=1)).all())
-    found, truth = reduced.residual(u), exact.residual(u)
-    assert torch.equal(found.gradient, truth.gradient)
-    assert torch.equal(found.energy, truth.energy)
-    torch.testing.assert_close(reduced.gradient(u), truth.gradient)
-    error = (reduced.gradient(u + near) - exact.gradient(u + near)).flatten(1).norm(dim=1)
-    assert bool((error <= 0.005 * near.flatten(1).norm(dim=1)).all())
-
-
-def test_no_virtual_coils_where_nothing_is_gained() -> None:
-    for mask, maps in (
-        (_columns(36), smooth_maps(3, 31, 36)),  # few coils
-        (_columns(36).repeat(31, 1), smooth_maps(8, 31, 36)),  # rows are coupled
-        (_columns(36), complex_randn(8, 31, 36)),  # maps that do not compress
-    ):
-        term = SenseDataTerm(SenseOperator(mask, maps), complex_randn(1, *maps.shape) * mask)
-        assert term.reduced() is term

@@ -37,6 +37,13 @@ def column_lines(width: int, acceleration: int = 3, seed: int = 0) -> np.ndarray
     return lines
 
 
+def random_columns(width: int, seed: int = 0) -> Tensor:
+    """The middle column and about two of five others; bool `(width,)`."""
+    mask = torch.rand(width, generator=torch.Generator().manual_seed(seed)) < 0.4
+    mask[width // 2] = True
+    return mask
+
+
 def phantom(h: int, w: int) -> Tensor:
     """Two discs with a smooth phase, complex128 `(h, w)`: what wavelets are good at."""
     y, x = torch.meshgrid(

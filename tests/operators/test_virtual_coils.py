@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mri_recon.operators.data_term import SenseDataTerm
+from mri_recon.operators.sense import SenseOperator
+from mri_recon.operators.virtual_coils import with_virtual_coils
+from tests.support.helpers import complex_randn, random_columns, smooth_maps
+
+
+@pytest.mark.parametrize("coils", [8, 12])
+@pytest.mark.parametrize("image_size", [None, (48, 52)])
+def test_virtual_coils_give_nearly_the_gradient_and_exactly_the_residual(
+    coils: int, image_size: tuple[int, int] | None
+) -> None:
+    maps = smooth_maps(coils, 45, 50).expand(2, coils, 45, 50)
+    operator = SenseOperator(random_columns(50), maps, image_size)
+    exact = SenseDataTerm(operator, complex_randn(2, coils, 45, 50) * random_columns(50))
+    reduced = with_virtual_coils(exact)
+    assert type(reduced).__name__ == "_ReducedDataTerm"
+    u, near = complex_randn(2, *operator.image_size), 1e-3 * complex_randn(2, *operator.image_size, seed=1)
+    torch.testing.assert_close(reduced.at_zero().gradient, exact.rhs)
+    error = (reduced.gradient(u) - exact.gradient(u)).flatten(1).norm(dim=1)
+    # ||E|| <= 0.005; far above rounding, or nothing was left out.
+    assert bool((error <= 0.005 * u.flatten(1).norm(dim=1)).all())
+    assert bool((error >= 1e-6 * u.flatten(1).norm(dim=1)).all())
+    found, truth = reduced.residual(u), exact.residual(u)
+    assert torch.equal(found.gradient, truth.gradient)
+    assert torch.equal(found.energy, truth.energy)
+    torch.testing.assert_close(reduced.gradient(u), truth.gradient)
+    error = (reduced.gradient(u + near) - exact.gradient(u + near)).flatten(1).norm(dim=1)
+    assert bool((error <= 0.005 * near.flatten(1).norm(dim=1)).all())
+
+
+def test_no_virtual_coils_where_nothing_is_gained() -> None:
+    for mask, maps in (
+        (random_columns(36), smooth_maps(3, 31, 36)),  # few coils
+        (random_columns(36).repeat(31, 1), smooth_maps(8, 31, 36)),  # rows are coupled
+        (random_columns(36), complex_randn(8, 31, 36)),  # maps that do not compress
+    ):
+        term = SenseDataTerm(SenseOperator(mask, maps), complex_randn(1, *maps.shape) * mask)
+        assert with_virtual_coils(term) is term
