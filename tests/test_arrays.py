@@ -17,8 +17,7 @@ from mri_recon.coils.combine import rss
 from mri_recon.io.scan import make_scan
 from mri_recon.metrics import nmse
 from mri_recon.transforms.fourier import ifft2c
-
-METHODS = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
+from tests.support.methods import BUILT_IN
 
 
 def scan() -> np.ndarray:
@@ -56,7 +55,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILT_IN)
 def test_every_array_gives_the_same_image(tmp_path: Path, name: str, method: str) -> None:
     mask = mr.random_mask(28, 2, center_fraction=0.25, seed=0)
     options: dict[str, Any] = {"max_iters": 3} if method == "cs-wavelet" else {}

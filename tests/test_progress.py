@@ -26,7 +26,7 @@ from mri_recon.transforms.fourier import fft2c
 from mri_recon.transforms.wavelets import WaveletTransform
 from tests.support.data_term import DataTerm
 from tests.support.helpers import complex_randn, phantom, smooth_maps
-from tests.support.methods import add_method
+from tests.support.methods import BUILT_IN, add_method
 from tests.support.networks import tiny_weights
 
 SHAPES = [(1, 1, 21, 26), (3, 1, 16, 19), (2, 3, 24, 22)]
@@ -163,7 +163,7 @@ def test_a_comparison_tells_of_every_method_in_turn() -> None:
 
 
 def test_the_callback_is_no_option_of_a_method() -> None:
-    for method in ("zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"):
+    for method in BUILT_IN:
         assert "on_progress" not in method_options(method)
 
 

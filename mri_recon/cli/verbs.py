@@ -39,7 +39,7 @@ from mri_recon.cli.outputs import JSON_SUFFIXES, claim, files_read, tell
 from mri_recon.cli.progress import working
 from mri_recon.cli.reports import tell_comparison, tell_run, write_comparison
 
-__all__ = ["compare", "info", "reconstruct", "replay"]
+__all__ = ["compare", "info", "methods", "reconstruct", "replay"]
 
 
 def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, variable: VariableOption = None) -> None:
@@ -67,6 +67,27 @@ def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, va
     console.print(f"Noise: {NOISE_RULE}.", style="dim", highlight=False)
 
 
+def methods() -> None:
+    """List the reconstruction methods: what each does, and its options with their defaults.
+
+    Example: mri-recon methods
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mri_recon.methods.table import method_names, method_options, method_summary
+
+    table = Table()
+    for heading in ("method", "summary", "options"):
+        table.add_column(heading, no_wrap=heading == "method", overflow="fold")
+    for name in method_names():
+        options = ", ".join(f"{option}={value}" for option, value in method_options(name).items())
+        table.add_row(*(Text(printable(text)) for text in (name, method_summary(name), options)))
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
+
+
 def reconstruct(
     context: typer.Context,
     file: FileArgument,
@@ -74,7 +95,7 @@ def reconstruct(
         Path, typer.Option("--output", "-o", help="File to write: .h5, .npy, .npz, .mat, .png", metavar="OUT.h5")
     ],
     method: Annotated[
-        str, typer.Option(help="zero-filled, cg-sense, cs-wavelet, unet, unrolled, or a method of an installed package")
+        str, typer.Option(help="Name of the method, e.g. cs-wavelet or unrolled; `mri-recon methods` lists them")
     ],
     acceleration: AccelerationOption = None,
     center_fraction: CenterOption = None,

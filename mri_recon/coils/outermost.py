@@ -64,7 +64,7 @@ def count_outermost(total: int, fraction: float = OUTER_FRACTION) -> int:
 def edge_samples(kspace: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Read the outermost acquired samples of an array; `coils.noise.noise_samples_from_edge` reads those of a tensor.
 
-    The two may choose differently among positions equally far out.
+    The two may choose differently among positions equally far out. This one takes no mask: zeros count as not acquired.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`.

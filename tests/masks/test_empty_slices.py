@@ -15,8 +15,8 @@ from mri_recon.errors import FormatError
 from mri_recon.masks.empty_slices import empty_slices, fill_empty, kept_slices, note_empty
 from mri_recon.metrics import evaluate, per_slice
 from mri_recon.reconstruction import reconstruct_batch
+from tests.support.methods import BUILT_IN
 
-METHODS = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
 QUICK = {"cs-wavelet": {"max_iters": 5}}
 
 
@@ -35,7 +35,7 @@ def volume(coils: int, empty: list[int]) -> tuple[Tensor, Any]:
 
 
 @pytest.mark.parametrize("coils", [1, 3])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILT_IN)
 def test_the_others_are_as_without_it(method: str, coils: int) -> None:
     kspace, mask = volume(coils, [1])
     options = QUICK.get(method, {})
@@ -50,7 +50,7 @@ def test_the_others_are_as_without_it(method: str, coils: int) -> None:
     json.dumps(found.info["empty_slices"])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILT_IN)
 def test_several_at_either_end(method: str) -> None:
     kspace, mask = volume(2, [0, 2, 3])
     found = mr.reconstruct(kspace, mask, method=method, **QUICK.get(method, {}))
@@ -58,7 +58,7 @@ def test_several_at_either_end(method: str) -> None:
     assert not found.image[[0, 2, 3]].any()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILT_IN)
 def test_nothing_but_empty_slices_stays_an_error(method: str) -> None:
     kspace, mask = volume(2, [])
     with pytest.raises(FormatError, match="expected k-space with a signal, got only zeros"):

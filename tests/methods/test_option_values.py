@@ -19,9 +19,9 @@ from mri_recon.errors import MethodError, MriReconError
 from mri_recon.methods.option_values import Between, OneOf, check_values, option_types, parse_value
 from mri_recon.methods.table import check_options, get_method, method_names, method_options
 from mri_recon.reconstruction import _check_finite
+from tests.support.methods import BUILT_IN
 
-METHODS = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
-OPTIONS = [(method, option) for method in METHODS for option in method_options(method)]
+OPTIONS = [(method, option) for method in BUILT_IN for option in method_options(method)]
 ODD: list[Any] = [
     *(0, -1, 1, 3, True, False, None, 10**400, -(10**400), 2**63, 1e-300, 1e-45, 1e39, 1e300),
     *(math.inf, -math.inf, math.nan, 1j, np.float32(0.1), np.float64(0.1), np.int64(2), np.bool_(True)),
@@ -93,7 +93,7 @@ def test_a_value_gives_a_finite_image_or_a_clear_error(method: str, option: str)
 
 
 @given(
-    st.sampled_from(METHODS),
+    st.sampled_from(BUILT_IN),
     st.one_of(st.sampled_from(ODD), st.integers(), st.floats(), st.text(max_size=9)),
     st.sampled_from(["num_virtual_coils", "device", "prewhiten", "sens_maps", "method", "mask"]),
 )
@@ -106,7 +106,7 @@ def test_any_other_argument_too(method: str, value: Any, argument: str) -> None:
         assert bool(torch.isfinite(result.image.abs()).all())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILT_IN)
 def test_every_option_of_a_built_in_method_has_a_type(method: str) -> None:
     """An option without one would not be checked."""
     types = option_types(get_method(method))
@@ -219,4 +219,4 @@ def test_a_method_of_a_package_is_checked_by_its_own_signature() -> None:
 
 
 def test_every_method_is_tried_here() -> None:
-    assert set(METHODS) <= set(method_names())
+    assert set(BUILT_IN) <= set(method_names())

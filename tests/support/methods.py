@@ -11,6 +11,9 @@ import pytest
 
 from mri_recon.methods import table
 
+BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
+"""Every method of the library, in the order of the table."""
+
 
 def add_method(monkeypatch: pytest.MonkeyPatch, name: str, function: Callable[..., Any]) -> None:
     """Put a function into the table of methods until the test ends."""
