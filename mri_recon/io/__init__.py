@@ -1,4 +1,4 @@
-"""Files in and out: every k-space format to one `Scan`, reconstructions to the format of their suffix."""
+"""Read every k-space format into one `Scan`, and write reconstructions in the format of their suffix."""
 
 from __future__ import annotations
 

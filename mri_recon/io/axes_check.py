@@ -16,35 +16,37 @@ __all__ = ["look_like_coils", "refuse_wrong_axes"]
 KSpace = npt.NDArray[np.complex64]
 
 _SIDE = 64
-"""Samples along readout and phase that are looked at, about the strongest one."""
+"""Number of samples along readout and phase, around the strongest one, that are compared."""
 
 _COSINES = 5
-"""Cosines along each axis that a smooth weight is made of."""
+"""Number of cosines along each axis that model a smooth weight."""
 
 _SMOOTHER = 10.0
 _UNEQUAL = 0.01
-"""Weights that vary, but smoothly, mean coils. Looked at on 36 sets of coils (21 measured, 15 simulated) and on 87 sets
-of slices, contrasts, repetitions and noise of the registry: the ratio was 34 and more for coils, 4.2 and less for the
-others. Two sets of two nearly equal channels, of a body coil and of an array, are not recognised."""
+"""Thresholds that indicate coils, whose weights vary, but smoothly: the residual of constant weights must exceed that
+of smooth weights by the first factor, and the second fraction of the energy. On 36 sets of coils (21 measured, 15
+simulated) the ratio was 34 or more; on 87 sets of slices, contrasts, repetitions and noise of the registry it was 4.2
+or less. Two sets of two nearly equal channels, of a body coil and of an array, are not recognised.
+"""
 
 _FEW = 64
 _PEAKED = 0.5
 
 _DETAILED = 32
-"""Samples along readout and phase below which smooth weights explain other slices too, for images have no detail."""
+"""Minimum samples along readout and phase: smaller images lack detail, and smooth weights explain slices too."""
 
 
 def refuse_wrong_axes(kspace: KSpace, names: Sequence[str], name: str) -> None:
-    """Refuse k-space whose axes, which nobody gave, cannot be right, and say what they probably are.
+    """Refuse k-space whose assumed axes cannot be right, and name the probable axes.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, not all zero.
-        names: what the axes of the stored array were taken for.
-        name: of the file.
+        names: assumed names of the axes of the stored array.
+        name: name of the file.
 
     Raises:
-        FormatError: the slices are one object under smooth weights, which coils are, and what was taken for coils is
-            not; or readout or phase is short, and an axis that is no axis of the image has the peak of k-space.
+        FormatError: the slices, but not the coils, are one object under smooth weights, as coils are; or readout or
+            phase is short, and the slice or coil axis has the peak of k-space.
     """
     shape = [int(n) for n in kspace.shape]
     shortest = min(shape[2:])
@@ -86,9 +88,9 @@ def _slices_are_coils(kspace: KSpace) -> bool:
 def look_like_coils(kspace: KSpace) -> bool:
     """Tell whether images are one object under smooth weights that differ, as those of receive coils are.
 
-    With m_i the magnitude of image i at low resolution, r their root sum of squares and p_i a smooth weight, compares
-    `sum ||m_i - p_i r||^2` for p_i of 5 x 5 cosines with the same for constants p_i. Slices and contrasts of one slice
-    differ at edges, which no smooth weight explains; repetitions differ by constants.
+    m_i is the magnitude of image i at low resolution, r their root sum of squares and p_i a smooth weight. The test
+    compares `sum ||m_i - p_i r||^2` for p_i of 5 x 5 cosines with the sum for constant p_i. Slices and contrasts of one
+    slice differ at edges, which smooth weights cannot explain; repetitions differ by constants.
 
     Args:
         kspace: complex `(image, readout, phase)`.
@@ -129,7 +131,7 @@ def _cosines(size: int) -> npt.NDArray[np.float64]:
 
 
 def _has_peak(kspace: KSpace, axis: int) -> bool:
-    """Tell whether half of the energy lies in an eighth of the axis, about its middle: k-space has such an axis."""
+    """Tell whether half of the energy lies in an eighth of the axis around its middle, as along readout and phase."""
     rest = tuple(n for n in range(kspace.ndim) if n != axis)
     magnitude = np.abs(kspace)
     energy = ((magnitude / magnitude.max()) ** 2).sum(axis=rest, dtype=np.float64)
@@ -140,7 +142,7 @@ def _has_peak(kspace: KSpace, axis: int) -> bool:
 
 
 def _reordered(names: Sequence[str], short: str) -> str:
-    """The names with the coils on the short axis, readout and phase on the others in their order."""
+    """Name the axes with the coils on the short axis, readout and phase on the others in their order."""
     plane = iter(("readout", "phase"))
     keeps_slices = len(names) == 4
     return " ".join(
@@ -149,10 +151,10 @@ def _reordered(names: Sequence[str], short: str) -> str:
 
 
 def _by_peaks(kspace: KSpace, names: Sequence[str]) -> str | None:
-    """Readout and phase are the two axes that have the peak of k-space; None where there are not two.
+    """Name the two axes with the peak of k-space readout and phase; None if there are not exactly two such axes.
 
-    Which of two others has the coils is seen in the images, else it is the one that comes first behind the image's
-    axes, or second before them, as in MATLAB's and NumPy's usual orders.
+    The images show which of two other axes has the coils. Otherwise it is the first axis behind the image axes, or the
+    second before them, as in the usual orders of MATLAB and NumPy.
     """
     plane = [one for one in names if _has_peak(kspace, ORDER.index(one))]
     others = [one for one in names if one not in plane]

@@ -1,4 +1,4 @@
-"""Load k-space of every format: the first bytes of a file decide which it is, not its name."""
+"""Load k-space of every format, which the first bytes of a file decide, not its name."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def load(
 
     Args:
         path: the file; its content decides the format.
-        axes: what the array's axes are, e.g. "coil readout phase". By default NumPy and HDF5 arrays are
-            "readout phase", "slice readout phase" or "slice coil readout phase" by their rank, MATLAB's
-            "readout phase", "readout phase slice" or "readout phase coil slice"; `meta["axes_assumed"]` says so. An
-            axis of 2 that holds real and imaginary part is named "complex".
-        variable: name of the array; needed where several could be meant. Of a scanner's file with several k-spaces
-            which one, e.g. "echo=1, repetition=0", see `mri_recon.io.formats.twix` and `mri_recon.io.formats.agilent`.
+        axes: names of the array's axes, e.g. "coil readout phase". By default NumPy and HDF5 arrays are "readout
+            phase", "slice readout phase" or "slice coil readout phase" by their rank, MATLAB arrays "readout phase",
+            "readout phase slice" or "readout phase coil slice"; `meta["axes_assumed"]` marks such defaults. The name of
+            an axis of 2 that holds real and imaginary part is "complex".
+        variable: name of the array, if several are possible. For a scanner's file with several k-spaces, the choice,
+            e.g. "echo=1, repetition=0", see `mri_recon.io.formats.twix` and `mri_recon.io.formats.agilent`.
         slices: read these slices only: a number (-1 is the last), a `slice` with any step, or a list of numbers in any
-            order; the axis stays. What the data show (support, dead columns, whether it is fully sampled) is then found
-            in these slices alone.
-        max_bytes: largest array to take, checked against what the file declares before any memory is.
+            order; the slice axis is kept. Support, dead columns and full sampling are then determined from these slices
+            only.
+        max_bytes: largest array to read, checked against the declared size before memory is allocated.
 
     Returns:
         Scan: `kspace` `(slice, coil, readout, phase)`, its `target`, `mask`, `support`, `recon_size` and `meta`.
 
     Raises:
         FormatError: no such file, an unknown format, damaged, unsafe (links, pickles, sizes), or not k-space
-            (real, empty, all zero, not finite), or slices that are not there.
+            (real, empty, all zero, not finite), or slices that do not exist.
     """
     scan = read(path, axes=axes, variable=variable, slices=slices, max_bytes=max_bytes).scan()
     return replace(scan, source=Path(path).absolute())
@@ -56,9 +56,9 @@ def read(
     slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """Read what `load` reads without looking at the numbers: for a process that only opens files.
+    """Read a file as `load` does, without examining the numbers: for a process that only opens files.
 
-    Args and Raises: as `load`, except for what only the numbers show.
+    Args and Raises: as `load`, except for errors that depend on the numbers.
     """
     path = Path(path)
     reader = format_of(path).read

@@ -1,7 +1,7 @@
-"""Choose the mask of a scan: the user's file, a drawn one, or the scan's own; never a guess.
+"""Choose the mask of a scan: the user's file, a drawn mask, or the scan's own; never a guess.
 
-Mask files come through the readers of k-space (`mri_recon.io`), which check sizes before anything is allocated, load
-no pickles and follow no links.
+Mask files are read by the readers of k-space (`mri_recon.io`), which check sizes before memory is allocated, load no
+pickles and follow no links.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = [
 ]
 
 
-# No acquired 2-D k-space comes near 2^26 samples, which count as eight bytes each; more is damaged or hostile.
+# No acquired 2-D k-space comes near 2^26 samples, counted as eight bytes each; larger files are damaged or hostile.
 _MAX_BYTES = 1 << 29
 
 
 def load_mask(path: str | Path) -> Mask:
     """Load the mask stored in a file: `.npy`, `.npz`, MATLAB `.mat`, or the dataset `mask` of a fastMRI `.h5`.
 
-    Axes of length 1 are dropped. One axis is phase, two are (readout, phase); a 2-D mask that is constant along readout
-    is a `ColumnMask`. Among several arrays the one named `mask` is taken. Pickles are never loaded.
+    Axes of length 1 are dropped. One axis is phase, two axes are (readout, phase); a 2-D mask that is constant along
+    readout becomes a `ColumnMask`. Of several arrays, the one named `mask` is read. Pickles are never loaded.
 
     Raises:
         FormatError: no such file, an unknown or damaged format, several arrays and none named `mask`, or an array too
@@ -50,7 +50,7 @@ def load_mask(path: str | Path) -> Mask:
 
 
 def read_mask_array(path: Path) -> npt.NDArray[Any]:
-    """Read the array of a mask file, as stored.
+    """Read the array of a mask file as stored.
 
     Raises:
         FormatError: no such file, an unknown or damaged format, several arrays and none named `mask`, pickled objects,
@@ -76,7 +76,7 @@ def _pick(names: Sequence[str], path: Path) -> str:
     raise FormatError(f"expected an array named 'mask' or one array alone in {path.name}, found: {found}")
 
 
-# The readers are imported where they are used, because mri_recon.io imports this module.
+# The readers are imported in the function, because mri_recon.io imports this module.
 
 
 def _read_npy(path: Path) -> npt.NDArray[Any]:
@@ -116,7 +116,7 @@ MASK_KINDS: dict[str, Callable[..., ColumnMask]] = {"random": random_mask, "equi
 """Kinds of mask that can be drawn for an acceleration."""
 
 FROM_ZEROS = "from-zeros"
-"""In place of a mask file: take what is zero for not sampled. A guess, made only where it is asked for by this name."""
+"""Replaces a mask file: zeros of the k-space count as not sampled. A guess, made only on request by this name."""
 
 
 def choose_mask(
@@ -133,18 +133,18 @@ def choose_mask(
     """Choose the mask of a run: `mask_file`, else one drawn for `acceleration` on the support, else the scan's own.
 
     Args:
-        scan: the scan that it is for.
+        scan: the scan that the mask is for.
         mask_file: a mask saved as `.npy`, `.npz`, `.mat` or in a fastMRI HDF5 file; or `FROM_ZEROS`.
-        mask_array: the array in `mask_file`, where another process has read it: the file is not opened.
-        acceleration: how many times fewer columns than the support has.
-        center_fraction: fraction of the support's columns that are kept at the centre; with `acceleration` only.
-        num_low_frequencies: the same as a number of columns.
+        mask_array: the array in `mask_file`, if another process has read it; the file is then not opened.
+        acceleration: number of columns of the support divided by the number of sampled columns.
+        center_fraction: fraction of the support's columns in the fully sampled centre; only with `acceleration`.
+        num_low_frequencies: size of the fully sampled centre as a number of columns.
         seed: seed of a drawn mask.
         kind: "random" or "equispaced".
 
     Raises:
-        MaskError: two masks asked for, none known, a drawn one for a scan that is already undersampled, or one that
-            cannot be drawn or does not fit.
+        MaskError: two masks requested, no mask known, a drawn mask for a scan that is already undersampled, or a mask
+            that cannot be drawn or does not fit.
     """
     _check_choice(mask_file, acceleration, kind, center=center_fraction is not None or num_low_frequencies is not None)
     if mask_file is not None:
@@ -178,7 +178,7 @@ def choose_mask(
 
 
 def _check_choice(mask_file: str | Path | None, acceleration: float | None, kind: str, *, center: bool) -> None:
-    """Refuse a choice of mask that contradicts itself; `center`: whether its size is given."""
+    """Refuse contradictory arguments for a mask; `center` tells whether the size of its centre is given."""
     if mask_file is not None and acceleration is not None:
         raise MaskError(
             f"expected one mask, got the file {mask_file} and an acceleration of {acceleration:g}: give one of them"
@@ -193,7 +193,7 @@ def _check_choice(mask_file: str | Path | None, acceleration: float | None, kind
 
 
 def _counted_on(support: npt.NDArray[np.bool_], mask: Mask) -> Mask:
-    """Count the acceleration of a mask of columns on those that could have been sampled."""
+    """Compute the acceleration of a column mask with respect to the columns that could have been sampled."""
     if isinstance(mask, ColumnMask) and not mask.lines[~support].any():
         return replace(mask, support_width=int(np.count_nonzero(support)))
     return mask

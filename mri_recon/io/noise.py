@@ -1,4 +1,4 @@
-"""Read noise samples from a file of their own."""
+"""Read noise samples from a separate file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tenso
         max_bytes: as in `load`.
 
     Raises:
-        FormatError: as `load`; an array of another rank.
+        FormatError: as `load`, or an array of the wrong rank.
     """
     path = Path(path)
     variable = None if format_of(path).name == "npy" else "noise"

@@ -1,4 +1,4 @@
-"""Scans of which no picture may be drawn: the mark in their `meta`, and the refusal."""
+"""Refuse to draw pictures of scans whose `meta` marks them as not to be shown."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mri_recon.errors import DataError
 __all__ = ["NO_PICTURES", "require_pictures_allowed"]
 
 NO_PICTURES = "no_pictures"
-"""Key of `Scan.meta`, and attribute of saved files: True where nothing that shows the person may be drawn."""
+"""Key of `Scan.meta` and attribute of saved files: True if no picture that shows the subject may be drawn."""
 
 
 def require_pictures_allowed(meta: Mapping[str, Any], *, what: str = "a picture") -> None:
     """Refuse to draw a scan that is marked.
 
     Args:
-        meta: of the scan.
-        what: would be drawn, for the message.
+        meta: `meta` of the scan.
+        what: name of the picture, for the message.
 
     Raises:
-        DataError: the scan, or the image it was simulated from, shows a person who may not be pictured.
+        DataError: the scan, or the image it was simulated from, shows a subject who may not be pictured.
     """
     if meta.get(NO_PICTURES):
         raise DataError(

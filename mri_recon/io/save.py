@@ -50,17 +50,17 @@ __all__ = [
 ]
 
 WRITERS: tuple[Writer, ...] = (HDF5, NPY, NPZ, MAT, PNG)
-"""Every format of a reconstruction."""
+"""All formats of a reconstruction."""
 
 RESULT_SUFFIXES = tuple(suffix for writer in WRITERS for suffix in writer.suffixes)
-"""Suffixes that `save` knows: the suffix is the format."""
+"""Suffixes that `save` accepts; the suffix selects the format."""
 
 SCAN_SUFFIXES = HDF5.suffixes
-"""Suffixes that `save_scan` knows."""
+"""Suffixes that `save_scan` accepts."""
 
 _COMPLEX64 = 8  # bytes
 _MAX_PROVENANCE = 16 << 20
-"""Most characters of a provenance that are read: a large 2-D pattern takes some hundred thousand."""
+"""Maximum length of a provenance in characters; a large 2-D pattern takes some hundred thousand."""
 
 
 def save(
@@ -71,30 +71,30 @@ def save(
     *,
     provenance: BaseModel | None = None,
 ) -> str:
-    """Write a reconstruction in the format of the suffix, in one step: no reader, and no crash, sees half of it.
+    """Write a reconstruction in the format of the suffix, in one step: a half-written file is never seen.
 
     `.h5` and `.hdf5` hold everything: datasets `reconstruction`, float32 magnitudes `(slice, h, w)`, and
-    `reconstruction_complex`, complex64, where the method yields phase; attributes `method`, `info` and `mask` (JSON),
-    `recon_size`, `source_file`, `acquisition`, `patient_id`, `notice`, `software`, and `provenance` (JSON) where given.
-    `.npy` holds the image, complex64 where the method yields phase, else float32 magnitudes. `.npz` and `.mat` hold
+    `reconstruction_complex`, complex64, if the method yields phase; attributes `method`, `info` and `mask` (JSON),
+    `recon_size`, `source_file`, `acquisition`, `patient_id`, `notice`, `software`, and `provenance` (JSON) if given.
+    `.npy` holds the image, complex64 if the method yields phase, else float32 magnitudes. `.npz` and `.mat` hold
     `image` (in `.mat` `reconstruction`, `(h, w, slice)`), `mask` and `metadata` (JSON). `.png` holds 16-bit gray
-    magnitudes, cropped to the scan's reconstruction size, white the largest value, the slices side by side.
+    magnitudes, cropped to the scan's reconstruction size, with white as the largest value and the slices side by side.
 
     Args:
-        path: file to write or replace; a symbolic link stays, and the file that it names is written.
-        reconstruction: what `reconstruct` returned.
-        scan: where it came from, for the file's attributes; its own file is never replaced.
-        mask: what it was reconstructed from, for its receipt.
-        provenance: a `mri_recon.results.provenance.Provenance`, with which `mri-recon replay` makes the result again.
+        path: file to write or replace; if it is a symbolic link, its target is written.
+        reconstruction: result of `reconstruct`.
+        scan: the reconstructed scan, for the file's attributes; its own file is never replaced.
+        mask: the mask of the reconstruction, for its receipt.
+        provenance: a `mri_recon.results.provenance.Provenance`, from which `mri-recon replay` repeats the result.
 
     Returns:
-        What the format leaves out, in one sentence; "" where it holds everything.
+        One sentence about data that the format cannot hold; "" if it holds everything.
 
     Raises:
         ShapeError: an image that is not `(slice, h, w)`.
-        OutputError: another suffix; a path that cannot be written, is the scan's own file, or is no ordinary file; a
-            full disk; an image that the format cannot hold.
-        DataError: a `.png` of a scan of which no picture may be drawn.
+        OutputError: unknown suffix; a path that cannot be written, is the scan's own file, or is not an ordinary file;
+            a full disk; an image that the format cannot hold.
+        DataError: a `.png` of a scan that may not be pictured.
     """
     _check_path(path, RESULT_SUFFIXES, None if scan is None else scan.source)
     try:
@@ -122,17 +122,18 @@ def save_scan(
     Args:
         path: file to write or replace, `.h5` or `.hdf5`.
         kspace: complex `(slice, coil, readout, phase)`, or `(slice, readout, phase)` for a single coil.
-        target: reference magnitudes `(slice, h, w)`: `reconstruction_rss`, for one coil `reconstruction_esc`.
-        mask: what was sampled, stored as `mask`.
-        recon_size: height and width of the image; k-space's own by default.
+        target: reference magnitudes `(slice, h, w)`, stored as `reconstruction_rss`, for one coil as
+            `reconstruction_esc`.
+        mask: the sampling mask, stored as `mask`.
+        recon_size: height and width of the image; those of k-space by default.
         padding: first acquired column and the one after the last; all of them by default.
         acquisition: name of the sequence.
-        patient_id: pseudonym of the person; splits by person go by it.
+        patient_id: pseudonym of the subject, used for splits by subject.
         attributes: further attributes of the file.
 
     Raises:
-        ShapeError: k-space that is not complex or of another rank, or a target that does not fit.
-        OutputError: another suffix; a path that cannot be written or is no ordinary file; a full disk.
+        ShapeError: k-space that is not complex or has the wrong rank, or a target that does not fit.
+        OutputError: unknown suffix; a path that cannot be written or is not an ordinary file; a full disk.
     """
     _check_path(path, SCAN_SUFFIXES)
     data = to_numpy(kspace)
@@ -180,11 +181,11 @@ def encode_result(
     *,
     provenance: BaseModel | None = None,
 ) -> Encoded:
-    """Encode the file that `save` writes under a suffix.
+    """Encode the file that `save` writes for a suffix.
 
     Raises:
         ShapeError: an image that is not `(slice, h, w)`.
-        OutputError: another suffix, or an image that the format cannot hold.
+        OutputError: unknown suffix, or an image that the format cannot hold.
     """
     image = to_numpy(reconstruction.image)
     if image.ndim != 3:
@@ -212,16 +213,16 @@ def encode_result(
 
 
 def check_holds(path: str | Path, shape: Sequence[int], meta: Mapping[str, Any]) -> None:
-    """Refuse an image that the format of a file cannot hold or may not show, best before it is computed.
+    """Refuse an image that the format of a file cannot hold or may not show; best called before the computation.
 
     Args:
-        path: of the result.
-        shape: of the image.
-        meta: of the scan.
+        path: path of the result.
+        shape: shape of the image.
+        meta: `meta` of the scan.
 
     Raises:
-        OutputError: another suffix, or too large an image.
-        DataError: a picture of a scan of which none may be drawn.
+        OutputError: unknown suffix, or an image that is too large.
+        DataError: a picture of a scan that may not be pictured.
     """
     writer = _writer(path)
     size = math.prod(int(n) for n in shape) * _COMPLEX64
@@ -257,7 +258,7 @@ def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.N
 
 
 def load_result(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> tuple[npt.NDArray[Any], str | None]:
-    """Load the image of a file that `save` wrote, complex64 or, without phase, float32; and the JSON of its provenance.
+    """Load the image of a file that `save` wrote, complex64 or, without phase, float32, and the JSON of its provenance.
 
     Raises:
         FormatError: not such a file, unsafe or damaged.
@@ -287,7 +288,7 @@ def _writer(path: str | Path) -> Writer:
 
 
 def _check_path(path: str | Path, suffixes: tuple[str, ...], source: Path | None = None) -> None:
-    """Refuse, before anything is encoded, what `write_atomically` or the format would refuse after it."""
+    """Refuse, before encoding, each output that `write_atomically` or the format would refuse afterwards."""
     try:
         found = check_target(path)
     except (OSError, ValueError) as error:
@@ -314,7 +315,7 @@ def _from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert to what JSON can hold: arrays to lists, numbers that are not finite to null, the rest to text."""
+    """Convert to JSON values: arrays to lists, numbers that are not finite to null, anything else to text."""
     if is_tensor(value) or isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -329,5 +330,5 @@ def _plain(value: Any) -> Any:
 def _software() -> str:
     try:
         return f"mri-recon {version('mri-recon')}"
-    except PackageNotFoundError:  # run from a copy that was not installed
+    except PackageNotFoundError:  # run from a copy that is not installed
         return "mri-recon"

@@ -1,6 +1,6 @@
-"""Hold a scan: k-space in one order of axes, with what its file says and the data show about it.
+"""Hold a scan: k-space in one order of axes, with information from its file and findings in its data.
 
-Samples and reference are NumPy arrays; PyTorch is imported with the first use of `Scan.kspace` or `Scan.target`.
+Samples and reference are NumPy arrays; PyTorch is imported at the first use of `Scan.kspace` or `Scan.target`.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 RSS_OF_FULL = "rss of the full k-space"
-"""`target_source` of a reference that is computed from the samples."""
+"""Value of `target_source` for a reference that is computed from the samples."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan, whatever file it came from.
+    """Hold one scan, independent of its file format.
 
     Attributes:
-        samples: complex64 `(slice, coil, readout, phase)`, in the file's units; `kspace` is the same as a tensor.
-        reference: the file's own reconstruction, float32 magnitudes `(slice, h, w)`, at most of `recon_size`; None
-            where it has none. `target` is what to compare with.
+        samples: complex64 `(slice, coil, readout, phase)`, in the file's units; `kspace` is the same data as a tensor.
+        reference: the file's own reconstruction, float32 magnitudes `(slice, h, w)`, at most of `recon_size`; None if
+            there is none. Compare images with `target`.
         target_source: "file: reconstruction_rss", "file: reconstruction_esc", "rss of the full k-space" or "none".
-        mask: the file's own mask; None where it has none. Never guessed, see `sampled_pattern`.
+        mask: the file's own mask; None if it has none. It is never guessed, see `sampled_pattern`.
         support: bool `(phase,)`, the columns that the scanner acquired, or would have acquired without a mask.
-        recon_size: height and width of the image that the header asks for; k-space's own size where it does not.
+        recon_size: height and width of the image from the header; the size of k-space if the header has none.
         meta: format, file, axes (and whether they were assumed), header fields, attributes, `note`, `warnings`,
-            `empty_slices`, and where some slices were chosen `slices` and `num_slices_in_file`.
-        source: the file on this machine that it was loaded from, which `save` never replaces; None where there is none.
+            `empty_slices`; if slices were chosen, also `slices` and `num_slices_in_file`.
+        source: the file that the scan was loaded from, which `save` never replaces; None if there is none.
     """
 
     samples: npt.NDArray[np.complex64]
@@ -68,9 +68,10 @@ class Scan:
 
     @cached_property
     def target(self) -> Tensor | None:
-        """Magnitudes to compare with, float32 `(slice, h, w)`, at most of `recon_size`; None where there are none.
+        """Reference magnitudes, float32 `(slice, h, w)`, at most of `recon_size`; None if there are none.
 
-        The file's own reconstruction, else the root-sum-of-squares of fully sampled k-space, computed at first use.
+        The reference is the file's own reconstruction, else the root sum of squares of fully sampled k-space, computed
+        at first use.
         """
         if self.reference is not None:
             return as_tensor(self.reference)
@@ -83,7 +84,7 @@ class Scan:
 
     @property
     def num_coils(self) -> int:
-        """Number of coils; a single coil keeps its axis of 1."""
+        """Number of coils; a single coil has an axis of length 1."""
         return int(self.samples.shape[1])
 
     @property
@@ -93,31 +94,31 @@ class Scan:
 
     @property
     def fully_sampled(self) -> bool:
-        """Whether every column of the support holds data: by `meta["fully_sampled"]`, else whether there is no mask."""
+        """Whether every column of the support holds data: `meta["fully_sampled"]`, else whether there is no mask."""
         return bool(self.meta.get("fully_sampled", self.mask is None))
 
     @property
     def axes_warning(self) -> str | None:
-        """That the axes are assumed, in one sentence; None where the file, or the caller, names them."""
+        """One sentence that the axes are assumed; None if the file or the caller names them."""
         return _axes_warning(self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before a picture of this scan is believed, one sentence each: assumed axes, empty slices."""
+        """Reasons to doubt a picture of this scan, one sentence each: assumed axes, empty slices."""
         return tuple(self.meta.get("warnings", ()))
 
 
 @dataclass(frozen=True)
 class RawScan:
-    """What a reader found in a file, before anything of it is believed: the arguments of `make_scan`.
+    """Hold the unchecked content that a reader found in a file: the arguments of `make_scan`.
 
     Attributes:
         kspace: complex `(slice, coil, readout, phase)`.
-        name: of the file.
+        name: name of the file.
         meta: format, file, axes, header fields, attributes.
-        mask: the file's own, as stored.
+        mask: the file's own mask, as stored.
         padding: first acquired column and the one after the last, if the file says.
-        recon_size: as the header gives it.
+        recon_size: image size from the header.
         target: the file's own reconstruction, as stored.
         target_source: which it is.
     """
@@ -132,7 +133,7 @@ class RawScan:
     target_source: str = "none"
 
     def scan(self) -> Scan:
-        """Make the scan, checked.
+        """Check the content and make the scan.
 
         Raises:
             FormatError: as `make_scan`.
@@ -155,19 +156,19 @@ def make_scan(
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`.
-        name: of the file, for messages.
-        meta: becomes the scan's `meta`, with what is found here added; `reader_notes` come first in its `note`,
-            `reader_warnings` in its `warnings`. `axes_by_rank`: the file's layout goes by the number of axes alone,
-            so the data are asked whether they fit it, as they are where `axes_assumed`.
-        mask: the file's own, `(phase,)` or `(readout, phase)`, axes of 1 allowed.
+        name: name of the file, for messages.
+        meta: becomes the scan's `meta`, with the findings of this function added. `reader_notes` come first in its
+            `note`, `reader_warnings` in its `warnings`. `axes_by_rank` means that the number of axes alone determines
+            the file's layout: the data are then checked against it, as with `axes_assumed`.
+        mask: the file's own mask, `(phase,)` or `(readout, phase)`, axes of 1 allowed.
         padding: first acquired column and the one after the last, if the file says.
-        recon_size: as the header gives it; cut to k-space's size.
+        recon_size: image size from the header; limited to the size of k-space.
         target: the file's own reconstruction, real `(slice, h, w)`.
         target_source: which it is.
 
     Raises:
-        FormatError: empty, all-zero or non-finite k-space, one that the assumed axes cannot be right for, or a mask,
-            padding or reconstruction that does not fit.
+        FormatError: empty, all-zero or non-finite k-space, assumed axes that cannot be right, or a mask, padding or
+            reconstruction that does not fit.
     """
     samples = _checked(kspace, name, meta.get("slices"))
     if meta.get("axes_assumed") or meta.get("axes_by_rank"):
@@ -208,17 +209,17 @@ def make_scan(
 
 
 def sampled_pattern(scan: Scan) -> Mask:
-    """Guess the mask from the zeros of the k-space: sampled is what is above 1e-8 of the maximum in any coil or slice.
+    """Guess the mask from the zeros of k-space: positions above 1e-8 of the maximum in any coil or slice are sampled.
 
-    A guess that has to be asked for: `load` never makes it, for a zero may also have been measured. A pattern that is
-    the same in every row that holds data is a `ColumnMask`.
+    `load` never makes this guess by itself, because a measured sample may be zero too. A pattern that is the same in
+    every row with data becomes a `ColumnMask`.
 
     Raises:
         MaskError: nothing is sampled.
     """
     points: BoolArray = np.any(sampled_points(scan.samples), axis=0)
     rows, lines = np.any(points, axis=1), np.any(points, axis=0)
-    # A measured sample may be exactly zero; a column that is sampled has no more than a few of them.
+    # A measured sample may be exactly zero, but a sampled column has at most a few zeros.
     if not misses_too_much(rows) and (points[rows].mean(axis=0)[lines] > 0.99).all():
         return column_mask_from_lines(lines, kind="from-zeros", support=scan.support | lines)
     return PatternMask(points, source="from-zeros")
@@ -231,9 +232,9 @@ def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> n
             "check how it was exported"
         )
     with np.errstate(over="ignore"):
-        # A copy of what may not be written to, as a file that is mapped into memory.
+        # Copy read-only memory, such as a memory-mapped file.
         samples = np.require(kspace, dtype=np.complex64, requirements=["C", "W"])
-    # Slice by slice: no second copy of the whole in memory.
+    # Slice by slice, to avoid a second copy of the whole in memory.
     broken = [number for number, part in enumerate(samples) if not np.isfinite(part).all()]
     if broken:
         numbers = broken if chosen is None else [chosen[number] for number in broken]
@@ -270,7 +271,7 @@ def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[s
 
 
 def _padded_columns(padding: tuple[int, int] | None, kspace: npt.NDArray[np.complex64]) -> tuple[BoolArray, str]:
-    """Find the columns that the header says were acquired; all of them, and a note, where that leaves nothing."""
+    """Find the columns acquired according to the header; all columns, with a note, if that leaves none with data."""
     phase = int(kspace.shape[-1])
     everything = np.ones(phase, dtype=np.bool_)
     if padding is None:
@@ -309,7 +310,7 @@ def _own_mask(mask: npt.NDArray[Any], plane: tuple[int, int], inside: BoolArray,
 
 
 def _judge(sampling: Sampling, own: Mask | None, inside: BoolArray) -> tuple[BoolArray, bool, str]:
-    """Find the support, whether it is fully sampled, and what to tell the user."""
+    """Find the support, whether it is fully sampled, and the notes for the user."""
     if own is None:
         if sampling.undersampled:
             return inside, False, f"{sampling.reason}, and the file has no mask: give the mask it was sampled with"

@@ -20,25 +20,29 @@ __all__ = [
 BoolArray = npt.NDArray[np.bool_]
 
 THRESHOLD = 1e-8
-"""Data is what exceeds this fraction of the largest magnitude; the rest is the residue of some earlier transform."""
+"""Samples above this fraction of the largest magnitude are data; the rest is the residue of an earlier transform."""
 
 MAX_MISSING_COLUMNS = 0.1
-"""A scan is fully sampled if at most this fraction of the columns between its first and its last one is empty: dead.
-Of the rows likewise: where they are missing, the scan was undersampled along them, or its axes are exchanged."""
+"""A scan is fully sampled if at most this fraction of the columns between its first and its last one is empty (dead
+columns). The same holds for rows: if more are missing, the scan was undersampled along them, or its axes are
+exchanged.
+"""
 
 MAX_MISSING_POINTS = 0.01
-"""... and at most this fraction of the points inside its rows and columns is (a sample may be exactly zero)."""
+"""A scan is fully sampled if, in addition, at most this fraction of the points in its rows and columns is exactly
+zero.
+"""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What the zeros of k-space show.
+    """Hold the findings from the zeros of k-space.
 
     Attributes:
         columns: bool `(phase,)`, columns with data in any slice.
-        num_missing: empty columns between the first and the last with data.
-        undersampled: whether more is missing than dead columns explain.
-        reason: why, in words; empty where it is not.
+        num_missing: number of empty columns between the first and the last with data.
+        undersampled: whether more columns are missing than dead columns can explain.
+        reason: why the scan counts as undersampled, in words; empty if it does not.
     """
 
     columns: BoolArray
@@ -55,7 +59,7 @@ def sampled_points(kspace: npt.NDArray[np.complex64]) -> BoolArray:
 
 
 def inspect_sampling(kspace: npt.NDArray[np.complex64], inside: BoolArray) -> Sampling:
-    """Find the columns with data among those that the header calls acquired, and judge what is missing.
+    """Find the columns with data among those acquired according to the header, and judge the missing ones.
 
     Args:
         kspace: complex `(slice, coil, readout, phase)`, not all zero.
@@ -66,7 +70,7 @@ def inspect_sampling(kspace: npt.NDArray[np.complex64], inside: BoolArray) -> Sa
     num_missing = _missing_inside(columns)
     reason = ""
     for plane in points:
-        # Slices may have been sampled differently: each is judged. One without any data says nothing.
+        # Slices may be sampled differently, so each is judged, except those without any data.
         if plane.any() and not reason:
             reason = _why_undersampled(plane)
     return Sampling(columns, num_missing, bool(reason), reason)
@@ -87,10 +91,10 @@ def _why_undersampled(plane: BoolArray) -> str:
 
 
 def misses_too_much(lines: BoolArray) -> bool:
-    """Tell whether more columns (or rows) between the first and the last with data are empty than dead ones explain.
+    """Tell whether more lines between the first and the last with data are empty than dead ones can explain.
 
     Args:
-        lines: bool, True where a column has data.
+        lines: bool, True where a column (or row) has data.
     """
     missing = _missing_inside(lines)
     return missing > MAX_MISSING_COLUMNS * (missing + int(lines.sum()))

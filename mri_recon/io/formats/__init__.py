@@ -1,1 +1,1 @@
-"""Read k-space, one file a format. A new format is a file here and a line in `table.TABLE`."""
+"""Read k-space, with one module for each format. A new format needs a module here and a line in `table.TABLE`."""

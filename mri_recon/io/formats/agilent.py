@@ -1,9 +1,9 @@
-"""Agilent and Varian raw k-space: a file `fid` of samples and the text file `procpar` beside it.
+"""Read Agilent and Varian raw k-space: a file `fid` of samples and the text file `procpar` beside it.
 
 `fid` has a header of 32 bytes, then blocks: headers of 28 bytes and `ntraces` traces of `np` numbers, all big-endian.
-What the blocks and traces count is said by `seqcon` of procpar: a letter for echoes, slices, phase-encoding lines and
-two further encodings, c where the loop runs inside a block, s where it runs over blocks, n where there is none. Inside
-a block the slices run over the traces; over the blocks an arrayed parameter, such as the inversion time, runs fastest.
+`seqcon` in procpar defines the loops over traces and blocks. It has a letter each for echoes, slices, phase-encoding
+lines and two further encodings: c for a loop inside a block, s for a loop over blocks, n for no loop. Inside a block
+the slices run over the traces; over the blocks, an arrayed parameter, such as the inversion time, runs fastest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mri_recon.io.scan import RawScan
 __all__ = ["HEAD_SIZE", "is_fid", "read_fid"]
 
 HEAD_SIZE = 32
-"""Bytes of the file's beginning that say what it holds."""
+"""Length of the header in bytes."""
 
 _BLOCK_HEADER = 28
 _MAX_PROCPAR = 2**24
@@ -46,7 +46,7 @@ class _Layout:
 
 
 def is_fid(head: bytes, size: int) -> bool:
-    """Tell whether a file of `size` bytes that begins with these is an Agilent fid: its sizes have to add up."""
+    """Tell from its first bytes whether a file of `size` bytes is an Agilent fid, whose sizes must add up."""
     return _layout(head, size) is not None
 
 
@@ -76,17 +76,17 @@ def read_fid(
     slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """Read one k-space a slice of an Agilent fid; see `mri_recon.io.load`.
+    """Read one k-space of each slice of an Agilent fid; see `mri_recon.io.load`.
 
     Args:
         path: the fid; `procpar` lies beside it.
-        axes: must be None: procpar says them.
+        axes: must be None, because procpar defines the axes.
         variable: "array=N" takes element N of an arrayed parameter; the first one by default.
-        slices: of the scan.
-        max_bytes: largest array to take.
+        slices: slices to read, as in `load`.
+        max_bytes: largest array to read.
 
     Raises:
-        FormatError: damaged, no procpar, or sampled in another way than one line after another.
+        FormatError: damaged, no procpar, or not sampled line by line.
     """
     if axes is not None:
         raise FormatError(f"expected no axes for the Agilent file {path.name}, procpar says them: leave axes out")
@@ -131,7 +131,7 @@ def read_fid(
 
 
 def _shape(parameters: dict[str, list[str]], layout: _Layout, name: str) -> tuple[int, int, int]:
-    """Phase-encoding lines, slices and elements of the arrayed parameter."""
+    """Return the numbers of phase-encoding lines, slices and elements of the arrayed parameter."""
     seqcon = parameters.get("seqcon", [""])[0]
     lines, planes = (_integer(parameters, key, name) for key in ("nv", "ns"))
     if not re.fullmatch(r"n[cs]snn", seqcon) and not (planes == 1 and re.fullmatch(r"[ncs][ncs]snn", seqcon)):
@@ -163,7 +163,7 @@ def _integer(parameters: dict[str, list[str]], key: str, name: str, *, default: 
 
 
 def _read_procpar(path: Path) -> dict[str, list[str]]:
-    """Parameters and their values as text: a line of name and properties, then a line of count and values."""
+    """Parse parameters and their values as text: a line of name and properties, then a line of count and values."""
     if not path.is_file():
         raise FormatError(f"expected a file procpar beside the Agilent fid, found none at {path}: keep both together")
     if path.stat().st_size > _MAX_PROCPAR:

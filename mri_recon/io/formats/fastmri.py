@@ -1,4 +1,4 @@
-"""fastMRI HDF5: `kspace`, `mask`, `ismrmrd_header`, `reconstruction_rss`, `reconstruction_esc` and a few attributes.
+"""Read fastMRI HDF5: `kspace`, `mask`, `ismrmrd_header`, `reconstruction_rss`, `reconstruction_esc` and attributes.
 
 Knoll et al., fastMRI: a publicly available raw k-space and DICOM dataset of knee images, Radiology: AI 2020.
 """
@@ -39,18 +39,20 @@ _REFERENCES = ("reconstruction_rss", "reconstruction_esc")
 
 
 class FastMRIFile:
-    """A fastMRI file, open: its sizes and header are read, its arrays on demand. A context manager.
+    """Open a fastMRI file, read its sizes and header, and read its arrays on demand. A context manager.
 
     Attributes:
-        shape: of the k-space as stored: `(slice, coil, readout, phase)`, or `(slice, readout, phase)` for one coil.
-        header: of the scanner; empty where the file has none, or one that cannot be read.
-        attributes: `acquisition`, `patient_id`, `max`, `norm` and the like, as far as the file has them.
-        layout: of the k-space; assumed where nothing but the name `kspace` speaks for fastMRI's layout.
-        padding: first acquired column and the one after the last: by the attributes, as in fastMRI, else by the header.
-        notes: what of header and attributes could not be read and was left out, one sentence each.
-        warnings: what of mask and reconstruction could not be used and was left out, one sentence each.
+        shape: shape of the k-space as stored: `(slice, coil, readout, phase)`, or `(slice, readout, phase)` for one
+            coil.
+        header: header of the scanner; empty if the file has none that can be read.
+        attributes: `acquisition`, `patient_id`, `max`, `norm` and similar attributes of the file.
+        layout: layout of the k-space; assumed if only the name `kspace` indicates fastMRI's layout.
+        padding: first acquired column and the one after the last, from the attributes, as in fastMRI, else from the
+            header.
+        notes: parts of header and attributes that could not be read and were left out, one sentence each.
+        warnings: masks and reconstructions that could not be used and were left out, one sentence each.
 
-    Opening takes little time however large the file is: only `scan=True` reads it once for damage, see `open_hdf5`.
+    Opening is fast for files of any size, unless `scan=True` reads the whole file once for damage; see `open_hdf5`.
 
     Raises:
         FormatError: not such a file, damaged, or unsafe to read (see `open_hdf5`).
@@ -74,7 +76,7 @@ class FastMRIFile:
             self.header, has_header = self._read_header()
             self.attributes = self._read_attributes()
             if has_header or "acquisition" in self.attributes or any(name in self._file for name in _REFERENCES):
-                self.layout = replace(self.layout, assumed=False)  # the file is fastMRI's, whose axes are known
+                self.layout = replace(self.layout, assumed=False)  # a file of fastMRI, whose axes are known
             self.padding = self._read_padding()
             self._stack = stack.pop_all()
 
@@ -102,14 +104,14 @@ class FastMRIFile:
 
     @property
     def patient_id(self) -> str:
-        """The person's pseudonym as the file gives it; empty where it gives none."""
+        """Pseudonym of the subject from the file; empty if the file has none."""
         return str(self.attributes.get("patient_id", ""))
 
     def read_kspace(self, slices: Slices | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any]:
-        """Read k-space, complex64 `(slice, coil, readout, phase)`, of the chosen slices alone.
+        """Read k-space, complex64 `(slice, coil, readout, phase)`, of the chosen slices only.
 
         Raises:
-            FormatError: too large, damaged, or slices that are not there.
+            FormatError: too large, damaged, or slices that do not exist.
         """
         indices = chosen_slices(slices, self.num_slices, where=self.path.name)
         axis = self.layout.slice_axis
@@ -118,7 +120,7 @@ class FastMRIFile:
         return self.layout.arrange(read_array(self._kspace, max_bytes=max_bytes, indices=indices, axis=axis))
 
     def is_empty(self, index: int) -> bool:
-        """Tell whether a slice holds zeros only; looks at its middle first and at no more than it must.
+        """Tell whether a slice holds zeros only; start at its middle and read no more than needed.
 
         Raises:
             FormatError: damaged, or no such slice.
@@ -137,14 +139,14 @@ class FastMRIFile:
     def read_target(
         self, slices: Slices | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES
     ) -> tuple[npt.NDArray[Any], str] | None:
-        """Read the file's own reconstruction `(slice, h, w)` and its name; None where it has none.
+        """Read the file's own reconstruction `(slice, h, w)` and its name; None if the file has none.
 
-        Several coils: `reconstruction_rss` comes first; a single coil: `reconstruction_esc`, its emulated image. What
-        is no stack of images is left out, and `warnings` says so.
+        For several coils `reconstruction_rss` is preferred, for a single coil its emulated image `reconstruction_esc`.
+        An array that is not a stack of images is left out, with an entry in `warnings`.
 
         Raises:
-            FormatError: another number of slices than the k-space has, whose axes nobody gave; too large, damaged, or
-                slices that are not there.
+            FormatError: the number of slices differs from that of the k-space, whose axes were assumed; too large,
+                damaged, or slices that do not exist.
         """
         indices = chosen_slices(slices, self.num_slices, where=self.path.name)
         for name in _REFERENCES if self.num_coils > 1 else reversed(_REFERENCES):
@@ -171,7 +173,7 @@ class FastMRIFile:
         return None
 
     def read_mask(self, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[Any] | None:
-        """Read the file's own mask as stored; None where it has none, or no array under that name: `warnings` says so.
+        """Read the file's own mask as stored. Return None if there is none, or no array of that name (see `warnings`).
 
         Raises:
             FormatError: too large, not numeric, or damaged.
@@ -180,7 +182,7 @@ class FastMRIFile:
         return None if dataset is None else read_array(dataset, max_bytes=max_bytes)
 
     def _beside(self, name: str) -> h5py.Dataset | None:
-        """Read an array beside the k-space; None where there is none. Anything but an array is left out, and said."""
+        """Read an array beside the k-space; None if there is none. Anything but an array is left out and noted."""
         with hdf5_errors(self.path):
             if name not in self._file:
                 return None
@@ -204,7 +206,7 @@ class FastMRIFile:
         return dataset
 
     def _read_header(self) -> tuple[Header, bool]:
-        """Read the header, and whether there is one; one that cannot be read is left out, and a note says so."""
+        """Read the header, and whether there is one; an unreadable header is left out, with a note."""
         text = ""
         try:
             dataset = get_dataset(self._file, "ismrmrd_header")

@@ -1,4 +1,4 @@
-"""Parse the ISMRMRD header of fastMRI files: matrix sizes and encoding limits, out of XML that is not trusted."""
+"""Parse the ISMRMRD header of fastMRI files: matrix sizes and encoding limits from untrusted XML."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mri_recon.errors import FormatError
 
 __all__ = ["Header", "parse_header", "refuse_declarations"]
 
-# Entities are declared in a document type; without one there is nothing to expand and nothing to fetch.
+# Entities are declared in a document type: without one, nothing can be expanded or fetched.
 _DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 _MAX_SIZE = 2**20
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a reconstruction needs of an ISMRMRD header; None where the header does not say.
+    """Hold the header fields that a reconstruction needs; None if the header lacks a field.
 
     Attributes:
         encoded_size: matrix size of k-space, `(readout, phase)`.
@@ -33,9 +33,9 @@ class Header:
 
     @property
     def padding(self) -> tuple[int, int] | None:
-        """First acquired column and the one after the last, by fastMRI's rule.
+        """First acquired column and the one after the last, by the rule of fastMRI.
 
-        left = N_phase // 2 - center, right = left + maximum + 1; None where the header lacks one of them.
+        left = N_phase // 2 - center, right = left + maximum + 1; None if the header lacks one of them.
         """
         if self.encoded_size is None or self.limit_center is None or self.limit_maximum is None:
             return None
@@ -55,7 +55,7 @@ def parse_header(text: str, *, where: str) -> Header:
         )
     refuse_declarations(text, where=where)
     try:
-        # Text, not bytes: an encoding that the XML names cannot hide anything from the check above.
+        # Text, not bytes: an encoding declared in the XML cannot hide anything from the check above.
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise FormatError(
@@ -72,10 +72,10 @@ def parse_header(text: str, *, where: str) -> Header:
 
 
 def refuse_declarations(text: str, *, where: str) -> None:
-    """Refuse a header that declares a document type or entities: that is an attack, and no accident.
+    """Refuse a header that declares a document type or entities, which indicates an attack.
 
     Raises:
-        FormatError: it does.
+        FormatError: the header declares one.
     """
     if _DECLARATION.search(text):
         raise FormatError(f"expected an ISMRMRD header without DOCTYPE and ENTITY in {where}, got one: remove them")

@@ -1,8 +1,8 @@
-"""MATLAB v5 `.mat`: numeric arrays only, found and measured before SciPy reads the chosen one.
+"""Read MATLAB v5 `.mat`: only numeric arrays, whose sizes are checked before SciPy reads the chosen one.
 
-A v5 file is a header of 128 bytes and one element a variable: type, length, content; since version 7 each element is
-deflated. Names, classes and sizes stand in the first bytes of an element, so they are read from there, with bounds.
-Only the chosen element is unpacked, no further than the length it declares, and SciPy decodes that.
+A v5 file consists of a header of 128 bytes and one element (type, length, content) for each variable; since version 7
+each element is deflated. The first bytes of an element hold name, class and size, and are read with bounds. Only the
+chosen element is unpacked, no further than its declared length, and SciPy decodes it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _DAMAGED = "is damaged or cut short: copy or export it again"
 class _Variable:
     name: str
     kind: str
-    """ "numeric", or what else it is."""
+    """Kind of the variable: "numeric" or another class."""
     shape: tuple[int, ...]
     itemsize: int
     offset: int
-    """Of the element's content in the file."""
+    """Position of the element's content in the file."""
     stored: int
-    """Bytes of the content in the file."""
+    """Length of the content in the file, in bytes."""
     compressed: bool
 
 
@@ -63,10 +63,10 @@ def read_mat(
     slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """Read a MATLAB v5 file; an array `mask` beside the k-space is the scan's own. See `mri_recon.io.load`.
+    """Read a MATLAB v5 file; an array `mask` beside the k-space becomes the mask of the scan. See `mri_recon.io.load`.
 
-    The real and the imaginary parts of an array lie apart, and are packed as a whole: it is read whole, of which
-    `slices` are kept.
+    Real and imaginary parts of an array are stored separately and compressed as a whole. The whole array is therefore
+    read, and then reduced to `slices`.
     """
 
     def choose(names: Sequence[str], other: dict[str, str]) -> list[str]:
@@ -88,10 +88,10 @@ def read_mat(
 
 
 def refuse_other(variable: str | None, numeric: Sequence[str], other: Mapping[str, str], path: Path) -> None:
-    """Refuse a variable that is there but holds no numbers, and a file that has nothing but such.
+    """Refuse a variable that exists but is not numeric, and a file without numeric variables.
 
     Raises:
-        FormatError: `variable` is among `other`, which says what it is; or nobody named one, and `numeric` has none.
+        FormatError: `variable` is in `other`, which names its class; or `variable` is None and `numeric` is empty.
     """
     if variable is None and other and not set(numeric) - {MASK_NAME}:
         found = ", ".join(f"{show(name)} ({kind})" for name, kind in list(other.items())[:20])
@@ -106,15 +106,16 @@ def refuse_other(variable: str | None, numeric: Sequence[str], other: Mapping[st
 def mat_arrays(
     path: Path, choose: Callable[[Sequence[str], dict[str, str]], Sequence[str]], *, max_bytes: int = DEFAULT_MAX_BYTES
 ) -> dict[str, npt.NDArray[Any]]:
-    """Some numeric arrays of a MATLAB v5 file.
+    """Read some numeric arrays of a MATLAB v5 file.
 
     Args:
         path: the file.
-        choose: the names to read, in order, out of the names of numeric arrays and of all else, with what it is.
-        max_bytes: largest array to take.
+        choose: returns the names to read, in order, given the names of numeric arrays, and the other names with their
+            class.
+        max_bytes: largest array to read.
 
     Raises:
-        FormatError: damaged, another version, too large, or not of numbers.
+        FormatError: damaged, another version, too large, or not numeric.
     """
     with path.open("rb") as stream:
         order = _byte_order(stream.read(_HEADER_SIZE), path)
@@ -159,14 +160,14 @@ def _scan_variables(stream: IO[bytes], order: str, path: Path) -> list[_Variable
 
 
 def _describe(head: bytes, order: str, path: Path, offset: int, stored: int, compressed: bool) -> _Variable:
-    """Class, shape and name out of the first parts of a matrix element: flags, dimensions, name."""
+    """Read class, shape and name from the first parts of a matrix element: flags, dimensions, name."""
     flags, rest = _part(head, order, _UINT32, path)
     if len(flags) < 8:
         raise FormatError(f"expected a MATLAB v5 file, got {path.name}, which {_DAMAGED}")
     word = struct.unpack(f"{order}I", flags[:4])[0]
     code, is_complex = word & 0xFF, bool(word & _COMPLEX_FLAG)
     kind = "numeric" if code in _ITEMSIZE else _CLASSES.get(code, "an unknown class")
-    if code == 17:  # an opaque object has no dimensions: its name comes next
+    if code == 17:  # an opaque object has no dimensions, and its name comes next
         return _Variable("", kind, (), 0, offset, stored, compressed)
     dimensions, rest = _part(rest, order, _INT32, path)
     name, _ = _part(rest, order, _INT8, path)
@@ -178,7 +179,7 @@ def _describe(head: bytes, order: str, path: Path, offset: int, stored: int, com
 
 
 def _part(data: bytes, order: str, expected: int, path: Path) -> tuple[bytes, bytes]:
-    """Split one part of an element from what follows it; short parts share eight bytes with their tag."""
+    """Split one part of an element from the rest; short parts share eight bytes with their tag."""
     if len(data) >= 8:
         (word,) = struct.unpack(f"{order}I", data[:4])
         if word >> 16:
@@ -201,7 +202,7 @@ def _read(stream: IO[bytes], one: _Variable, order: str, path: Path, max_bytes: 
     stream.seek(one.offset)
     content = stream.read(one.stored)
     if one.compressed:
-        # Beside the numbers there are a name, tags and padding; what unpacks to more than that is not this array.
+        # The element holds numbers, a name, tags and padding; anything that unpacks to more is not this array.
         element = _inflate(content, size + 2 * _HEAD, path)
         if len(element) > size + _HEAD:
             raise FormatError(
@@ -216,15 +217,15 @@ def _read(stream: IO[bytes], one: _Variable, order: str, path: Path, max_bytes: 
 
 
 def _decode(element: bytes, one: _Variable, order: str, where: str) -> npt.NDArray[Any]:
-    import scipy.io  # here, because only this format needs it and it is slow to import
+    import scipy.io  # imported here, because only this format needs it and its import is slow
 
-    # A header of our own: the file's may point SciPy to further content.
+    # Our own header, because the file's header may point SciPy to further content.
     header = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(f"{order}H", 0x0100) + (b"IM" if order == "<" else b"MI")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            array = scipy.io.loadmat(cast(Any, io.BytesIO(header + element)))[one.name]  # the stubs know paths only
-    except Exception as error:  # damaged files raise anything from struct.error to MemoryError inside SciPy
+            array = scipy.io.loadmat(cast(Any, io.BytesIO(header + element)))[one.name]  # the stubs allow paths only
+    except Exception as error:  # for damaged files, SciPy raises anything from struct.error to MemoryError
         raise FormatError(f"expected numbers in {where}, which {_DAMAGED}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc" or array.shape != one.shape:
         raise FormatError(f"expected numbers of shape {one.shape} in {where}, got something else: it is damaged")
@@ -232,7 +233,7 @@ def _decode(element: bytes, one: _Variable, order: str, where: str) -> npt.NDArr
 
 
 def _inflate(data: bytes, limit: int, path: Path) -> bytes:
-    """At most `limit` bytes of what deflated data unpacks to."""
+    """Unpack deflated data to at most `limit` bytes."""
     try:
         return zlib.decompressobj().decompress(data, limit)
     except zlib.error as error:

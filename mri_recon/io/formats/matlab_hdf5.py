@@ -1,7 +1,7 @@
-"""MATLAB v7.3 `.mat`: HDF5, with each array's axes reversed and complex numbers as records of real and imag.
+"""Read MATLAB v7.3 `.mat`: HDF5 with reversed axes and complex numbers as records of real and imag.
 
-MATLAB notes the class of a variable in the attribute `MATLAB_class`. Text is stored as uint16, cells and objects as
-references into the group `#refs#`; neither is read, nor followed.
+The attribute `MATLAB_class` names the class of a variable. Text is stored as uint16; cells and objects are stored as
+references into the group `#refs#`. Text is not read, and references are not followed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_mat_hdf5(
     slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """Read a MATLAB v7.3 file, of some `slices` nothing but those; see `mri_recon.io.load`."""
+    """Read a MATLAB v7.3 file, or only `slices` of it; see `mri_recon.io.load`."""
     with open_hdf5(path, scan=slices is None, foreign=True) as file:
         numeric, other = _variables(file, path)
         refuse_other(variable, numeric, other, path)
@@ -67,10 +67,10 @@ def read_mat_hdf5(
 def mat_hdf5_arrays(
     path: Path, choose: Callable[[Sequence[str], dict[str, str]], Sequence[str]], *, max_bytes: int = DEFAULT_MAX_BYTES
 ) -> dict[str, npt.NDArray[Any]]:
-    """Some numeric arrays of a MATLAB v7.3 file, as `mri_recon.io.formats.matlab.mat_arrays` reads those of older ones.
+    """Read some numeric arrays of a MATLAB v7.3 file, like `mri_recon.io.formats.matlab.mat_arrays` for older files.
 
     Raises:
-        FormatError: damaged, unsafe, too large, or not of numbers.
+        FormatError: damaged, unsafe, too large, or not numeric.
     """
     with open_hdf5(path, foreign=True) as file:
         chosen = choose(*_variables(file, path))
@@ -78,11 +78,11 @@ def mat_hdf5_arrays(
 
 
 def _variables(file: h5py.File, path: Path) -> tuple[list[str], dict[str, str]]:
-    """Names of the numeric arrays at the top, and what everything else there is."""
+    """List the names of the numeric arrays at the top level, and of all other variables with their class."""
     numeric, other = list[str](), dict[str, str]()
     with hdf5_errors(path):
         for name in sorted(file):
-            if name.startswith("#"):  # MATLAB's own: what cells and objects refer to
+            if name.startswith("#"):  # internal group of MATLAB, target of the references in cells and objects
                 continue
             item = file[name]
             if not isinstance(item, h5py.Dataset):
@@ -99,7 +99,7 @@ def _variables(file: h5py.File, path: Path) -> tuple[list[str], dict[str, str]]:
 def _class_of(item: h5py.Dataset) -> str | None:
     try:
         told = read_attribute(item, "MATLAB_class")
-    except FormatError:  # then the elements speak for themselves
+    except FormatError:  # then the type of the elements decides
         return None
     return None if told is None else str(told)
 
@@ -110,7 +110,7 @@ def _numbers(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
         raise FormatError(f"expected an array {show(name)} in {path.name}, found none: choose another variable")
     with hdf5_errors(path):
         is_empty = "MATLAB_empty" in dataset.attrs
-    if is_empty:  # its content is the shape
+    if is_empty:  # its content is its shape
         raise FormatError(
             f"expected an array with numbers as {show(name)} of {path.name}, got an empty one: save the k-space again"
         )

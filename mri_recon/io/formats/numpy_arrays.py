@@ -1,4 +1,4 @@
-"""NumPy `.npy` and `.npz`: headers and sizes are checked before memory is taken, pickles are never loaded."""
+"""Read NumPy `.npy` and `.npz`; check headers and sizes before allocating memory, and never load pickles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mri_recon.io.scan import RawScan
 __all__ = ["npy_array", "npz_arrays", "read_npy", "read_npz"]
 
 _MAX_MEMBERS = 1024
-_MAX_HEADER = 10_000  # characters, as NumPy has it; the longest header of a plain array has some hundred
+_MAX_HEADER = 10_000  # characters, the limit of NumPy; the header of a plain array has at most some hundred
 _ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -47,7 +47,7 @@ def read_npy(
     slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """Read a `.npy` file, of some `slices` nothing but those; see `mri_recon.io.load`."""
+    """Read a `.npy` file, or only `slices` of it; see `mri_recon.io.load`."""
     if variable is not None:
         raise FormatError(
             f"expected no variable for {path.name}, got {variable!r}: a .npy file holds one array, leave it out"
@@ -68,7 +68,7 @@ def read_npz(
     slices: Slices | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> RawScan:
-    """Read a `.npz` file; an array named `mask` beside the k-space is the scan's own. See `mri_recon.io.load`."""
+    """Read a `.npz` file; an array `mask` beside the k-space becomes the mask of the scan. See `mri_recon.io.load`."""
     with _archive(path) as (archive, members):
         name, *own = with_own_mask(sorted(members), variable, where=path.name)
         where = f"{show(name)} of {path.name}"
@@ -84,7 +84,7 @@ def npy_array(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[
     """Read the array of a `.npy` file.
 
     Raises:
-        FormatError: damaged, too large, or not of numbers.
+        FormatError: damaged, too large, or not numeric.
     """
     with path.open("rb") as stream:
         declared = _declared(stream, where=path.name, size=os.fstat(stream.fileno()).st_size, max_bytes=max_bytes)
@@ -94,15 +94,15 @@ def npy_array(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[
 def npz_arrays(
     path: Path, choose: Callable[[Sequence[str]], Sequence[str]], *, max_bytes: int = DEFAULT_MAX_BYTES
 ) -> dict[str, npt.NDArray[Any]]:
-    """Some arrays of a `.npz` file.
+    """Read some arrays of a `.npz` file.
 
     Args:
         path: the file.
-        choose: the names to read, in order, out of the sorted names that there are.
-        max_bytes: largest array to take.
+        choose: returns the names to read, in order, given the sorted names of the file.
+        max_bytes: largest array to read.
 
     Raises:
-        FormatError: damaged, entries that share a name or bytes of the file, too large, or not of numbers.
+        FormatError: damaged, entries that share a name or bytes of the file, too large, or not numeric.
     """
     with _archive(path) as (archive, members):
         return {name: _read_member(archive, members[name], path, max_bytes) for name in choose(sorted(members))}
@@ -110,7 +110,7 @@ def npz_arrays(
 
 @dataclass(frozen=True)
 class _Declared:
-    """Read the header of an array, and find where its content begins."""
+    """Read the header of an array, and find the beginning of its content."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -120,7 +120,7 @@ class _Declared:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Find the layout of an array, and the slices to take of it; None for all."""
+    """Find the layout of an array, and the slices to read from it; None for all."""
 
     layout: Layout
     count: int
@@ -135,7 +135,7 @@ def _choose(declared: _Declared, axes: str | None, slices: Slices | None, path: 
 
 @contextmanager
 def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """Open an archive and list its arrays by name; what zipfile raises about damage becomes a `FormatError`."""
+    """Open an archive and list its arrays by name; errors of zipfile about damage become a `FormatError`."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -168,7 +168,7 @@ def _scan(
 
 
 def _check_disjoint(members: Sequence[zipfile.ZipInfo], path: Path) -> None:
-    """Entries that overlap unpack the same bytes again and again; two of one name are two answers to one question."""
+    """Refuse overlapping entries, which unpack the same bytes repeatedly, and ambiguous entries of one name."""
     if len({member.filename for member in members}) < len(members):
         raise FormatError(f"expected each array of {path.name} once, got two of one name: save it again")
     end = 0
@@ -198,22 +198,22 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, 
 
 
 def _declared(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> _Declared:
-    """Read the header of an array in NumPy's format, out of a stream that holds `size` bytes; believe no size in it."""
+    """Read the header of an array in NumPy's format from a stream of `size` bytes; check every size in it."""
     try:
         version = np.lib.format.read_magic(stream)
         if version not in ((1, 0), (2, 0), (3, 0)):
             raise ValueError(f"version {version}")
-        # Versions 2 and 3 differ in the encoding of field names, which numbers do not have.
+        # Versions 2 and 3 differ only in the encoding of field names, which numeric arrays do not have.
         first = version == (1, 0)
         length = stream.read(2 if first else 4)
         count = int.from_bytes(length, "little")
-        if count > _MAX_HEADER:  # NumPy would read it all before it looks at the length
+        if count > _MAX_HEADER:  # NumPy would read the whole header before it checks the length
             raise ValueError(f"header of {count} bytes")
         header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(io.BytesIO(length + stream.read(count)))
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile):
-        raise  # of the archive that the array lies in
-    except Exception as error:  # NumPy parses the header as Python: tokenizer and parser have errors of their own
+        raise  # of the archive that contains the array
+    except Exception as error:  # NumPy parses the header as Python, whose tokenizer and parser raise further errors
         raise FormatError(
             f"expected an array in NumPy's format in {where}, got something else: it is damaged"
         ) from error
@@ -230,7 +230,7 @@ def _declared(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> _D
     offset = len(np.lib.format.MAGIC_PREFIX) + 2 + len(length) + count
     needed = math.prod(shape) * dtype.itemsize
     if needed > size:
-        # Far too large a shape is told by its size, whatever the file holds.
+        # A shape that is far too large is refused by its size, whatever the file holds.
         check_declared(shape, dtype.itemsize, where=where, max_bytes=max_bytes)
         raise FormatError(f"expected {needed} bytes for shape {shape} in {where}, it holds {size}: it is cut short")
     return _Declared(tuple(shape), fortran, dtype, offset)
@@ -239,15 +239,15 @@ def _declared(stream: IO[bytes], *, where: str, size: int, max_bytes: int) -> _D
 def _selected(
     stream: IO[bytes], declared: _Declared, chosen: _Chosen, *, where: str, max_bytes: int, mapped: Path | None = None
 ) -> npt.NDArray[Any]:
-    """Read the array, or the chosen slices of it; only these are read where they lie one after the other.
+    """Read the array or the chosen slices of it; contiguous slices are read without the rest.
 
     Args:
-        stream: behind the header of the array.
-        declared: what the header says.
-        chosen: which slices to take.
+        stream: positioned behind the header of the array.
+        declared: type, shape and order from the header.
+        chosen: which slices to read.
         where: the array and its file, for messages.
-        max_bytes: limit for what is read.
-        mapped: the `.npy` file, of which slices that do not lie one after the other are read through a memory map.
+        max_bytes: limit for the data that are read.
+        mapped: the `.npy` file; slices that are not contiguous are read from it through a memory map.
     """
     indices, axis, shape = chosen.indices, chosen.layout.slice_axis, declared.shape
     if indices is None:
@@ -262,7 +262,7 @@ def _selected(
         check_declared(wanted, declared.dtype.itemsize, where=where, max_bytes=max_bytes)
         row = math.prod(shape) // shape[axis]
         rows = np.empty((len(indices), row), dtype=declared.dtype)
-        for place in sorted(range(len(indices)), key=indices.__getitem__):  # forwards: packed data have no way back
+        for place in sorted(range(len(indices)), key=indices.__getitem__):  # forwards, as in compressed data
             stream.seek(declared.offset + indices[place] * row * declared.dtype.itemsize)
             _fill(stream, rows[place], where)
         if declared.fortran:

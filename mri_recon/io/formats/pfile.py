@@ -1,8 +1,9 @@
-"""GE P-files (`P12345.7`) of raw k-space, revision 26: a header, then 16- or 32-bit integers.
+"""Read GE P-files (`P12345.7`) of raw k-space, revision 26: a header, then 16- or 32-bit integers.
 
 The samples lie in the order (coil, slice, view, sample), little-endian, each as real and imaginary part. The first view
-of every coil and slice is a baseline without excitation; it is left out. The sign of the transmitted pulse alternates,
-so views 1, 3, 5, ... of the others are multiplied by -1; without that the image is shifted by half the field of view.
+of every coil and slice, a baseline without excitation, is left out. The sign of the transmitted pulse alternates, so
+views 1, 3, 5, ... of the remaining ones are multiplied by -1; otherwise the image would be shifted by half the field of
+view.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from mri_recon.io.scan import RawScan
 __all__ = ["HEAD_SIZE", "is_pfile", "read_pfile"]
 
 HEAD_SIZE = 272
-"""Bytes of the file's beginning that say what it holds."""
+"""Number of first bytes that identify the file."""
 
-_REVISIONS = (26.0, 27.0)  # from the first to below the second; others place the fields elsewhere
+_REVISIONS = (26.0, 27.0)  # from the first to below the second; other revisions place the fields elsewhere
 _ORDER = "the slices are in the order of the file, in which they were acquired: it may not be that of their places"
 _LOGO, _LOGO_AT = b"GE_MED_NMR", 110
 
 
 def is_pfile(head: bytes) -> bool:
-    """Tell whether these first bytes are those of a GE P-file that has its logo where revision 26 has it."""
+    """Tell from the first bytes whether a file is a GE P-file with its logo at the position of revision 26."""
     return head[_LOGO_AT : _LOGO_AT + len(_LOGO)] == _LOGO
 
 

@@ -1,4 +1,4 @@
-"""List the formats of k-space: how a file is recognised by its first bytes, and who reads it."""
+"""List the formats of k-space, each with a test of a file's first bytes and a reader."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FORMATS = (
 """The formats in words, for messages."""
 
 HEAD = 520
-"""Bytes of a file by which its format is recognised."""
+"""Number of first bytes of a file that identify its format."""
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class Reader(Protocol):
-    """Reads one file; the arguments are those of `mri_recon.io.load`.
+    """Read one file; the arguments are those of `mri_recon.io.load`.
 
     Raises:
         FormatError: damaged, unsafe, or not k-space.
@@ -53,12 +53,12 @@ class Reader(Protocol):
 
 
 class Format(NamedTuple):
-    """A format that `load` reads.
+    """Describe a format that `load` reads.
 
     Attributes:
-        name: short.
-        recognises: tells by the first `HEAD` bytes, and the size of the file, whether it is of this format.
-        read: reads it.
+        name: short name.
+        recognises: function that tells, from the first `HEAD` bytes and the size of a file, whether it has this format.
+        read: function that reads the file.
     """
 
     name: str
@@ -72,19 +72,19 @@ TABLE = (
     Format("npy", lambda head, _: head.startswith(b"\x93NUMPY"), read_npy),
     Format("npz", lambda head, _: head.startswith(b"PK\x03\x04"), read_npz),
     Format("mat", lambda head, _: head.startswith(b"MATLAB 5.0"), read_mat),
-    # Formats without a magic number come last: what their first bytes say of the rest has to fit.
+    # Formats without a magic number come last; for these, the first bytes must be consistent with the rest.
     Format("pfile", lambda head, _: is_pfile(head), read_pfile),
     Format("fid", is_fid, read_fid),
     Format("twix", lambda head, _: is_twix(head), read_twix),
 )
-"""Every format, in the order in which a file is compared with them."""
+"""All formats, in the order in which a file is tested."""
 
 
 def format_of(path: Path) -> Format:
     """Find the format of a file by its first bytes; its name does not matter.
 
     Raises:
-        FormatError: no such file, or none of the formats.
+        FormatError: no such file, or an unknown format.
     """
     check_regular(path, "a k-space file")
     try:

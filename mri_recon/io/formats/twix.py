@@ -1,6 +1,6 @@
 """Read Siemens raw data (`.dat`, "twix") of the software versions VB and VD/VE, Cartesian.
 
-`twix_blocks` finds the lines in the file, this module chooses those of one contrast, `twix_order` fills k-space.
+`twix_blocks` finds the lines in the file, this module selects those of one contrast, `twix_order` fills k-space.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ def read_twix(
 ) -> RawScan:
     """Read one k-space of a Siemens raw-data file; see `mri_recon.io.load`.
 
-    Reflected lines are turned round, averages are averaged, readout oversampling is removed, a second phase-encoding
-    direction (3-D) becomes slices. Noise scans, calibration and phase-correction lines are left out. `meta["done"]` and
-    `meta["left_out"]` say which of these happened.
+    Reflected lines are reversed, repeated averages are averaged, readout oversampling is removed, and a second
+    phase-encoding direction (3-D) becomes slices. Noise scans, calibration and phase-correction lines are left out.
+    `meta["done"]` and `meta["left_out"]` list which of these happened.
 
     Args:
         path: the file.
-        axes: must be None: the file says them.
-        variable: which k-space, where there are several, e.g. "echo=1, repetition=0" or "interleave=0/3"; by default
-            the last measurement that has image lines, and the first of everything else.
-        slices: of the scan.
-        max_bytes: largest array to take.
+        axes: must be None, because the file defines the axes.
+        variable: which k-space to read if there are several, e.g. "echo=1, repetition=0" or "interleave=0/3"; by
+            default the last measurement that has image lines, and the first of everything else.
+        slices: slices to read, as in `load`.
+        max_bytes: largest array to read.
 
     Raises:
-        FormatError: damaged, cut short, not Cartesian as far as the lines show it, or twixtools is not installed.
+        FormatError: damaged, cut short, recognisably not Cartesian, or twixtools is not installed.
     """
     if axes is not None:
         raise FormatError(f"expected no axes for the Siemens file {path.name}, it says them itself: leave axes out")
@@ -93,7 +93,7 @@ def read_twix(
 
 
 def _warnings(lines: Sequence[Line], shape: tuple[int, ...], *, interleaved: bool) -> list[str]:
-    """Say what the image may suffer from that this reader does not correct."""
+    """List possible image artefacts that this reader does not correct."""
     warnings = []
     if len({line.reversed for line in lines}) > 1:
         warnings.append(

@@ -1,9 +1,9 @@
 """Walk through the blocks of Siemens raw data: the measurements, lines and samples of a file.
 
-The library twixtools decodes the headers of the blocks. Its own loop over them trusts every length in the file, so
-positions and sizes are checked here before a block is read. The protocol, of which one number is needed, is searched
-and not parsed. twixtools was preferred to pymapvbvd, which gave the same samples for every file that was tried: it
-decodes one block at a time, so that a block can be checked before it is read.
+The library twixtools decodes the headers of the blocks. Its own loop over the blocks trusts every length in the file,
+so this module checks positions and sizes before it reads a block. Only one number of the protocol is needed, so the
+protocol is searched and not parsed. twixtools was preferred to pymapvbvd, which gave the same samples for all tested
+files, because twixtools decodes one block at a time, so that a block can be checked before it is read.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ _LEFT_OUT = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement of the file: its first byte, the byte after its last, and the size of its protocol."""
+    """Describe one measurement of the file: its first byte, the byte after its last, and the size of its protocol."""
 
     start: int
     end: int
     header_size: int
     per_channel: bool
-    """VB: a header before every channel. VD/VE: one before all, and a short one before each."""
+    """True for VB, with a header before every channel; VD/VE has one header before all and a short one before each."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One readout of all channels."""
+    """Describe one readout of all channels."""
 
     position: int
-    """Of its header in the file."""
+    """Position of its header in the file."""
     samples: int
     channels: int
     counter: dict[str, int]
@@ -79,7 +79,7 @@ def is_twix(head: bytes) -> bool:
 
 
 def find_measurements(stream: IO[bytes], size: int, name: str) -> list[Measurement]:
-    """Find where the measurements of the file lie, each inside the file."""
+    """Find the positions of the measurements, each inside the file."""
     damaged = FormatError(
         f"expected Siemens raw data, got {name}, which is damaged or cut short: copy or export it again"
     )
@@ -93,7 +93,7 @@ def find_measurements(stream: IO[bytes], size: int, name: str) -> list[Measureme
         if len(head) < 8 + 152 * count:
             raise damaged
         places = [struct.unpack_from("<QQ", head, 16 + 152 * k) for k in range(count)]
-        # Files of one measurement may have been written without its length, which was not known at the beginning.
+        # In files of one measurement, its length may be missing, because it was unknown when writing began.
         places = [(start, length or (size - start if count == 1 else 0)) for start, length in places]
     found = []
     for start, length in places:
@@ -110,7 +110,7 @@ def find_measurements(stream: IO[bytes], size: int, name: str) -> list[Measureme
 def find_lines(
     stream: IO[bytes], measurements: Sequence[Measurement], chosen: dict[str, str], name: str
 ) -> tuple[int, list[Line], Counter[str]]:
-    """Find the image lines of the measurement asked for, else of the last one with any: adjustments come before."""
+    """Find the image lines of the chosen measurement, else of the last one with any, because adjustments come first."""
     asked = "measurement" in chosen
     numbers = range(len(measurements) - 1, -1, -1)
     for number in [pick_index(chosen, "measurement", len(measurements), where=name)] if asked else numbers:
@@ -179,7 +179,7 @@ def read_samples(stream: IO[bytes], line: Line, measurement: Measurement) -> npt
 
 
 def oversampling(stream: IO[bytes], measurement: Measurement) -> float:
-    """Find the factor by which the readout is oversampled, in the protocol of a measurement; 1 where it is not said."""
+    """Find the oversampling factor of the readout in the protocol of a measurement; 1 if it is missing."""
     stream.seek(measurement.start)
     found = _OVERSAMPLING.search(stream.read(measurement.header_size))
     try:
@@ -191,7 +191,7 @@ def oversampling(stream: IO[bytes], measurement: Measurement) -> float:
 
 def _twixtools() -> Any:
     try:
-        from twixtools import mdh_def  # here: it imports matplotlib, and only this format needs it
+        from twixtools import mdh_def  # imported here, because it imports matplotlib and only this format needs it
     except ImportError as error:
         raise FormatError(
             "expected the library twixtools for Siemens raw data, it is not installed: "

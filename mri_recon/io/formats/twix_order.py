@@ -1,4 +1,4 @@
-"""Put the lines of Siemens raw data where they belong in k-space."""
+"""Sort the lines of Siemens raw data into k-space."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mri_recon.transforms.array_fourier import fft_of_array, ifft_of_array
 
 __all__ = ["fill_kspace"]
 
-_MAX_SPREAD = 64  # declared samples a stored one: 64-fold undersampling
+_MAX_SPREAD = 64  # declared samples for each stored one: 64-fold undersampling
 _ALWAYS_FINE = 2**24
 
 
 @dataclass(frozen=True)
 class _Placement:
-    """Where the acquired lines (or samples) lie on the full axis."""
+    """Describe the positions of the acquired lines (or samples) on the full axis."""
 
     before: int
     length: int
@@ -44,23 +44,24 @@ def fill_kspace(
 
     Args:
         stream: the file.
-        lines: at least one.
-        measurement: that they are from.
-        slices: wanted ones; None for all.
-        factor: oversampling of the readout, which is removed.
-        name: of the file, for messages.
-        max_bytes: largest array to take.
+        lines: the lines, at least one.
+        measurement: the measurement that contains the lines.
+        slices: slices to read; None for all.
+        factor: oversampling factor of the readout; the oversampling is removed.
+        name: name of the file, for messages.
+        max_bytes: largest array to read.
 
     Returns:
-        k-space `(slice, coil, readout, phase)`, the acquired columns, bool `(phase,)`, and in words what was done.
+        k-space `(slice, coil, readout, phase)`, the acquired columns, bool `(phase,)`, and the processing steps in
+        words.
 
     Raises:
-        FormatError: lines that do not make one k-space, or too large a one.
+        FormatError: the lines do not form one k-space, or it is too large.
     """
     done: list[str] = []
     slabs = sorted({line.counter["Sli"] for line in lines})
     partitions = max(line.counter["Par"] for line in lines) + 1
-    # Of a 3-D scan the slices come out of a transform of all partitions.
+    # The slices of a 3-D scan result from a transform of all partitions.
     wanted = chosen_slices(slices, len(slabs), where=name) if partitions == 1 else None
     order: list[int] | None = None
     if wanted is not None:
@@ -73,7 +74,7 @@ def fill_kspace(
     reflected = sum(line.reversed for line in lines)
     if reflected:
         done.append(f"{reflected} reflected lines turned round")
-        readout = _Placement(0, samples)  # their centre is counted from the other end: not moved
+        readout = _Placement(0, samples)  # their centre is counted from the other end, so they are not moved
     shape = (len(slabs), partitions, channels, readout.length, phase.length)
     declared = check_declared(shape, 8, where=name, max_bytes=max_bytes)
     if declared > max(_ALWAYS_FINE, _MAX_SPREAD * 8 * samples * channels * len(lines)):
@@ -106,10 +107,11 @@ def _averaged(
     before: tuple[int, int],
     name: str,
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.bool_], int]:
-    """Read every line to its place and average repeated ones.
+    """Read every line to its position and average repeated lines.
 
     Returns:
-        k-space `(slab, partition, coil, readout, phase)`, the acquired columns, and the most repeats of a line.
+        k-space `(slab, partition, coil, readout, phase)`, the acquired columns, and the largest number of repeats of a
+        line.
     """
     kspace = np.zeros(shape, dtype=np.complex64)
     count = np.zeros((*shape[:2], shape[-1]), dtype=np.int64)
@@ -136,15 +138,16 @@ def _averaged(
 
 
 def _place(stored: int, center: int) -> _Placement:
-    """Find where `stored` lines with the centre of k-space at `center` lie on an axis about N//2.
+    """Find the position of `stored` lines, with the centre of k-space at `center`, on an axis centred at N//2.
 
-    A centre of 0 was not filled in by the sequence, and one a line or so off the middle is no partial Fourier.
+    A centre of 0 means that the sequence did not fill it in. A centre about one line off the middle does not mean
+    partial Fourier.
     """
     off = center - stored // 2
     close = max(1, stored // 128)
     if not 0 < center < stored or -close <= off <= 0:
         return _Placement(0, stored)
-    if off > 0:  # the last lines are missing, if only because every other one was skipped
+    if off > 0:  # the last lines are missing, possibly only because every other line was skipped
         return _Placement(0, max(stored, 2 * center), partial=off > close)
     length = 2 * (stored - center)
     return _Placement(length - stored, length, partial=True)
@@ -164,12 +167,12 @@ def _partitions_to_slices(kspace: npt.NDArray[np.complex64], center: int, name: 
 def _without_oversampling(
     kspace: npt.NDArray[np.complex64], factor: float
 ) -> tuple[npt.NDArray[np.complex64], list[str]]:
-    """Crop the image along the readout to the field of view that was asked for."""
+    """Crop the image along the readout to the requested field of view."""
     size = round(kspace.shape[-2] / factor)
     if size >= kspace.shape[-2]:
         return kspace, []
     out = np.empty((*kspace.shape[:2], size, kspace.shape[-1]), dtype=np.complex64)
     rows, _ = center_window(kspace.shape[-2:], (size, kspace.shape[-1]))
-    for index, part in enumerate(kspace):  # slice by slice: no second copy of the whole in memory
+    for index, part in enumerate(kspace):  # slice by slice, to avoid a second copy of the whole in memory
         out[index] = fft_of_array(ifft_of_array(part, (-2,))[:, rows], (-2,))
     return out, [f"readout oversampling of {factor:g} removed"]

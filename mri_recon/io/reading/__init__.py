@@ -1,1 +1,1 @@
-"""What readers share: safe access to files, limits, names of axes and arrays, choices of slices."""
+"""Help all readers: safe access to files, limits, names of axes and arrays, choices of slices."""

@@ -1,4 +1,4 @@
-"""Says why a file cannot be opened or read, one sentence a reason, each with what to do."""
+"""Explain why a file cannot be opened or read, with one sentence and one piece of advice for each reason."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["cannot_open_hdf5", "cannot_read", "check_regular"]
 _NOT_THE_FILE = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENXIO, errno.EMFILE, errno.ENFILE}
 )
-"""Errors of the system that say nothing against the content of a file."""
+"""System errors that are not caused by the content of a file."""
 
 _UNLOCK = "where nobody writes it, set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
 
 
 def check_regular(path: Path, what: str) -> None:
-    """Refuse a path that is no regular file, before anything opens it: opening a pipe would wait for ever.
+    """Refuse a path that is not a regular file before it is opened, because opening a pipe would wait for ever.
 
     Args:
         path: the file; links are followed.
-        what: what is expected there, with its article, e.g. "a k-space file".
+        what: name of the expected file with its article, e.g. "a k-space file".
 
     Raises:
-        FormatError: nothing there, a link to nothing, a folder, a pipe or device, or a folder that may not be entered.
+        FormatError: no such file, a broken link, a folder, a pipe or device, or a folder that may not be entered.
     """
     try:
         mode = path.stat().st_mode
@@ -38,7 +38,7 @@ def check_regular(path: Path, what: str) -> None:
         raise FormatError(f"expected {what}, found nothing at {path}: check the path") from error
     except OSError as error:
         raise cannot_read(path, error) from error
-    except ValueError as error:  # a NUL in the name
+    except ValueError as error:  # the name contains NUL
         raise FormatError(f"expected {what}, got a name that no file can have: check the path") from error
     if stat.S_ISDIR(mode):
         raise FormatError(f"expected {what}, {path} is a folder: name a file in it")
@@ -49,7 +49,7 @@ def check_regular(path: Path, what: str) -> None:
 
 
 def cannot_read(path: Path, error: OSError) -> FormatError:
-    """Make the error for a file that the operating system does not give out."""
+    """Make the error for a file that the operating system refuses to read."""
     match error.errno:
         case errno.EACCES | errno.EPERM:
             reason, cure = "permission denied", "ask its owner for the right to read it, or copy it to a place of yours"
@@ -73,9 +73,9 @@ def cannot_read(path: Path, error: OSError) -> FormatError:
 
 
 def cannot_open_hdf5(path: Path, error: OSError) -> FormatError | None:
-    """Make the error for an HDF5 file that cannot be opened although it may be sound; None where it is damaged.
+    """Make the error for an HDF5 file that cannot be opened although it may be intact; None if it is damaged.
 
-    The HDF5 library locks a file that it writes, and marks it as open until it is closed in order.
+    The HDF5 library locks a file while writing it, and marks it as open until it is closed properly.
     """
     told = str(error)
     if "unable to lock file" in told:

@@ -1,4 +1,4 @@
-"""Find the order of the axes of an array without names, and bring it to (slice, coil, readout, phase)."""
+"""Find the order of the axes of an array without names, and rearrange it to (slice, coil, readout, phase)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from mri_recon.io.reading.pairs import copy_as_complex, join_axis, pair_fields
 __all__ = ["COMPLEX", "C_ORDER", "MATLAB_ORDER", "ORDER", "Layout", "find_layout", "parse_axes"]
 
 ORDER = ("slice", "coil", "readout", "phase")
-"""The order of every scan's k-space."""
+"""Order of the axes in the k-space of every scan."""
 
 COMPLEX = "complex"
 """Name of an axis of length 2 that holds real and imaginary part."""
 
 C_ORDER = {2: "readout phase", 3: "slice readout phase", 4: "slice coil readout phase"}
-"""What arrays of NumPy and fastMRI files are taken for, by their number of axes."""
+"""Default names of the axes in NumPy and fastMRI files, by their number."""
 
 MATLAB_ORDER = {2: "readout phase", 3: "readout phase slice", 4: "readout phase coil slice"}
-"""What arrays of MATLAB files are taken for."""
+"""Default names of the axes in MATLAB files, by their number."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the axes of a stored array are.
+    """Describe the axes of a stored array.
 
     Attributes:
-        names: one name an axis, out of `ORDER` and `COMPLEX`.
-        assumed: nobody said so: the names are the usual ones for this number of axes.
-        notes: what else was assumed, in words.
+        names: one name for each axis, out of `ORDER` and `COMPLEX`.
+        assumed: whether the names are only the defaults for this number of axes.
+        notes: further assumptions, in words.
     """
 
     names: tuple[str, ...]
@@ -43,17 +43,17 @@ class Layout:
 
     @property
     def slice_axis(self) -> int | None:
-        """Axis of the slices; None where the array is a single one."""
+        """Axis of the slices; None if the array is a single slice."""
         return self.names.index("slice") if "slice" in self.names else None
 
     def length(self, name: str, shape: Sequence[int]) -> int:
-        """Length of a named axis of an array of this shape; 1 where it has no such axis."""
+        """Return the length of a named axis of an array of this shape; 1 if it has no such axis."""
         return int(shape[self.names.index(name)]) if name in self.names else 1
 
     def arrange(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Arrange the array as complex `(slice, coil, readout, phase)`, with missing axes of length 1.
 
-        The result is a view where that is possible.
+        The result is a view if possible.
         """
         names = [name for name in self.names if name != COMPLEX]
         if COMPLEX in self.names:
@@ -69,7 +69,7 @@ class Layout:
         return moved
 
     def meta(self) -> dict[str, Any]:
-        """Describe the axes for `meta`: `axes`, `axes_assumed`, and a `reader_notes` where more was assumed."""
+        """Describe the axes for `meta`: `axes`, `axes_assumed`, and `reader_notes` if more was assumed."""
         said: dict[str, Any] = {"axes": " ".join(self.names), "axes_assumed": self.assumed}
         return said | ({"reader_notes": list(self.notes)} if self.notes else {})
 
@@ -77,17 +77,16 @@ class Layout:
 def find_layout(
     shape: Sequence[int], dtype: np.dtype[Any], axes: str | None, defaults: dict[int, str], *, where: str
 ) -> Layout:
-    """Find the layout of an array of k-space from its shape and type alone.
+    """Find the layout of an array of k-space from its shape and type only.
 
-    Real numbers are k-space where an axis of 2 is known to hold real and imaginary part: it is named `complex` in
-    `axes`, or the array has five axes, of which either the first or the last has length 2 and which nothing else
-    explains.
+    A real array is k-space if an axis of 2 holds real and imaginary part: `axes` names it `complex`, or the array has
+    five axes, of which either the first or the last has length 2 and no other explanation.
 
     Args:
-        shape: of the array as stored.
-        dtype: of its elements.
+        shape: shape of the array as stored.
+        dtype: type of its elements.
         axes: names separated by spaces or commas, e.g. "coil readout phase"; None takes the default for the rank.
-        defaults: number of axes to names.
+        defaults: default names for each number of axes.
         where: the array and its file, for the message.
 
     Raises:
@@ -125,17 +124,17 @@ def find_layout(
 def parse_axes(
     axes: str | None, shape: Sequence[int], defaults: dict[int, str], *, where: str, others: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Names of the axes of an array.
+    """Read the names of the axes of an array.
 
     Args:
         axes: names separated by spaces or commas, e.g. "coil readout phase"; None takes the default for the rank.
-        shape: of the array.
-        defaults: number of axes to names.
+        shape: shape of the array.
+        defaults: default names for each number of axes.
         where: the array and its file, for the message.
-        others: names beyond `ORDER` that may stand in `axes`.
+        others: names that are allowed in `axes` in addition to `ORDER`.
 
     Raises:
-        FormatError: unknown or repeated names, readout or phase missing, or another number of names than axes.
+        FormatError: unknown or repeated names, readout or phase missing, or a wrong number of names.
     """
     if axes is None:
         axes = defaults.get(len(shape))

@@ -1,4 +1,4 @@
-"""Choosing one k-space of a scanner's file that holds several: "echo=1, repetition=0"."""
+"""Choose one of several k-spaces in a scanner's file: "echo=1, repetition=0"."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def parse_choice(variable: str | None, names: Mapping[str, str], *, where: str) 
 
     Args:
         variable: the text; None chooses nothing.
-        names: valid names, each with what it chooses, for the message.
+        names: valid names, each with its meaning, for the message.
         where: the file, for the message.
 
     Raises:
-        FormatError: another form, an unknown or repeated name.
+        FormatError: wrong form, or an unknown or repeated name.
     """
     found: dict[str, str] = {}
     for part in (variable or "").replace(" ", "").split(","):
@@ -43,7 +43,7 @@ def pick_index(chosen: Mapping[str, str], name: str, count: int, *, where: str, 
     """Find the index chosen for `name` among `count`; negative defaults count from the end.
 
     Raises:
-        FormatError: no number, or out of range.
+        FormatError: not a number, or out of range.
     """
     value = chosen.get(name)
     if value is None:

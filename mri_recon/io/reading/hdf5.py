@@ -1,8 +1,8 @@
-"""Opening HDF5 files that somebody else made, without following where they point.
+"""Open untrusted HDF5 files without following their references.
 
 HDF5 can name other files in four ways: external links, external storage, virtual datasets and object references. A
-reader that follows them hands out files of the machine it runs on. Here the whole tree is walked first, through
-interfaces that describe a link without following it, and a file with anything but plain content is refused.
+reader that follows them reveals files of its own machine. This module first walks the whole tree, through interfaces
+that describe a link without following it, and refuses a file with anything but plain content.
 """
 
 from __future__ import annotations
@@ -35,40 +35,40 @@ __all__ = [
 ]
 
 MAX_OBJECTS = 4096
-"""Objects and links that a file may hold; fastMRI's hold five."""
+"""Maximum number of objects and links in a file; fastMRI files hold five."""
 
 _ALLOWED_FILTERS = {
     h5py.h5z.FILTER_DEFLATE,
     h5py.h5z.FILTER_SHUFFLE,
     h5py.h5z.FILTER_FLETCHER32,
     h5py.h5z.FILTER_LZF,
-    h5py.h5z.FILTER_SZIP,  # where the library was built with it
+    h5py.h5z.FILTER_SZIP,  # if the library was built with it
 }
-# What the HDF5 library raises through h5py when a file is damaged; which of them it is says nothing to a user.
+# Errors that h5py raises for damaged files; the kind of error is of no use to the user.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, SystemError)
 _MAX_TEXT = 2**20
 _MAX_ATTRIBUTE = 2**16
 _MIN_CHUNK_LIMIT = 2**26
 _SLACK = 4096
-# Text counts as an object in no case: it is read by read_text, one at a time.
+# Text never counts as an object: read_text reads one text at a time.
 _PLAIN_CLASSES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING}
 _NATIVE_COMPLEX = getattr(h5py.h5t, "COMPLEX", None)  # a type of its own since HDF5 2.0
 
 
 @contextmanager
 def open_hdf5(path: str | Path, *, scan: bool = True, foreign: bool = False) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, after checking that all of it is plain arrays and groups.
+    """Open an HDF5 file for reading, after checking that it holds only plain arrays and groups.
 
-    Refused: links (soft, external, user-defined), external storage, virtual datasets, filters other than gzip, lzf,
-    szip, shuffle and fletcher32, and one of these twice, elements other than numbers, booleans, complex pairs and text,
-    chunks far larger than their array, more than `MAX_OBJECTS` objects.
+    Files are refused that have links (soft, external, user-defined), external storage, virtual datasets, filters other
+    than gzip, lzf, szip, shuffle and fletcher32, the same filter twice, elements other than numbers, booleans, complex
+    pairs and text, chunks far larger than their array, or more than `MAX_OBJECTS` objects.
 
     Args:
         path: the file.
         scan: also read the whole file once for damage that makes the HDF5 library hang (`check_heaps`). False for many
-            large files of one's own, of which little is read.
-        foreign: leave alone what has other elements (text, references, records), as MATLAB's files do, in place of
-            refusing the file; `read_array` reads none of it.
+            large trusted files, of which little is read.
+        foreign: accept datasets with other elements (text, references, records), as in MATLAB files, instead of
+            refusing the file; `read_array` reads none of them.
 
     Raises:
         FormatError: no such file, not HDF5, in use by another program, damaged, or any of the above.
@@ -92,7 +92,7 @@ def open_hdf5(path: str | Path, *, scan: bool = True, foreign: bool = False) -> 
 
 @contextmanager
 def hdf5_errors(path: Path) -> Iterator[None]:
-    """Turn what the HDF5 library raises about a damaged file into a `FormatError`; wrap every read with it."""
+    """Turn errors of the HDF5 library about a damaged file into a `FormatError`; wraps every read."""
     try:
         yield
     except FormatError:
@@ -103,14 +103,14 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         told = cannot_open_hdf5(path, error) if isinstance(error, OSError) else None
         if told is not None:
             raise told from error
-        # The library's own words stay in the chain: they may quote the file.
+        # The library's own message may quote the file, so it stays in the exception chain.
         raise FormatError(
             f"expected a readable HDF5 file, got {path.name}, which is damaged or cut short: copy or export it again"
         ) from error
 
 
 def get_dataset(file: h5py.Group, name: str) -> h5py.Dataset | None:
-    """Get a dataset by its path, None where there is none; every component of the path has to be a hard link.
+    """Get a dataset by its path; None if there is none. Every component of the path must be a hard link.
 
     Raises:
         FormatError: a link, or a group of that name.
@@ -139,14 +139,14 @@ def read_array(
     indices: Sequence[int] | None = None,
     axis: int = 0,
 ) -> npt.NDArray[Any]:
-    """Read a numeric dataset or a part of it, its size checked before memory is taken. Complex data becomes complex64.
+    """Read a numeric dataset or a part of it, after checking its size. Complex data becomes complex64.
 
     Args:
         dataset: from a file that `open_hdf5` opened.
         max_bytes: limit for the selected part.
-        indices: which entries along `axis` to read, in this order; None for all. No other is unpacked but those that
-            share a chunk with them.
-        axis: what `indices` count along.
+        indices: which entries along `axis` to read, in this order; None for all. Other entries are unpacked only if
+            they share a chunk with these.
+        axis: axis of `indices`.
 
     Raises:
         FormatError: too large, not numeric, or damaged.
@@ -170,11 +170,11 @@ def read_array(
             blocks: Iterator[tuple[Any, Any, Any]] = iter([((), (), ())])
         else:
             blocks = _blocks(dataset, range(dataset.shape[axis]) if indices is None else indices, axis, max_bytes)
-        # Long doubles have many formats, which the HDF5 library tells apart and NumPy does not: doubles are enough.
+        # The HDF5 library distinguishes the many formats of long doubles, NumPy does not; doubles are precise enough.
         wide = _as_doubles(kind)
         readable = dataset if wide is None else dataset.astype(wide)
         for target, source, rows in blocks:
-            # Converted block by block: complex128 never stands whole beside its complex64 copy.
+            # Converted block by block, to avoid a whole complex128 array beside its complex64 copy.
             block = np.asarray(readable[source])[rows]
             if is_complex:
                 copy_as_complex(out[target], block)
@@ -184,11 +184,11 @@ def read_array(
 
 
 def _check_stored(dataset: h5py.Dataset, path: Path, where: str, max_bytes: int) -> None:
-    """Refuse an array whose stored bytes, or chunks, do not fit what it declares."""
+    """Refuse an array whose stored bytes or chunks do not match its declared size."""
     itemsize = dataset.dtype.itemsize
     stored = dataset.id.get_storage_size()
     check_compression(math.prod(dataset.shape) * itemsize, stored, where=where)
-    if stored > _most_stored(dataset):  # an array of a few bytes, with a stream behind it that never ends
+    if stored > _most_stored(dataset):  # an array of a few bytes, followed by an endless stream
         raise FormatError(
             f"expected at most {_most_stored(dataset)} stored bytes in {where}, got {stored}: it is damaged or a "
             "decompression bomb"
@@ -201,7 +201,7 @@ def _check_stored(dataset: h5py.Dataset, path: Path, where: str, max_bytes: int)
 
 
 def _as_doubles(kind: np.dtype[Any]) -> np.dtype[Any] | None:
-    """Return the type with doubles in place of long doubles; None for a type without."""
+    """Return the type with doubles instead of long doubles; None for a type without long doubles."""
     fields = pair_fields(kind)
     if fields is not None:
         part = _as_doubles(kind[fields[0]])
@@ -212,7 +212,7 @@ def _as_doubles(kind: np.dtype[Any]) -> np.dtype[Any] | None:
 
 
 def check_elements(dataset: h5py.Dataset) -> None:
-    """Refuse a dataset whose elements are no numbers, nor records of a real and an imaginary part.
+    """Refuse a dataset whose elements are neither numbers nor records of a real and an imaginary part.
 
     Raises:
         FormatError: text, references, other records or objects.
@@ -229,7 +229,7 @@ def check_elements(dataset: h5py.Dataset) -> None:
 
 
 def read_text(dataset: h5py.Dataset) -> str:
-    """Read a dataset of one text.
+    """Read a dataset that holds one text.
 
     Raises:
         FormatError: not one text, longer than a mebibyte, or not UTF-8.
@@ -256,7 +256,7 @@ def read_text(dataset: h5py.Dataset) -> str:
 
 
 def read_attribute(item: h5py.Group | h5py.Dataset, name: str) -> str | float | int | bool | None:
-    """Read an attribute of one number or one short text, None where there is none.
+    """Read an attribute of one number or one short text; None if there is none.
 
     Raises:
         FormatError: anything else under that name.
@@ -289,7 +289,7 @@ def _plain_text(value: bytes | str) -> str:
 
 
 def _most_stored(dataset: h5py.Dataset) -> int:
-    """More bytes than any of the allowed filters makes of an array's chunks, those at the border filled up."""
+    """Bound the stored size of an array's chunks, in full size at the border too, under any of the allowed filters."""
     shape, itemsize = [int(n) for n in dataset.shape], int(dataset.dtype.itemsize)
     chunks = [int(n) for n in dataset.chunks or ()]
     if not chunks:
@@ -301,7 +301,7 @@ def _most_stored(dataset: h5py.Dataset) -> int:
 def _blocks(
     dataset: h5py.Dataset, indices: Sequence[int], axis: int, max_bytes: int
 ) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]]:
-    """(where to put, what to read, what to take of it) along an axis; no chunk is unpacked twice for neighbours."""
+    """Yield (target, source, selection in the source) along an axis, without unpacking a chunk twice for neighbours."""
     length = max(1, dataset.chunks[axis] if dataset.chunks else 1)
     row = math.prod(dataset.shape) // dataset.shape[axis] * dataset.dtype.itemsize
     if length * row > max_bytes:
@@ -338,10 +338,10 @@ def _check_tree(file: h5py.File, path: Path, *, foreign: bool) -> None:
         group.links.iterate(names.append)
         for name in names:
             _check_link(group, name, path)
-            item = h5py.h5o.open(group, name)  # a hard link: the object lies in this file
+            item = h5py.h5o.open(group, name)  # a hard link, whose object lies in this file
             address = h5py.h5o.get_info(item).addr
             if address in seen:
-                continue  # hard links may form rings
+                continue  # hard links may form cycles
             seen.add(address)
             if isinstance(item, h5py.h5d.DatasetID):
                 _check_dataset(item, name, path, foreign=foreign)
@@ -390,7 +390,7 @@ def _is_plain(kind: Any) -> bool:
     code = kind.get_class()
     if code in _PLAIN_CLASSES or (_NATIVE_COMPLEX is not None and code == _NATIVE_COMPLEX):
         return True
-    # Complex numbers are records of two equal numbers; h5py reads floats named r and i as complex.
+    # Complex numbers are records of two numbers of one type; h5py reads floats named r and i as complex.
     if code != h5py.h5t.COMPOUND or kind.get_nmembers() != 2:
         return False
     if {kind.get_member_class(index) for index in range(2)} - {h5py.h5t.INTEGER, h5py.h5t.FLOAT}:

@@ -1,7 +1,7 @@
-"""Check HDF5's global heaps, where texts of variable length lie, before the library reads them.
+"""Check the global heaps of HDF5, which hold texts of variable length, before the library reads them.
 
-A heap is a row of objects, each naming its own length. The library steps from one to the next by that length; where a
-damaged one says 0 it stands still for ever, in C, where no signal reaches. So the rows are walked here first.
+A heap is a sequence of objects, each with its own length. The library steps from one object to the next by that length.
+A damaged length of 0 makes it loop for ever, in C, where no signal reaches it. So this module walks the heaps first.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from mri_recon.errors import FormatError
 
 __all__ = ["check_heaps"]
 
-_SIGNATURE = b"GCOL\x01\x00\x00\x00"  # name, version 1, reserved: eight bytes that k-space does not hold by accident
-_HEAD = 16  # of the heap: signature and size; of an object: index, references, reserved, size
+_SIGNATURE = b"GCOL\x01\x00\x00\x00"  # name, version 1, reserved: eight bytes that do not occur in k-space by accident
+_HEAD = 16  # heap: signature and size; object: index, references, reserved, size
 
 
 def check_heaps(path: Path) -> None:
     """Walk every global heap of a file; reads the whole file once.
 
     Raises:
-        FormatError: a heap whose objects do not fill it in steps, or one that reaches beyond the file.
+        FormatError: the objects of a heap do not fill it step by step, or a heap reaches beyond the file.
     """
     with path.open("rb") as stream:
         try:
             content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # an empty file cannot be mapped, and has no heaps
+        except ValueError:  # an empty file cannot be mapped and has no heaps
             return
         with content:
             start = content.find(_SIGNATURE)
@@ -50,7 +50,7 @@ def _is_sound(content: mmap.mmap, start: int) -> bool:
     position = start + _HEAD
     while position + _HEAD <= end:
         index, length = struct.unpack_from("<H6xQ", content, position)
-        if index == 0:  # free space, to the end; its length counts its own head
+        if index == 0:  # free space up to the end; its length includes its own header
             return bool(position + length == end)
         step = _HEAD + -(-length // 8) * 8
         if position + step > end:

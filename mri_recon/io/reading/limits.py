@@ -1,4 +1,4 @@
-"""Limit the memory that a file may ask for, before any of it is taken."""
+"""Limit the memory that a file may require, before any is allocated."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mri_recon.errors import FormatError
 __all__ = ["DEFAULT_MAX_BYTES", "check_compression", "check_declared", "show"]
 
 DEFAULT_MAX_BYTES = 16 * 2**30
-"""Largest array that a reader takes unless it is told otherwise (`max_bytes`): 16 GiB as stored or as complex64."""
+"""Default of `max_bytes`, the largest array that a reader accepts: 16 GiB as stored or as complex64."""
 
 _COMPLEX64 = 8
 _MAX_RATIO = 1100
-"""Deflate cannot do better than 1032 to 1; what claims more was never stored."""
+"""Best compression ratio of deflate; content with a higher ratio was never stored."""
 _ALWAYS_FINE = 2**24
-"""Below 16 MiB no ratio is looked at: nothing is gained by an attack, and masks compress well."""
+"""Below 16 MiB the ratio is not checked, because an attack gains nothing and masks compress well."""
 
 
 def check_declared(shape: Sequence[int], itemsize: int, *, where: str, max_bytes: int) -> int:
-    """Bytes that an array of this shape takes.
+    """Compute the bytes of an array of this shape.
 
     Args:
         shape: as the file declares it, before anything is read.
@@ -41,7 +41,7 @@ def check_declared(shape: Sequence[int], itemsize: int, *, where: str, max_bytes
 
 
 def check_compression(size: int, stored: int, *, where: str) -> None:
-    """Refuse contents that are larger than what is stored could unpack to.
+    """Refuse content that is larger than the stored bytes can unpack to.
 
     Raises:
         FormatError: more than deflate's best ratio, on 16 MiB or more.
@@ -54,6 +54,6 @@ def check_compression(size: int, stored: int, *, where: str) -> None:
 
 
 def show(name: object) -> str:
-    """Make a name out of a file safe to print: escaped and short."""
+    """Make a name from a file safe to print: escaped and short."""
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     return ascii(text if len(text) <= 60 else text[:57] + "...")

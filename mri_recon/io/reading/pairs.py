@@ -1,4 +1,4 @@
-"""Complex numbers stored as two real ones: records of a real and an imaginary part, or an axis of 2."""
+"""Convert complex numbers stored as two real numbers: records of a real and an imaginary part, or an axis of 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMES = (("real", "imag"), ("r", "i"), ("re", "im"))
 
 
 def pair_fields(dtype: np.dtype[Any]) -> tuple[str, str] | None:
-    """Names of the real and the imaginary part in a record of two equal numbers; None for any other type.
+    """Return the names of the real and imaginary part in a record of two numbers of one type; None for any other type.
 
     The names are real and imag (MATLAB, Octave, C++), r and i (h5py), or re and im, in either case and order.
     """
@@ -29,9 +29,9 @@ def pair_fields(dtype: np.dtype[Any]) -> tuple[str, str] | None:
 
 
 def copy_as_complex(out: npt.NDArray[np.complex64], source: npt.NDArray[Any]) -> None:
-    """Copy complex numbers, or records of two, into a complex64 array; what does not fit becomes infinite."""
+    """Copy complex numbers, or records of two numbers, into a complex64 array; too large numbers become infinite."""
     fields = pair_fields(source.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # k-space is checked to be finite later, with a reason
+    with np.errstate(over="ignore", invalid="ignore"):  # a later check refuses k-space that is not finite
         if fields is None:
             out[...] = source
         else:
@@ -40,7 +40,7 @@ def copy_as_complex(out: npt.NDArray[np.complex64], source: npt.NDArray[Any]) ->
 
 
 def join_axis(array: npt.NDArray[Any], axis: int) -> npt.NDArray[np.complex64]:
-    """Real array with an axis of real and imaginary part to complex64 without that axis."""
+    """Convert a real array with an axis of real and imaginary part to complex64 without that axis."""
     real, imaginary = np.moveaxis(array, axis, 0)
     out = np.empty(real.shape, dtype=np.complex64)
     with np.errstate(over="ignore", invalid="ignore"):

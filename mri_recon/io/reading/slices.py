@@ -11,21 +11,21 @@ from mri_recon.errors import FormatError
 __all__ = ["Slices", "chosen_slices", "slices_meta"]
 
 Slices = int | slice | Sequence[int]
-"""What `slices=` takes: 3 (from 0; -1 is the last), `slice(2, 9, 3)`, or [5, 0, 7] in that order."""
+"""Values of `slices=`: 3 (from 0; -1 is the last), `slice(2, 9, 3)`, or [5, 0, 7] in that order."""
 
 
 def chosen_slices(slices: Slices | None, count: int, *, where: str) -> list[int] | None:
-    """List the numbers of the slices to read, in the order asked for; None for all of them.
+    """List the numbers of the slices to read, in the requested order; None for all of them.
 
-    A number chooses one slice, and the axis stays.
+    A number chooses one slice; the slice axis is kept.
 
     Args:
         slices: as `Slices`; None takes all.
-        count: slices in the file.
+        count: number of slices in the file.
         where: the file, for the message.
 
     Raises:
-        FormatError: a slice that is not there, none at all, or no whole numbers.
+        FormatError: a slice that does not exist, no slice at all, or numbers that are not whole.
     """
     if slices is None or (isinstance(slices, slice) and slices == slice(None)):
         return None
@@ -49,7 +49,7 @@ def slices_meta(indices: list[int] | None, count: int) -> dict[str, Any]:
 
 def _number(one: object, slices: object, count: int, where: str) -> int:
     try:
-        if isinstance(one, bool) or type(one).__name__ == "bool":  # NumPy's booleans are indices too
+        if isinstance(one, bool) or type(one).__name__ == "bool":  # NumPy booleans are indices too
             raise TypeError("a truth value is no number of a slice")
         number = operator.index(one)  # type: ignore[arg-type]
     except TypeError as error:

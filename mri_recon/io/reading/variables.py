@@ -1,4 +1,4 @@
-"""Pick the k-space among a file's several arrays."""
+"""Choose the k-space among several arrays of a file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mri_recon.io.reading.limits import show
 __all__ = ["MASK_NAME", "RESULT_NAME", "USUAL_NAMES", "pick_variable", "with_own_mask"]
 
 USUAL_NAMES = ("kspace", "ksp", "data")
-"""Names that are taken for the k-space without asking, the first one found."""
+"""Usual names of the k-space: the first one found is read if the user names no array."""
 
 MASK_NAME = "mask"
 
 RESULT_NAME = "reconstruction"
-"""Name of the image in MATLAB files that `save` writes: never taken for k-space without asking."""
+"""Name of the image in MATLAB files that `save` writes; never read as k-space unless the user names it."""
 
 
 def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> str:
-    """Pick the name asked for, else a usual one, else the only one.
+    """Choose the requested name, else a usual one, else the only one.
 
     Raises:
-        FormatError: no such array, none at all, or several without a usual name.
+        FormatError: no such array, no array at all, or several arrays without a usual name.
     """
     listed = ", ".join(show(name) for name in names[:20])
     if variable is not None:
@@ -48,7 +48,7 @@ def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> 
 
 
 def with_own_mask(names: Sequence[str], variable: str | None, *, where: str) -> list[str]:
-    """Pick the name that `pick_variable` takes, and behind it that of the scan's own mask where there is one.
+    """Choose the name that `pick_variable` chooses, followed by the name of the scan's own mask if there is one.
 
     Raises:
         FormatError: as `pick_variable`.

@@ -1,1 +1,1 @@
-"""Write reconstructions, one file a format. A new format is a file here and an entry in `mri_recon.io.save.WRITERS`."""
+"""Write reconstructions, one module for each format; a new one also needs an entry in `mri_recon.io.save.WRITERS`."""

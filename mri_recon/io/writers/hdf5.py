@@ -1,7 +1,7 @@
 """Write HDF5: reconstructions, and scans in fastMRI's layout.
 
-The file is built in memory and written as one block. The HDF5 library aborts the process at exit when a disk fills up
-while it writes, so it never writes to a disk itself. A file takes its own size in memory while it is made.
+The file is built in memory and written as one block. The HDF5 library aborts the process at exit if the disk fills up
+while it writes, so it never writes to a disk here. The memory needed is the size of the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["HDF5", "hdf5_content", "scan_header", "write_dataset"]
 
 
 def hdf5_content(fill: Callable[[h5py.File], None]) -> Content:
-    """Return the bytes of the HDF5 file that `fill` fills."""
+    """Return the bytes of an HDF5 file whose content `fill` writes."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         fill(file)
@@ -29,7 +29,7 @@ def hdf5_content(fill: Callable[[h5py.File], None]) -> Content:
 
 
 def write_dataset(file: h5py.File, name: str, data: npt.NDArray[Any]) -> None:
-    """Write an array in one chunk for each slice, so that slices are read alone, with checksums that show damage."""
+    """Write an array in one chunk for each slice, to read slices separately, with checksums that reveal damage."""
     chunks = (1, *data.shape[1:]) if data.size else None
     file.create_dataset(name, data=data, chunks=chunks, fletcher32=chunks is not None)
 
@@ -39,7 +39,7 @@ def scan_header(size: tuple[int, int], recon: tuple[int, int], left: int, right:
     center, maximum = size[1] // 2 - left, right - left - 1
 
     def space(name: str, x: int, y: int) -> str:
-        field = "<fieldOfView_mm><x>1</x><y>1</y><z>1</z></fieldOfView_mm>"  # not known here; the schema wants it
+        field = "<fieldOfView_mm><x>1</x><y>1</y><z>1</z></fieldOfView_mm>"  # unknown here, but required by the schema
         return f"<{name}><matrixSize><x>{x}</x><y>{y}</y><z>1</z></matrixSize>{field}</{name}>"
 
     limits = f"<minimum>0</minimum><maximum>{maximum}</maximum><center>{center}</center>"
@@ -65,4 +65,4 @@ def _encode(result: SavedResult) -> Encoded:
 
 
 HDF5 = Writer((".h5", ".hdf5"), _encode)
-"""Holds everything; the one that `mri-recon replay` reads."""
+"""Writer of HDF5, which holds everything; `mri-recon replay` reads this format only."""

@@ -21,10 +21,10 @@ def _encode(result: SavedResult) -> Encoded:
     if result.mask is not None:
         content["mask"] = result.mask.astype(np.uint8)
     content["metadata"] = json.dumps(result.metadata, allow_nan=False)
-    buffer: Any = io.BytesIO()  # the types of SciPy know names of files only
+    buffer: Any = io.BytesIO()  # the types of SciPy allow file names only
     savemat(buffer, content, format="5", oned_as="row")
     return Encoded(buffer.getbuffer(), "mri-recon replay reads .h5 only")
 
 
 MAT = Writer((".mat",), _encode, max_bytes=2**31 - 1)
-"""`reconstruction` `(h, w, slice)` as MATLAB orders it, `mask` uint8, and `metadata` for `jsondecode`."""
+"""Writer of `reconstruction` `(h, w, slice)` in MATLAB's order, `mask` uint8, and `metadata` for `jsondecode`."""

@@ -1,4 +1,4 @@
-"""Write reconstructions for NumPy: the image alone (`.npy`), or with mask and metadata (`.npz`)."""
+"""Write reconstructions for NumPy: only the image (`.npy`), or image, mask and metadata (`.npz`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _encode_npz(result: SavedResult) -> Encoded:
 
 
 NPY = Writer((".npy",), _encode_npy)
-"""The image `(slice, h, w)`: complex64, or float32 magnitudes where the method yields no phase."""
+"""Writer of the image `(slice, h, w)`: complex64, or float32 magnitudes if the method yields no phase."""
 
 NPZ = Writer((".npz",), _encode_npz)
-"""`image` as in `.npy`, `mask` uint8, and `metadata`, JSON in UTF-8 as uint8: the layout of the service's npz."""
+"""Writer of `image` as in `.npy`, `mask` uint8, and `metadata` (JSON in UTF-8 as uint8), as in the service's npz."""

@@ -1,6 +1,6 @@
 """Write reconstructions as a picture: 16-bit gray PNG, the slices of a volume side by side.
 
-One file whatever the number of slices: no file that was not named is written.
+All slices go into one file, so that no file is written that the user did not name.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _encode(result: SavedResult) -> Encoded:
 
 
 def _montage(pixels: npt.NDArray[np.uint16]) -> tuple[npt.NDArray[np.uint16], int, int]:
-    """Slices row by row in a grid that is nearly square as a picture; and its rows and columns."""
+    """Arrange slices row by row in a grid that makes a nearly square picture; return it with its rows and columns."""
     count, height, width = pixels.shape
     columns = min(count, max(1, math.ceil(math.sqrt(count * height / max(width, 1)))))
     rows = math.ceil(count / columns)
@@ -62,4 +62,4 @@ def _montage(pixels: npt.NDArray[np.uint16]) -> tuple[npt.NDArray[np.uint16], in
 
 
 PNG = Writer((".png",), _encode, is_picture=True)
-"""A picture of the magnitudes, cropped as the scan asks for; white is the largest value, written as `Window`."""
+"""Writer of magnitudes as a picture, cropped to the scan's reconstruction size; `Window` holds the value of white."""

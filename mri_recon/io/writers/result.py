@@ -1,4 +1,4 @@
-"""A reconstruction as files hold it: arrays, and what is said about them."""
+"""Define a reconstruction as files hold it: arrays and their description."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mri_recon._system.files import Content
 __all__ = ["NOTICE", "Encoded", "SavedResult", "Writer"]
 
 NOTICE = "Research only: not a medical device, not for diagnosis or treatment."
-"""What every file that is written says of itself."""
+"""Notice in every written file."""
 
 
 @dataclass(frozen=True)
 class SavedResult:
-    """What `save` hands to the writer of a format.
+    """Hold the data that `save` passes to the writer of a format.
 
     Attributes:
-        image: `(slice, h, w)`, complex64; float32 magnitudes where the method yields no phase.
+        image: `(slice, h, w)`, complex64; float32 magnitudes if the method yields no phase.
         magnitude: float32 `(slice, h, w)`.
         metadata: plain JSON values and texts that UTF-8 can hold: `method`, `info`, `mask` (its receipt), `recon_size`,
             `source_file`, `acquisition`, `patient_id`, `provenance`, `notice`, `software`, as far as known.
-        mask: what was sampled, bool `(phase,)` or `(readout, phase)`.
-        recon_size: height and width of the picture that the scan asks for.
+        mask: the sampling mask, bool `(phase,)` or `(readout, phase)`.
+        recon_size: height and width of the picture, from the scan.
     """
 
     image: npt.NDArray[Any]
@@ -38,7 +38,7 @@ class SavedResult:
 
 
 class Encoded(NamedTuple):
-    """The bytes of a file, and in one sentence what its format leaves out; empty where it holds everything."""
+    """Bytes of a file, and one sentence about data that its format cannot hold; empty if it holds everything."""
 
     content: Content
     left_out: str = ""
@@ -46,13 +46,13 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Writer:
-    """A format that `save` writes.
+    """Describe a format that `save` writes.
 
     Attributes:
-        suffixes: of its files, lower case, with the dot.
-        encode: makes the file.
-        max_bytes: largest image that the format can hold; None: any.
-        is_picture: whether the file shows the image to whoever opens it.
+        suffixes: suffixes of its files, lower case, with the dot.
+        encode: function that makes the file.
+        max_bytes: largest image that the format can hold; None for no limit.
+        is_picture: whether the file is a picture of the image.
     """
 
     suffixes: tuple[str, ...]
