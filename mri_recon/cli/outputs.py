@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 
-import mri_recon
 from mri_recon._system.outputs import STDOUT, check_outputs
 from mri_recon._system.text import printable
 from mri_recon.cli.messages import warn
@@ -17,7 +16,7 @@ __all__ = ["JSON_SUFFIXES", "STDOUT", "claim", "files_read", "tell"]
 
 JSON_SUFFIXES = (".json",)
 
-_SHIPPED = Path(mri_recon.__file__).parent / "weights"
+_SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 def claim(
