@@ -47,20 +47,20 @@ def to_numpy(array: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
 
 
 def as_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
-    """Return a tensor of an array's values, or a tensor as it is.
+    """Return a tensor with an array's values, or a tensor unchanged.
 
-    Memory is shared only with an array that a tensor can be laid over: contiguous, of this machine's byte order and a
-    type that PyTorch has, and writable. A read-only one (a file mapped into memory) is copied, so that nothing that is
-    done to the tensor reaches it. Long doubles become doubles.
+    The tensor shares the memory of an array that is contiguous and writable, in native byte order and of a PyTorch
+    type. A read-only array (a memory-mapped file) is copied, so that changes of the tensor do not reach it. Long
+    doubles become doubles.
     """
     import torch
 
     if isinstance(array, torch.Tensor):
-        return array.resolve_conj().resolve_neg()  # a lazy conjugate has no real and imaginary part to look at
+        return array.resolve_conj().resolve_neg()  # a lazy conjugate cannot be viewed as real and imaginary parts
     kind = array.dtype.newbyteorder("=")
     if kind.itemsize > 8 * (2 if kind.kind == "c" else 1) and kind.kind in "fc":
         kind = np.dtype(np.complex128 if kind.kind == "c" else np.float64)
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which whoever asks refuses with a reason
+    with np.errstate(over="ignore"):  # too large numbers become infinite, which callers refuse
         return torch.from_numpy(np.require(array, dtype=kind, requirements=["C", "W"]))
 
 
@@ -81,8 +81,8 @@ def center_window(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, sli
     origin of an image are at N//2. Images and references that are cropped by different rules lie one pixel apart.
 
     Args:
-        shape: of the array; its last two axes count.
-        size: `(h, w)` wanted; an axis that is not larger is left as it is.
+        shape: shape of the array; only its last two axes are used.
+        size: `(h, w)` of the centre; an axis that is not larger is kept whole.
     """
     rows, columns = (
         slice(full // 2 - wanted // 2, full // 2 - wanted // 2 + wanted) if wanted < full else slice(0, full)
@@ -101,7 +101,7 @@ def center_crop(images: Any, size: Sequence[int]) -> Any:
 
 
 def lower_median(values: npt.NDArray[_Scalar]) -> _Scalar:
-    """Return the median of a non-empty array; of an even number the lower of the two in the middle, as PyTorch does."""
+    """Return the median of a non-empty array; for an even number of values the lower middle one, as in PyTorch."""
     middle = (values.size - 1) // 2
     found: _Scalar = np.partition(values, middle, axis=None)[middle]
     return found

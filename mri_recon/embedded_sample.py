@@ -1,7 +1,7 @@
 """Find the embedded sample, a small simulated multi-coil scan in the package, for the demo and for tests.
 
-`mri_recon_data.simulation.make_sample` simulated it from Colin27. No network was trained on it, and its numbers are no
-result.
+`mri_recon_data.simulation.make_sample` simulated it from Colin27. No network was trained on it, and its numbers are not
+a result.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ MriReconError            everything this project raises on purpose
 └── Cancelled            raised by a caller's `on_progress` to stop a reconstruction between iterations
 ```
 
-Every message says what was expected, what came and what to do.
+Every message states the expectation, the actual value and advice.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class FormatError(MriReconError):
 
 
 class OutputError(MriReconError):
-    """A file cannot be written at the requested place. A file that was there is unchanged.
+    """A file cannot be written at the requested place. An existing file there is unchanged.
 
     Attributes:
-        full: whether there is no room: a full disk, a used-up quota, a limit on the size of files.
+        full: whether space is exhausted: a full disk, a used-up quota, a limit on the size of files.
     """
 
     def __init__(self, message: str = "", *, full: bool = False) -> None:

@@ -36,16 +36,16 @@ CONVENTION = (
     "Data range: maximum of the reference volume. NMSE and PSNR over the volume; "
     "SSIM with a 7x7 uniform window, mean over slices."
 )
-"""What every number of this module means, for print beside each table."""
+"""Definition of every number of this module, to print beside each table."""
 
 FOREGROUND_RULE = (
     "Foreground only, from the reference alone: 3x3 mean above 0.2 times the volume's 99th percentile, "
     "holes filled in each slice."
 )
-"""How `mask_background` tells head from air: the same pixels for every method."""
+"""Rule by which `mask_background` separates object from air: the same pixels for every method."""
 
 _WINDOW = 7
-_BORDER = _WINDOW // 2  # where the window would leave the image, SSIM is not counted (as in scikit-image)
+_BORDER = _WINDOW // 2  # SSIM is not counted where the window would leave the image (as in scikit-image)
 
 # scikit-image ships no types.
 _structural_similarity: Callable[..., Any] = structural_similarity
@@ -55,13 +55,13 @@ Volume = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Metrics:
-    """Three numbers by one convention.
+    """Hold the three metrics of one convention.
 
     Attributes:
         nmse: normalised mean squared error, 0 is perfect.
         psnr: peak signal-to-noise ratio in dB; infinite for identical images.
         ssim: structural similarity, 1 is perfect.
-        convention: what the numbers mean.
+        convention: definition of the numbers.
     """
 
     nmse: float
@@ -70,7 +70,7 @@ class Metrics:
     convention: str = CONVENTION
 
     def as_dict(self) -> dict[str, float]:
-        """Return the numbers by name; the convention belongs beside the whole table, not in each row."""
+        """Return the numbers by name, without the convention, which is stated once beside a table."""
         return {"nmse": self.nmse, "psnr": self.psnr, "ssim": self.ssim}
 
     def __str__(self) -> str:
@@ -150,10 +150,10 @@ def evaluate(image: Array, target: Array, *, mask_background: bool = False) -> M
 
 
 def per_slice(image: Array, target: Array) -> dict[str, list[float]]:
-    """Compute the metrics of each slice, under "nmse", "psnr" and "ssim"; the data range stays the volume's.
+    """Compute the metrics of each slice, under "nmse", "psnr" and "ssim"; the data range is that of the volume.
 
-    The mean of "ssim" is the volume's SSIM; those of "nmse" and "psnr" are not the volume's. A slice whose reference is
-    zero has NMSE nan.
+    The mean of "ssim" is the SSIM of the volume, but the means of "nmse" and "psnr" are not those of the volume. A
+    slice whose reference is zero has NMSE nan.
 
     Raises:
         ShapeError, FormatError: as `evaluate`.
@@ -196,7 +196,7 @@ def _ssim_maps(x: Volume, r: Volume, peak: float) -> list[Volume]:
             f"expected images with sides of at least {_WINDOW}, the window of SSIM, got {r.shape[-2:]}: "
             "use nmse and psnr for smaller ones"
         )
-    # Divided by the range first: SSIM does not change, and values far from 1 lose nothing in its small constants.
+    # Divide by the range first: SSIM does not change, and its small constants stay significant for values far from 1.
     return [
         _structural_similarity(b / peak, a / peak, win_size=_WINDOW, data_range=1.0, full=True)[1]
         for a, b in zip(x, r, strict=True)
@@ -221,7 +221,7 @@ def _data_range(r: Volume, max_value: float | None) -> float:
 
 
 def _prepare(image: Array, target: Array) -> tuple[Volume, Volume]:
-    """Both as magnitude volumes of the reference's size."""
+    """Convert both to magnitude volumes of the reference's size."""
     x, r = _magnitude(image, "image"), _magnitude(target, "target")
     if np.ndim(image) != np.ndim(target) or x.shape[0] != r.shape[0]:
         raise ShapeError(
@@ -244,7 +244,7 @@ def _magnitude(array: Array, name: str) -> Volume:
         raise ShapeError(
             f"expected {name} as (slice, h, w) or (h, w), got shape {values.shape}: combine the coils first"
         )
-    # Double before the magnitude: the square of a single-precision value overflows above 1e19.
+    # Convert to double before the magnitude: the square of a single-precision value overflows above 1e19.
     wide = values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
     magnitude: Volume = np.abs(wide).reshape(-1, *values.shape[-2:])
     if not np.isfinite(magnitude).all():

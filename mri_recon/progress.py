@@ -27,10 +27,10 @@ class Progress:
         stage: "prepare" (pre-whitening, compression), "maps" (coil sensitivities), "iterate" (a solver) or "network".
         iteration: iterations (or slices, for a network) completed in this stage, counted over all slices. Never
             decreases within a stage.
-        total: largest possible value of `iteration`; None where unknown. Decreases when a slice needs fewer iterations.
-        objective: latest known objective, summed over the slices so far, in the units of `info["objective"]`; None
-            where unknown.
-        relative_gap: latest known relative duality gap, the largest of the slices so far; None where unknown.
+        total: largest possible value of `iteration`; None if unknown. Decreases when a slice needs fewer iterations.
+        objective: latest known objective, summed over the slices so far, in the units of `info["objective"]`; None if
+            unknown.
+        relative_gap: latest known relative duality gap, the largest of the slices so far; None if unknown.
     """
 
     method: str
@@ -49,7 +49,7 @@ OnIteration: TypeAlias = "Callable[[int, Tensor | None, Tensor | None], None]"
 
 
 class ScanProgress:
-    """Report the progress of a scan whose slices a solver takes part by part.
+    """Report the progress of a scan whose slices are solved in several parts.
 
     Args:
         on_progress: callback of the caller.
@@ -89,7 +89,7 @@ class ScanProgress:
         self._tell()
 
     def _take(self, objective: Tensor | None, relative_gap: Tensor | None) -> None:
-        import torch  # here, so that naming `Progress` does not import it
+        import torch  # imported here, so that naming `Progress` does not import torch
 
         if objective is not None:
             self._objective = _finite(float(torch.cat([*self._objectives, objective]).sum()))

@@ -53,14 +53,14 @@ class Reconstruction:
     """Hold the image that a method made of a scan.
 
     Attributes:
-        image: `(slice, h, w)`, complex64 (float32 where a method yields magnitudes only), on the input's device.
+        image: `(slice, h, w)`, complex64 (float32 if a method yields only magnitudes), on the input's device.
         method: name of the method.
         info: report of the method (iterations, objective, model, ...) and of `reconstruct`: `seconds`, the wall time
-            with pre-whitening and compression; `preparation`, what these did, where asked for (see
-            `mri_recon.coils.prepare`); `sampled_without_data`, the number of columns (of a column mask) or positions
-            that the mask has and that are zero in every coil and slice, so that the lines are dead or the mask is that
-            of another scan; `empty_slices`, the slices without data, whose images are zero; `warnings`, a list of what
-            looks wrong, where there is something (a network always has the list).
+            with pre-whitening and compression; `preparation`, the report of these steps, if requested (see
+            `mri_recon.coils.prepare`); `sampled_without_data`, the number of sampled columns (of a column mask) or
+            positions that are zero in every coil and slice, because the lines are dead or the mask belongs to another
+            scan; `empty_slices`, the slices without data, whose images are zero; `warnings`, a list of problems, if
+            there are any (a network always has the list).
     """
 
     image: Tensor
@@ -69,12 +69,12 @@ class Reconstruction:
 
     @property
     def magnitude(self) -> Tensor:
-        """|image|, float32 `(slice, h, w)`."""
+        """Magnitude of the image, float32 `(slice, h, w)`."""
         return self.image.abs().to(torch.float32)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What looks wrong with the scan or this result, and what to do about it: `info["warnings"]`."""
+        """Problems of the scan or this result, each with advice: `info["warnings"]`."""
         return tuple(map(str, self.info.get("warnings", ())))
 
     @property
@@ -85,14 +85,14 @@ class Reconstruction:
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """A device that this machine has; the processor for None.
+    """Return a device that this machine has; the CPU for None.
 
     Raises:
-        MethodError: not the name of a device, or not available here.
+        MethodError: not the name of a device, or not available on this machine.
     """
     try:
         chosen = torch.device("cpu" if device is None else device)
-        torch.empty(1, device=chosen).cpu()  # "meta" holds no numbers to bring back
+        torch.empty(1, device=chosen).cpu()  # "meta" tensors hold no numbers
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise MethodError(
@@ -124,21 +124,21 @@ def reconstruct(
         mask: undersampling mask: a mask of `mri_recon.masks`, or bool `(phase,)`, `(readout, phase)`.
         method: one of `method_names()`.
         sens_maps: complex `(coil, readout, phase)` or `(slice, coil, readout, phase)`, sum over coils of |S|^2 = 1 on
-            the support; None: the method estimates them.
+            the support; None lets the method estimate them.
         prewhiten: make the noise equal and independent between the coils, by noise samples, complex `(coil, sample)` in
-            the units of `kspace`, or by "edge", the outermost samples of `kspace`; None: leave it.
-        num_virtual_coils: compress the coils to this many; None: keep them.
-        device: where to compute; None: where `kspace` is.
-        on_progress: called before the method starts, and by most methods between iterations. An exception that it
-            raises ends the work and reaches the caller unchanged, see `mri_recon.progress`.
+            the units of `kspace`, or by "edge", the outermost samples of `kspace`; None leaves the noise as it is.
+        num_virtual_coils: compress the coils to this many; None keeps them.
+        device: where to compute; None is the device of `kspace`.
+        on_progress: called before the method starts, and by most methods between iterations. An exception from it stops
+            the reconstruction and reaches the caller unchanged, see `mri_recon.progress`.
         options: options of the method, see `method_options(method)`.
 
     Returns:
-        `Reconstruction`, its image on the device of `kspace` (the processor for an array).
+        `Reconstruction`, its image on the device of `kspace` (the CPU for an array).
 
     Raises:
-        MethodError: unknown method, option, word for `prewhiten` or device, a value that an option may not have, a
-            number of virtual coils that cannot be, or a method that does not return an image, or not a finite one.
+        MethodError: unknown method, option, word for `prewhiten` or device, a value that an option does not allow, an
+            impossible number of virtual coils, or a method that does not return a finite image.
         ShapeError: `kspace`, `sens_maps` or noise samples with the wrong rank, size or dtype.
         FormatError: `kspace` is all zero, or not finite; noise that cannot be whitened.
         MaskError: `mask` does not fit, or `kspace` is not zero outside it.
@@ -162,14 +162,14 @@ def reconstruct(
 
 
 def with_scan_warnings(result: Reconstruction, warnings: Sequence[str]) -> Reconstruction:
-    """Put what looks wrong with the whole scan in place of what looked wrong with the lines that a mask kept of it.
+    """Replace the warnings about the sampled lines by the warnings about the whole scan.
 
     Args:
-        result: what `reconstruct` returned for `undersample(kspace, mask)`.
+        result: result of `reconstruct` for `undersample(kspace, mask)`.
         warnings: `echo.echo_warnings` of all of `kspace`.
 
     Returns:
-        the same result with these in `info["warnings"]`.
+        the same result with these warnings in `info["warnings"]`.
     """
     before = result.info.get("warnings", [])
     after = replace_echo_warnings(before, warnings)
@@ -186,24 +186,24 @@ def reconstruct_batch(
 ) -> list[Reconstruction]:
     """Reconstruct several scans of one shape, their slices together in one run of a network.
 
-    Each result equals that of `reconstruct` to within 1e-5 of its largest magnitude, since sums in another order differ
-    in the last bits. Small slices, and all slices on a GPU, go through the network together; large slices on a
-    processor gain nothing by that and go one after the other. Every problem has a scale, coil maps and warnings of its
-    own.
+    Each result equals that of `reconstruct` to within 1e-5 of its largest magnitude, because sums in another order
+    differ in the last bits. Small slices, and all slices on a GPU, go through the network together; large slices on a
+    CPU gain nothing by that and go one after the other. Every problem has its own scale, coil maps and warnings.
 
     Args:
         problems: k-space and mask as in `reconstruct`. All k-space has one shape, the masks may differ.
-        method: one that `mri_recon.methods.table.can_batch`.
-        device: where to compute; None: where the first k-space is.
-        on_progress: told of the slices of all problems, as in `reconstruct`.
+        method: a method for which `mri_recon.methods.table.can_batch` is True.
+        device: where to compute; None is the device of the first k-space.
+        on_progress: called as in `reconstruct`, with the slices of all problems.
         options: options of the method, the same for all problems.
 
     Returns:
-        one `Reconstruction` for each problem, in order; its info has `batch_size`, and `seconds` of all together.
+        one `Reconstruction` for each problem, in order; its info has `batch_size`, and `seconds` of all problems
+        together.
 
     Raises:
         MethodError: unknown method, option or device, or a method that takes one problem at a time.
-        ShapeError, FormatError, MaskError: as `reconstruct` for any of the problems; ShapeError also where the shapes
+        ShapeError, FormatError, MaskError: as `reconstruct` for any of the problems; ShapeError also if the shapes
             differ.
     """
     function = get_batch(method)
@@ -241,11 +241,11 @@ class _Problem:
     Attributes:
         kspace: complex64 `(kept slice, coil, readout, phase)`.
         mask: the undersampling mask.
-        whole: the same with the empty slices.
+        whole: the k-space with the empty slices.
         kept: numbers of the slices that hold data.
-        empty: numbers of the others.
+        empty: numbers of the empty slices.
         without_data: number of sampled columns or positions that are zero everywhere.
-        warnings: what looks wrong with the k-space or the mask.
+        warnings: problems of the k-space or the mask.
     """
 
     kspace: Tensor
@@ -269,7 +269,7 @@ def _checked_problem(kspace: Tensor | npt.NDArray[Any], mask: Mask | npt.NDArray
 
 
 def _started(method: str, on_progress: OnProgress | None) -> float:
-    """Tell that the work begins, and give the time."""
+    """Report the start of the work, and return the time."""
     start = time.perf_counter()
     if on_progress is not None:
         on_progress(Progress(method, "prepare", 0, None))
@@ -277,14 +277,16 @@ def _started(method: str, on_progress: OnProgress | None) -> float:
 
 
 def _noise_option(method: str, options: Mapping[str, Any], sigma: float | None) -> dict[str, Any]:
-    """Give a method the noise that pre-whitening knows, unless the caller gave one or the method has no such option."""
+    """Pass the noise known from pre-whitening to the method, unless the caller gave it or the method has no such
+    option.
+    """
     if sigma is None or "sigma" in options or "sigma" not in method_options(method):
         return {}
     return {"sigma": sigma}
 
 
 def _wanted(function: Callable[..., Any], device: torch.device, on_progress: OnProgress | None) -> dict[str, Any]:
-    """Give a method `device` and `on_progress` where its signature has them, or (`device`) takes any keyword."""
+    """Pass `device` and `on_progress` to a method if its signature has them, or (`device`) accepts any keyword."""
     parameters = inspect.signature(function).parameters
     wanted: dict[str, Any] = {}
     if "device" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
@@ -295,14 +297,14 @@ def _wanted(function: Callable[..., Any], device: torch.device, on_progress: OnP
 
 
 def _completed(image: Tensor, info: dict[str, Any], problem: _Problem) -> tuple[Tensor, dict[str, Any]]:
-    """Put the empty slices back, bring the image home, and add what the checks found to `info`."""
+    """Insert the empty slices, move the image to the input's device, and add the findings of the checks to `info`."""
     if problem.empty:
         image = fill_empty(image, problem.kept, len(problem.whole))
         info = note_empty(info, problem.empty, problem.kept, len(problem.whole))
     info = {**info, "sampled_without_data": problem.without_data}
     if problem.warnings:
         info["warnings"] = [*info.get("warnings", []), *problem.warnings]
-    return image.to(problem.kspace.device), info  # a GPU has not finished before its result is here
+    return image.to(problem.kspace.device), info  # a GPU has finished only when its result is here
 
 
 def _checked_kspace(kspace: Tensor | npt.NDArray[Any]) -> Tensor:
@@ -345,7 +347,7 @@ def _check_zero_outside(y: Tensor, mask: Mask) -> None:
 
 
 def _sampled_without_data(y: Tensor, mask: Mask) -> int:
-    """Columns of a column mask, positions of a pattern, that are sampled and zero in every coil and slice."""
+    """Count columns (of a column mask) or positions that are sampled but zero in every coil and slice."""
     filled = torch.stack([(one != 0).any(dim=0) for one in y]).any(dim=0)
     sampled = mask.tensor(y.device)
     if isinstance(mask, ColumnMask):
@@ -354,7 +356,7 @@ def _sampled_without_data(y: Tensor, mask: Mask) -> int:
 
 
 def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], problem: _Problem) -> Tensor:
-    """Give the maps of the slices that hold data."""
+    """Select the maps of the slices that hold data."""
     maps = as_complex_tensor(sens_maps) if isinstance(sens_maps, np.ndarray | Tensor) else sens_maps
     if not isinstance(maps, Tensor):
         raise ShapeError(f"expected sens_maps as a tensor or a NumPy array, got {type(maps).__name__}: convert them")
@@ -386,7 +388,7 @@ def _checked_result(result: Any, method: str, problem: _Problem) -> tuple[Tensor
 
 
 def _check_finite(image: Tensor, method: str) -> None:
-    """Never give a picture with holes, or one whose magnitude no float32 holds, for a result."""
+    """Refuse an image that is not finite, or whose magnitude exceeds float32."""
     for number, one in enumerate(image):
         if not bool(torch.isfinite(one.abs()).all()):
             raise MethodError(

@@ -1,1 +1,1 @@
-"""Results of reconstructions: comparisons of methods on one scan."""
+"""Run, compare, record and replay reconstructions."""

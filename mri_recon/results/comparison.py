@@ -24,7 +24,7 @@ from mri_recon.progress import OnProgress
 from mri_recon.reconstruction import Reconstruction
 from mri_recon.results.recipe import Recipe, run_method, undersampled
 
-if TYPE_CHECKING:  # the records need pydantic, which a comparison does without
+if TYPE_CHECKING:  # the records need pydantic, which a comparison does not
     from mri_recon.results.provenance import InputFile, Provenance
 
 __all__ = [
@@ -48,22 +48,22 @@ METRICS = ("nmse", "psnr", "ssim")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold the images of several methods from one scan, and how far each is from the reference.
+    """Hold the images of several methods from one scan, and the error of each against the reference.
 
     Attributes:
         file: name of the scan.
         receipt: the mask, JSON-able.
-        target_source: where the reference comes from, or "none"; and that the k-space is simulated, where it is.
-        rows: one a method: `file`, `acceleration` (requested; null for a mask from a file), `seed`, `method`, `nmse`,
-            `psnr`, `ssim` (null without a reference), `seconds`, `info`; `foreground` with the same metrics on the
-            object alone where that was asked for.
-        mask: what was sampled.
+        target_source: origin of the reference, or "none"; states if the k-space is simulated.
+        rows: one for each method: `file`, `acceleration` (requested; null for a mask from a file), `seed`, `method`,
+            `nmse`, `psnr`, `ssim` (null without a reference), `seconds`, `info`; `foreground` with the same metrics on
+            the object only, if requested.
+        mask: the sampling mask.
         target: reference magnitudes `(slice, h, w)` or None.
-        recon_size: height and width that the header asks for.
+        recon_size: height and width of the image from the header.
         reconstructions: method to its result, at full size.
-        provenance: method to everything needed to compute its image again; empty where the input was not named.
-        simulated: the k-space was made from images; every number from it says so.
-        no_pictures: no picture of the scan may be drawn, see `mri_recon.io.pictures`.
+        provenance: method to all data needed to compute its image again; empty if the input was not named.
+        simulated: whether the k-space was made from images, as every number from it then states.
+        no_pictures: whether pictures of the scan are forbidden, see `mri_recon.io.pictures`.
     """
 
     file: str
@@ -80,7 +80,7 @@ class Comparison:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width that are shown and measured: the reference's, else the header's reconstruction size."""
+        """Height and width of the compared images: those of the reference, else the header's reconstruction size."""
         if self.target is None:
             return self.recon_size
         return int(self.target.shape[-2]), int(self.target.shape[-1])
@@ -91,7 +91,7 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What looks wrong with the scan or the results, to print beside the table, see `warning_lines`."""
+        """Problems of the scan or the results, to print beside the table, see `warning_lines`."""
         return warning_lines(self.rows)
 
     def document(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Comparison:
         return document
 
     def write_json(self, path: str | Path) -> None:
-        """Write `document()`; a reader never sees half a file.
+        """Write `document()` in one step, so that no reader sees half a file.
 
         Raises:
             FormatError: the folder does not exist.
@@ -128,22 +128,22 @@ def compare(
     """Undersample a scan once, reconstruct it with every method, and measure each against the reference.
 
     Args:
-        scan: what `load` returned.
-        mask: what to keep of its k-space.
+        scan: result of `load`.
+        mask: mask to undersample its k-space with.
         methods: names of methods; each is run once, in this order.
         prewhiten: noise samples or "edge", for every method, as in `reconstruct`; the reference stays as it is.
         num_virtual_coils: for every method, as in `reconstruct`.
-        device: where to compute; None: the processor.
+        device: where to compute; None is the CPU.
         options: method name to its options.
         file: name for the rows; None: the scan's own.
         acceleration: requested acceleration for the rows; None: the mask's.
         seed: seed of the mask for the rows; None: the mask's.
         foreground: measure a second time with the background masked, the same for all methods.
-        on_progress: told of the work of every method in turn, as in `reconstruct`.
+        on_progress: called with the progress of every method in turn, as in `reconstruct`.
 
     Raises:
         MethodError: an unknown method or option, options for a method that is not compared, or no method at all.
-        MethodError, ShapeError, FormatError: a preparation that cannot be, as in `reconstruct`.
+        MethodError, ShapeError, FormatError: an impossible preparation, as in `reconstruct`.
         MaskError: the mask does not fit the scan.
     """
     names = list(dict.fromkeys(methods))
@@ -181,12 +181,12 @@ def compare_recipes(
 
     Args:
         scan: the scan.
-        recipes: one for each method. They differ in method and options alone: the mask and the noise samples of the
-            first serve all, so that all methods see the same data.
-        source: record of the scan's file; None: the comparison has no provenance.
+        recipes: one for each method. They differ only in method and options: all methods use the mask and the noise
+            samples of the first recipe, and so the same data.
+        source: record of the scan's file; without it the comparison has no provenance.
         file: name for the rows; None: the scan's own.
         foreground: measure a second time with the background masked.
-        on_progress: told of the work of every method in turn.
+        on_progress: called with the progress of every method in turn.
 
     Raises:
         MethodError, ShapeError, FormatError, MaskError: as `compare`.
@@ -239,7 +239,7 @@ def check_methods(methods: Sequence[str], options: Mapping[str, Mapping[str, Any
 
 
 def scan_name(scan: Scan) -> str:
-    """Name a scan for tables: by its file, or "array" for a scan that never was a file."""
+    """Name a scan for tables: by its file, or "array" for a scan without a file."""
     return str(scan.meta.get("file", "array"))
 
 
@@ -260,13 +260,13 @@ def mask_caption(receipt: Mapping[str, Any]) -> str:
 
 
 def warning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what looks wrong with results, one line for each kind of warning.
+    """List the warnings of results, one line for each kind of warning.
 
-    A line names the methods that gave the warning, unless all did. Warnings that differ in their numbers alone share a
-    line, which says how many there are.
+    A line names the methods that gave the warning, unless all did. Warnings that differ only in their numbers share a
+    line with their count.
 
     Args:
-        rows: as `Comparison.rows`, of one scan or of several.
+        rows: as `Comparison.rows`, of one or several scans.
     """
     methods = dict.fromkeys(str(row["method"]) for row in rows)
     kinds: dict[str, list[tuple[str, str]]] = {}
@@ -283,7 +283,7 @@ def warning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def preparation_caption(info: Mapping[str, Any]) -> str:
-    """Describe pre-whitening and compression in one line, from the `info` of any method; "" where neither was done."""
+    """Describe pre-whitening and compression in one line, from the `info` of any method; "" if neither was done."""
     done = info.get("preparation", {})
     parts = []
     if "prewhiten" in done:

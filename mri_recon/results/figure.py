@@ -1,6 +1,6 @@
-"""Draw a comparison: the reference, each method, its error at one common scale, the metrics under each.
+"""Draw a comparison: the reference, each method, its error on a common scale, and its metrics.
 
-The module uses the objects of Matplotlib, never `pyplot`, which has global state. So a server may draw in any thread.
+The module avoids Matplotlib's `pyplot`, which has global state, so that a server may draw in any thread.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _LABELS = {
 _PANEL = (2.5, 3.6)  # largest width and height of a panel, inches
 _CELL = 2.1  # smallest width of a column: the metrics must fit under a narrow panel
 _SMALL = 7.5  # points
-_SMALL_PER_INCH = 17  # characters of that size in an inch, for wrapping
+_SMALL_PER_INCH = 17  # characters of that size per inch, for wrapping
 
 FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class _Panels:
-    """Hold the numbers that are drawn: one slice of each image, the errors, and the scales that they share."""
+    """Hold the numbers to draw: one slice of each image, the errors, and their common scales."""
 
     reference: FloatArray | None
     images: dict[str, FloatArray]
@@ -69,8 +69,8 @@ class _Panels:
 class _Layout:
     """Place the parts of the figure, in inches from the upper left corner.
 
-    Panels start on whole dots and a pixel of the image is a whole number of dots, so that no pixel is drawn wider than
-    another.
+    Panels start on whole dots, and a pixel of the image is a whole number of dots, so that all pixels have the same
+    width.
     """
 
     columns: int
@@ -89,7 +89,7 @@ class _Layout:
         """Choose the layout for images of `size` (h, w)."""
         height, width = size
         inches = min(_PANEL[0] / width, _PANEL[1] / height)  # an image pixel, square
-        dots = max(1, int(210 * inches))  # as many whole dots a pixel as about 210 an inch allow
+        dots = max(1, int(210 * inches))  # the number of whole dots for each pixel at about 210 dots per inch
         return cls(
             columns=columns,
             rows=2 if with_reference else 1,
@@ -137,16 +137,16 @@ def comparison_figure(
     """Draw a comparison and save it as PNG, PDF or SVG.
 
     Args:
-        comparison: what `compare` returned.
-        path: where to write; the suffix is the format, `.png` (of at most `MAX_BYTES`), `.pdf` or `.svg`. Or an open
-            binary file, which gets a PNG.
-        slice_index: which slice is shown; None: the middle one.
+        comparison: result of `compare`.
+        path: where to write; the suffix selects the format, `.png` (of at most `MAX_BYTES`), `.pdf` or `.svg`. An open
+            binary file receives a PNG.
+        slice_index: number of the slice to show; None is the middle one.
 
     Raises:
         ShapeError: no such slice.
         MethodError: Matplotlib is not installed.
-        DataError: the scan is one of which no picture may be drawn.
-        OutputError: another suffix, or `path` cannot be written.
+        DataError: pictures of the scan are forbidden.
+        OutputError: unknown suffix, or `path` cannot be written.
     """
     if not isinstance(path, str | Path):
         path.write(_png(draw_comparison(comparison, slice_index=slice_index)))
@@ -195,7 +195,7 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
             parse_math=False,  # a warning names files and units
         )
     for shown in figure.texts:
-        shown.set_parse_math(False)  # two dollar signs in a file's name are no formula
+        shown.set_parse_math(False)  # two dollar signs in a file's name are not a formula
     return figure
 
 
@@ -232,7 +232,7 @@ def _array(image: Any) -> FloatArray:
 
 
 def _round_up(value: float) -> float:
-    """Round up to a number of the form 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten: a scale that can be read."""
+    """Round up to 1, 1.5, 2, 2.5, 3, 4, 5, 6 or 8 times a power of ten, for a readable scale."""
     if not value > 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -265,7 +265,7 @@ def _draw_error(figure: Figure, layout: _Layout, column: int, error: FloatArray,
     drawn = _axes(figure, box).imshow(error, cmap=_ERROR_MAP, vmin=0.0, vmax=limit)
     if column < layout.columns - 1:
         return
-    # One bar at the right end speaks for every error, for they share its scale.
+    # One bar at the right end serves all errors, because they share a scale.
     axes = figure.add_axes((box[0] + box[2] + layout.x(0.12), box[1], layout.x(0.11), box[3]))
     bar = figure.colorbar(drawn, cax=axes)
     bar.outline.set_visible(False)
@@ -274,7 +274,7 @@ def _draw_error(figure: Figure, layout: _Layout, column: int, error: FloatArray,
 
 
 def _draw_mask(figure: Figure, layout: _Layout, comparison: Comparison) -> None:
-    """Draw the mask in the panel that has no error: under the reference, or first where there is none."""
+    """Draw the mask in the panel that has no error: under the reference, or first if there is none."""
     axes = _axes(figure, layout.box(layout.rows - 1, 0))
     mask, receipt = comparison.mask, comparison.receipt
     pattern = mask.pattern if isinstance(mask, PatternMask) else mask.lines[None, :]
@@ -319,10 +319,10 @@ def _draw_header(figure: Figure, layout: _Layout, comparison: Comparison, index:
 
 
 def _in_font(text: str) -> str:
-    """Escape the characters that the font of the picture lacks: boxes in their place would make two names equal."""
+    """Escape characters that the font of the picture lacks, because boxes in their place would make two names equal."""
     from matplotlib.font_manager import findfont, get_font
 
-    font = get_font(findfont("DejaVu Sans"))  # travels with Matplotlib
+    font = get_font(findfont("DejaVu Sans"))  # comes with Matplotlib
     return "".join(
         one if font.get_char_index(ord(one)) else one.encode("ascii", "backslashreplace").decode() for one in text
     )
@@ -360,7 +360,7 @@ def _png(figure: Figure) -> bytes:
         with Image.open(raw) as picture:
             colours = picture.convert("RGB")
         for levels in _PALETTES:
-            # No dithering: it would paint a noise that is in no image.
+            # No dithering, which would paint noise that no image contains.
             indexed = colours.quantize(palette=_palette(*levels), dither=Image.Dither.NONE)
             packed = io.BytesIO()
             indexed.save(packed, format="png", optimize=True)

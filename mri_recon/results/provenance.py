@@ -64,7 +64,7 @@ class InputFile(_Record):
 
 
 class MaskRecord(_Record):
-    """Record a mask in full: the receipt names the lines of a column mask, `pattern` holds the points of any other."""
+    """Record a mask in full: the receipt lists the lines of a column mask, `pattern` holds the points of any other."""
 
     receipt: dict[str, Any]
     pattern: str | None = Field(default=None, description="base64 of the deflated packed bits, row by row")
@@ -78,7 +78,7 @@ class ModelRecord(_Record):
 
 
 class ImageRecord(_Record):
-    """Record the image as it is stored: complex64, or float32 magnitudes where the method yields no phase."""
+    """Record the image as it is stored: complex64, or float32 magnitudes if the method yields no phase."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the samples, little-endian, slice by slice")
     shape: tuple[int, ...]
@@ -142,13 +142,13 @@ def describe(
     """Record the provenance of a result that this process has just computed.
 
     Args:
-        result: what `reconstruct` returned for `undersample(scan.kspace, mask)`, without sens_maps.
+        result: result of `reconstruct` for `undersample(scan.kspace, mask)`, without sens_maps.
         source: the file of the scan.
         mask: the undersampling mask.
-        options: options of the method as they were given; those left out are the defaults of the recorded version.
-        prewhiten: "edge", or the file of noise samples; None: no pre-whitening.
+        options: options of the method as given; omitted ones are the defaults of the recorded version.
+        prewhiten: "edge", or the file of noise samples; None for no pre-whitening.
         num_virtual_coils: as given to `reconstruct`.
-        device: where the result was computed; None: the processor.
+        device: where the result was computed; None is the CPU.
         batched: whether the result was computed together with others.
 
     Raises:
@@ -184,7 +184,7 @@ def describe(
 
 
 def image_array(result: Reconstruction) -> npt.NDArray[Any]:
-    """Convert the image to what files hold: complex64, or float32 magnitudes of a real image, `(slice, h, w)`."""
+    """Convert the image to the types of files: complex64, or float32 magnitudes of a real image, `(slice, h, w)`."""
     image = result.image.detach().cpu()
     array = image.to(torch.complex64) if image.is_complex() else result.magnitude.detach().cpu()
     return np.ascontiguousarray(array.numpy())
@@ -239,11 +239,11 @@ def read_provenance(text: str | None, name: str) -> Provenance:
     """Read the provenance of a result.
 
     Args:
-        text: JSON of the provenance; None where the result has none.
+        text: JSON of the provenance; None if the result has none.
         name: name of the result, for messages.
 
     Raises:
-        FormatError: no provenance, or not one of this format.
+        FormatError: no provenance, or one of another format.
     """
     if text is None:
         raise FormatError(

@@ -7,7 +7,7 @@
 The command line, the service, `compare` and `replay` build a recipe and call a function of this module. Every one of
 them therefore takes the same steps: choose the mask, undersample, reconstruct, add the warnings of the whole scan,
 record the provenance. A method that chooses among others is one more name in the table of methods: the recipe and its
-provenance keep the name that was asked for, and `info` says what the method chose.
+provenance keep the requested name, and `info` states the choice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mri_recon.progress import OnProgress
 from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_batch, with_scan_warnings
 from mri_recon.results.scan_warnings import scan_warnings
 
-if TYPE_CHECKING:  # the records need pydantic, which `import mri_recon.results.recipe` does without
+if TYPE_CHECKING:  # the records need pydantic, which `import mri_recon.results.recipe` must not
     from mri_recon.results.provenance import InputFile, Provenance
 
 __all__ = [
@@ -53,13 +53,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MaskChoice:
-    """Say which mask a scan gets: one of a file, one drawn for an acceleration, or by default the scan's own.
+    """Choose the mask of a scan: one from a file, one drawn for an acceleration, or by default the scan's own.
 
     Attributes:
-        file: mask file, or "from-zeros" to take the zeros of k-space for what was not sampled.
-        acceleration: how many times fewer phase-encoding lines the drawn mask has than the acquired support.
+        file: mask file, or "from-zeros" to treat the zeros of k-space as not sampled.
+        acceleration: number of lines of the acquired support divided by the number of lines of the drawn mask.
         center_fraction: fraction of the lines in the fully sampled centre of the drawn mask.
-        num_low_frequencies: the same as a number of lines.
+        num_low_frequencies: size of the fully sampled centre as a number of lines.
         seed: seed of the drawn mask.
         kind: kind of the drawn mask, "random" or "equispaced".
     """
@@ -76,7 +76,7 @@ class MaskChoice:
 
         Args:
             scan: the scan.
-            array: content of `file` where another process has read it.
+            array: content of `file`, if another process has read it.
 
         Raises:
             MaskError, FormatError: as `choose_mask`.
@@ -99,15 +99,15 @@ class Recipe:
 
     Attributes:
         method: name of the method.
-        options: options of the method; those left out keep their defaults.
+        options: options of the method; omitted ones keep their defaults.
         mask: how to choose the undersampling mask, or the mask itself.
         prewhiten: how to whiten the noise of the coils: "edge" for the outermost samples of k-space, the path of a file
-            of noise samples, or the samples; None: not at all. A word is a `str`, a file is a `Path`.
-        num_virtual_coils: compress the coils to this many; None: keep them.
-        axes: what the axes of the file's array are, as in `load`.
+            of noise samples, or the samples; None for no whitening. A word is a `str`, a file is a `Path`.
+        num_virtual_coils: compress the coils to this many; None keeps them.
+        axes: names of the axes of the file's array, as in `load`.
         variable: which array of the file, as in `load`.
-        slices: which slices to read: one number (-1 is the last), or the first and one after the last; None: all.
-        device: where to compute; None: the processor.
+        slices: slices to read: one number (-1 is the last), or the first and one after the last; None for all.
+        device: where to compute; None is the CPU.
     """
 
     method: str
@@ -130,13 +130,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Run:
-    """Hold the image that a recipe gave, and how it came to be.
+    """Hold the image of a recipe, with its mask and provenance.
 
     Attributes:
-        reconstruction: the image and what the method says of it.
+        reconstruction: the image and the report of the method.
         mask: the mask that was used.
-        provenance: everything needed to compute the image again; None where the input was not named, or the noise
-            samples were an array that no file holds.
+        provenance: all data needed to compute the image again; None if the input was not named, or the noise samples
+            were an array without a file.
     """
 
     reconstruction: Reconstruction
@@ -150,7 +150,7 @@ class SavedRun(Run):
 
     Attributes:
         scan: the scan that was read.
-        left_out: what the format of the output cannot hold, in one sentence; "" where it holds everything.
+        left_out: one sentence about data that the format of the output cannot hold; "" if it holds everything.
     """
 
     scan: Scan
@@ -159,13 +159,13 @@ class SavedRun(Run):
 
 @dataclass(frozen=True)
 class UndersampledScan:
-    """Hold what every method of a comparison starts from.
+    """Hold the common input of all methods of a comparison.
 
     Attributes:
         kspace: complex64 `(slice, coil, readout, phase)`, zero where the mask is False.
         mask: the undersampling mask.
-        prewhiten: "edge" or noise samples `(coil, sample)`, as `reconstruct` takes them; None: no pre-whitening.
-        warnings: what looks wrong with the whole scan.
+        prewhiten: "edge" or noise samples `(coil, sample)`, as in `reconstruct`; None for no pre-whitening.
+        warnings: problems of the whole scan.
     """
 
     kspace: Tensor
@@ -197,7 +197,7 @@ def source_record(path: str | Path, recipe: Recipe, scan: Scan) -> InputFile:
 
 
 def undersampled(scan: Scan, recipe: Recipe) -> UndersampledScan:
-    """Choose the mask of a recipe and keep its samples; read the noise samples where they are in a file.
+    """Choose the mask of a recipe and keep its samples; read the noise samples if they are in a file.
 
     Raises:
         MaskError: as `choose_mask`, or a mask that does not fit the scan.
@@ -212,7 +212,7 @@ def undersampled(scan: Scan, recipe: Recipe) -> UndersampledScan:
 def run_method(
     data: UndersampledScan, recipe: Recipe, *, source: InputFile | None = None, on_progress: OnProgress | None = None
 ) -> Run:
-    """Run the method of a recipe on a scan that is undersampled already; the recipe's mask is not looked at.
+    """Run the method of a recipe on a scan that is already undersampled; the recipe's mask is ignored.
 
     Args and Raises: as `run_recipe`.
     """
@@ -235,9 +235,9 @@ def run_recipe(
     """Undersample a scan and reconstruct it as a recipe says.
 
     Args:
-        scan: what `load_scan` read, or any other scan.
+        scan: result of `load_scan`, or any other scan.
         recipe: what to do.
-        source: record of the scan's file, see `source_record`; None: the run has no provenance.
+        source: record of the scan's file, see `source_record`; without it the run has no provenance.
         on_progress: told of the work, as in `reconstruct`.
 
     Raises:
@@ -255,7 +255,7 @@ def run_batch(
     Args:
         scans: scans whose k-space has one shape.
         recipes: one for each scan. Only their masks may differ; none may whiten the noise or compress the coils.
-        sources: records of the files, one for each scan; None: the runs have no provenance.
+        sources: records of the files, one for each scan; without them the runs have no provenance.
 
     Raises:
         MethodError: the recipes differ in more than their masks, or as `reconstruct_batch`.
@@ -299,7 +299,7 @@ def reconstruct_file(
 
     Raises:
         MethodError, ShapeError, FormatError, MaskError: as `load`, `run_recipe`.
-        OutputError: the output cannot be written, or cannot hold the image: found before the reconstruction where
+        OutputError: the output cannot be written, or cannot hold the image; raised before the reconstruction if
             possible.
     """
     check_options(recipe.method, recipe.options)
@@ -314,7 +314,7 @@ def reconstruct_file(
 def _finished(
     result: Reconstruction, data: UndersampledScan, recipe: Recipe, source: InputFile | None, *, batched: bool = False
 ) -> Run:
-    """Add the warnings of the whole scan, and the provenance where the input is named."""
+    """Add the warnings of the whole scan, and the provenance if the input is named."""
     result = with_scan_warnings(result, data.warnings)
     noise = recipe.prewhiten
     if source is None or isinstance(noise, Tensor | np.ndarray):

@@ -1,4 +1,4 @@
-"""Reproduce a result from its recorded input, and check that it comes out the same.
+"""Reproduce a result from its recorded input, and check that both are the same.
 
 `replay` finds the input, reconstructs it again and compares. A result that was computed alone is reproduced bit for bit
 on the same kind of processor, with the same number of threads and the same versions. A result that was part of a batch,
@@ -29,7 +29,7 @@ from mri_recon.reconstruction import Reconstruction, resolve_device
 from mri_recon.results.machine import device_name, versions
 from mri_recon.results.recipe import Recipe, run_recipe
 
-if TYPE_CHECKING:  # the records need pydantic, which `import mri_recon.results.replay` does without
+if TYPE_CHECKING:  # the records need pydantic, which `import mri_recon.results.replay` must not
     from mri_recon.results.provenance import InputFile, ModelRecord, Provenance
 
 __all__ = [
@@ -41,20 +41,20 @@ __all__ = [
 
 
 TOLERANCE = 1e-5
-"""Largest difference, relative to the largest magnitude, where bit-equality is not promised."""
+"""Largest allowed difference, relative to the largest magnitude, if bit-equality is not promised."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Hold a result that was computed again, and how it differs from the saved one.
+    """Hold a result that was computed again, and its difference from the saved one.
 
     Attributes:
         provenance: provenance of the saved result.
         reconstruction: the new result.
         identical: whether every bit is the same.
-        relative_difference: largest difference over the largest magnitude of the old image; 0 where identical.
-        differences: what has changed since (versions, processor, device), one sentence each.
-        exact: whether bit-equality is promised: computed alone, on a processor, and nothing has changed since.
+        relative_difference: largest difference divided by the largest magnitude of the old image; 0 if identical.
+        differences: changes since then (versions, processor, device), one sentence each.
+        exact: whether bit-equality is promised: computed alone, on a CPU, and nothing has changed since.
     """
 
     provenance: Provenance
@@ -66,7 +66,7 @@ class Replay:
 
     @property
     def kept(self) -> bool:
-        """Whether the new image is identical, or within `TOLERANCE` where bit-equality is not promised."""
+        """Whether the new image is identical, or within `TOLERANCE` if bit-equality is not promised."""
         return self.identical or (not self.exact and self.relative_difference <= TOLERANCE)
 
 
@@ -84,15 +84,15 @@ def replay(
 
     Args:
         result: an HDF5 file that `save` wrote with a provenance.
-        source: file of the input; None: the file beside `result`, or in the working folder, with its size and SHA-256.
-        noise: file of the noise samples, where there were some; None: found like the input.
-        model: the weights, a shipped name or a file; None: those of the recorded option, else the shipped ones with
-            the recorded SHA-256.
+        source: file of the input; None searches beside `result` and in the working folder for its size and SHA-256.
+        noise: file of the noise samples, if there were any; None searches for it like the input.
+        model: the weights, a shipped name or a file; None uses those of the recorded option, else the shipped weights
+            with the recorded SHA-256.
         on_progress: told of the work, as in `reconstruct`.
 
     Raises:
-        FormatError: a result that cannot be read, has no provenance or another image than it says, or an input that is
-            not found or is another one.
+        FormatError: a result that cannot be read, has no provenance, or whose image does not match it; or an input that
+            is not found or does not match.
         CheckpointError: the weights are not found.
         MaskError: a damaged record of the mask.
         MethodError: a method that is not installed, or no longer has the recorded options.
@@ -112,7 +112,7 @@ def replay(
         device=device,
     )
     raw = read(path, **recipe.reading)
-    # The recorded axes hold, whether or not they were assumed: today's check of assumed axes is not asked.
+    # The recorded axes are used even if they were assumed then; the check of assumed axes is skipped.
     scan = dataclasses.replace(raw, meta={**raw.meta, "axes_assumed": False, "axes_by_rank": False}).scan()
     with _threads(record.threads):
         new = run_recipe(scan, recipe, on_progress=on_progress).reconstruction
@@ -153,9 +153,9 @@ def recipe_of(
 
     Args:
         record: the provenance.
-        noise: file of the recorded noise samples, where there were some.
-        options: options of the method in place of the recorded ones; None: those.
-        device: where to compute; None: the recorded device.
+        noise: file of the recorded noise samples, if there were any.
+        options: replace the recorded options of the method; None keeps them.
+        device: where to compute; None is the recorded device.
 
     Raises:
         MaskError: a damaged record of the mask.
@@ -176,7 +176,7 @@ def recipe_of(
 
 
 def _options(record: Provenance, model: str | Path | None) -> dict[str, Any]:
-    """The recorded options, with the weights that are found now."""
+    """Return the recorded options, with the weights found now."""
     options = dict(record.options)
     if record.model is not None and "model" in method_options(record.method):
         options["model"] = _located_model(record.model, record.options, model)
@@ -192,7 +192,7 @@ def _relative_difference(new: npt.NDArray[Any], old: npt.NDArray[Any]) -> float:
 
 
 def _located(record: InputFile, given: str | Path | None, folders: Sequence[Path], option: str) -> Path:
-    """The file with the recorded size and content: the given one, or one in the folders."""
+    """Find the file with the recorded size and content: the given file, or one in the folders."""
     if given is not None:
         path = Path(given)
         if (size := file_size(path)) != record.bytes:
@@ -208,13 +208,13 @@ def _located(record: InputFile, given: str | Path | None, folders: Sequence[Path
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         try:
             files = [path for path in folder.iterdir() if path.is_file() and path.stat().st_size == record.bytes]
-        except OSError:  # a folder that may not be listed holds nothing for us
+        except OSError:  # skip a folder that may not be listed
             continue
         for path in sorted(files, key=lambda path: (path.name != record.name, path.name)):
             try:
                 if file_sha256(path) == record.sha256:
                     return path
-            except FormatError:  # not ours to read
+            except FormatError:  # skip an unreadable file
                 continue
     raise FormatError(
         f"expected {record.name} ({record.bytes} bytes, SHA-256 {record.sha256}) beside the result or in the working "
@@ -257,7 +257,7 @@ def _changes(record: Provenance) -> list[str]:
     ]
     try:
         device = device_name(resolve_device(record.device))
-    except MethodError:  # said already
+    except MethodError:  # already reported
         return notes
     return (
         notes

@@ -1,4 +1,4 @@
-"""Collect what is uncertain about a scan, for the results that are made of it."""
+"""Collect the uncertainties of a scan, for the results computed from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["scan_warnings"]
 
 
 def scan_warnings(scan: Scan) -> list[str]:
-    """List what looks wrong with a scan, what its reader found and what was assumed, each with what to do.
+    """List the problems of a scan, findings of its reader and assumptions, each with advice.
 
     Empty slices are left out: `reconstruct` warns of them.
     """

@@ -22,7 +22,7 @@ NOISE_RULE = (
     "sigma = sqrt(E|n|^2) of one complex sample: median of |sample| / sqrt(ln 2) over the outermost "
     f"{OUTER_FRACTION:.0%} of the acquired k-space; an upper bound where signal reaches there"
 )
-"""How `estimate_noise` finds its value, for print beside it."""
+"""Rule by which `estimate_noise` finds its value, to print beside it."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Noise:
 def estimate_noise(scan: Scan) -> Noise | None:
     """Estimate the noise level from the outermost acquired samples; None when nothing was acquired.
 
-    The rule is that of `mri_recon.coils.noise`, over all coils and slices together. Where the object's signal still
-    fills the edge, sigma is too large. A receiver's own noise scan is better where there is one.
+    The rule is that of `mri_recon.coils.noise`, over all coils and slices together. If signal of the object reaches the
+    edge, sigma is too large. A noise scan of the receiver is better if there is one.
     """
     try:
         samples = edge_samples(scan.samples)
@@ -138,7 +138,7 @@ def _noise(scan: Scan) -> str:
 
 def _rss_of_full(scan: Scan) -> npt.NDArray[np.float32]:
     """Compute `scan.target` of fully sampled k-space by NumPy."""
-    largest = max(float(np.abs(part).max()) for part in scan.samples)  # squares of 1e-30 are no number in float32
+    largest = max(float(np.abs(part).max()) for part in scan.samples)  # squares of 1e-30 underflow in float32
     images = [np.abs(ifft_of_array(part / largest, (-2, -1))) for part in scan.samples]
     found = np.stack([np.sqrt((one**2).sum(axis=0)) for one in images]) * largest
     return center_crop(found, scan.recon_size).astype(np.float32, copy=False)
