@@ -277,9 +277,7 @@ def _started(method: str, on_progress: OnProgress | None) -> float:
 
 
 def _noise_option(method: str, options: Mapping[str, Any], sigma: float | None) -> dict[str, Any]:
-    """Pass the noise known from pre-whitening to the method, unless the caller gave it or the method has no such
-    option.
-    """
+    """Pass the noise known from pre-whitening to a method, unless the caller gave it or it has no such option."""
     if sigma is None or "sigma" in options or "sigma" not in method_options(method):
         return {}
     return {"sigma": sigma}

@@ -1,1 +1,1 @@
-"""What the library needs of the machine: files written whole, checked outputs, safe text, forked processes."""
+"""Use the machine: write whole files, check outputs, escape text, handle forked processes."""

@@ -18,7 +18,7 @@ Content: TypeAlias = bytes | bytearray | memoryview
 """Content of a file."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_LONGEST_PREFIX = 100  # bytes; with the random part far below the 255 that a file system allows
+_LONGEST_PREFIX = 100  # bytes; with the random part, far below the limit of 255 of file systems
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a pipe"),
@@ -29,11 +29,11 @@ _KINDS = (
 
 
 def write_atomically(path: str | Path, content: Content, *, mode: int = 0o666) -> None:
-    """Write a file beside its final name, then move it there: no reader, and no crash, sees half of it.
+    """Write a file beside its final name, then move it there, so that a half-written file is never seen.
 
-    A symbolic link stays, and the file that it names is written. A file that is replaced keeps its permissions, and
-    its owner where this process may give files away; a new one gets `mode` less the umask. On any failure, Ctrl-C
-    included, the old file is as it was and nothing is left behind.
+    If the path is a symbolic link, its target is written. A replaced file keeps its permissions, and its owner if this
+    process may change owners; a new file gets `mode` less the umask. After any failure, Ctrl-C included, the old file
+    is unchanged and nothing is left behind.
 
     Raises:
         OutputError: a full disk, a folder that does not exist or cannot be written to, or a path that is a directory, a
@@ -49,7 +49,7 @@ def write_atomically(path: str | Path, content: Content, *, mode: int = 0o666) -
             file.flush()
             if kept is not None:
                 _keep_access(file.fileno(), kept)
-            os.fsync(file.fileno())  # else a power cut after the move leaves an empty file
+            os.fsync(file.fileno())  # otherwise a power cut after the move could leave an empty file
         temporary.replace(target)
         temporary = None
     except (OSError, ValueError) as error:
@@ -60,11 +60,11 @@ def write_atomically(path: str | Path, content: Content, *, mode: int = 0o666) -
 
 
 def check_target(path: str | Path) -> os.stat_result | None:
-    """Give the status of the ordinary file that would be replaced, links followed; None where there is none.
+    """Return the status of the ordinary file that would be replaced, following links; None if there is none.
 
     Raises:
         OutputError: a directory, a pipe, a socket or a device.
-        OSError: a path that cannot be looked at: too long, a loop of links, a folder that may not be entered.
+        OSError: the path cannot be examined: too long, a loop of links, a folder that may not be entered.
     """
     try:
         found = Path(path).stat()
@@ -78,7 +78,7 @@ def check_target(path: str | Path) -> os.stat_result | None:
 
 
 def create_beside(target: Path, mode: int = 0o600) -> tuple[int, Path]:
-    """Create a hidden file in the folder of `target`, open for writing; give it and its path. The umask applies.
+    """Create a hidden file in the folder of `target`, open for writing; return it and its path. The umask applies.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -94,12 +94,12 @@ def create_beside(target: Path, mode: int = 0o600) -> tuple[int, Path]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error means that there is no room: a full disk, a used-up quota, a limit on the size of files."""
+    """Tell whether an error means that space is exhausted: a full disk, a used-up quota, a limit on file sizes."""
     return (isinstance(error, OSError) and error.errno in _FULL) or (isinstance(error, OutputError) and error.full)
 
 
 def unwritable(path: str | Path, error: OSError | ValueError) -> OutputError:
-    """Build the error that says why a file cannot be written, and what to do."""
+    """Build the error that explains why a file cannot be written, with advice."""
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     if is_full(error):
         cure = "free some space, or write to another disk; a file that was there is as it was"
@@ -115,14 +115,14 @@ def _has_folder(path: str | Path) -> bool:
 
 
 def _keep_access(descriptor: int, kept: os.stat_result) -> None:
-    """Give a new file the permissions, and where that is allowed the owner, of the one that it replaces."""
+    """Give a new file the permissions, and if allowed the owner, of the file that it replaces."""
     mode = kept.st_mode & 0o777
     if hasattr(os, "fchown"):
         made = os.fstat(descriptor)
         if (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
             try:
                 os.fchown(descriptor, kept.st_uid, kept.st_gid)
-            except OSError:  # not this process' to give away: another group gets no more than anybody
+            except OSError:  # the owner cannot be changed, so the new group gets no more rights than everybody
                 if made.st_gid != kept.st_gid:
                     mode &= ~0o070 | (mode & 0o007) << 3
     os.fchmod(descriptor, mode)

@@ -21,15 +21,15 @@ class _Forks:
         self._has_threads = False
 
     def before(self) -> None:
-        """Look, in the process that is about to fork, for threads that are not Python's."""
+        """Look for threads not started by Python in the process that is about to fork."""
         try:
             count = len(os.listdir("/proc/self/task"))  # noqa: PTH208  as light as it can be
         except OSError:
-            count = 2  # not known: as if there were some
+            count = 2  # unknown, so assume that there are some
         self._has_threads = count > threading.active_count()
 
     def after_in_child(self) -> None:
-        """Give the forked process one thread where its parent had more."""
+        """Limit the forked process to one thread if its parent had more."""
         if self._has_threads or self.threads_are_lost:
             import torch
 

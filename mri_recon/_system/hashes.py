@@ -15,7 +15,7 @@ __all__ = ["array_sha256", "file_sha256", "file_size"]
 
 
 def file_size(path: Path) -> int:
-    """Give the size of a file in bytes.
+    """Return the size of a file in bytes.
 
     Raises:
         FormatError: no such file.
@@ -27,7 +27,7 @@ def file_size(path: Path) -> int:
 
 
 def file_sha256(path: Path) -> str:
-    """Give the SHA-256 of the content of a file, in hexadecimal digits.
+    """Return the SHA-256 of the content of a file, in hexadecimal digits.
 
     Raises:
         FormatError: the file cannot be read.
@@ -40,6 +40,6 @@ def file_sha256(path: Path) -> str:
 
 
 def array_sha256(array: npt.NDArray[Any]) -> str:
-    """Give the SHA-256 of the samples of an array, little-endian, the last axis fastest."""
+    """Return the SHA-256 of the samples of an array, little-endian, the last axis fastest."""
     little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(little.tobytes()).hexdigest()

@@ -22,13 +22,13 @@ def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
     """Write a JSON file beside its final name, then move it there, so that no reader sees half of it.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     write_atomically(path, json_text(document).encode())
 
 
 def json_text(document: Mapping[str, Any]) -> str:
-    """Give the JSON of a document, in ASCII."""
+    """Return the JSON of a document, in ASCII."""
     return json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
 
 

@@ -27,7 +27,7 @@ FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an output or input lies: the file itself where it exists, else its name in its folder."""
+    """Identify an output or input: by the file itself if it exists, else by its name in its folder."""
 
     what: str
     path: Path
@@ -36,7 +36,7 @@ class _Place:
     name: str
 
     def same_as(self, other: _Place) -> bool:
-        """Tell whether writing to one would change the other."""
+        """Tell whether writing to one place would change the other."""
         if self.file is not None and other.file is not None:
             return self.file == other.file
         return self.folder is not None and (self.folder, self.name) == (other.folder, other.name)
@@ -53,14 +53,15 @@ def check_outputs(
     """Refuse outputs that cannot be written, or would replace an input or one another; nothing is written.
 
     Links are followed. A symbolic link, a hard link, another spelling of the folder, and a name that differs in case on
-    a file system that ignores case, all count as the file that they name.
+    a file system that ignores case, all count as the file to which they refer.
 
     Args:
-        outputs: path by option, e.g. `{"--json": path}`; None: not asked for.
-        inputs: for each file that the command reads, its name in messages and its path. Paths of no file are ignored.
-        suffixes: by option, the suffixes that the output may have; any where it has no entry.
+        outputs: path by option, e.g. `{"--json": path}`; None if not requested.
+        inputs: for each file that the command reads, its name in messages and its path. Paths without a file are
+            ignored.
+        suffixes: allowed suffixes by option; an option without an entry allows any.
         stdout: options for which "-" is standard output.
-        appended: options whose file is not replaced but added to.
+        appended: options whose file is extended, not replaced.
 
     Returns:
         Notes for the user, one sentence each: a hard-linked file keeps its content under its other names.
@@ -98,10 +99,10 @@ def check_outputs(
 
 
 def check_suffix(path: str | Path, suffixes: tuple[str, ...], *, option: str = "") -> None:
-    """Refuse a name whose suffix is none of these; an empty tuple allows any.
+    """Refuse a name with none of these suffixes; an empty tuple allows any.
 
     Raises:
-        OutputError: another suffix, or none.
+        OutputError: another suffix, or no suffix.
     """
     name = Path(path).name
     if suffixes and not name.lower().endswith(suffixes):
@@ -113,7 +114,7 @@ def check_suffix(path: str | Path, suffixes: tuple[str, ...], *, option: str = "
 
 
 def check_writable_folder(option: str, folder: Path) -> None:
-    """Refuse a folder for outputs that is a file, or cannot be made or written to.
+    """Refuse an output folder that is a file, or cannot be made or written to.
 
     Raises:
         OutputError: as above.
@@ -138,7 +139,7 @@ def _check_kind(option: str, path: Path) -> None:
 
 
 def _check_writable(option: str, path: Path) -> list[str]:
-    """Try whether the folder and the file that would be replaced can be written, and change neither."""
+    """Test whether the folder and the file to replace can be written, without changing them."""
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise OutputError(
@@ -168,7 +169,7 @@ def _check_replaceable(option: str, path: Path, target: Path, found: os.stat_res
                 f"{option}: {printable(path)} is where this command's standard {name} goes: choose another name"
             )
     try:
-        # Shows what the folder does not: immutable files, read-only mounts.
+        # Detects immutable files and read-only mounts, which the folder does not show.
         os.close(os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)))
     except OSError as error:
         raise _refused(option, path, error) from error
@@ -196,7 +197,7 @@ def _refused(option: str, path: Path, error: OSError | ValueError) -> OutputErro
 
 
 def _same_file(stream: IO[str], found: os.stat_result) -> bool:
-    with suppress(OSError, ValueError):  # a stream that is closed, or no file
+    with suppress(OSError, ValueError):  # a closed stream, or one without a file
         return os.path.samestat(found, os.fstat(stream.fileno()))
     return False
 
@@ -217,7 +218,7 @@ def _place(what: str, path: Path, *, new: bool) -> _Place:
 
 
 def _folds_case(folder: Path) -> bool:
-    """Tell whether the file system takes names that differ in case for the same."""
+    """Tell whether the file system treats names that differ only in case as equal."""
     try:
         descriptor, probe = create_beside(folder / "case")
     except OSError:

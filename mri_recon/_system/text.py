@@ -8,7 +8,7 @@ _SPACES = frozenset("\u00a0\u3000")  # wide and fixed spaces of ordinary names
 
 
 def printable(text: object) -> str:
-    r"""Escape what a terminal would obey or cannot show: controls, ANSI escapes, line breaks, bidirectional marks.
+    r"""Escape controlling or invisible characters: controls, ANSI escapes, line breaks, bidirectional marks.
 
     Letters, marks, symbols and spaces stay as they are. A byte of a file name that is not UTF-8 becomes `\xff`.
     """
@@ -16,13 +16,13 @@ def printable(text: object) -> str:
 
 
 def storable(text: str) -> str:
-    r"""Escape what UTF-8 and HDF5 cannot hold: bytes of a file name that are not UTF-8 become `\xff`, NUL `\x00`."""
+    r"""Escape text for UTF-8 and HDF5: bytes of a file name that are not UTF-8 become `\xff`, NUL `\x00`."""
     return "".join(_escaped(one) if one == "\0" or "\ud800" <= one <= "\udfff" else one for one in text)
 
 
 def _escaped(one: str) -> str:
     code = ord(one)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python carried through by "surrogateescape", PEP 383
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python decoded by "surrogateescape", PEP 383
         return f"\\x{code - 0xDC00:02x}"
     if code in (0x09, 0x0A, 0x0D):
         return {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}[code]

@@ -1,7 +1,7 @@
 """Provide the command `mri-recon`. It parses arguments; the work of each verb is a Python call.
 
-Verbs of other rooms and of other packages join by the entry-point group `mri_recon.commands`: a `typer.Typer`
-application with verbs of its own, or a function that becomes one verb. Nothing here imports torch or a plug-in before a
+Other parts of the library and other packages add verbs by the entry-point group `mri_recon.commands`: a `typer.Typer`
+application with its own verbs, or a function that becomes one verb. Nothing here imports torch or a plug-in before a
 verb needs it.
 """
 

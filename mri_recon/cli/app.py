@@ -1,4 +1,4 @@
-"""Assemble the command `mri-recon`: its own verbs, those of plug-ins, and how every verb ends."""
+"""Assemble the command `mri-recon`: its own verbs, those of plug-ins, and the end of every verb."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["PROGRAM", "CommandGroup", "build_app"]
 
 
 class CommandGroup(TyperGroup):
-    """Group the verbs, and end each expected error in one line and exit status 2, wherever the verb comes from.
+    """Group the verbs, and turn each expected error of any verb into one line and exit status 2.
 
-    A plug-in's verb is imported when it is run. Until then a stub stands for it, whose help line is read from the
-    plug-in's source.
+    A plug-in's verb is imported when it is run. Until then a stub replaces it, with a help line read from the plug-in's
+    source.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -35,7 +35,7 @@ class CommandGroup(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Load the verb that `args` name; give its name, itself and its arguments."""
+        """Load the verb named in `args`; return its name, the verb and its arguments."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in self._plug_ins:
             command = load_verb(self._plug_ins[name])
@@ -55,7 +55,7 @@ class CommandGroup(TyperGroup):
         try:
             return super().main(*args, **settings)
         except SystemExit as ending:
-            if isinstance(ending.__context__, BrokenPipeError):  # which Rich and Typer turn into status 1
+            if isinstance(ending.__context__, BrokenPipeError):  # Rich and Typer turn it into status 1
                 end(ending.__context__)
             raise
         except Exception as error:
@@ -63,7 +63,7 @@ class CommandGroup(TyperGroup):
 
 
 def _end(error: BaseException) -> NoReturn:
-    if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):  # the parser's own: usage, exits
+    if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):  # from the parser: usage errors, exits
         raise error
     end(error)
 

@@ -14,11 +14,11 @@ from mri_recon.errors import MriReconError
 __all__ = ["Told", "end"]
 
 DEBUG = "MRI_RECON_DEBUG"
-"""Environment variable: with any value, an error is printed with its traceback."""
+"""Environment variable: with any value, errors are printed with their traceback."""
 
 
 class Told(SystemExit):
-    """End the process; the line about it is on stderr already."""
+    """End the process, after the message on stderr."""
 
     told = True
 
@@ -27,8 +27,8 @@ def end(error: BaseException) -> NoReturn:
     """End the process for an error of a verb.
 
     Raises:
-        Told: always. Status 2: it cannot be done, by an `MriReconError`, the disk, the memory or a fault of the
-            program; 130: interrupted; 141: nobody reads standard output.
+        Told: always. Status 2: the work cannot be done, due to an `MriReconError`, the disk, the memory or a fault of
+            the program; 130: interrupted; 141: nobody reads standard output.
     """
     if isinstance(error, BrokenPipeError):
         raise Told(BROKEN_PIPE) from None
@@ -57,7 +57,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of Python, NumPy, torch or CUDA means that memory is not enough."""
+    """Tell whether an error of Python, NumPy, torch or CUDA means that memory is exhausted."""
     text = str(error)
     return (
         isinstance(error, MemoryError)

@@ -1,8 +1,8 @@
 """Handle signals that end the process: half-written files are removed first.
 
-An interrupt (Ctrl-C) may be lost. An extension module that is interrupted while it is imported may raise ImportError in
-place of KeyboardInterrupt, or a library may go on without the part that it was importing. So the handler of the process
-remembers that an interrupt came.
+An interrupt (Ctrl-C) may be lost. An extension module that is interrupted during its import may raise ImportError
+instead of KeyboardInterrupt, or a library may continue without the part that it was importing. So the handler of the
+process remembers interrupts.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def handle_interrupts() -> None:
 
 
 def handle_termination() -> None:
-    """Raise `Terminated` for signals that by default end the process at once and leave half of a file behind."""
+    """Raise `Terminated` for signals that by default end the process at once and leave half-written files."""
     for number in _ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminate)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends a process that does not come to its end
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends a process that hangs
     raise Terminated(number)
 
 
 def was_interrupted() -> bool:
-    """Tell whether an interrupt came since `handle_interrupts`."""
+    """Tell whether there was an interrupt since `handle_interrupts`."""
     handler = signal.getsignal(signal.SIGINT)
     return isinstance(handler, _Handler) and handler.interrupted
 

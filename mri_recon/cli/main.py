@@ -21,14 +21,14 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command with the arguments of this process and end the process.
 
-    The exit status is 0 for work that is done, 1 where `replay` finds a difference, 2 for what cannot be done, 130
-    after an interrupt, 141 where the reader of standard output went away. SIGTERM and SIGHUP end the process as they do
-    by default, after what is half written is removed.
+    The exit status is 0 on success, 1 if `replay` finds a difference, 2 if the work cannot be done, 130 after an
+    interrupt, and 141 if the reader of standard output went away. SIGTERM and SIGHUP end the process as by default,
+    after half-written files are removed.
     """
     status = 0
-    # Read by torch's OpenMP, which is not imported yet. Threads that wait for each other spin for microseconds and then
-    # sleep. By default they spin for milliseconds, and a machine that is busy with something else takes a minute for
-    # seconds; where they sleep at once, a quiet machine takes more than twice as long.
+    # Read by torch's OpenMP, which is not imported yet. With this setting, waiting threads spin for microseconds and
+    # then sleep. By default they spin for milliseconds, and on a busy machine seconds of work take a minute. If they
+    # slept at once, a quiet machine would take more than twice as long.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
@@ -44,18 +44,18 @@ def main() -> NoReturn:
         status = 130
     except Terminated as ending:
         say(f"ended by {ending}")
-        os.kill(os.getpid(), ending.number)  # what waits for this process sees the signal, as without a handler
+        os.kill(os.getpid(), ending.number)  # the parent process sees the signal, as without a handler
         status = 128 + ending.number
-    except Exception:  # an import that an interrupt broke; whatever else a verb raises has ended as SystemExit
+    except Exception:  # an import broken by an interrupt; all other errors of verbs have ended as SystemExit
         if not was_interrupted():
             raise
         say("interrupted")
         status = 130
     except SystemExit as ending:
         status = _number(ending.code)
-        if status == 130 and not getattr(ending, "told", False):  # while the arguments were read
+        if status == 130 and not getattr(ending, "told", False):  # while the arguments are parsed
             say("interrupted")
-    # A second interrupt ends a process that does not come to its end.
+    # A second interrupt ends a process that hangs.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(close_streams(status))
@@ -73,7 +73,7 @@ def _show_warning(
     file: object = None,
     line: str | None = None,
 ) -> None:
-    """One line for a Python warning, of whichever library, in place of two that name a source file."""
+    """Print a Python warning of any library in one line, instead of two with the name of a source file."""
     warn(str(message))
     if os.environ.get("MRI_RECON_DEBUG"):
         warn(f"the above is a {category.__name__} from {filename}:{lineno}")

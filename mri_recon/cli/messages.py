@@ -15,7 +15,7 @@ PROGRAM = "mri-recon"
 def say(message: str) -> None:
     """Print one line on stderr, or nothing if stderr cannot be written to.
 
-    Names of files in it are escaped, so that they cannot control the terminal.
+    File names in the line are escaped, so that they cannot control the terminal.
     """
     with contextlib.suppress(OSError, ValueError):
         line = " ".join(part.strip() for part in message.splitlines())

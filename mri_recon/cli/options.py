@@ -99,11 +99,12 @@ OptionsByMethod = Annotated[
 
 
 def parse_option(text: str, method: str | None = None) -> tuple[str, Any]:
-    """Split `key=value` and read the value as the method declares it: a word stays a word, even one like a number.
+    """Split `key=value` and convert the value to the type in the method's signature; a word stays text, even "1".
 
     Args:
         text: as typed.
-        method: method that has the option; None: a number, True, False or None if the text reads as one, else text.
+        method: method that has the option. If None, the value becomes a number, True, False or None if possible, else
+            text.
 
     Raises:
         ConfigError: no `=`, or no key.
@@ -125,7 +126,7 @@ def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str,
     """Sort `METHOD.KEY=VALUE` texts into the options of each method.
 
     Raises:
-        ConfigError: a text of another form.
+        ConfigError: a text of the wrong form.
         MethodError: a method that is not among `methods`, or is unknown.
     """
     options: dict[str, dict[str, Any]] = {}
@@ -150,7 +151,7 @@ def method_list(text: str) -> list[str]:
 
 
 def noise_source(text: str | None) -> Path | str | None:
-    """Read `--prewhiten`: the word "edge" as it is, any other text as the path of a file."""
+    """Read `--prewhiten`: keep the word "edge", and take any other text as the path of a file."""
     from mri_recon.coils.prepare import EDGE
 
     return text if text is None or text == EDGE else Path(text)

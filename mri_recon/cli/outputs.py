@@ -1,4 +1,4 @@
-"""Check the files that a verb writes before the work, and name them after it."""
+"""Check the output files of a verb before the work, and name them afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def claim(
 ) -> bool:
     """Check all outputs of a verb, see `check_outputs`, and print its notes as warnings.
 
-    `--json -` is standard output; whatever else the verb prints goes to standard error then.
+    `--json -` is standard output; the verb then prints everything else on standard error.
 
     Returns:
         Whether `--json` is standard output.
@@ -54,7 +54,7 @@ def files_read(
         file: the scan.
         mask: as `--mask`.
         prewhiten: as `--prewhiten`.
-        options: of methods; any text may name a file, such as weights, whose card lies beside them.
+        options: options of methods; any text may name a file, such as weights with a card beside them.
     """
     found: list[tuple[str, str | Path | None]] = [
         ("the input FILE", file),
@@ -73,10 +73,10 @@ def files_read(
 
 
 def _card(weights: str) -> Path | None:
-    """Give the path of the model card that is read with weights."""
+    """Return the path of the model card that is read with weights."""
     return Path(weights).with_suffix(".json") if Path(weights).name else None
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """Print one line. Names of files in it are escaped, so that they cannot control the terminal."""
+    """Print one line, with file names escaped, so that they cannot control the terminal."""
     typer.echo(printable(text), err=err)

@@ -1,7 +1,7 @@
 """Find the verbs of the entry-point group `mri_recon.commands`, and import one only when it is run.
 
 The list of verbs in `mri-recon --help` has a line of help for each. It is read from the plug-in's source text, so that
-`--help` does not wait for what the plug-ins import.
+`--help` does not wait for the imports of plug-ins.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def plug_ins(*, taken: Container[str]) -> tuple[dict[str, EntryPoint], list[str]
     """Find the verbs of installed packages by name, and say which are ignored and why.
 
     Args:
-        taken: names of the program's own verbs.
+        taken: names of the built-in verbs.
     """
     found: dict[str, EntryPoint] = {}
     ignored = []
@@ -46,8 +46,8 @@ def verb_stub(entry: EntryPoint, *, help_line: bool = True) -> TyperCommand:
     """Make a stand-in for a verb that is not imported, for lists of verbs.
 
     Args:
-        entry: where the verb is.
-        help_line: read its help from the source.
+        entry: entry point of the verb.
+        help_line: whether to read its help from the source.
     """
     return TyperCommand(entry.name, help=help_of(entry) if help_line else None)
 
@@ -56,17 +56,17 @@ def load_verb(entry: EntryPoint) -> Any:
     """Import a verb.
 
     Raises:
-        ConfigError: it cannot be imported, or is neither a function nor a `typer.Typer`.
+        ConfigError: the verb cannot be imported, or is neither a function nor a `typer.Typer`.
     """
     try:
         verb = entry.load()
-    except Exception as error:  # whatever a foreign package raises while it is imported
+    except Exception as error:  # the import of a third-party package can raise any error
         raise ConfigError(
             f"verb {entry.name!r} of {entry.value} cannot be loaded ({type(error).__name__}: {error}): "
             "repair or uninstall that package"
         ) from error
     if isinstance(verb, typer.Typer):
-        command: Any = get_group(verb)  # a group also where it has one verb only
+        command: Any = get_group(verb)  # a group even if it has only one verb
     elif callable(verb):
         alone = typer.Typer(add_completion=False)
         alone.command(entry.name)(verb)
@@ -81,9 +81,9 @@ def load_verb(entry: EntryPoint) -> Any:
 
 
 def help_of(entry: EntryPoint) -> str:
-    """Read the help of a verb from the source of its module, without importing it; "" where there is none.
+    """Read the help of a verb from the source of its module, without importing it; "" if there is none.
 
-    The docstring of a function, or the `help` of an application `name = typer.Typer(help="...")`.
+    The help is the docstring of a function, or the `help` of an application `name = typer.Typer(help="...")`.
     """
     try:
         source = _source(entry.module)
@@ -102,7 +102,7 @@ def help_of(entry: EntryPoint) -> str:
 
 
 def _source(module: str) -> str | None:
-    """Read the source of a module, without importing it or the packages around it; None where it has none."""
+    """Read the source of a module, without importing it or its parent packages; None if it has none."""
     if (loaded := sys.modules.get(module)) is not None:
         return inspect.getsource(loaded)
     spec: ModuleSpec | None = None

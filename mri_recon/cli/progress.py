@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_LINE", "LINE_EVERY", "Working", "working"]
 
 FIRST_LINE = 5.0
-"""Seconds before the first line where there is no terminal; shorter work prints none."""
+"""Seconds before the first line without a terminal; shorter work prints no line."""
 LINE_EVERY = 10.0
 """Seconds between such lines."""
 
 _STAGES = {"prepare": "preparing", "maps": "coil maps", "iterate": "iteration", "network": "slice"}
 
 Show = Callable[[str, int, int | None], None]
-"""Function of the current task, the amount finished, and the whole amount (None: unknown)."""
+"""Function of the current task, the finished amount, and the total amount (None if unknown)."""
 
 
 class Working:
     """Show the steps of a verb.
 
     Args:
-        show: prints a step.
-        methods: names of the methods that will run, in order, where there are several.
-        end: removes the output of `show`.
+        show: function that prints a step.
+        methods: names of the methods that will run, in order, if there are several.
+        end: function that removes the output of `show`.
     """
 
     def __init__(self, show: Show, methods: Sequence[str] = (), end: Callable[[], None] = lambda: None) -> None:
@@ -60,9 +60,9 @@ class Working:
 
 @contextlib.contextmanager
 def working(text: str, methods: Sequence[str] = ()) -> Iterator[Working]:
-    """Show the progress of a `with` block, until `end` is called or the block ends, however it ends.
+    """Show the progress of a `with` block, until `end` is called or the block ends in any way.
 
-    A verb enters it by `context.with_resource`, so that the bar is gone before an error is printed.
+    A verb enters the block by `context.with_resource`, so that the bar is gone before an error is printed.
 
     Args:
         text: the first step.
@@ -80,10 +80,10 @@ def working(text: str, methods: Sequence[str] = ()) -> Iterator[Working]:
 
 
 def lines(clock: Callable[[], float] = time.monotonic) -> Show:
-    """Print lines at a modest rate: the first after `FIRST_LINE` seconds, the next ones `LINE_EVERY` apart.
+    """Print lines at a low rate: the first after `FIRST_LINE` seconds, then one every `LINE_EVERY` seconds.
 
     Args:
-        clock: gives seconds.
+        clock: function that returns seconds.
     """
     start = clock()
     due = start + FIRST_LINE

@@ -1,4 +1,4 @@
-"""Write and print what the verbs `reconstruct` and `compare` found."""
+"""Write and print the results of the verbs `reconstruct` and `compare`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["tell_comparison", "tell_run", "write_comparison"]
 
 
 def tell_run(run: SavedRun, output: Path) -> None:
-    """Print one line about a saved reconstruction, and under it everything the user should know about it."""
+    """Print one line about a saved reconstruction, followed by its notes and warnings."""
     from mri_recon.results.comparison import preparation_caption
 
     result, meta = run.reconstruction, run.scan.meta
@@ -40,10 +40,10 @@ def tell_run(run: SavedRun, output: Path) -> None:
 def write_comparison(
     comparison: Comparison, json: Path | None, figure: Path | None, slice_index: int | None
 ) -> dict[str, Path]:
-    """Write the results and draw the picture of a comparison, where asked for.
+    """Write the results and draw the picture of a comparison, if requested.
 
     Returns:
-        the files, by what each is.
+        the files, by their kind.
 
     Raises:
         OutputError: a file cannot be written.
@@ -65,7 +65,8 @@ def tell_comparison(comparison: Comparison, written: dict[str, Path], *, foregro
 
     Args:
         comparison: the comparison.
-        written: what `write_comparison` wrote before: a reader of standard output that goes away loses no file.
+        written: files from `write_comparison`, written earlier so that none is lost if the reader of standard output
+            goes away.
         foreground: whether the rows have the metrics of the foreground.
         piped: print the JSON document on standard output, everything else on standard error.
     """

@@ -12,7 +12,7 @@ from mri_recon.cli.messages import say
 __all__ = ["BROKEN_PIPE", "close_streams", "prepare_streams"]
 
 BROKEN_PIPE = 141
-"""Exit status where nobody reads standard output any more: 128 + SIGPIPE, as a shell has it."""
+"""Exit status if nobody reads standard output any more: 128 + SIGPIPE, as in shells."""
 
 _ERRORS = "mri_recon.display"
 
@@ -20,13 +20,13 @@ _ERRORS = "mri_recon.display"
 def prepare_streams() -> None:
     """Open closed streams as the null device, and let every stream print any character.
 
-    The next file that is opened would otherwise get the number of a closed stream, and receive what is printed.
+    Otherwise the next opened file would get the number of a closed stream, and receive its output.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the smallest free number, this one
+            os.open(os.devnull, os.O_RDWR)  # takes the smallest free number, which is this one
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     if sys.stderr is None:
@@ -38,14 +38,14 @@ def prepare_streams() -> None:
 
 
 def close_streams(status: int) -> int:
-    """Flush the streams and give the exit status: that of the work, unless its output was lost."""
+    """Flush the streams and return the exit status: that of the work, unless its output was lost."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         status = status or BROKEN_PIPE
         _discard(1)
     except (OSError, ValueError) as error:
-        if not status:  # else the error that ended the verb has its line
+        if not status:  # else the error that ended the verb has been printed
             say(f"error: cannot write to standard output ({getattr(error, 'strerror', None) or error})")
         status = status or 2
         _discard(1)

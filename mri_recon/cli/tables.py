@@ -21,7 +21,7 @@ def print_results(
     with_file: bool = False,
     err: bool = False,
 ) -> None:
-    """Print rows of a comparison as a table, under it warnings, convention and notes; `err`: on stderr."""
+    """Print rows of a comparison as a table, followed by warnings, convention and notes; with `err`, on stderr."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -29,7 +29,7 @@ def print_results(
     console = Console(stderr=err)
     if not console.is_terminal:
         console = Console(stderr=err, width=160)  # a file has no width; a narrow default would break the lines
-    # Text as it is: brackets and :names: in a file's name are no markup.
+    # Plain text: brackets and :names: in a file's name are not markup.
     console.print(Text(printable(title), style="bold"), soft_wrap=True)
     table = Table()
     for name in ["file", "R", "seed"] if with_file else []:
@@ -54,5 +54,5 @@ def print_results(
 
 
 def number(value: float | None, form: str) -> str:
-    """Format a number for a table; a dash where there is none."""
+    """Format a number for a table; a dash if there is none."""
     return "-" if value is None else format(value, form)

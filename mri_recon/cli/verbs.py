@@ -43,7 +43,7 @@ __all__ = ["compare", "info", "methods", "reconstruct", "replay"]
 
 
 def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, variable: VariableOption = None) -> None:
-    """Show what FILE holds: shapes, coils, sampled lines, achieved acceleration, noise, reference.
+    """Describe FILE: shapes, coils, sampled lines, achieved acceleration, noise, reference.
 
     Example: mri-recon info knee.h5
     """
@@ -68,7 +68,7 @@ def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, va
 
 
 def methods() -> None:
-    """List the reconstruction methods: what each does, and its options with their defaults.
+    """List the reconstruction methods, each with a summary and its options with their defaults.
 
     Example: mri-recon methods
     """
@@ -229,8 +229,8 @@ def replay(
 ) -> None:
     """Compute RESULT again from its input and check that the image is the same.
 
-    Exit status 0: bit-identical, or within 1e-5 where no more is promised (another machine, other versions, a batch);
-    1: a difference; 2: RESULT cannot be computed again.
+    Exit status 0: bit-identical, or within 1e-5 if bit-equality is not promised (another machine, other versions, a
+    batch); 1: a difference; 2: RESULT cannot be computed again.
 
     Example: mri-recon replay knee-cs.h5 --input knee.h5
     """

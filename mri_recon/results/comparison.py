@@ -135,9 +135,9 @@ def compare(
         num_virtual_coils: for every method, as in `reconstruct`.
         device: where to compute; None is the CPU.
         options: method name to its options.
-        file: name for the rows; None: the scan's own.
-        acceleration: requested acceleration for the rows; None: the mask's.
-        seed: seed of the mask for the rows; None: the mask's.
+        file: name for the rows; None is the name of the scan.
+        acceleration: requested acceleration for the rows; None is that of the mask.
+        seed: seed of the mask for the rows; None is that of the mask.
         foreground: measure a second time with the background masked, the same for all methods.
         on_progress: called with the progress of every method in turn, as in `reconstruct`.
 
@@ -184,7 +184,7 @@ def compare_recipes(
         recipes: one for each method. They differ only in method and options: all methods use the mask and the noise
             samples of the first recipe, and so the same data.
         source: record of the scan's file; without it the comparison has no provenance.
-        file: name for the rows; None: the scan's own.
+        file: name for the rows; None is the name of the scan.
         foreground: measure a second time with the background masked.
         on_progress: called with the progress of every method in turn.
 
