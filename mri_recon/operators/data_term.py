@@ -1,4 +1,4 @@
-"""The data term `1/2 ||A u - y||^2` of multi-coil reconstruction; what iterations share is computed once."""
+"""Compute the data term `1/2 ||A u - y||^2` of multi-coil reconstruction, its parts common to iterations only once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["SenseDataTerm"]
 
 
 class SenseDataTerm:
-    """`1/2 ||A u - y||^2` with the `A` of a `SenseOperator`, for samples scaled to `max |A^H y|` in [1/2, 1).
+    """Compute `1/2 ||A u - y||^2` with the `A` of a `SenseOperator`, for samples scaled to `max |A^H y|` in [1/2, 1).
 
-    Beside the maps, the samples and two arrays of the size of the k-space are alive, these two only within a call.
+    Memory holds the maps, the samples and, only within a call, two arrays of the size of the k-space.
 
     Shapes:
         kspace: y, complex `(batch, coil, readout, phase)`; u: complex `(batch, H, W)`, the operator's `image_size`.
 
     Attributes:
         operator: A, its maps expanded to the shape of y.
-        scale: the power of two that y was divided by, real `(batch,)`: no digit is lost, and a solver sees the same
-            digits at every scale. It is 0 where `A^H y` is 0.
+        scale: the power of two that y was divided by, real `(batch,)`. The division is exact, so a solver works on the
+            same digits at every scale. It is 0 where `A^H y` is 0.
         coverage: `sum_c |S_c|^2`, real `(batch, readout, phase)`.
         norm_bound: an upper bound on `||A||^2`, the largest coverage.
         rhs: `A^H y / scale`.

@@ -1,4 +1,4 @@
-"""The scan as an unrolled network sees it: its samples and the operator that made them."""
+"""Represent a scan for unrolled networks: its samples and the operator that made them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Measurement", "concatenate", "measure"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """Samples y = A x and the operator A, differentiable.
+    """Hold samples y = A x and the operator A, differentiable.
 
     Attributes:
         samples: y in FFT order (`SenseOperator.samples_of`), complex `(batch, coil, h, w)`, zero where not sampled.
-        operator: A, with maps `(batch, coil, h, w)`. Where its `dims` is `(-1,)`, every row is a problem of its own and
-            a band of rows is a complete measurement.
-        sigma: noise sqrt(E|n|^2) of one sample in the units of `samples`, real `(batch, 1, 1)`; None: not known.
+        operator: A, with maps `(batch, coil, h, w)`. If its `dims` is `(-1,)`, every row is a separate problem and a
+            band of rows is a complete measurement.
+        sigma: noise sqrt(E|n|^2) of one sample in the units of `samples`, real `(batch, 1, 1)`; None if unknown.
     """
 
     samples: Tensor
@@ -57,7 +57,7 @@ class Measurement:
         return self.samples - self.operator.sample(x)
 
     def misfit(self, x: Tensor) -> Tensor:
-        """Compute the mean power of A x - y over the samples that were taken, real `(batch, 1, 1)`."""
+        """Compute the mean power of A x - y over the sampled positions, real `(batch, 1, 1)`."""
         residual = self.residual(x)
         power = residual.real.square() + residual.imag.square()
         mask = self.mask
@@ -66,7 +66,7 @@ class Measurement:
         return power.sum(dim=(1, 2, 3)).reshape(-1, 1, 1) / taken.reshape(-1, 1, 1).clamp_min(1)
 
     def acceleration(self) -> Tensor:
-        """Divide all positions by those that were taken, real `(1 or batch, 1, 1)`."""
+        """Divide the number of positions by that of sampled ones, real `(1 or batch, 1, 1)`."""
         mask = self.mask
         share = mask.flatten(-min(2, mask.ndim)).mean(dim=-1)
         return share.clamp_min(1e-6).reciprocal().reshape(-1, 1, 1)
@@ -113,7 +113,7 @@ class Measurement:
         """Cut out a band of readout rows.
 
         Raises:
-            ShapeError: the mask is not one of columns, so that rows are coupled.
+            ShapeError: the mask is not a column mask, so that rows are coupled.
         """
         if self.dims != (-1,):
             raise ShapeError("rows: expected a mask of columns, got one that couples the rows: take the whole slice")
@@ -124,10 +124,10 @@ def concatenate(measurements: Sequence[Measurement]) -> Measurement:
     """Put the items of several measurements into one, each with its own mask; `Measurement.split` undoes it.
 
     Args:
-        measurements: one at least, of equal number of coils, height and width, and equal `dims`.
+        measurements: at least one, all with the same number of coils, height, width and `dims`.
 
     Raises:
-        ShapeError: none, or sizes or `dims` that differ.
+        ShapeError: no measurement, or sizes or `dims` that differ.
     """
     kinds = {(tuple(one.samples.shape[1:]), one.dims) for one in measurements}
     if len(kinds) != 1:
@@ -146,7 +146,7 @@ def concatenate(measurements: Sequence[Measurement]) -> Measurement:
 
 
 def _plane(one: Measurement) -> tuple[int, int]:
-    """Rows and columns of a mask: it may be the same for every row."""
+    """Return rows and columns of a mask, which may be the same for every row."""
     rows = 1 if one.dims == (-1,) else int(one.samples.shape[-2])
     return rows, int(one.samples.shape[-1])
 

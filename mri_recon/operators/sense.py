@@ -1,4 +1,4 @@
-"""The acquisition as a linear operator: image to sampled multi-coil k-space and back.
+"""Model the acquisition as a linear operator: image to sampled multi-coil k-space and back.
 
 `SenseOperator` takes and gives centred k-space. Inside, samples are kept in FFT order, so that no product shifts
 anything: solvers and networks convert their k-space once (`samples_of`) and then stay there.
@@ -179,7 +179,7 @@ class SenseOperator:
     def combine(self, samples: Tensor) -> Tensor:
         """Apply `A^H` to samples in FFT order that are zero where not sampled."""
         coil_images = torch.fft.ifftn(samples, dim=self.dims, norm="ortho")
-        # sum conj(S) x as the conjugate of sum S conj(x): the maps need no second, conjugated copy.
+        # sum conj(S) x is computed as the conjugate of sum S conj(x), to avoid a conjugated copy of the maps.
         image = coil_images.conj_physical_().mul_(self.sens_maps).sum(dim=-3)
         return self.pad(image.conj_physical_())
 
@@ -265,7 +265,7 @@ def fft_order_ramp(like: Tensor, dim: int) -> Tensor:
     """
     n = like.shape[dim]
     k = torch.arange(n, dtype=torch.float64, device=like.device)
-    # The product k (N//2) taken modulo N first: the angle of a large number would lose digits.
+    # The product k (N//2) is reduced modulo N first, because the angle of a large number would lose digits.
     angle = -2 * torch.pi * ((k * (n // 2)) % n) / n
     ramp = torch.polar(torch.ones_like(angle), angle).to(like.dtype)
     return ramp if dim == -1 else ramp[:, None]

@@ -14,7 +14,7 @@ _BLOCK = 8
 """Rows that share their virtual coils."""
 
 _LEFT_OUT = 5e-3
-"""Share of the largest sum |S|^2 that the virtual coils may leave out at any pixel."""
+"""Fraction of the largest sum |S|^2 that the virtual coils may leave out at any pixel."""
 
 _EXACT_CALL = 3
 """Number of the gradient call at which the full set of coils is used once.
@@ -25,13 +25,13 @@ _MIN_COILS = 4
 """Scans with fewer coils use all of them."""
 
 _WORTHWHILE = 0.7
-"""Where more than this share of the coils would be kept, all of them are used."""
+"""If more than this fraction of the coils would be kept, all of them are used."""
 
 
 def with_virtual_coils(exact: SenseDataTerm) -> LeastSquares:
     """Make a cheaper term for many iterations, with most gradients from virtual coils; see `_ReducedDataTerm`.
 
-    Returns the term itself where nothing is gained: few coils, maps that do not compress, rows that are coupled.
+    Returns the term itself if nothing is gained: few coils, maps that do not compress, or coupled rows.
     """
     operator = exact.operator
     virtual = None if operator.dims != (-1,) else _virtual_maps(operator.sens_maps)
@@ -51,7 +51,7 @@ class _ReducedDataTerm:
 
         A^H (y - A u) = A^H (y - A u_0) - N (u - u_0) - E (u - u_0),   N = A^H A - E,
 
-    only the last term is missing. The residual, and with it objective and gap, is always exact.
+    only the last term is neglected. The residual, and with it objective and gap, is always exact.
 
     Source: geometric coil compression, Zhang et al., Magn Reson Med 2013, applied to the maps instead of the data.
     """
@@ -59,7 +59,7 @@ class _ReducedDataTerm:
     def __init__(self, exact: SenseDataTerm, normal: LinearMap) -> None:
         self._exact, self._normal = exact, normal
         self._offset = exact.rhs  # gradient at the last point of `residual` plus N times it; at 0 to begin with
-        self._pending: Tensor | None = None  # that point, until N times it is asked for
+        self._pending: Tensor | None = None  # that point, until N times it is needed
         self._calls = 0
 
     def at_zero(self) -> Residual:

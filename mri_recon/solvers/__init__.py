@@ -1,1 +1,1 @@
-"""Iterative solvers: callables in, solution and history out. Nothing here knows MRI."""
+"""Solve inverse problems iteratively, from callables to a solution and its history, independent of MRI."""

@@ -112,11 +112,11 @@ def admm(
             and `solve` is not used.
         start: x to start from; `None` is b, the zero-filled image where `||H|| <= 1`.
         projection: H is a projection and D a Parseval frame. This is not checked.
-        tol: relative residuals to stop at; 0 leaves the rule out.
-        gap_tol: relative gap to stop at, with `projection` only.
+        tol: relative residuals at which an item stops; 0 disables the rule.
+        gap_tol: relative gap at which an item stops, only with `projection`.
         relaxation: rho in (0, 2); 1 is the method without relaxation.
-        max_iters: most iterations.
-        check_every: iterations from check to check; a check costs about one iteration.
+        max_iters: maximum number of iterations.
+        check_every: number of iterations between checks; a check costs about one iteration.
         on_iteration: called after every iteration, with objective and gap at the checks; an exception that it raises
             ends the solver.
 
@@ -190,7 +190,7 @@ def _x_step(
 
 
 class _Check:
-    """Objective, residuals and dual value of an iterate, in units of tau."""
+    """Compute objective, residuals and dual value of an iterate, in units of tau."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class _Check:
 
 
 class _Tracker:
-    """Values at the checks, and the answers of the items that have stopped."""
+    """Hold the values at the checks, and the answers of the items that have stopped."""
 
     def __init__(self, x: Tensor, tau: Tensor, tol: float, gap_tol: float) -> None:
         self._tau, self._tol, self._gap_tol = tau, tol, gap_tol
@@ -244,7 +244,7 @@ class _Tracker:
         return not bool(self._active.any())
 
     def update(self, iteration: int, x: Tensor, values: dict[str, Tensor]) -> None:
-        """Take in a check."""
+        """Record a check."""
         found = {"objective": values["objective"] * self._tau**2}
         found |= {name: values[name] for name in ("primal_residual", "dual_residual")}
         residual = torch.maximum(values["primal_residual"], values["dual_residual"])

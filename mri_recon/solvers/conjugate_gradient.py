@@ -8,8 +8,8 @@ For `H x = b`, starting with `r = b - H x` and `p = r`, one iteration is
     beta = ||r'||^2 / ||r||^2
     p <- r' + beta p,   r <- r'
 
-`conjugate_gradient` is the solver. ADMM's inner solves take a few of its iterations from where the last ones ended. For
-them alone, an iterate carries `H x`, the start need not be 0, and the inner product can be chosen.
+`conjugate_gradient` is the solver. ADMM's inner solves take a few of its iterations, starting from the result of the
+last ones. Only for them, an iterate carries `H x`, the start need not be 0, and the inner product can be chosen.
 
 The first axis of the unknown and of the data counts independent problems. Each has its own step lengths and stopping
 test, and is frozen as soon as it is solved. Its result does not depend on its neighbours, up to the order in which a
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Iterate:
-    """The state of conjugate gradients on `H x = b`.
+    """Hold the state of conjugate gradients on `H x = b`.
 
     Attributes:
         x: the unknown, `(batch, ...)`.
@@ -97,9 +97,9 @@ def conjugate_gradient(
     Args:
         normal: `H`, batched, e.g. `A^H A + mu`.
         rhs: `b`, `(batch, ...)`, in the range of `H`.
-        tol: relative residual to stop at; 0 runs all iterations unless the residual vanishes.
-        max_iters: most iterations.
-        on_iteration: called after every iteration, without objective and gap; what it raises ends the solver.
+        tol: relative residual at which an item stops; 0 runs all iterations unless the residual vanishes.
+        max_iters: maximum number of iterations.
+        on_iteration: called after every iteration, without objective and gap; an exception from it stops the solver.
 
     Raises:
         MethodError: `tol` or `max_iters` out of range.

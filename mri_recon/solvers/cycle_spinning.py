@@ -1,4 +1,4 @@
-"""Cycle spinning: FISTA whose wavelet transform sees another circular shift of the image in every iteration.
+"""Run cycle spinning: FISTA whose wavelet transform shifts the image by another circular shift in every iteration.
 
     z   = x + beta (x - x_old)
     x  <- T^-1 W^H S(W T (z + step (b - H z))),   H = A^H A, b = A^H y
@@ -7,9 +7,9 @@ T shifts both axes by whole numbers that are drawn anew each time, uniform in 0 
 these, as the decimated transform commutes with shifts by 2^levels. S shrinks by `step lambda`. beta is that of FISTA,
 and the momentum of an item is dropped where it points uphill, `Re <z - x_new, x_new - x> > 0`, as in `solvers.fista`.
 
-Each iteration minimises for another shift. So there is no one objective of which a gap could be given, and the iterates
-need not settle. The shifts come from a generator with a fixed seed and are the same for all items: the result depends
-on the arguments alone.
+Each iteration minimises for another shift. So there is no single objective and no gap, and the iterates need not
+converge. The shifts come from a generator with a fixed seed and are the same for all items, so that the result depends
+only on the arguments.
 
 The first axis of every tensor counts independent problems. Scalars are summed in float64.
 
@@ -34,7 +34,7 @@ from mri_recon.transforms.wavelets import WaveletTransform
 __all__ = ["cycle_spinning"]
 
 _SEED = 0
-"""Of the shifts."""
+"""Seed of the shifts."""
 
 
 def cycle_spinning(
@@ -57,7 +57,7 @@ def cycle_spinning(
         rhs: `b`, complex or real `(batch, h, w)` of the size of the transform.
         transform: W, orthonormal.
         reg_weight: `lambda > 0`, real `(batch,)`, in the units of b.
-        separate_parts: shrink real and imaginary part each for itself instead of the modulus.
+        separate_parts: shrink real and imaginary part separately instead of the modulus.
         step: at most `1 / ||H||`.
         max_iters: iterations; all are run.
         on_iteration: called after every iteration, without objective and gap; an exception that it raises ends the

@@ -12,8 +12,9 @@ One iteration, with `g(z) = B^H (y - B z)`, and S, which shrinks magnitudes by `
 It costs one gradient: g is affine, so that g(z) is the same mixture of the gradients at the last two points. Momentum
 is dropped (t = 1, beta = 0) where it points uphill (gradient scheme).
 
-How far x is from the minimum: with `g = g(x)`, `r = y - B x` and `s = min(1, lambda / max_j |g|_j)`, `theta = s r` is
-feasible for the dual problem. Its value is `D = Re <theta, y> - 1/2 ||theta||^2 <= min P`, and
+The gap bounds the distance of x from the minimum: with `g = g(x)`, `r = y - B x` and
+`s = min(1, lambda / max_j |g|_j)`, `theta = s r` is feasible for the dual problem. Its value is
+`D = Re <theta, y> - 1/2 ||theta||^2 <= min P`, and
 
     P(x) - D = 1/2 ||r - theta||^2 + lambda sum_j |x|_j - Re <B^H theta, x>,
 
@@ -64,9 +65,9 @@ def fista(
         reg_weight: `lambda > 0`, real `(batch,)`, in the units of `B^H y`.
         magnitude: |x|: the modulus of every entry, or of groups as in `parts_modulus`.
         step: at most `1 / ||B||^2`.
-        gap_tol: relative duality gap to stop at; 0 runs all iterations.
-        max_iters: most iterations.
-        check_every: iterations from check to check; a check costs some sums over x and y.
+        gap_tol: relative duality gap at which an item stops; 0 runs all iterations.
+        max_iters: maximum number of iterations.
+        check_every: number of iterations between checks; a check costs some sums over x and y.
         on_iteration: called after every iteration; an exception that it raises ends the solver.
 
     Raises:
@@ -125,7 +126,7 @@ def fista(
 
 
 def next_momentum(t: Tensor, *, restart: Tensor) -> tuple[Tensor, Tensor]:
-    """FISTA's momentum of the next iteration, and the `t` after it: `t' = (1 + sqrt(1 + 4 t^2)) / 2`, `(t - 1) / t'`.
+    """Compute the momentum `(t - 1) / t'` of the next iteration, and the next `t' = (1 + sqrt(1 + 4 t^2)) / 2`.
 
     Args:
         t: of each item, at least 1, `(batch,)`.
@@ -137,7 +138,7 @@ def next_momentum(t: Tensor, *, restart: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Certificate:
-    """Primal and dual values of the l1 problem, and the best lower bound seen so far."""
+    """Compute primal and dual values of the l1 problem, and keep the best lower bound so far."""
 
     def __init__(self, lam: Tensor, magnitude: Magnitude) -> None:
         self._lam = lam
@@ -147,7 +148,7 @@ class _Certificate:
         self.objective = torch.full_like(lam, torch.inf)
 
     def update(self, x: Tensor, residual: Residual) -> None:
-        """Take in a point with its residual `r = y - B x`."""
+        """Evaluate a point from its residual `r = y - B x`."""
         g, energy = residual.gradient, residual.energy
         largest = self._magnitude(g).flatten(1).amax(dim=1).to(torch.float64)
         s = torch.where(largest > self._lam, self._lam / torch.where(largest > 0, largest, 1), 1)
@@ -162,7 +163,7 @@ class _Certificate:
 
     @property
     def relative_gap(self) -> Tensor:
-        """Gap of the last point in units of the best dual value, float64 `(batch,)`."""
+        """Return the gap of the last point relative to the best dual value, float64 `(batch,)`."""
         positive = self._best_dual > 0
         scale = torch.where(positive, self._best_dual, torch.ones_like(self._best_dual))
         return torch.where(positive, self._gap / scale, torch.full_like(self._gap, torch.inf))

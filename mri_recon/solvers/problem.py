@@ -1,4 +1,4 @@
-"""The least-squares problem that solvers are given, and the solution that they return."""
+"""Define the least-squares problem that solvers take, and the solution that they return."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LinearMap = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Residual:
-    """The residual `r = y - B x` as solvers and certificates use it.
+    """Hold the quantities of the residual `r = y - B x` that solvers and certificates use.
 
     Attributes:
         gradient: `B^H r`, of the shape of `x`: the negative gradient of the data term.
@@ -57,15 +57,15 @@ class LeastSquares(Protocol):
 
 @dataclass(frozen=True)
 class Solution:
-    """Where a solver ended.
+    """Hold the final state of a solver.
 
     Attributes:
         x: the unknown, `(batch, ...)`.
         iterations: int64 `(batch,)`, iterations until the item stopped.
-        converged: bool `(batch,)`, True where the solver's own stopping rule held.
-        history: tensors `(checks, batch)` by name, at the checks of the solver. What an item had when it stopped is
-            repeated from there on. Each solver says which names it has. "objective" and "relative_gap" are float64:
-            the gap is an upper bound on `(P(x) - min P) / min P`, infinite while no positive lower bound is known.
+        converged: bool `(batch,)`, True if the item met the stopping rule of the solver.
+        history: tensors `(checks, batch)` by name, at the checks of the solver. The values of an item at its stop are
+            repeated from then on. The names depend on the solver. "objective" and "relative_gap" are float64: the gap
+            is an upper bound on `(P(x) - min P) / min P`, infinite while no positive lower bound is known.
     """
 
     x: Tensor
@@ -74,17 +74,17 @@ class Solution:
     history: dict[str, Tensor]
 
     def last(self, name: str) -> Tensor:
-        """The value `(batch,)` of that name where each item stopped."""
+        """Return the value `(batch,)` of that name at the stop of each item."""
         return self.history[name][-1]
 
     @property
     def relative_gap(self) -> Tensor | None:
-        """The last relative gap, float64 `(batch,)`; None where the solver has no certificate."""
+        """The last relative gap, float64 `(batch,)`; None if the solver has no certificate."""
         return self.last("relative_gap") if "relative_gap" in self.history else None
 
 
 def checked_weight(reg_weight: Tensor, like: Tensor) -> Tensor:
-    """Check one regularisation weight an item; float64 on the device of `like`.
+    """Check one regularisation weight for each item; return float64 on the device of `like`.
 
     Raises:
         ShapeError: not `(batch,)`, with the batch on the first axis of `like`.
@@ -107,7 +107,7 @@ def real_inner(a: Tensor, b: Tensor) -> Tensor:
     """Compute `Re <a, b>` over all axes but the first, float64 `(batch,)`.
 
     Each row along the last axis, a few hundred terms, is summed in the working precision, and the rows in double. This
-    is four times as fast as double throughout, and loses no accuracy that the terms had.
+    is four times as fast as double precision throughout, and keeps the accuracy of the terms.
     """
     if a.is_complex():
         a, b = torch.view_as_real(a).flatten(-2), torch.view_as_real(b).flatten(-2)

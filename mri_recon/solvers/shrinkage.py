@@ -1,4 +1,4 @@
-"""Shrinkage of magnitudes: the proximal map of weighted sums of absolute values, and the penalty itself."""
+"""Shrink magnitudes, the proximal map of weighted sums of absolute values, and compute the penalty itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mri_recon.errors import MethodError, ShapeError
 __all__ = ["BandShrinkage", "Magnitude", "Sums", "parts_modulus", "soft_threshold"]
 
 Magnitude = Callable[[Tensor], Tensor]
-"""Says what |x| is: the modulus of every entry (`torch.abs`), or one modulus of two real planes (`parts_modulus`)."""
+"""Function for |x|: the modulus of every entry (`torch.abs`), or one modulus of two real planes (`parts_modulus`)."""
 
 
 def soft_threshold(x: Tensor, threshold: Tensor | float, magnitude: Magnitude = torch.abs) -> Tensor:
@@ -50,7 +50,7 @@ def parts_modulus(x: Tensor) -> Tensor:
 
 @dataclass
 class Sums:
-    """Sums over the bands of an item, float64 `(batch,)`."""
+    """Hold sums over the bands of an item, float64 `(batch,)`."""
 
     penalty: Tensor
     primal: Tensor
@@ -70,11 +70,11 @@ class BandShrinkage:
             weights: `w >= 0`, `(band,)`; None is 1.
             num_bands: number of bands.
             complex_values: whether the bands are complex.
-            separate_parts: shrink real and imaginary part each for itself instead of the modulus.
+            separate_parts: shrink real and imaginary part separately instead of the modulus.
             coupled: the bands of a pixel are one vector with one magnitude and the weight of the first band.
 
         Raises:
-            ShapeError: weights of another number.
+            ShapeError: the wrong number of weights.
             MethodError: weights that are not real, finite and not negative.
         """
         weights = torch.ones(num_bands) if weights is None else weights
@@ -91,7 +91,7 @@ class BandShrinkage:
             self._groups.append((group, float(weights[band])))
 
     def penalty(self, bands: Tensor) -> Tensor:
-        """`sum_j w_j |c_j|` of bands `(batch, band, h, w)`, float64 `(batch,)`."""
+        """Compute `sum_j w_j |c_j|` of bands `(batch, band, h, w)`, float64 `(batch,)`."""
         sums = [total(self._magnitude(parts(bands[:, group]))) * weight for group, weight in self._groups]
         return torch.stack(sums).sum(dim=0)
 
@@ -156,10 +156,10 @@ class BandShrinkage:
         return out
 
     def _magnitude(self, c: Tensor) -> Tensor:
-        """Magnitudes of one group `(batch, band, h, w, part)`, with an axis of 1 for what makes one magnitude.
+        """Compute magnitudes of one group `(batch, band, h, w, part)`; the axes that form one magnitude become 1.
 
-        Written out: the library's norms over a short axis take ten times as long, and these values, in units of tau, do
-        not overflow.
+        The sum is written out because torch's norms over a short axis take ten times as long; these values, in units of
+        tau, do not overflow.
         """
         if not self._modulus and not self._coupled:
             return c.abs()
