@@ -470,22 +470,31 @@ def npz(visit: Visit) -> bytes:
     return Path(download.value.path()).read_bytes()
 
 
-def test_a_tablet_has_room_and_takes_fingers(browser: Any, visit: Visit, npz: bytes) -> None:
-    context = browser.new_context(viewport=TABLET, has_touch=True)
-    page = context.new_page()
+def _shown(browser: Any, visit: Visit, npz: bytes, **device: Any) -> Any:
+    """A page that shows a result, which comes at once."""
+    page = browser.new_context(**(device or {"viewport": LAPTOP})).new_page()
     page.route("**/v1/compare", lambda route: route.fulfill(status=200, content_type="application/x-npz", body=npz))
     page.goto(visit.address)
     page.locator("#file").set_input_files({"name": "scan.npy", "mimeType": "x", "buffer": b"x"})
     playwright.expect(page.locator("input[name=method]")).not_to_have_count(0)
-    page.locator("#run").tap()
+    run = page.locator("#run")
+    if device.get("has_touch"):
+        run.tap()
+    else:
+        run.click()
     playwright.expect(page.locator("#pane-results table")).to_be_visible()
+    return page
+
+
+def test_a_tablet_has_room_and_takes_fingers(browser: Any, visit: Visit, npz: bytes) -> None:
+    page = _shown(browser, visit, npz, viewport=TABLET, has_touch=True)
     wide = page.evaluate("() => document.documentElement.scrollWidth")
     assert wide <= TABLET["width"]
     tile = page.locator('[data-tile="unet"] canvas')
     box = tile.bounding_box()
     assert box["width"] > 200
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    session = context.new_cdp_session(page)
+    session = page.context.new_cdp_session(page)
 
     def fingers(kind: str, apart: float) -> None:
         points = [] if kind == "touchEnd" else [{"x": middle[0] + sign * apart, "y": middle[1], "id": index}
@@ -506,7 +515,7 @@ def test_a_tablet_has_room_and_takes_fingers(browser: Any, visit: Visit, npz: by
     )
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert float(page.locator("#window-width").input_value()) > float(before)
-    context.close()
+    page.context.close()
 
 
 def test_another_run_keeps_what_is_looked_at(browser: Any, visit: Visit, npz: bytes) -> None:
@@ -579,18 +588,6 @@ def test_no_reference_one_slice_and_a_pattern(browser: Any, visit: Visit, npz: b
     blue = np.array(page.locator("#pane-sampling canvas").evaluate(script)).reshape(pattern.shape)
     np.testing.assert_array_equal(blue > 0, pattern > 0)
     page.context.close()
-
-
-def _shown(browser: Any, visit: Visit, npz: bytes) -> Any:
-    """A page that shows a result, which comes at once."""
-    page = browser.new_context(viewport=LAPTOP).new_page()
-    page.route("**/v1/compare", lambda route: route.fulfill(status=200, content_type="application/x-npz", body=npz))
-    page.goto(visit.address)
-    page.locator("#file").set_input_files({"name": "scan.npy", "mimeType": "x", "buffer": b"x"})
-    playwright.expect(page.locator("input[name=method]")).not_to_have_count(0)
-    page.locator("#run").click()
-    playwright.expect(page.locator("#pane-results table")).to_be_visible()
-    return page
 
 
 def test_a_lost_connection_is_taken_up_behind_the_last_event(browser: Any, visit: Visit, npz: bytes) -> None:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,9 @@ class _Killed(Exception):
     pass
 
 
-def _interrupted(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, overrides: list[str]) -> Path:
-    """A run that ends in the middle of a step, as if it had been killed."""
+@contextmanager
+def _stopping(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> Iterator[None]:
+    """Training raises in the middle of step number `at`."""
     from mri_recon_training import train as loop
 
     real, calls = loop._seed_dropout, []
@@ -243,13 +245,18 @@ def _interrupted(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, overrides
     def seed_dropout(*arguments: int) -> None:
         calls.append(arguments)
         if len(calls) == at:
-            raise _Killed
+            raise error
         real(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_seed_dropout", seed_dropout)
-        with pytest.raises(_Killed):
-            run(path, overrides)
+        yield
+
+
+def _interrupted(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, overrides: list[str]) -> Path:
+    """A run that ends in the middle of a step, as if it had been killed."""
+    with _stopping(monkeypatch, at, _Killed()), pytest.raises(_Killed):
+        run(path, overrides)
     config = load_config(path, overrides)
     return Path(config.run.folder) / config.run.name
 
@@ -260,20 +267,9 @@ def test_an_interrupted_run_says_how_to_go_on(
 ) -> None:
     """Ctrl-C before the first state, between states, or after the last: one line, and what it says to type works."""
     whole = run(*_config(tmp_path / "a", fastmri_folder, 9))
-    from mri_recon_training import train as loop
-
-    real, calls = loop._seed_dropout, []
-
-    def seed_dropout(*arguments: int) -> None:
-        calls.append(arguments)
-        if len(calls) == at:
-            raise KeyboardInterrupt
-        real(*arguments)
-
     path, overrides = _config(tmp_path / "b b", fastmri_folder, 9)
     sets = [part for override in overrides for part in ("--set", override)]
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_seed_dropout", seed_dropout)
+    with _stopping(monkeypatch, at, KeyboardInterrupt()):
         result = CliRunner().invoke(build_app(), ["train", str(path), *sets])
     assert result.exit_code == 130
     folder = tmp_path / "b b" / "runs" / "tiny"

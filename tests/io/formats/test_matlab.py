@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import zlib
 from pathlib import Path
@@ -16,6 +15,7 @@ import scipy.sparse
 from mri_recon.errors import FormatError
 from mri_recon.io import load
 from mri_recon.masks.types import ColumnMask
+from tests.support.damage import assert_cuts_are_refused, assert_flips_are_errors_or_harmless
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -214,18 +214,8 @@ def test_other_versions_and_many_variables(tmp_path: Path) -> None:
 def test_cut_short_and_flipped(noise: Any, tmp_path: Path, compress: bool) -> None:
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"kspace": noise(7, 5)}, do_compression=compress)
-    whole = path.read_bytes()
-    for length in range(0, len(whole), 11):
-        path.write_bytes(whole[:length])
-        with pytest.raises(FormatError, match=r"a\.mat"):
-            load(path)
-    rng = np.random.default_rng(0)
-    for position in rng.choice(len(whole), 150, replace=False):
-        damaged = bytearray(whole)
-        damaged[position] ^= 1 << int(rng.integers(8))
-        path.write_bytes(damaged)
-        with contextlib.suppress(FormatError):
-            load(path)
+    assert_cuts_are_refused(path, 11)
+    assert_flips_are_errors_or_harmless(path)
 
 
 @pytest.mark.real_data

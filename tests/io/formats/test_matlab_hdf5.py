@@ -12,6 +12,7 @@ import pytest
 from mri_recon.errors import FormatError
 from mri_recon.io import load, load_mask, load_noise
 from tests.io.test_same_values import write_mat73
+from tests.support.damage import assert_cuts_are_refused
 
 
 @pytest.fixture
@@ -102,8 +103,5 @@ def test_noise_samples_and_choices(path: Path, noise: Any) -> None:
 
 
 def test_cut_short_at_any_length(path: Path, noise: Any) -> None:
-    whole = add(write_mat73(path, kspace=noise(7, 5))).read_bytes()
-    for length in range(0, len(whole), max(1, len(whole) // 40)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(FormatError, match=r"a\.mat"):
-            load(path)
+    add(write_mat73(path, kspace=noise(7, 5)))
+    assert_cuts_are_refused(path, path.stat().st_size // 40)
