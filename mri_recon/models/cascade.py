@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from mri_recon.errors import ShapeError
 from mri_recon.models.layers import run_continued
-from mri_recon.models.refinement import as_channels, as_image, refinement_config
+from mri_recon.models.refinement import RefinedConfig, as_channels, as_image
 from mri_recon.models.unet import Unet
 from mri_recon.operators.measurement import Measurement
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient
@@ -30,19 +30,10 @@ _TYPICAL_LINES, _TYPICAL_ACCELERATION, _TYPICAL_COILS = 12.0, 4.0, 8.0
 _LOG_TAU = (-6.0, 3.0)
 
 
-class CascadeConfig(BaseModel):
+class CascadeConfig(RefinedConfig):
     """Describe a cascade; stored in the model card."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     num_cascades: int = Field(default=6, ge=1, description="refinements, each followed by a step of data consistency")
-    memory: int = Field(default=4, ge=0, description="real channels that one refinement hands to the next")
-    chans: int = Field(default=32, ge=1, description="feature channels of a refinement's first level")
-    num_pool_layers: int = Field(default=2, ge=1, description="down- and up-sampling steps of a refinement")
-    patch: int = Field(default=2, ge=1, description="pixels of a side that become channels of a refinement")
-    normalization: str = Field(default="group", description="group, batch, layer, instance or none")
-    channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
-    num_groups: int = Field(default=0, ge=0, description="group norm by number of groups; 0: by channels_per_group")
     start_tau: float = Field(default=0.5, gt=0, description="tau of x_0: expected magnitude of the image, scaled")
     tau: float = Field(default=0.1, gt=0, description="tau of the other steps at first: error of a refinement, scaled")
     start_iterations: int = Field(default=10, ge=1, description="conjugate-gradient iterations of x_0, several coils")
@@ -72,7 +63,7 @@ class Cascade(nn.Module):
     def __init__(self, config: CascadeConfig) -> None:
         super().__init__()
         self.config = config
-        refinement = refinement_config(config, IN_CHANS)
+        refinement = config.refinement(IN_CHANS)
         self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
         self.step_weights = StepWeights(config.start_tau, [config.tau] * config.num_cascades)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from mri_recon.models.cascade import IN_CHANS as cascade_channels
 from mri_recon.models.cascade import CascadeConfig
-from mri_recon.models.refinement import refinement_config
 from mri_recon.models.unet import UnetConfig
 from mri_recon.models.unrolled import IN_CHANS as unrolled_channels
 from mri_recon.models.unrolled import UnrolledConfig
@@ -51,10 +50,10 @@ def working_bytes(architecture: str, config: Mapping[str, Any], shape: tuple[int
         return _unet_bytes(UnetConfig(**config), height, width + 2 * margin)
     if architecture == "cascade":
         cascade = CascadeConfig(**config)
-        return _unet_bytes(refinement_config(cascade, cascade_channels), height, width + 2 * margin)
+        return _unet_bytes(cascade.refinement(cascade_channels), height, width + 2 * margin)
     if architecture == "unrolled":
         unrolled = UnrolledConfig(**config)
-        needed = _unet_bytes(refinement_config(unrolled, unrolled_channels), height, width + 2 * margin)
+        needed = _unet_bytes(unrolled.refinement(unrolled_channels), height, width + 2 * margin)
         if unrolled.maps_chans and coils > 1:
             maps = UnetConfig(chans=unrolled.maps_chans, num_pool_layers=_REFINED_MAPS_LAYERS, patch=unrolled.patch)
             needed = max(needed, coils * _unet_bytes(maps, height, width))

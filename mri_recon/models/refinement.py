@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mri_recon.models.unet import UnetConfig
 
-__all__ = ["as_channels", "as_image", "refinement_config"]
+__all__ = ["RefinedConfig", "as_channels", "as_image"]
 
 
-class RefinementOptions(Protocol):
-    """Name the fields of a network's configuration that describe its refinements."""
+class RefinedConfig(BaseModel):
+    """Describe what cascades and unrolled networks have in common: how many refinements, and which."""
 
-    @property
-    def memory(self) -> int: ...
-    @property
-    def chans(self) -> int: ...
-    @property
-    def num_pool_layers(self) -> int: ...
-    @property
-    def patch(self) -> int: ...
-    @property
-    def normalization(self) -> str: ...
-    @property
-    def channels_per_group(self) -> int: ...
-    @property
-    def num_groups(self) -> int: ...
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
+    num_cascades: int = Field(ge=1)
+    memory: int = Field(default=4, ge=0, description="real channels that one refinement hands to the next")
+    chans: int = Field(default=32, ge=1, description="feature channels of a refinement's first level")
+    num_pool_layers: int = Field(default=2, ge=1, description="down- and up-sampling steps of a refinement")
+    patch: int = Field(default=2, ge=1, description="pixels of a side that become channels of a refinement")
+    normalization: str = Field(default="group", description="group, batch, layer, instance or none")
+    channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
+    num_groups: int = Field(default=0, ge=0, description="group norm by number of groups; 0: by channels_per_group")
 
-def refinement_config(options: RefinementOptions, in_chans: int) -> UnetConfig:
-    """Describe the U-Net of one refinement, with `in_chans` real input channels in addition to the memory."""
-    return UnetConfig(
-        in_chans=in_chans + options.memory,
-        out_chans=2 + options.memory,
-        chans=options.chans,
-        num_pool_layers=options.num_pool_layers,
-        normalization=options.normalization,
-        channels_per_group=options.channels_per_group,
-        num_groups=options.num_groups,
-        patch=options.patch,
-    )
+    def refinement(self, in_chans: int) -> UnetConfig:
+        """Describe the U-Net of one refinement, with `in_chans` real input channels in addition to the memory."""
+        shared = self.model_dump(include=set(UnetConfig.model_fields))
+        return UnetConfig(in_chans=in_chans + self.memory, out_chans=2 + self.memory, **shared)
 
 
 def as_channels(image: Tensor) -> Tensor:

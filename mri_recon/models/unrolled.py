@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from mri_recon.models.cascade import solve_normal
 from mri_recon.models.layers import run_continued
-from mri_recon.models.refinement import as_channels, as_image, refinement_config
+from mri_recon.models.refinement import RefinedConfig, as_channels, as_image
 from mri_recon.models.unet import Unet, UnetConfig
 from mri_recon.operators.measurement import Measurement
 
@@ -23,19 +23,10 @@ IN_CHANS = 4
 _FIRST_MU = 0.3
 
 
-class UnrolledConfig(BaseModel):
+class UnrolledConfig(RefinedConfig):
     """Describe an unrolled network; stored in the model card."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     num_cascades: int = Field(default=8, ge=1, description="refinements, each between two steps of data consistency")
-    memory: int = Field(default=4, ge=0, description="real channels that one refinement hands to the next")
-    chans: int = Field(default=32, ge=1, description="feature channels of a refinement's first level")
-    num_pool_layers: int = Field(default=2, ge=1, description="down- and up-sampling steps of a refinement")
-    patch: int = Field(default=2, ge=1, description="pixels of a side that become channels of a refinement")
-    normalization: str = Field(default="group", description="group, batch, layer, instance or none")
-    channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
-    num_groups: int = Field(default=0, ge=0, description="group norm by number of groups; 0: by channels_per_group")
     coil_steps: bool = Field(default=False, description="several coils have step lengths of their own")
     coil_iterations: int = Field(
         default=0, ge=0, description="conjugate-gradient iterations of a step for several coils; 0: a gradient step"
@@ -76,7 +67,7 @@ class Unrolled(nn.Module):
     def __init__(self, config: UnrolledConfig) -> None:
         super().__init__()
         self.config = config
-        refinement = refinement_config(config, IN_CHANS)
+        refinement = config.refinement(IN_CHANS)
         self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
         self.step_lengths = nn.Parameter(torch.ones(config.num_cascades + 1))
         steps = config.num_cascades + 1
