@@ -23,7 +23,7 @@ _VERIFIED: dict[tuple[Path, int, int], str] = {}
 
 
 def data_folder() -> Path | None:
-    """Find the local copy that `MRI_RECON_DATA` names; None where it is unset or empty.
+    """Find the local copy that `MRI_RECON_DATA` names; None if the variable is unset or empty.
 
     Raises:
         DataError: it names something that is not a folder.
@@ -54,7 +54,7 @@ def locate(name: str, sha256: str, *, url: str | None, manual: str = "", cache: 
     Args:
         name: path inside the data folder, for example `raw/set/file.mat`.
         sha256: its registered digest.
-        url: its public source; None where there is none for this one file.
+        url: its public source; None if this file has none.
         manual: how to get it by hand, for the message where `url` is None.
         cache: folder of downloads; the user's cache by default.
 

@@ -1,4 +1,4 @@
-"""Format of `registry.toml`: the tables, their keys, and the checks of what they say."""
+"""Define the format of `registry.toml`: the tables, their keys, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_document(text: str) -> Document:
         raise DataError(f"data registry, {place or 'as a whole'}: {first['msg']}") from error
 
 
-_ARRAYS = (".mat", ".npy", ".npz")  # formats that do not say what their axes are
+_ARRAYS = (".mat", ".npy", ".npz")  # formats that do not name their axes
 
 _Text = Annotated[str, StringConstraints(min_length=1)]
 

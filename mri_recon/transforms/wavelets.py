@@ -60,8 +60,8 @@ class WaveletTransform:
     so the result equals `pywt.coeffs_to_array(pywt.wavedec2(x, wavelet, mode="periodization", level=levels))`.
 
     On the processor, large images go through compiled loops where numba is installed (the extra `fast`); the first
-    transform in each precision then compiles for some seconds, or reads what an earlier process compiled. Those loops
-    are serial. Everything else is products of matrices in torch, with the same result up to rounding.
+    transform in each precision then compiles for some seconds, or loads the code that an earlier process compiled.
+    Those loops are serial. Everything else is products of matrices in torch, with the same result up to rounding.
 
     Shapes:
         x, c: real or complex `(..., h, w)`, both sides divisible by `2^levels`.

@@ -1,1 +1,1 @@
-"""How networks come to be: one loop, its configuration, and the evaluation of what came out."""
+"""Train networks by one loop with its configuration, and evaluate the trained networks."""

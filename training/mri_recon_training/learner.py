@@ -91,5 +91,5 @@ def _first_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor]
 
 
 def _described(network: Any) -> dict[str, Any]:
-    """Describe what a network computes: its configuration but for dropout, which may differ in training."""
+    """Describe the function of a network: its configuration except dropout, which may differ in training."""
     return dict(network.config.model_dump(exclude={"drop_prob"}))

@@ -118,7 +118,7 @@ def _envelope_of_files(
 
     Undersampled files have their own masks; those of `[data.sampling]` are drawn for the others only.
 
-    A slice of every file is read: what is undersampled is judged as in training.
+    A slice of every file is read, to judge undersampling as in training.
     """
     coils, own, drawn = [], list[Mask](), False
     first = dict(reversed(training.slices))  # of each file, the first with data

@@ -50,7 +50,7 @@ class OptimizerConfig(BaseModel):
     A key of another optimiser or another decay is an error, never ignored; its value is None here.
 
     Raises:
-        ConfigError: such a key; it lists what the chosen optimiser or decay has.
+        ConfigError: such a key; the message lists the keys of the chosen optimiser or decay.
         ValidationError: an unknown name or key, or a value out of range.
     """
 

@@ -31,8 +31,8 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig)
 def _gradient_descent(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> Optimizer:
     """Gradient descent, w = w - eta g, g of all examples (Cauchy 1847).
 
-    The same update as SGD: what differs is that every step sees the whole set (`full_batch`). On a quadratic with
-    curvatures in [mu, L], kappa = L/mu, eta = 2/(mu + L) the error shrinks by (kappa - 1)/(kappa + 1) a step.
+    The update is that of SGD, but every step uses the whole set (`full_batch`). On a quadratic with curvatures in [mu,
+    L], kappa = L/mu, eta = 2/(mu + L) the error shrinks by (kappa - 1)/(kappa + 1) a step.
     """
     return torch.optim.SGD(parameters, lr=config.lr)
 

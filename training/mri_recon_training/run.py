@@ -39,7 +39,7 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
         ConfigError: a bad configuration, neither or both of file and run, or a run folder that is already there; and
             as `train`.
         CheckpointError: as `train`.
-        OutputError: the run's folder cannot be written to, or its files would replace what the run reads.
+        OutputError: the run's folder cannot be written to, or its files would replace files that the run reads.
     """
     if (config_path is None) == (resume is None):
         raise ConfigError("train: expected a configuration file or --resume RUN, one of the two")
@@ -78,7 +78,7 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
 
 
 def _check_files(config: TrainConfig, folder: Path, config_path: Path) -> None:
-    """Refuse a run whose files, in a folder that is there already, would replace what it reads."""
+    """Refuse a run whose files, in an existing folder, would replace files that it reads."""
     weights = folder / f"{config.run.name}.safetensors"
     outputs = [folder / "config.json", folder / STATE_FILE, weights, weights.with_suffix(".json")]
     inputs: list[tuple[str, str | Path]] = [("the configuration", config_path)]

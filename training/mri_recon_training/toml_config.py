@@ -57,7 +57,7 @@ def read_tables(path: Path, overrides: Sequence[str] = (), model: type[BaseModel
     Args:
         path: the file, UTF-8 with or without a byte-order mark.
         overrides: as typed after `--set`.
-        model: what the tables will be, for the types of the keys.
+        model: model of the tables, for the types of the keys.
 
     Raises:
         ConfigError: no such file, another encoding, bad TOML, or an override that is not one.

@@ -33,13 +33,13 @@ __all__ = ["AcquisitionConfig", "Scan", "acquire", "draw_example", "example_of_r
 
 Rng = np.random.Generator
 
-_OBJECT = 0.1  # of bright parts: what is brighter belongs to the object
+_OBJECT = 0.1  # of bright parts: brighter pixels belong to the object
 _TRIES = 4
 _DARK = 0.4  # of the mean brightness: a band below it holds next to nothing of the object
 _FAINT = 3.0  # bright parts of the image over those of the zero-filled image
 _LEAST_MAPPED = 0.05
 _NOISE_ROWS = 80
-_SCALE_ROWS = 24  # about so many rows of the slice say what its scale is
+_SCALE_ROWS = 24  # the scale of a slice is estimated from about so many rows
 
 
 class AcquisitionConfig(BaseModel):
@@ -162,7 +162,7 @@ def example_of_rows(scan: Scan, rng: Rng, config: AcquisitionConfig, rows: int) 
 
     Args:
         scan: with a mask of columns.
-        rng: draws the band, and what is random about calibration.
+        rng: draws the band and the random parts of the calibration.
         config: ranges.
         rows: of the band, at most.
 
@@ -262,7 +262,7 @@ def _drawn(magnitude: Tensor, rng: Rng, config: AcquisitionConfig, rows: int) ->
     if pattern:
         magnitude = _part(magnitude, rng, config.sampling.pattern_size)
     image = with_phase(magnitude, rng, config)
-    # What folds over has other coil sensitivities than what it lies on: no single set of maps would describe it.
+    # Folded parts have other coil sensitivities than the parts under them: no single set of maps would describe both.
     if num_coils == 1 and rng.random() < config.tight:
         image = _narrow(image, rng, config)
     shape = (int(image.shape[0]), int(image.shape[1]))

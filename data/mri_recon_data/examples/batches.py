@@ -213,7 +213,7 @@ class BatchSimulator:
         rows: int,
         rngs: Sequence[Rng],
     ) -> Batch:
-        """Do for all items at once what `raw_example`, `image_scale` and `crop_rows` do for one.
+        """Apply `raw_example`, `image_scale` and `crop_rows` to all items at once.
 
         `coil_images`, shaped like `kspace`, are combined to the target.
         """

@@ -22,7 +22,7 @@ __all__ = ["Example", "crop_rows", "raw_example"]
 
 BoolArray = npt.NDArray[np.bool_]
 
-_OBJECT = 0.1  # of bright tissue: what is brighter belongs to the object
+_OBJECT = 0.1  # of bright tissue: brighter pixels belong to the object
 
 
 @dataclass(frozen=True)

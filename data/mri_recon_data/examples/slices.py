@@ -127,7 +127,7 @@ class FolderSlices:
         return load(path, slices=slice(index, index + 1))
 
     def problem(self, rng: np.random.Generator, config: DataConfig) -> Problem:
-        """Draw a slice, with a random mask where it is fully sampled, else with the file's own.
+        """Draw a slice, with a random mask if it is fully sampled, else with the file's own mask.
 
         Raises:
             DataError: an undersampled file without a mask.

@@ -42,7 +42,8 @@ class ExampleStream(Dataset[list[Example]]):
         config = self.config
         if self._worlds is not None:
             return self._worlds.example(rng, rows)
-        # A fixed set of problems has its own seeds; what a step does with one (split, band) is new each time.
+        # A fixed set of problems has its own seeds; the use of a problem in a step (split, band) is drawn anew each
+        # time.
         source = rng
         if config.problems:
             source = np.random.default_rng([self.seed, _PROBLEMS, int(rng.integers(config.problems))])

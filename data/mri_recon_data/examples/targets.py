@@ -74,7 +74,7 @@ class Problem:
 
     Attributes:
         kspace: complex64 `(coil, readout, phase)`; full, or zero outside `mask` where nobody sampled more.
-        mask: what of it is the input.
+        mask: mask of the input samples.
         sens_maps: true maps `(coil, readout, phase)` of a simulation; None: not known.
         valid: centre that a loss on images counts on; None: everything.
         full: whether the k-space outside the mask is there.

@@ -69,7 +69,7 @@ def _validation_slice(
         return "raw", raw.support, partial(raw_example, raw.kspace)
     image = slices.images[rng.integers(len(slices.images))]
     num_coils = 1 if number % 4 == 1 else 8
-    # Anatomy as it is: what is made up in training is not what anybody will reconstruct.
+    # Anatomy without augmentation: nobody will reconstruct the artificial variations of training.
     simulation = config.simulation.model_copy(update={"content": ContentConfig(), "tight": 0.0})
     simulated = simulate_kspace(image, rng, simulation, num_coils=num_coils)
     kind = "simulated-1coil" if num_coils == 1 else "simulated-8coil"

@@ -35,7 +35,7 @@ _SNRS = (10.0, 40.0, 200.0)
 _EACH = 3  # scans of every other kind
 _PICTURE_SEED = 1  # training pictures have seed 0
 
-# Anatomy as it is: what is made up in training is not what anybody will reconstruct.
+# Anatomy without augmentation: nobody will reconstruct the artificial variations of training.
 _SCENE = SceneConfig(
     size=(96, 256),
     resolution=(0.7, 1.0),

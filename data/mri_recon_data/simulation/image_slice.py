@@ -18,7 +18,7 @@ from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_ph
 
 __all__ = ["Simulated", "SimulationConfig", "simulate_kspace"]
 
-_OBJECT = 0.1  # of bright tissue: what is brighter belongs to the object
+_OBJECT = 0.1  # of bright tissue: brighter pixels belong to the object
 
 
 class SimulationConfig(BaseModel):
@@ -83,7 +83,7 @@ def simulate_kspace(
     image = torch.polar(magnitude, phase)
     if num_coils is None:
         num_coils = draw_num_coils(rng, config.multi_coil, config.num_coils)
-    # What folds over has other coil sensitivities than what it lies on: no single set of maps would describe it.
+    # Folded parts have other coil sensitivities than the parts under them: no single set of maps would describe both.
     if config.tight and num_coils == 1 and rng.random() < config.tight:
         image = _narrow(image, rng, config)
         shape = (shape[0], int(image.shape[1]))

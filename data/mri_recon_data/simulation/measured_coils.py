@@ -63,9 +63,9 @@ EXTENT = 1.6
 _GRID = 8  # pixels of the simulated image to a point at which the functions are evaluated; between them cubic
 _MIN_GRID = 17
 _TRIES = 4
-_BLIND = 0.2  # of what all coils see
+_BLIND = 0.2  # of the signal of all coils
 _LEAST_SIGNAL = 4.0  # of the corners of the image
-_THRESHOLD = 0.25  # of the bright part: what is below belongs to holes, the rim or noise
+_THRESHOLD = 0.25  # of the bright part: darker pixels belong to holes, the rim or noise
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def measured_arrays(split: Split = "train") -> tuple[tuple[MeasuredArray, ...], 
 
 
 def array_sources(splits: Sequence[Split] = ("train", "validation")) -> list[dict[str, Any]]:
-    """Name the phantoms behind the measured coils for a model card: a row a set, with licence, citation and source.
+    """List the phantoms of the measured coils for a model card, one row for each set: licence, citation, source.
 
     Raises:
         DataError, FormatError: as `measured_arrays`.
@@ -319,7 +319,7 @@ def _phantom(magnitude: ArrayF) -> ArrayB:
 
 
 def _phase(samples: npt.NDArray[np.complex128], images: npt.NDArray[np.complex128]) -> npt.NDArray[np.complex128]:
-    """Conjugate phase of the virtual coil that holds most of the signal: what all coils have in common goes with it."""
+    """Compute the conjugate phase of the virtual coil with most signal, which removes the common phase of the coils."""
     _, vectors = np.linalg.eigh(samples @ samples.conj().T)
     virtual = np.tensordot(vectors[:, -1].conj(), images, axes=1)
     return np.asarray(np.conj(virtual) / np.maximum(np.abs(virtual), np.finfo(float).tiny))

@@ -201,9 +201,9 @@ def pooled(values: Iterable[tuple[str, Any, float | None]], persons: Mapping[str
 def losses(rows: Sequence[Row], methods: Sequence[str]) -> list[dict[str, Any]]:
     """List where a method is behind one named before it: a row for each scan, acceleration, pair of methods and metric.
 
-    The order of `methods` is a claim, from the simplest to the best; what speaks against it must not be hidden. `lost`
-    counts the masks on which it is behind, `masks` all of them, `mean` and `worst` are differences over all masks.
-    NMSE is left out: over one scan it orders methods as PSNR does.
+    The order of `methods` is a claim, from the simplest to the best; evidence against it must not be hidden. `lost`
+    counts the masks on which it is behind, `masks` all of them, `mean` and `worst` are differences over all masks. NMSE
+    is left out: over one scan it orders methods as PSNR does.
     """
     cases: dict[tuple[str, float], dict[str, dict[Any, Row]]] = {}
     for row in rows:

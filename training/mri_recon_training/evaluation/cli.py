@@ -1,4 +1,4 @@
-"""The verb `mri-recon evaluate`: argument parsing, and what it prints and writes."""
+"""Define the verb `mri-recon evaluate`: its arguments, printed results and written files."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def save_plots(
     methods: Sequence[str],
     accelerations: Sequence[float],
 ) -> dict[str, Picture]:
-    """Write the plots of a results page into `folder`, each where there are two points at least for its lines.
+    """Write the plots of a results page into `folder`, each only if its lines have at least two points.
 
     Returns:
         "acceleration" and "coils" to the picture.

@@ -63,7 +63,7 @@ def try_methods(
 
     Raises:
         MethodError: an unknown method or option, or a method that fails.
-        MriReconError: what a method raises itself, e.g. CheckpointError for weights that are not there.
+        MriReconError: any error of a method, e.g. CheckpointError for missing weights.
     """
     chosen = dict(options or {})
     check_methods(methods, chosen)

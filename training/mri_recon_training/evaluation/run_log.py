@@ -53,7 +53,7 @@ def commit() -> str:
 
 
 def code_state() -> str:
-    """Name the content of the four packages: a hash of git's trees and of what differs from them; or "unknown".
+    """Name the content of the four packages: a hash of git's trees and of the differences from them; or "unknown".
 
     Unlike `commit` it stays as it is when only a page or a log is committed.
     """

@@ -31,7 +31,7 @@ class Case:
 
     Attributes:
         name: of the picture's file.
-        why: what it is the worst of, a sentence's beginning.
+        why: beginning of a sentence that states in what respect the case is the worst.
         file: the scan.
         acceleration: requested.
         seed: of the mask.

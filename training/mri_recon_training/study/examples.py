@@ -29,7 +29,7 @@ class StudyData:
         training: the examples of training.
         validation: examples of the same kind, of the validation persons.
         raw: whole slices of raw validation k-space at 4x, to measure PSNR on.
-        source: what it is, for the page.
+        source: description of the examples, for the page.
     """
 
     training: Batch

@@ -5,7 +5,7 @@
 Every candidate gets the same trials: the learning rates of a grid around its own default, run with one tuning seed; the
 lowest validation loss at the end chooses, and the chosen one is run on the list of seeds. The budget counts gradients
 of single examples: steps times batch size; a full-batch method gets as many on its fixed set of examples, hence fewer
-steps. Every finished run is a file in FOLDER/runs, named by what it depends on (all that is not a default), and is not
+steps. Every finished run is a file in FOLDER/runs, named by its settings (all that are not defaults), and is not
 repeated.
 """
 
@@ -46,7 +46,7 @@ class Row:
     """A candidate with its trials, the learning rate that won, and the runs on the seeds.
 
     Attributes:
-        candidate: what it is.
+        candidate: the candidate.
         trials: one record a learning rate of the grid.
         lr: the chosen one; None: every trial diverged.
         at_edge: whether it is the first or last of the grid.
@@ -66,8 +66,8 @@ class Study:
 
     Attributes:
         kind: "optimizers" or "norms".
-        config: what was asked for.
-        rows: a row a candidate and batch size.
+        config: the requested configuration.
+        rows: one row for each candidate and batch size.
         untrained: losses and raw PSNR of the untrained network, which returns the zero-filled image.
         source: of the examples.
         parameters: number of the network's.
@@ -116,7 +116,7 @@ def run_study(
     read: Callable[[StudyConfig], StudyData] = read_study_data,
     report: Callable[[str], None] = lambda text: None,
 ) -> Study:
-    """Run what is missing in `folder`, and return all of it; `folder/study.json` holds every run.
+    """Run the missing runs in `folder`, and return all runs; `folder/study.json` holds every run.
 
     Args:
         kind: "optimizers" or "norms".
