@@ -53,7 +53,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError):  # a full disk, a folder that may not be read
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"unexpected {said[:500]}: a fault of the program, please report it with what {DEBUG}=1 prints"
+    return f"unexpected {said[:500]}: a fault of the program, please report it with the output of {DEBUG}=1"
 
 
 def _out_of_memory(error: BaseException) -> bool:

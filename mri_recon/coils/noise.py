@@ -216,7 +216,7 @@ def estimate_sigma(kspace: Tensor, mask: Mask | Tensor) -> NoiseLevel:
     if unknown:
         raise FormatError(
             f"expected noise in the {source} of k-space, got sigma {sigma[unknown].tolist()} in slices {unknown}: "
-            "pass the sigma of the noise, e.g. what a simulation would have added"
+            "pass the sigma of the noise, e.g. that of a simulation"
         )
     return NoiseLevel(sigma, source)
 

@@ -57,22 +57,22 @@ def refuse_wrong_axes(kspace: KSpace, names: Sequence[str], name: str) -> None:
         asked = _by_peaks(kspace, names) or _reordered(names, short)
         raise FormatError(
             f"expected {' '.join(names)} in {name}, as nothing else was said, but its {short} axis has {shortest} "
-            f"samples and its {('slice', 'coil')[other]} axis of {shape[other]} the peak of k-space: say what the axes "
-            f"are, probably axes='{asked}', or axes='{' '.join(names)}' if it is so"
+            f"samples and its {('slice', 'coil')[other]} axis of {shape[other]} the peak of k-space: name the axes, "
+            f"probably axes='{asked}', or axes='{' '.join(names)}' if it is so"
         )
     if shape[0] > 1 and "slice" in names and "coil" not in names and look_like_coils(kspace[:, 0]):
         coils = " ".join("coil" if one == "slice" else one for one in names)
         raise FormatError(
             f"expected {' '.join(names)} in {name}, as nothing else was said, but its {shape[0]} slices show one "
-            "object under smooth weights, as the coils of one slice do: say what the axes are, "
+            "object under smooth weights, as the coils of one slice do: name the axes, "
             f"axes='{coils}' for coils, or axes='{' '.join(names)}' for slices"
         )
     if shape[0] > 1 and "slice" in names and "coil" in names and _slices_are_coils(kspace):
         exchanged = " ".join({"slice": "coil", "coil": "slice"}.get(one, one) for one in names)
         raise FormatError(
             f"expected {' '.join(names)} in {name}, as nothing else was said, but its {shape[0]} slices show one "
-            f"object under smooth weights, as the coils of one slice do, and its {shape[1]} coils do not: say what the "
-            f"axes are, axes='{exchanged}' if slices and coils are exchanged, or axes='{' '.join(names)}' if it is so"
+            f"object under smooth weights, as the coils of one slice do, and its {shape[1]} coils do not: name the "
+            f"axes, axes='{exchanged}' if slices and coils are exchanged, or axes='{' '.join(names)}' if it is so"
         )
 
 

@@ -201,5 +201,5 @@ def _counted_on(support: npt.NDArray[np.bool_], mask: Mask) -> Mask:
 
 _NEEDS_MASK = (
     "give the mask that it was sampled with, --mask FILE (a mask from Python), "
-    f"or --mask {FROM_ZEROS} to take its zeros for what was not sampled"
+    f"or --mask {FROM_ZEROS} to treat its zeros as not sampled"
 )

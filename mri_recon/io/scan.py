@@ -297,7 +297,7 @@ def _own_mask(mask: npt.NDArray[Any], plane: tuple[int, int], inside: BoolArray,
     if not np.isin(squeezed, (0, 1)).all():
         raise FormatError(
             f"expected a mask of 0 and 1 in {name}, got {other_values(squeezed)}: "
-            "threshold it first (mask > 0 where what was sampled is marked by another number)"
+            "threshold it first (mask > 0 if sampled positions are marked by another number)"
         )
     chosen = squeezed.astype(np.bool_) & inside
     if not chosen.any():

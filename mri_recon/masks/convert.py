@@ -196,7 +196,7 @@ def as_bool(array: npt.NDArray[Any]) -> BoolArray:
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise MaskError(
             f"expected a mask of booleans, or of 0 and 1, got {other_values(array)}: "
-            "threshold it first (mask > 0 where what was sampled is marked by another number)"
+            "threshold it first (mask > 0 if sampled positions are marked by another number)"
         )
     return array.astype(np.bool_)
 

@@ -276,8 +276,8 @@ def _noise(sigma: float | Tensor | None, kspace: Tensor, mask: Mask | Tensor) ->
     fits = given.ndim == 0 or tuple(given.shape) == (kspace.shape[0],)
     if not fits or not bool((torch.isfinite(given) & (given > 0)).all()):
         raise MethodError(
-            f"expected sigma as one positive, finite number or one a slice ({kspace.shape[0]},), got {sigma!r}: it is "
-            "sqrt(E|n|^2) of one k-space sample; leave it out to have it read from the k-space"
+            f"expected sigma as one positive, finite number or one for each slice ({kspace.shape[0]},), got {sigma!r}: "
+            "it is sqrt(E|n|^2) of one k-space sample; leave it out to have it read from the k-space"
         )
     return NoiseLevel(given.expand(kspace.shape[0]), "given")
 

@@ -183,7 +183,7 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(text: str, ki
     assert ended.value.code == 2
     (line,) = told.getvalue().split("\n")[:-1]
     assert re.match(rf"mri-recon: error: unexpected {kind.__name__}", line)
-    assert line.endswith(f"a fault of the program, please report it with what {DEBUG}=1 prints")
+    assert line.endswith(f"a fault of the program, please report it with the output of {DEBUG}=1")
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,7 @@ def test_options_out_of_range() -> None:
     with pytest.raises(MethodError, match="no wavelet and no levels for prior 'tv'"):
         cs_wavelet(kspace, mask, maps, prior="tv", levels=2)
     for sigma in (0.0, -1.0, float("nan"), float("inf"), torch.ones(3)):
-        with pytest.raises(MethodError, match=r"sigma as one positive, finite number or one a slice \(2,\)"):
+        with pytest.raises(MethodError, match=r"sigma as one positive, finite number or one for each slice \(2,\)"):
             cs_wavelet(kspace, mask, maps, sigma=sigma)
     for options, expected in (
         ({"gap_tol": -1.0}, r"expected gap_tol >= 0, got -1"),

@@ -166,7 +166,7 @@ class FastMRIFile:
             if shape[0] != self.num_slices:
                 raise FormatError(
                     f"expected real images ({self.num_slices}, h, w) as {name} of {self.path.name}, whose k-space is "
-                    f"{' '.join(self.layout.names)}, got shape {shape}: say what the axes of the k-space are, e.g. "
+                    f"{' '.join(self.layout.names)}, got shape {shape}: name the axes of the k-space, e.g. "
                     "axes='coil readout phase', or delete the images if they are of another scan"
                 )
             return read_array(dataset, max_bytes=max_bytes, indices=indices), name

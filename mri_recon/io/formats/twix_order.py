@@ -87,7 +87,7 @@ def fill_kspace(
     if repeats > 1:
         done.append(f"up to {repeats} averages of a line averaged")
     if readout.partial or phase.partial:
-        done.append("partial Fourier: what was not acquired is zero, with the centre of k-space in the middle")
+        done.append("partial Fourier: unacquired samples are zero, with the centre of k-space in the middle")
     if partitions > 1:
         kspace = _partitions_to_slices(kspace, lines[0].center_partition, name)
         done.append(f"{partitions} partitions transformed to slices")

@@ -236,7 +236,7 @@ def test_simulated_data_says_so(noise: Any, write_fastmri: Any) -> None:
     ],
 )
 def test_parts_that_are_not_what_they_should_be(noise: Any, write_fastmri: Any, arrays: Any, message: str) -> None:
-    with pytest.raises(FormatError, match=message + r".*say what the axes of the k-space are"):
+    with pytest.raises(FormatError, match=message + r".*name the axes of the k-space"):
         load(write_fastmri(noise(2, 3, 8, 12), **arrays))
     path = write_fastmri(noise(2, 3, 8, 12), **arrays)
     scan = load(path, axes="slice coil readout phase")  # who gives the axes has been asked
