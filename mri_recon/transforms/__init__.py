@@ -1,1 +1,1 @@
-"""Linear transforms of images: Fourier, wavelets, finite differences. Nothing here knows MRI."""
+"""Transform images linearly: Fourier, wavelets, finite differences. The package is independent of MRI."""

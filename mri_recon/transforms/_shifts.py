@@ -23,7 +23,7 @@ def complex_view(x: Tensor) -> Tensor:
 
 
 def bands_for(x: Tensor, num_bands: int, out: Tensor | None) -> Tensor:
-    """Find room for the bands `(..., band, h, w)` of an image `(..., h, w)`: `out` where it fits, new where it is None.
+    """Return memory for the bands `(..., band, h, w)` of an image `(..., h, w)`: `out`, or a new tensor if it is None.
 
     Raises:
         ShapeError: `out` is not contiguous, or of another shape or type.

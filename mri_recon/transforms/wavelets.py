@@ -16,7 +16,7 @@ __all__ = ["WaveletTransform", "default_levels", "orthogonal_filters", "padded_s
 _MIN_SIDE = 16
 # Below this many samples a side the copies of the banded form cost more than its shorter products save.
 _MIN_BANDED = 112
-# Below this many samples a side the compiled loops save too little to pay for loading them.
+# With fewer samples a side, the compiled loops save less time than loading them takes.
 _MIN_COMPILED = 112
 # The buffers of the compiled loops are made for this much.
 _MAX_SIDE = 2048
@@ -126,7 +126,7 @@ class WaveletTransform:
 
 
 class _CompiledLevels:
-    """All levels of real planes by the loops of `_wavelet_kernels`."""
+    """Transform all levels of real planes by the loops of `_wavelet_kernels`."""
 
     def __init__(self, levels: int, filters: pywt.Wavelet) -> None:
         from mri_recon.transforms import _wavelet_kernels
@@ -137,7 +137,7 @@ class _CompiledLevels:
         self._synthesis = _wavelet_kernels.synthesis(filters.dec_lo, filters.dec_hi)
 
     def takes(self, planes: Tensor) -> bool:
-        """Single or double precision on the processor, with no gradient to record."""
+        """Tell whether a tensor has single or double precision, lies on the CPU and records no gradient."""
         recorded = planes.requires_grad and torch.is_grad_enabled()
         return planes.dtype in (torch.float32, torch.float64) and planes.device.type == "cpu" and not recorded
 
@@ -153,7 +153,7 @@ class _CompiledLevels:
 
 
 class _TorchLevels:
-    """The levels one after another, each in the corner that holds the approximation of the one before."""
+    """Transform level after level, each in the corner that holds the approximation of the last one."""
 
     def __init__(self, levels: list[_DenseLevel | _BandedLevel]) -> None:
         self.levels = levels
@@ -289,12 +289,12 @@ def _level(h: int, w: int, filters: pywt.Wavelet, device: torch.device) -> _Dens
 
 
 def _block_side(n: int) -> int:
-    """Samples of one block: the larger of 32 and 16 that divides n; 0 where neither does."""
+    """Return the samples of one block: the larger of 32 and 16 that divides n; 0 if neither does."""
     return next((side for side in (32, 16) if n % side == 0), 0)
 
 
 def _flat(planes: Tensor) -> Tensor:
-    """Contiguous real planes `(plane, h, w)`, without a copy where they are contiguous already."""
+    """Return contiguous real planes `(plane, h, w)`, without a copy if they are already contiguous."""
     return planes.detach().resolve_neg().contiguous().view(-1, *planes.shape[-2:])
 
 

@@ -47,10 +47,10 @@ class Row:
 
     Attributes:
         candidate: the candidate.
-        trials: one record a learning rate of the grid.
-        lr: the chosen one; None: every trial diverged.
-        at_edge: whether it is the first or last of the grid.
-        runs: one record a seed.
+        trials: one record for each learning rate of the grid.
+        lr: the chosen learning rate; None if every trial diverged.
+        at_edge: whether the chosen learning rate is the first or last of the grid.
+        runs: one record for each seed.
     """
 
     candidate: Candidate
@@ -69,8 +69,8 @@ class Study:
         config: the requested configuration.
         rows: one row for each candidate and batch size.
         untrained: losses and raw PSNR of the untrained network, which returns the zero-filled image.
-        source: of the examples.
-        parameters: number of the network's.
+        source: source of the examples.
+        parameters: number of parameters of the network.
     """
 
     kind: str
@@ -120,10 +120,10 @@ def run_study(
 
     Args:
         kind: "optimizers" or "norms".
-        config: of the study.
+        config: configuration of the study.
         folder: made if absent.
-        read: gives the examples.
-        report: is told of every finished run.
+        read: function that returns the examples.
+        report: called with a line about every finished run.
 
     Raises:
         ConfigError: an unknown kind, candidate or key; examples of different sizes.
