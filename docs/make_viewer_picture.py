@@ -16,10 +16,11 @@ import time
 from pathlib import Path
 
 import uvicorn
-from mri_recon_service.app import create_app
-from mri_recon_service.settings import Settings
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
+
+from mri_recon_service.app import create_app
+from mri_recon_service.settings import Settings
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from mri_recon_data.fetch import cache_folder
 
+from mri_recon_data.fetch import cache_folder
 from tests.support.no_network import sitecustomize as no_network
 from tests.support.patience import PATIENCE
 

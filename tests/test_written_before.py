@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mri_recon_training.run import run
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from mri_recon.cli import build_app
 from mri_recon.models.checkpoint import load_checkpoint
+from mri_recon_training.run import run
 
 WRITTEN = Path(__file__).parent / "written_by_0_1"
 

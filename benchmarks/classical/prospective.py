@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
-from mri_recon_data.registry import files
 from peers import read_cfl, write_cfl
 from torch import Tensor
 
@@ -37,6 +36,7 @@ from mri_recon.methods.cg_sense import cg_sense
 from mri_recon.methods.cs_wavelet import cs_wavelet
 from mri_recon.methods.networks import unet, unrolled
 from mri_recon.methods.zero_filled import zero_filled
+from mri_recon_data.registry import files
 
 app = typer.Typer(add_completion=False, help=__doc__)
 

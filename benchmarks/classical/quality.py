@@ -28,11 +28,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
-from mri_recon_data.registry import RegisteredFile
-from mri_recon_data.registry import files as registered_files
-from mri_recon_data.scenes.images import load_slices
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
-from mri_recon_training.evaluation.simulated import simulated_scan
 from peers import read_cfl, write_cfl
 from torch import Tensor
 
@@ -46,6 +41,11 @@ from mri_recon.methods.priors import PRIORS
 from mri_recon.methods.zero_filled import zero_filled
 from mri_recon.metrics import CONVENTION, psnr, ssim
 from mri_recon.transforms.fourier import fft2c, ifft2c
+from mri_recon_data.registry import RegisteredFile
+from mri_recon_data.registry import files as registered_files
+from mri_recon_data.scenes.images import load_slices
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
+from mri_recon_training.evaluation.simulated import simulated_scan
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 

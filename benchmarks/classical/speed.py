@@ -25,13 +25,13 @@ import h5py
 import numpy as np
 import torch
 import typer
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 from peers import Bart, Problem, Worker
 
 from mri_recon.embedded_sample import sample_path
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 SHAPES = "320x320x8,320x320x1,320x320x4,320x320x15,128x126x8,640x368x8"
 LEVEL = 1e-2

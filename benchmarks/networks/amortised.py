@@ -28,10 +28,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from mri_recon_data.examples.slices import RegistrySlices
-from mri_recon_data.registry import files
-from mri_recon_data.simulation.image_slice import SimulationConfig, simulate_kspace
-from mri_recon_training.run import run
 from torch import Tensor, nn
 
 from mri_recon.masks.convert import undersample
@@ -44,6 +40,10 @@ from mri_recon.models.checkpoint import load_checkpoint
 from mri_recon.models.inference import apply_network, network_measurement
 from mri_recon.transforms.fourier import ifft2c
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
+from mri_recon_data.examples.slices import RegistrySlices
+from mri_recon_data.registry import files
+from mri_recon_data.simulation.image_slice import SimulationConfig, simulate_kspace
+from mri_recon_training.run import run
 
 TARGETS = ("cs", "truth", "ssdu")
 ACCELERATIONS = (4, 8)

@@ -16,9 +16,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from mri_recon_data.registry import files
-from mri_recon_data.scenes.images import load_slices
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 from torch import Tensor
 
 from mri_recon.coils.noise import estimate_sigma
@@ -31,6 +28,9 @@ from mri_recon.models.checkpoint import load_named
 from mri_recon.models.inference import apply_network, image_scale, network_measurement
 from mri_recon.reconstruction import reconstruct
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.registry import files
+from mri_recon_data.scenes.images import load_slices
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 ACCELERATIONS = (4, 8)
 SNRS = (10, 40, 200)

@@ -14,8 +14,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from mri_recon_data.registry import files
-from mri_recon_data.scenes.crop import fold_columns
 from torch import Tensor
 
 from mri_recon.masks.convert import undersample
@@ -24,6 +22,8 @@ from mri_recon.metrics import psnr
 from mri_recon.models import inference
 from mri_recon.models.checkpoint import load_named
 from mri_recon.transforms.fourier import fft2c, ifft2c
+from mri_recon_data.registry import files
+from mri_recon_data.scenes.crop import fold_columns
 
 
 def shifted(image: Tensor, share: float) -> Tensor:

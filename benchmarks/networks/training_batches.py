@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from mri_recon.models.checkpoint import build_network
 from mri_recon_data.examples.batches import BatchConfig, BatchSimulator
 from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_training.config import load_config
 from mri_recon_training.losses import batch_loss
-
-from mri_recon.models.checkpoint import build_network
 
 
 def _seconds(work: Callable[[int], object], repeats: int, device: torch.device) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from mri_recon_data.examples.example import Example
 from torch import nn
 
 from benchmarks.networks.fastmri_unet import __main__ as cli
@@ -17,6 +16,7 @@ from benchmarks.networks.fastmri_unet.quality import Budget, Run, Study, finishe
 from benchmarks.networks.fastmri_unet.speed import PLAIN, Entry, Setting, Task
 from mri_recon.models import Unet, UnetConfig, measure
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.examples.example import Example
 
 needs_fastmri = pytest.mark.skipif(
     importlib.util.find_spec("fastmri") is None, reason="fastmri is not installed: pip install --no-deps fastmri"

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise
 from torch import Tensor
 
 from mri_recon.coils.combine import rss
@@ -24,6 +23,7 @@ from mri_recon.masks.convert import as_mask
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.types import ColumnMask
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise
 from tests.support.helpers import complex_randn, phantom
 
 BART = shutil.which("bart")

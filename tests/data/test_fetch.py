@@ -10,10 +10,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from mri_recon_data.fetch import DATA_VARIABLE, cache_folder, locate, verify
 
 from mri_recon._system.hashes import file_sha256
 from mri_recon.errors import DataError
+from mri_recon_data.fetch import DATA_VARIABLE, cache_folder, locate, verify
 
 CONTENT = b"k-space\n" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

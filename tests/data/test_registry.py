@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from mri_recon_data import registry
-from mri_recon_data.cli import app
-from mri_recon_data.registry import SPLITS
 from typer.testing import CliRunner
 
 from mri_recon.errors import DataError
+from mri_recon_data import registry
+from mri_recon_data.cli import app
+from mri_recon_data.registry import SPLITS
 
 DIGEST = "0" * 64
 MINIMAL = f"""

@@ -15,12 +15,12 @@ import scipy.io
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_data.simulation.kspace import coil_maps
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load
 from mri_recon.io.axes_check import look_like_coils
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.simulation.kspace import coil_maps
 
 
 def head(seed: int, size: tuple[int, int] = (96, 80)) -> np.ndarray:

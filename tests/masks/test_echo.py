@@ -8,8 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_data.registry import files
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -31,6 +29,8 @@ from mri_recon.reconstruction import Reconstruction, reconstruct, reconstruct_ba
 from mri_recon.results.comparison import compare
 from mri_recon.results.summary import scan_warnings, summarize
 from mri_recon.transforms.fourier import fft2c, ifft2c
+from mri_recon_data.registry import files
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 from tests.support.helpers import complex_randn, phantom
 
 UNSHIFTED = r"k-space looks unshifted.*fftshift\(kspace, axes={}\)"

@@ -20,13 +20,13 @@ import pytest
 import torch
 import uvicorn
 from fastapi import FastAPI
+
+from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
+from mri_recon.models.checkpoint import save_checkpoint
 from mri_recon_service.app import create_app
 from mri_recon_service.http import logs
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.parser_pool import ParserPool
-
-from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
-from mri_recon.models.checkpoint import save_checkpoint
 from tests.support.networks import untrained_card
 from tests.support.patience import PATIENCE
 

@@ -15,6 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
+from pydantic import ValidationError
+
+from mri_recon.errors import CheckpointError, ConfigError
+from mri_recon.methods.table import method_names
 from mri_recon_service.answers.png import gray_png
 from mri_recon_service.app import create_app
 from mri_recon_service.cli import listen, read_settings
@@ -22,11 +27,6 @@ from mri_recon_service.http.negotiation import choose
 from mri_recon_service.problems import Problem
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings, is_loopback
-from PIL import Image
-from pydantic import ValidationError
-
-from mri_recon.errors import CheckpointError, ConfigError
-from mri_recon.methods.table import method_names
 
 OFFERS = ["application/x-hdf5", "application/x-npy", "image/png"]
 RECONSTRUCTION_OFFERS = ["application/x-hdf5", "application/x-npy", "application/x-npz", "image/png"]

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+
+from mri_recon.io import Scan
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.parser_pool import ParserPool
-
-from mri_recon.io import Scan
 from tests.service.attacks.corpus import ATTACKS, MASK_ATTACKS, MAX_DECODED, Attack, Canary, noise, sound_files
 
 FLIPS, CUTS = 30, 20  # of each of seven files

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mri_recon_service.http import keys as auth
-from mri_recon_service.http.keys import KeyRecord, Keyring, add_key, read_keys, remove_key
-from mri_recon_service.settings import Settings
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError
+from mri_recon_service.http import keys as auth
+from mri_recon_service.http.keys import KeyRecord, Keyring, add_key, read_keys, remove_key
+from mri_recon_service.settings import Settings
 
 Check = Callable[..., dict[str, Any]]
 

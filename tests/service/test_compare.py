@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from mri_recon_service.settings import Settings
 
 import mri_recon as mr
 from mri_recon.metrics import CONVENTION
 from mri_recon.results.comparison import compare
+from mri_recon_service.settings import Settings
 
 Post = Callable[..., httpx.Response]
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mri_recon_service.settings import Settings, settings_table
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mri_recon_service.uploads.protocol import read_arrays, read_json, write_arrays
 from safetensors.numpy import load_file
+
+from mri_recon_service.uploads.protocol import read_arrays, read_json, write_arrays
 
 KSPACE = np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6).astype(np.complex64)
 LIMIT = 1 << 12

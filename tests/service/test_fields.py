@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mri_recon_service.fields import reconstruction_fields
-from mri_recon_service.problems import Problem
 from torch import Tensor
 
+from mri_recon_service.fields import reconstruction_fields
+from mri_recon_service.problems import Problem
 from tests.support.methods import add_method
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+
+from mri_recon.errors import OutputError
 from mri_recon_service.job import NewJob
 from mri_recon_service.problems import Problem, problem_of
 from mri_recon_service.settings import Settings
@@ -26,8 +28,6 @@ from mri_recon_service.uploads import parser as parser_process
 from mri_recon_service.uploads.parser_pool import ParserPool
 from mri_recon_service.uploads.parser_process import _problem
 from mri_recon_service.uploads.protocol import NO_ROOM, ParserConfig, Refusal, Request
-
-from mri_recon.errors import OutputError
 from tests.support.patience import PATIENCE
 from tests.support.service import until_status
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from mri_recon_service.uploads import isolation
 
+from mri_recon_service.uploads import isolation
 from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the restrictions are Linux's")

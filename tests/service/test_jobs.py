@@ -15,11 +15,11 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from mri_recon_service.settings import Settings
 
 import mri_recon as mr
 from mri_recon.progress import OnProgress, Progress
 from mri_recon.results.provenance import Provenance
+from mri_recon_service.settings import Settings
 from tests.support.methods import add_method
 from tests.support.patience import PATIENCE
 from tests.support.service import array_of, until, until_status

@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 import pytest
 import torch
+
 from mri_recon_service.http import logs
 from mri_recon_service.settings import Settings
-
 from tests.support.methods import add_method
 
 CANARY = "kanarienvogel"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.settings import Settings
-from prometheus_client.parser import text_string_to_metric_families
 
 
 def _samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

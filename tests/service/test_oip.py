@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from mri_recon_service.readiness import Readiness
-from mri_recon_service.settings import Settings
 
 from mri_recon.models.checkpoint import load_named
+from mri_recon_service.readiness import Readiness
+from mri_recon_service.settings import Settings
 from tests.support.service import until
 
 Check = Callable[..., dict[str, Any]]

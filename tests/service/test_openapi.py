@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+
 from mri_recon_service.app import create_app
 from mri_recon_service.http.openapi import SAMPLE_FILE
 from mri_recon_service.settings import Settings
-
 from tests.support.service import until
 
 

@@ -12,10 +12,10 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from mri_recon_service.problems import PROBLEMS
-from mri_recon_service.settings import Settings
 
 import mri_recon as mr
+from mri_recon_service.problems import PROBLEMS
+from mri_recon_service.settings import Settings
 from tests.support.methods import add_method
 
 Post = Callable[..., httpx.Response]

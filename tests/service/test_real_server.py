@@ -18,13 +18,13 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from mri_recon_service.http.keys import add_key
-from mri_recon_service.problems import PROBLEMS
-from mri_recon_service.uploads.parser_pool import ParserPool
 from typer.testing import CliRunner
 
 import mri_recon as mr
 from mri_recon.cli import build_app
+from mri_recon_service.http.keys import add_key
+from mri_recon_service.problems import PROBLEMS
+from mri_recon_service.uploads.parser_pool import ParserPool
 from tests.support.patience import PATIENCE
 from tests.support.service import until
 

@@ -17,16 +17,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from mri_recon_service.job import NewJob
-from mri_recon_service.settings import Settings
-from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.ownership import Ownership
-from mri_recon_service.storage.sqlite import SqliteStore
 from typer.testing import CliRunner
 
 import mri_recon as mr
 from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError
+from mri_recon_service.job import NewJob
+from mri_recon_service.settings import Settings
+from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.ownership import Ownership
+from mri_recon_service.storage.sqlite import SqliteStore
 from tests.support.patience import PATIENCE
 from tests.support.service import until_status
 

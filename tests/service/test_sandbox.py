@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_service.problems import Problem
-from mri_recon_service.settings import Settings
-from mri_recon_service.uploads.parser_pool import ParserPool
 
 from mri_recon.io import load, load_mask
 from mri_recon.io.masks import choose_mask
+from mri_recon_service.problems import Problem
+from mri_recon_service.settings import Settings
+from mri_recon_service.uploads.parser_pool import ParserPool
 from tests.service.attacks.corpus import Canary, noise, sound_files
 from tests.service.attacks.hostile import COMMAND
 from tests.support.patience import PATIENCE

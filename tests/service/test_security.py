@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+
+from mri_recon.errors import ConfigError
 from mri_recon_service.http.keys import add_key
 from mri_recon_service.http.security import API_POLICY, PAGE_POLICY, check_exposure, route_path
 from mri_recon_service.settings import Settings
-
-from mri_recon.errors import ConfigError
 
 Check = Callable[..., dict[str, Any]]
 

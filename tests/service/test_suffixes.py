@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from mri_recon_service.uploads.upload import SUFFIXES
 
 ROOT = Path(__file__).parents[2]

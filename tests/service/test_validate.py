@@ -13,10 +13,10 @@ import h5py
 import httpx
 import numpy as np
 import pytest
-from mri_recon_service.jobs.estimates import Estimates
-from mri_recon_service.settings import Settings
 
 import mri_recon as mr
+from mri_recon_service.jobs.estimates import Estimates
+from mri_recon_service.settings import Settings
 
 Check = Callable[..., dict[str, Any]]
 Post = Callable[..., httpx.Response]

@@ -17,13 +17,13 @@ import h5py
 import httpx
 import numpy as np
 import pytest
-from mri_recon_service.settings import Settings
 from PIL import Image
 
 import mri_recon as mr
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.results.figure import draw_comparison
+from mri_recon_service.settings import Settings
 from tests.support.patience import PATIENCE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no browser tests")

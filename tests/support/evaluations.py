@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
-from mri_recon_training.evaluation.results import Evaluation
-from mri_recon_training.evaluation.sources import Source
 
 from mri_recon.io import Scan
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.results import Evaluation
+from mri_recon_training.evaluation.sources import Source
 
 METHODS = ["zero-filled", "cg-sense"]
 

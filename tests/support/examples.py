@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+
+from mri_recon.transforms.fourier import fft2c
 from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.raw_slice import RawSlice
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.scenes.images import ImageSlice
-
-from mri_recon.transforms.fourier import fft2c
 
 CONFIG = DataConfig.model_validate(
     {"rows": 16, "simulation": {"min_size": 24}, "sampling": {"acceleration": (2, 4)}, "validation_slices": 8}

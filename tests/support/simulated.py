@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.simulation.image_slice import Simulated, SimulationConfig, simulate_kspace
 

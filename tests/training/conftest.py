@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from mri_recon.transforms.fourier import fft2c
 from mri_recon_data.examples.raw_slice import RawSlice
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.scenes.images import ImageSlice
-
-from mri_recon.transforms.fourier import fft2c
 from tests.support.fastmri_files import write_fastmri
 
 

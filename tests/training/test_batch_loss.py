@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+
+from mri_recon.models import Measurement
+from mri_recon.models.checkpoint import build_network
 from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator
 from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_training.losses import LossConfig, Shared, batch_loss, to_network
-
-from mri_recon.models import Measurement
-from mri_recon.models.checkpoint import build_network
 
 MODELS = {
     "unet": {"chans": 4, "num_pool_layers": 1, "channels_per_group": 4},

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mri_recon_training.config import TrainConfig, load_config, parse_config
 
 from mri_recon.errors import ConfigError
+from mri_recon_training.config import TrainConfig, load_config, parse_config
 
 
 def _file(folder: Path, text: str) -> Path:

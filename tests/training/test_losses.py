@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mri_recon_training.losses import held_out_loss, l1_ssim_loss, ssim_map
 from skimage.metrics import structural_similarity
 
 from mri_recon.errors import ShapeError
 from mri_recon.models import measure
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_training.losses import held_out_loss, l1_ssim_loss, ssim_map
 from tests.support.helpers import column_lines, complex_randn
 
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from mri_recon_training.markdown import Picture, replace_section, table
 
 from mri_recon.errors import ConfigError
+from mri_recon_training.markdown import Picture, replace_section, table
 
 
 def test_columns_of_text_are_flush_left_and_numbers_flush_right() -> None:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
-from mri_recon_training.config import parse_config
-from mri_recon_training.model_card import envelope_of, model_card, sources_of
 
 from mri_recon.masks.draw import equispaced_mask
 from mri_recon.models import Unet, UnetConfig
 from mri_recon.models.checkpoint import ModelCard, save_checkpoint
 from mri_recon.models.training_range import ANY_SAMPLING, RANDOM_COLUMNS, Envelope
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
+from mri_recon_training.config import parse_config
+from mri_recon_training.model_card import envelope_of, model_card, sources_of
 from tests.support.fastmri_files import write_fastmri
 
 

@@ -12,15 +12,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_training.config import parse_config
-from mri_recon_training.optimizer_config import NO_CLIP, OPTIMIZERS, OptimizerConfig, full_batch, needs_closure
-from mri_recon_training.optimizers import build_optimizer
-from mri_recon_training.schedules import learning_rate_factor, learning_rate_for_momentum, momentum_at
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mri_recon.errors import ConfigError
+from mri_recon_training.config import parse_config
+from mri_recon_training.optimizer_config import NO_CLIP, OPTIMIZERS, OptimizerConfig, full_batch, needs_closure
+from mri_recon_training.optimizers import build_optimizer
+from mri_recon_training.schedules import learning_rate_factor, learning_rate_for_momentum, momentum_at
 
 Vector = npt.NDArray[np.float64]
 

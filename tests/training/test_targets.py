@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from mri_recon_training.run import run
 
 from mri_recon.errors import DataError
 from mri_recon.masks.draw import random_mask
 from mri_recon.models.checkpoint import load_checkpoint
 from mri_recon.reconstruction import reconstruct
+from mri_recon_training.run import run
 from tests.support.fastmri_files import write_fastmri
 
 TINY = {

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mri_recon_training.config import TrainConfig, load_config, parse_config
-from mri_recon_training.study.config import StudyConfig, candidates, load_study, optimizer_config
-from mri_recon_training.toml_config import config_file, read_json, read_tables, validated
 from typer.testing import CliRunner
 
 from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError
+from mri_recon_training.config import TrainConfig, load_config, parse_config
+from mri_recon_training.study.config import StudyConfig, candidates, load_study, optimizer_config
+from mri_recon_training.toml_config import config_file, read_json, read_tables, validated
 
 TEXT = '[run]\nname = "é"\nsteps = 7\n'
 

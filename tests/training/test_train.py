@@ -16,6 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load as load_tensors
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from mri_recon.cli import build_app
+from mri_recon.errors import CheckpointError, ConfigError, MriReconError, OutputError
+from mri_recon.masks.draw import random_mask
+from mri_recon.models.checkpoint import build_network, load_checkpoint
+from mri_recon.models.inference import image_scale
 from mri_recon_data.examples.batches import BatchSimulator
 from mri_recon_data.examples.example import crop_rows, raw_example
 from mri_recon_data.examples.folder_split import split_folder
@@ -27,16 +37,6 @@ from mri_recon_training.losses import LossConfig, batch_loss
 from mri_recon_training.processes import share_of_batch
 from mri_recon_training.run import run
 from mri_recon_training.train import validate
-from safetensors.torch import load as load_tensors
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor, nn
-from typer.testing import CliRunner
-
-from mri_recon.cli import build_app
-from mri_recon.errors import CheckpointError, ConfigError, MriReconError, OutputError
-from mri_recon.masks.draw import random_mask
-from mri_recon.models.checkpoint import build_network, load_checkpoint
-from mri_recon.models.inference import image_scale
 from tests.support.fastmri_files import write_fastmri
 from tests.support.patience import PATIENCE
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from mri_recon_data.examples.batches import BatchConfig
-from mri_recon_data.examples.config import DataConfig
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from mri_recon.errors import ConfigError
 from mri_recon.models import CascadeConfig, UnetConfig, UnrolledConfig
+from mri_recon_data.examples.batches import BatchConfig
+from mri_recon_data.examples.config import DataConfig
 from mri_recon_training.losses import LossConfig
 from mri_recon_training.optimizer_config import OptimizerConfig
 from mri_recon_training.toml_config import read_tables, validated

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from mri_recon_data.examples.batches import Batch
-from mri_recon_data.examples.example import Example
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +14,8 @@ from mri_recon._arrays import center_crop
 from mri_recon.errors import ShapeError
 from mri_recon.models import Measurement
 from mri_recon.models.inference import apply_network, run_network
+from mri_recon_data.examples.batches import Batch
+from mri_recon_data.examples.example import Example
 
 __all__ = [
     "LossConfig",

@@ -6,17 +6,17 @@ import platform
 from typing import Any
 
 import torch
-from mri_recon_data import registry
-from mri_recon_data.examples.acquisition import AcquisitionConfig
-from mri_recon_data.examples.slices import FolderSlices, Slices
-from mri_recon_data.examples.worlds import picture_sources
-from mri_recon_data.simulation.measured_coils import array_sources
 
 from mri_recon.io import load
 from mri_recon.masks.draw import default_center_fraction
 from mri_recon.masks.types import Mask
 from mri_recon.models.checkpoint import ModelCard, load_named
 from mri_recon.models.training_range import ANY_SAMPLING, MANY_SAMPLINGS, RANDOM_COLUMNS, Envelope
+from mri_recon_data import registry
+from mri_recon_data.examples.acquisition import AcquisitionConfig
+from mri_recon_data.examples.slices import FolderSlices, Slices
+from mri_recon_data.examples.worlds import picture_sources
+from mri_recon_data.simulation.measured_coils import array_sources
 from mri_recon_training.config import TrainConfig
 
 __all__ = ["envelope_of", "model_card", "sources_of"]

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mri_recon.models.checkpoint import save_checkpoint
 from mri_recon_data.examples.batches import Batch, BatchSimulator
 from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.slices import FolderSlices, Slices, read_slices
 from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_data.examples.validation import validation_examples
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-
-from mri_recon.models.checkpoint import save_checkpoint
 from mri_recon_training.config import TrainConfig
 from mri_recon_training.learner import Learner, compile_unets
 from mri_recon_training.losses import Shared, batch_loss, score

@@ -16,6 +16,11 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from torch import nn
+
+from benchmarks.networks.fastmri_unet.networks import build, num_parameters
+from mri_recon._system.files import write_atomically
+from mri_recon.metrics import Metrics
 from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.slices import RegistrySlices
@@ -25,11 +30,6 @@ from mri_recon_training.losses import LossConfig, batch_loss, score
 from mri_recon_training.optimizer_config import OptimizerConfig
 from mri_recon_training.optimizers import build_optimizer
 from mri_recon_training.schedules import learning_rate_factor
-from torch import nn
-
-from benchmarks.networks.fastmri_unet.networks import build, num_parameters
-from mri_recon._system.files import write_atomically
-from mri_recon.metrics import Metrics
 
 LOSS = LossConfig(l1=0.0, ssim=0.2, log_l1=0.3, log_rms=0.7)
 """That of the released networks."""

@@ -5,15 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.examples import batches
-from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator
-from mri_recon_data.examples.config import DataConfig
-from mri_recon_data.examples.example import raw_example
-from mri_recon_data.examples.raw_slice import RawSlice
-from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
-from mri_recon_data.scenes.images import ImageSlice
-from mri_recon_data.simulation.kspace import coil_maps, smooth_phase
-from mri_recon_data.simulation.sampling import draw_mask
 from torch import Tensor
 
 from mri_recon.coils.combine import combine
@@ -24,6 +15,15 @@ from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import default_center_fraction
 from mri_recon.models.inference import image_scale
 from mri_recon.transforms.fourier import fft2c, ifft2c
+from mri_recon_data.examples import batches
+from mri_recon_data.examples.batches import Batch, BatchConfig, BatchSimulator
+from mri_recon_data.examples.config import DataConfig
+from mri_recon_data.examples.example import raw_example
+from mri_recon_data.examples.raw_slice import RawSlice
+from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
+from mri_recon_data.scenes.images import ImageSlice
+from mri_recon_data.simulation.kspace import coil_maps, smooth_phase
+from mri_recon_data.simulation.sampling import draw_mask
 
 CPU = torch.device("cpu")
 SHAPE = (57, 48)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.examples.example import crop_rows, raw_example
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import ShapeError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c
+from mri_recon_data.examples.example import crop_rows, raw_example
 from tests.support.simulated import simulated_disc
 
 

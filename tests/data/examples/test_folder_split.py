@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from mri_recon_data.examples.config import DataConfig
-from mri_recon_data.examples.folder_split import split_folder
 
 from mri_recon.errors import ConfigError
+from mri_recon_data.examples.config import DataConfig
+from mri_recon_data.examples.folder_split import split_folder
 from tests.support.fastmri_files import write_fastmri
 
 

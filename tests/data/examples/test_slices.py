@@ -5,13 +5,13 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
+
+from mri_recon.errors import ConfigError, DataError
 from mri_recon_data import registry
 from mri_recon_data.examples import slices as slices_module
 from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.slices import FolderSlices, RegistrySlices, read_slices
 from mri_recon_data.registry import SPLITS
-
-from mri_recon.errors import ConfigError, DataError
 from tests.support.fastmri_files import write_fastmri
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from mri_recon_data.examples.slices import FolderSlices
-from mri_recon_data.examples.stream import ExampleStream
 
 from mri_recon.models.inference import image_scale
+from mri_recon_data.examples.slices import FolderSlices
+from mri_recon_data.examples.stream import ExampleStream
 from tests.support.examples import CONFIG, small_registry
 from tests.support.fastmri_files import write_fastmri
 

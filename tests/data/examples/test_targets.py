@@ -8,6 +8,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from mri_recon.errors import DataError, MaskError
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.masks.types import ColumnMask, Mask, PatternMask
+from mri_recon.methods.cs_wavelet import cs_wavelet
+from mri_recon.models.inference import network_measurement, run_network
+from mri_recon.operators.sense import SenseOperator
+from mri_recon.transforms.fourier import fft2c
 from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.raw_slice import RawSlice
@@ -25,17 +36,6 @@ from mri_recon_data.examples.targets import (
 from mri_recon_data.examples.validation import validation_examples
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_training.losses import LossConfig, example_loss
-from pydantic import ValidationError
-from torch import Tensor, nn
-
-from mri_recon.errors import DataError, MaskError
-from mri_recon.masks.convert import undersample
-from mri_recon.masks.draw import random_mask
-from mri_recon.masks.types import ColumnMask, Mask, PatternMask
-from mri_recon.methods.cs_wavelet import cs_wavelet
-from mri_recon.models.inference import network_measurement, run_network
-from mri_recon.operators.sense import SenseOperator
-from mri_recon.transforms.fourier import fft2c
 from tests.support.fastmri_files import write_fastmri
 from tests.support.helpers import complex_randn, phantom, smooth_maps
 from tests.support.networks import tiny_network

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.examples.validation import validation_examples
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.simulation.image_slice import SimulationConfig
-
 from tests.support.examples import CONFIG, small_registry
 
 

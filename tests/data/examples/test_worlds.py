@@ -5,6 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+
+from mri_recon.errors import ConfigError
+from mri_recon.masks.draw import random_mask
+from mri_recon.models.inference import image_scale
+from mri_recon.transforms.fourier import fft2c
 from mri_recon_data.examples import worlds as worlds_module
 from mri_recon_data.examples.acquisition import (
     AcquisitionConfig,
@@ -22,12 +28,6 @@ from mri_recon_data.examples.validation import validation_examples
 from mri_recon_data.examples.worlds import Worlds, WorldsConfig, picture_sources
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.simulation.arrays import ReceiveArray, measured_array, modelled_maps
-from pydantic import ValidationError
-
-from mri_recon.errors import ConfigError
-from mri_recon.masks.draw import random_mask
-from mri_recon.models.inference import image_scale
-from mri_recon.transforms.fourier import fft2c
 
 TWO_PICTURES = WorldsConfig(pictures=2, shares={"procedural": 0.3, "images": 0.5, "raw": 0.2})
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mri_recon_data.scenes.content import ContentConfig, vary_content
 
 

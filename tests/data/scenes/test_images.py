@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from mri_recon.errors import DataError
+from mri_recon.io.pictures import NO_PICTURES
 from mri_recon_data import registry
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.scenes import images
 from mri_recon_data.scenes.images import is_isotropic, load_slices
 from mri_recon_training.evaluation.simulated import simulated_scan, simulated_sources
-
-from mri_recon.errors import DataError
-from mri_recon.io.pictures import NO_PICTURES
 
 
 def _dicom(path: Path, pixels: np.ndarray, place: float, *, slope: float | None = None) -> Path:  # type: ignore[type-arg]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from mri_recon.errors import DataError
 from mri_recon_data.scenes import photographs
 from mri_recon_data.scenes.photographs import Collection, collections, load_photographs
 from mri_recon_data.scenes.pictures import PicturePool, dead_leaves, power_law_texture, procedural_picture, stripes
 from mri_recon_data.scenes.sources import SceneConfig, crop_of_picture, scene_of_picture, scene_of_slice
-
-from mri_recon.errors import DataError
 
 
 @pytest.mark.parametrize("draw", [dead_leaves, stripes, lambda size, rng: procedural_picture(rng, size)])

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mri_recon_data.scenes.images import ImageSlice
-from mri_recon_data.simulation.image_slice import SimulationConfig, simulate_kspace
 
 from mri_recon.transforms.fourier import fft2c, ifft2c
+from mri_recon_data.scenes.images import ImageSlice
+from mri_recon_data.simulation.image_slice import SimulationConfig, simulate_kspace
 from tests.support.simulated import simulated_disc
 
 

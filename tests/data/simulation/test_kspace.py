@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_data.scenes.crop import fold_columns, fourier_crop
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 from mri_recon.errors import ShapeError
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.scenes.crop import fold_columns, fourier_crop
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 SHAPES = [(31, 24), (16, 17), (1, 9), (40, 40)]
 

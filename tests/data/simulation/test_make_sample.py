@@ -8,12 +8,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from mri_recon_data.cli import app
-from mri_recon_data.simulation import make_sample
 from typer.testing import CliRunner
 
 from mri_recon import embedded_sample as sample
 from mri_recon.errors import DataError
+from mri_recon_data.cli import app
+from mri_recon_data.simulation import make_sample
 
 
 def test_size_and_content() -> None:

@@ -8,6 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy.ndimage import binary_erosion
+
+from mri_recon.coils.espirit import espirit_maps
+from mri_recon.errors import DataError
+from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_data import registry
 from mri_recon_data.simulation import measured_coils
 from mri_recon_data.simulation.kspace import coil_maps
@@ -18,11 +23,6 @@ from mri_recon_data.simulation.measured_coils import (
     measured_arrays,
     measured_coil_maps,
 )
-from scipy.ndimage import binary_erosion
-
-from mri_recon.coils.espirit import espirit_maps
-from mri_recon.errors import DataError
-from mri_recon.transforms.fourier import fft2c, ifft2c
 
 ArrayC = npt.NDArray[np.complex64]
 SIZE = 64

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from mri_recon.masks.arrangement import column_arrangement
+from mri_recon.masks.calibration_region import center_block
 from mri_recon_data.simulation.sampling import (
     SamplingConfig,
     WideSamplingConfig,
@@ -12,9 +15,6 @@ from mri_recon_data.simulation.sampling import (
     draw_pattern,
     draw_support,
 )
-
-from mri_recon.masks.arrangement import column_arrangement
-from mri_recon.masks.calibration_region import center_block
 
 CONFIG = WideSamplingConfig(partial=0.5)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mri_recon_data import registry
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load
 from mri_recon.transforms.fourier import ifft2c
+from mri_recon_data import registry
 from tests.io.scanner_files import Complex, pfile
 
 

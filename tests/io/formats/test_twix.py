@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mri_recon_data import registry
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load
 from mri_recon.transforms.fourier import fft1c, ifft1c
+from mri_recon_data import registry
 from tests.io.scanner_files import Block, Complex, lines_of, twix_vb, twix_ve
 
 pytest.importorskip("twixtools", reason="the extra 'scanners' is not installed")

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from mri_recon_service.uploads import parser as parser_process
-from mri_recon_service.uploads.protocol import ANSWER_FILE, ParserConfig
 
 from mri_recon.errors import FormatError
 from mri_recon.io.loading import read
 from mri_recon.io.scan import RawScan
+from mri_recon_service.uploads import parser as parser_process
+from mri_recon_service.uploads.protocol import ANSWER_FILE, ParserConfig
 
 COMMAND = (sys.executable, "-P", "-c", "from tests.service.attacks.hostile import main; main()")
 """For `ParserPool(..., command=...)`, with the repository on PYTHONPATH."""

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
+
 from mri_recon_training.evaluation.averages import (
     MIN_PERSONS,
     Spread,
@@ -19,8 +21,6 @@ from mri_recon_training.evaluation.averages import (
     scan_summaries,
     spread,
 )
-from scipy.stats import ttest_1samp
-
 from tests.support.evaluations import METHODS, row, small_evaluation
 
 NUMBERS = st.floats(-1e3, 1e3)

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mri_recon_training.evaluation.sources import Source
 from typer.testing import CliRunner, Result
 
 from mri_recon.cli import build_app
+from mri_recon_training.evaluation.sources import Source
 from tests.support.evaluations import small_evaluation, small_sources
 
 

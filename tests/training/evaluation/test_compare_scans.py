@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mri_recon_data import registry
-from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
-from mri_recon_training.evaluation.results import results_document
-from mri_recon_training.evaluation.sources import Source, labels_of, raw_sources
 
 from mri_recon.errors import DataError, MethodError
 from mri_recon.masks.draw import random_mask
 from mri_recon.results.comparison import compare
+from mri_recon_data import registry
+from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.results import results_document
+from mri_recon_training.evaluation.sources import Source, labels_of, raw_sources
 from tests.support.evaluations import METHODS, small_evaluation, small_scan, small_sources
 
 

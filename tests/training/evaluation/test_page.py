@@ -4,12 +4,12 @@ import re
 from typing import Any
 
 import pytest
+
+from mri_recon.masks.draw import random_mask
 from mri_recon_training.evaluation.averages import average, differences
 from mri_recon_training.evaluation.page import Page, markdown_page
 from mri_recon_training.evaluation.results import Evaluation
 from mri_recon_training.markdown import Picture
-
-from mri_recon.masks.draw import random_mask
 from tests.support.evaluations import METHODS, row, small_evaluation
 
 LEARNED = ["zero-filled", "cs-wavelet", "unet"]

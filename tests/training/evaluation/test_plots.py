@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
+
+from mri_recon.errors import MethodError, OutputError
 from mri_recon_training.evaluation.averages import scan_summaries
 from mri_recon_training.evaluation.plots import (
     MAX_BYTES,
@@ -15,9 +18,6 @@ from mri_recon_training.evaluation.plots import (
     save_plot,
     save_plots,
 )
-from PIL import Image
-
-from mri_recon.errors import MethodError, OutputError
 from tests.support.evaluations import METHODS, small_evaluation
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mri_recon_training.evaluation.preflight import check_unseen, try_methods
 
 from mri_recon.errors import CheckpointError, ConfigError, MethodError
+from mri_recon_training.evaluation.preflight import check_unseen, try_methods
 
 
 def test_every_method_tells_of_itself() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
-from mri_recon_training.evaluation.resume import FinishedComparisons
 
 from mri_recon.errors import DataError
+from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.resume import FinishedComparisons
 from tests.support.evaluations import METHODS, small_evaluation, small_sources
 
 SETTINGS = {"methods": METHODS, "code": "abc"}

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from mri_recon_training.evaluation.run_log import code_state, command_text, commit, find_repository, log_test_run
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from mri_recon_data import registry
-from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
-from mri_recon_training.evaluation.simulated import SNR, simulated_scan, simulated_sources
 
 from mri_recon.coils.combine import rss
 from mri_recon.errors import DataError
 from mri_recon.transforms.fourier import ifft2c
+from mri_recon_data import registry
+from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.simulated import SNR, simulated_scan, simulated_sources
 
 
 def test_simulated_scans_are_of_the_splits_persons(real_data: Path) -> None:

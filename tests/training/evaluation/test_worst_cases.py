@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
-from mri_recon_training.evaluation.results import Evaluation
-from mri_recon_training.evaluation.worst_cases import draw_cases, worst_cases
 from PIL import Image
 
 from mri_recon.masks.types import Mask
 from mri_recon.methods import table as method_table
+from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
+from mri_recon_training.evaluation.results import Evaluation
+from mri_recon_training.evaluation.worst_cases import draw_cases, worst_cases
 from tests.support.evaluations import row, small_sources
 from tests.support.methods import add_method
 

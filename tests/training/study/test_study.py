@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
+
+from mri_recon.cli import build_app
+from mri_recon.errors import ConfigError
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_training.losses import batch_loss
@@ -16,10 +20,6 @@ from mri_recon_training.study.config import StudyConfig, candidates, load_study,
 from mri_recon_training.study.examples import StudyData, _draw, read_study_data, stacked, take
 from mri_recon_training.study.page import answers, markdown_section, relative_gap, results_table
 from mri_recon_training.study.study import Study, run_study
-from typer.testing import CliRunner
-
-from mri_recon.cli import build_app
-from mri_recon.errors import ConfigError
 from tests.support.fastmri_files import write_fastmri
 
 CONFIGS = Path(__file__).parents[3] / "training" / "mri_recon_training" / "configs" / "study"

@@ -132,10 +132,9 @@ def _claim_outputs(
     config: EvaluationConfig, json: Path | None, keep: Path | None, markdown: Path | None, log: Path | None
 ) -> bool:
     """Check before the work that every output can be written; returns whether the JSON goes to stdout."""
-    from mri_recon_data.registry import local_files
-
     from mri_recon._system.outputs import check_writable_folder
     from mri_recon.cli import JSON_SUFFIXES, claim, files_read
+    from mri_recon_data.registry import local_files
     from mri_recon_training.evaluation.plots import require_matplotlib
 
     piped = claim(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 from mri_recon.errors import ConfigError, MethodError, MriReconError
 from mri_recon.masks.convert import undersample
@@ -16,6 +15,7 @@ from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.reconstruction import reconstruct
 from mri_recon.results.comparison import check_methods
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 __all__ = ["check_unseen", "try_methods"]
 

@@ -17,14 +17,14 @@ from functools import partial
 
 import numpy as np
 import torch
-from mri_recon_data import registry
-from mri_recon_data.scenes.images import load_slices
-from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
 from mri_recon.errors import DataError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.transforms.fourier import fft2c
+from mri_recon_data import registry
+from mri_recon_data.scenes.images import load_slices
+from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 from mri_recon_training.evaluation.sources import Source, labels_of
 
 __all__ = ["NUM_SLICES", "SNR", "TARGET_SOURCE", "simulated_scan", "simulated_sources"]

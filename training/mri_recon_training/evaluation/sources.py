@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mri_recon_data import registry
-
 from mri_recon.errors import DataError
 from mri_recon.io import Scan
+from mri_recon_data import registry
 
 __all__ = ["Source", "labels_of", "of_person", "raw_sources"]
 

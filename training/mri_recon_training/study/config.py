@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mri_recon_data.examples.config import DataConfig
 from pydantic import BaseModel, ConfigDict, Field
 
 from mri_recon.errors import ConfigError
 from mri_recon.models import UnetConfig
 from mri_recon.models.layers import NORMALIZATIONS
+from mri_recon_data.examples.config import DataConfig
 from mri_recon_training.losses import LossConfig
 from mri_recon_training.optimizer_config import OPTIMIZERS, OptimizerConfig, full_batch
 from mri_recon_training.toml_config import read_tables, validated

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
+
+from mri_recon.errors import ConfigError
+from mri_recon.models import concatenate
 from mri_recon_data.examples.batches import Batch
 from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.slices import Slices, read_slices
 from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_data.examples.validation import validation_examples
-from torch import Tensor, nn
-
-from mri_recon.errors import ConfigError
-from mri_recon.models import concatenate
 from mri_recon_training.losses import score
 from mri_recon_training.study.config import StudyConfig
 

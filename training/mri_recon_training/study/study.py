@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mri_recon_data.examples.batches import Batch
 from torch import nn
 
 from mri_recon._system.files import write_atomically
 from mri_recon._system.jsonable import jsonable
 from mri_recon.models import Unet
+from mri_recon_data.examples.batches import Batch
 from mri_recon_training.losses import batch_loss
 from mri_recon_training.optimizer_config import OptimizerConfig, full_batch, needs_closure
 from mri_recon_training.optimizers import build_optimizer
