@@ -19,7 +19,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one [8000]")] = None,
 ) -> None:
-    """Serve reconstructions over HTTP; http://127.0.0.1:8000/docs says how to use it. Research only.
+    """Serve reconstructions over HTTP, with documentation at http://127.0.0.1:8000/docs. Research only.
 
     Every other setting comes from the environment, see docs/service/service.md: e.g. MRI_RECON_MAX_UPLOAD_BYTES.
 
@@ -41,11 +41,11 @@ def serve(
     listener = listen(settings.host, settings.port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    # The service writes its own access log, which has no query strings; a long job may finish when asked to stop.
+    # The service writes its own access log, without query strings. A stopped service lets a long job finish.
     config = uvicorn.Config(
         app,
         access_log=False,
-        log_config=None,  # its lines take our form
+        log_config=None,  # its lines take the form of the service's log
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=30,

@@ -67,7 +67,7 @@ def compare_fields(
 
 
 def _split(texts: Mapping[str, str], model: type[ScanFields]) -> tuple[dict[str, str], dict[str, str]]:
-    given = {name: value for name, value in texts.items() if value != ""}  # an empty form field was left out
+    given = {name: value for name, value in texts.items() if value != ""}  # an empty form field counts as left out
     known = {name: value for name, value in given.items() if name in model.model_fields}
     return known, {name: value for name, value in given.items() if name not in known}
 
@@ -84,7 +84,7 @@ def _check_method(name: str) -> None:
     try:
         get_method(name)
     except MethodError as error:
-        # The names are asked for only now: finding those of other packages reads the disk.
+        # The names are looked up only now: finding the methods of other packages reads the disk.
         valid = method_names()
         if name in valid:  # registered by a package that cannot be loaded
             raise Problem(
@@ -143,7 +143,7 @@ def _typed(name: str, text: str, adapter: TypeAdapter[Any]) -> Any:
 
 
 def _check_limits(options: Mapping[str, Any], *, prefix: str, max_iters: int) -> None:
-    """Check the limits that the service sets to options, whatever the method allows."""
+    """Check the limits that the service sets for options, whatever the method allows."""
     iterations = options.get("max_iters")
     if isinstance(iterations, int) and iterations > max_iters:
         raise Problem(

@@ -16,7 +16,7 @@ Kind = Literal["reconstruction", "comparison"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 FINISHED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
-"""A job in one of these states stays there."""
+"""States that a job never leaves."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class NewJob:
     Attributes:
         id: identifier, made by the server, that nobody can guess.
         kind: kind of the work.
-        client: name of the API key that sent it; "" where no keys are in use.
+        client: name of the API key that sent it; "" if no keys are in use.
         request: the fields and files of the request, JSON-able; with the job's folder, enough to do the work.
         created: time of acceptance, in seconds since the epoch.
         deadline: time after which the client has no use for the result, in seconds since the epoch. None: no deadline.
         batch_key: jobs with equal keys may be run together. None: the job runs alone.
         memory: estimated bytes of the work.
         key: the client's `Idempotency-Key`.
-        fingerprint: hash of the request, which tells another request under the same key.
+        fingerprint: hash of the request, which reveals another request under the same key.
         request_id: identifier of the request that made the job, for problem documents and the log.
     """
 

@@ -147,10 +147,10 @@ _NO_UPLOAD_CODES = {"not-found", "unknown-inference-model", "method-not-allowed"
 _JOB_CODES = {"job-not-found", "job-not-finished", "job-cancelled", "result-expired", "worker-lost"}
 
 EVERYWHERE_CODES = ("unauthorized", "forbidden-origin", "unknown-host")
-"""Codes that any route may answer with, before it is reached."""
+"""Codes with which a request is refused before it reaches its route."""
 
 UPLOAD_CODES = tuple(code for code in PROBLEMS if code not in _NO_UPLOAD_CODES | _JOB_CODES)
-"""Codes that a route which takes a scan may answer with, besides the one of its `Accept`."""
+"""Codes of the routes that take a scan, besides the code for `Accept`."""
 
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 406: "not-acceptable", 413: "upload-too-large"}
 _BY_STATUS |= {400: "malformed-body", 415: "unsupported-media-type", 422: "invalid-request", 429: "busy"}
@@ -168,7 +168,7 @@ class Problem(Exception):
 
     Attributes:
         code: a key of `PROBLEMS`.
-        detail: what this occurrence expected and got, and what to do.
+        detail: message of this occurrence, with the expected value, the actual one and advice.
         headers: further response headers.
         extensions: further members of the document.
     """
@@ -207,7 +207,7 @@ def respond(problem: Problem, request_id: str) -> JSONResponse:
 def problem_of(error: MriReconError) -> Problem:
     """Turn an error of the library into a problem.
 
-    An error that a request can cause keeps its message, which says what to do. Any other is logged for the operator.
+    An error that a request can cause keeps its message, which has advice. Any other is logged for the operator.
     """
     for kind, code in _BY_ERROR.items():
         if isinstance(error, kind):
@@ -221,14 +221,14 @@ def problem_of(error: MriReconError) -> Problem:
 
 
 def storage_full() -> Problem:
-    """Make the problem of a full or unwritable disk. It names no path: paths are for the log only."""
+    """Make the problem of a full or unwritable disk. The problem names no path: paths are for the log only."""
     return Problem("storage-full", "the work cannot be stored: the operator must look at the data folder's free space")
 
 
 def invalid_request(
     error: ValidationError | RequestValidationError, *, valid: Mapping[str, Any] | None = None
 ) -> Problem:
-    """Turn a failed validation into a problem with one entry in `errors` for each field. It repeats no value."""
+    """Turn a failed validation into a problem with one entry in `errors` for each field, and no value."""
     errors = [
         {"field": ".".join(str(part) for part in one["loc"]) or "(request)", "message": _plain(one["msg"])}
         for one in error.errors()

@@ -24,7 +24,7 @@ from mri_recon_service.settings import Settings
 
 __all__ = ["application", "build"]
 
-_MOST_REQUESTS_OF_A_REPLICA = 1000  # the application itself says when it is busy, with a reason
+_MOST_REQUESTS_OF_A_REPLICA = 1000  # the application itself refuses work when it is busy, with a reason
 
 
 def build(settings: Settings, *, replicas: int = 1, num_cpus: float = 1, num_gpus: float = 0) -> Application:

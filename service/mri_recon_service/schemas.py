@@ -124,7 +124,7 @@ class Marked(BaseModel):
 
 
 class Row(BaseModel):
-    """Result of one method. Metrics are null without a reference; `psnr` is null also for an image equal to it."""
+    """Result of one method. Without a reference, metrics are null. For an image equal to it, `psnr` is null too."""
 
     file: str
     acceleration: float | None

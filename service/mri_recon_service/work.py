@@ -1,4 +1,4 @@
-"""Do the work of a request in plain functions, which know files, fields and the library and nothing of HTTP."""
+"""Do the work of a request in plain functions of files, fields and the library, without HTTP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Parsed(Protocol):
-    """Describe the result of a parser: the content of uploaded files."""
+    """Content of uploaded files, as a parser returns it."""
 
     @property
     def scan(self) -> Scan:
@@ -46,31 +46,31 @@ class Parsed(Protocol):
 
     @property
     def mask(self) -> Any:
-        """The array in the mask's file, None where none came."""
+        """The array in the mask's file. None: no such file came."""
         ...
 
 
 class Parser(Protocol):
-    """Open uploaded files; the parser of the service opens them in another process, see `parser_pool.ParserPool`."""
+    """Open uploaded files. The service uses `parser_pool.ParserPool`, which opens them in another process."""
 
     def load(self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None = None) -> Parsed:
-        """Read a scan, and a mask where its file came with it.
+        """Read a scan, and the mask in a file that came with it.
 
         Raises:
-            Problem: whatever is wrong with a file.
+            Problem: a file cannot be read.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """Hold what a request asks for.
+    """The work that a request asks for.
 
     Attributes:
         kind: one method's image, or a comparison of several.
-        fields: how to read the scan, and which mask to use.
+        fields: fields for reading the scan and choosing its mask.
         methods: names of the methods; one for a reconstruction.
-        options: method to its options.
+        options: options of each method by its name.
     """
 
     kind: Kind
@@ -81,13 +81,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Hold a task with its data.
+    """A task with its data.
 
     Attributes:
-        task: what to do.
+        task: the work to do.
         scan: the uploaded scan.
         mask: the undersampling mask.
-        slice_index: which slice a picture shows.
+        slice_index: index of the slice in pictures.
         sources: `name`, `sha256` and `bytes` of the uploaded files, by field.
     """
 
@@ -106,12 +106,12 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Hold the result of a task.
+    """The result of a task.
 
     Attributes:
         prepared: the task with its data.
         result: result of the library.
-        provenance: by method, everything needed to compute its image again.
+        provenance: for each method, the record from which its image can be reproduced.
     """
 
     prepared: Prepared
@@ -138,7 +138,7 @@ def prepare(
     """Open the files, and check that the task can be done on them.
 
     Raises:
-        Problem: whatever the parser or the library refuses.
+        Problem: the parser or the library refuses the files or the task.
     """
     fields = task.fields
     if (fields.mask is not None or "mask" in files) and fields.acceleration is not None:
@@ -173,7 +173,7 @@ def prepare(
 
 
 def batch_key(prepared: Prepared) -> str | None:
-    """Give a key that is equal for tasks which one run of a network can do; None for a task that is done alone."""
+    """Make the key of a task. Tasks with equal keys can share one run of a network. None: the task runs alone."""
     task = prepared.task
     (method, *more) = task.methods
     if task.kind != "reconstruction" or more or not can_batch(method):
@@ -185,7 +185,7 @@ def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None =
     """Run the methods of a task.
 
     Raises:
-        Problem: whatever the library refuses.
+        Problem: the library refuses the work.
         Cancelled: as `on_progress` raised it.
     """
     recipes, source = _recipes(prepared, device), _source(prepared)
@@ -202,10 +202,10 @@ def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None =
 
 
 def perform_batch(several: Sequence[Prepared], *, device: str) -> list[Outcome]:
-    """Run tasks of one batch key in one run of their network; each result equals the single one to 1e-5.
+    """Run tasks of one batch key in one run of their network. Each result equals the single one to 1e-5.
 
     Raises:
-        Problem: whatever the library refuses. It does not say for which of them.
+        Problem: the library refuses a task. The problem does not name the task.
     """
     recipes = [_recipes(one, device)[0] for one in several]
     try:
@@ -260,7 +260,7 @@ def _check_levels(scan: Scan, options: Mapping[str, Any], *, prefix: str = "") -
 
 
 def _check_sampling(scan: Scan, fields: ScanFields, *, has_file: bool) -> None:
-    """Refuse the cases of `choose_mask` whose cure has another name in a request than on the command line."""
+    """Refuse the cases of `choose_mask` for which a request needs other advice than the command line."""
     if has_file:
         return
     if fields.acceleration is None and scan.mask is None:

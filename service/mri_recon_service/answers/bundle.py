@@ -26,7 +26,7 @@ FAINTEST = -6.0
 class Bundle:
     """A result as arrays and JSON-able metadata, the content of its npz file.
 
-    A reconstruction has `image`, complex64 or float32 `(slice, h, w)`. A comparison has `image.METHOD` and, where it is
+    A reconstruction has `image`, complex64 or float32 `(slice, h, w)`. A comparison has `image.METHOD` and, if it is
     known, `reference`: float32 magnitudes `(slice, h, w)` of the shown size. It also has `kspace`, float32
     `(slice, readout, phase)`: the decadic logarithm of the sampled k-space (root sum of squares over coils, divided by
     its largest value), at least -6. Both have `mask`, uint8 `(phase,)` or `(readout, phase)`.
@@ -38,7 +38,7 @@ class Bundle:
 
 
 def write_bundle(bundle: Bundle) -> bytes:
-    """Write the npz file of a result. It is not compressed, so that a browser reads it without further code."""
+    """Write the npz file of a result. The file is not compressed, so that a browser reads it without further code."""
     buffer = io.BytesIO()
     text = json.dumps(bundle.metadata, allow_nan=False).encode()
     np.savez(buffer, allow_pickle=False, **bundle.arrays, metadata=np.frombuffer(text, np.uint8))

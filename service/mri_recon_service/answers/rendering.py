@@ -41,9 +41,9 @@ OFFERS: Mapping[Kind, Sequence[str]] = {"reconstruction": (HDF5, NPY, NPZ, PNG),
 """Representations of a result; the first is the default."""
 
 WINDOW_PERCENTILE = 99.0
-"""White is this percentile of the shown slice: of the reference where there is one."""
+"""Percentile of the shown slice that is displayed as white. A comparison takes it from its reference, if any."""
 
-_LONGEST_HEADER = 12_000  # bytes: clients and proxies bound what they read
+_LONGEST_HEADER = 12_000  # bytes: clients and proxies limit the length of headers
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Ren
     Args:
         bundle: the result.
         media_type: the wanted representation.
-        hdf5: reads or makes the HDF5 file; called only where it is wanted.
+        hdf5: reads or makes the HDF5 file; called only for that representation.
     """
     content, extra = _content(bundle, media_type, hdf5)
     suffix = {HDF5: "h5", NPY: "npy", NPZ: "npz", PNG: "png", JSON: "json"}[media_type]
@@ -112,7 +112,7 @@ def _png(bundle: Bundle) -> tuple[bytes, dict[str, str]]:
 
 
 def _mask_header(bundle: Bundle) -> str:
-    """Write the receipt as one line of JSON. The SHA-256 of the packed lines replaces them: headers are short."""
+    """Write the receipt as one line of JSON. The SHA-256 of the packed lines replaces the lines, to keep it short."""
     receipt = dict(bundle.metadata["mask"])
     if receipt.pop("lines", None) is not None:
         receipt["sha256"] = hashlib.sha256(np.packbits(bundle.arrays["mask"].astype(bool)).tobytes()).hexdigest()

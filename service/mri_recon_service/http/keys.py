@@ -33,7 +33,7 @@ __all__ = ["Authentication", "KeyRecord", "Keyring", "add_key", "read_keys", "re
 log = logging.getLogger("mri_recon_service")
 
 PREFIX = "mrk_"
-"""Every key begins with it, so that a scanner for secrets finds one that was committed."""
+"""Beginning of every key, by which a scanner for secrets finds a committed key."""
 
 _OPEN = frozenset(
     {"/", "/docs", "/openapi.json", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class KeyRecord(BaseModel):
-    """A key as the file keeps it."""
+    """A key in the keys file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -70,7 +70,7 @@ def read_keys(path: Path) -> list[KeyRecord]:
         ConfigError: the file cannot be read, or is no file of keys.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe is waited for, a device may be endless
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # reading a pipe waits, a device may be endless
             raise ConfigError(f"{path}: expected a file of API keys, got a pipe or a device: choose another keys file")
         content = path.read_bytes()
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def add_key(path: Path, name: str) -> str:
     """Make a new key for `name`. Only the caller sees it: the file keeps its hash.
 
     Raises:
-        ConfigError: an impossible name, one that has a key, or a file that cannot be read or written.
+        ConfigError: an impossible name, a name that has a key, or a file that cannot be read or written.
     """
     keys = read_keys(path)
     _checked_name(name)
@@ -119,7 +119,7 @@ def remove_key(path: Path, name: str) -> None:
 
 @dataclass(frozen=True)
 class _Stamp:
-    """The properties that differ between two versions of a file: `mri-recon key` moves a new file into place."""
+    """Properties that differ between two versions of a file: `mri-recon key` moves a new file into place."""
 
     inode: int
     modified: int
@@ -127,7 +127,7 @@ class _Stamp:
 
 
 class Keyring:
-    """The keys of a file, read again when it changes.
+    """The keys of a file, which is read again when it changes.
 
     Raises:
         ConfigError: the file cannot be read, or has no key: nobody could use the service.
@@ -158,7 +158,7 @@ class Keyring:
             return
         try:
             self._keys = read_keys(self._path)
-        except ConfigError as error:  # nobody is let in by a file that cannot be understood
+        except ConfigError as error:  # a file that cannot be read admits nobody
             log.error("%s", error)
             self._keys = []
         self._stamp = stamp

@@ -23,7 +23,7 @@ from mri_recon_service.settings import Settings
 __all__ = ["JsonFormatter", "TextFormatter", "configure", "current_request"]
 
 current_request: ContextVar[str] = ContextVar("current_request", default="")
-"""Id of the request that is worked on here."""
+"""Id of the request that the current context handles."""
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
@@ -100,5 +100,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _short(filename: str) -> str:
-    """Keep the last two parts of a path, which do not show how the machine is laid out."""
+    """Keep the last two parts of a path, which do not reveal the machine's folders."""
     return "/".join(Path(filename).parts[-2:])

@@ -1,4 +1,4 @@
-"""Give every request an id, safe headers, a line in the log, and an answer even where the code fails."""
+"""Give every request an id, safe headers, a line in the log, and an answer even if the code fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class RequestContext:
     """The outermost layer of the application.
 
-    The request id is the client's `X-Request-Id` where that is plain, else a new one. It is in the answer, in every
+    The request id is the client's `X-Request-Id` if that is plain, else a new one. It is in the answer, in every
     problem document and in the log. The log has no query string, no file name and no field. This layer also answers
     problems that an inner layer raises before any route.
     """
@@ -77,7 +77,7 @@ class RequestContext:
                 log.error("request %s failed: %s", request_id, error)
                 await respond(storage_full(), request_id)(scope, body.receive, send_with_headers)
                 return
-            # The traceback is for the operator; the client gets the id to ask for.
+            # The log has the traceback for the operator. The client gets the id to ask for.
             log.exception("request %s failed", request_id)
             if status:
                 raise

@@ -14,7 +14,7 @@ from mri_recon_service.uploads.upload import RAW_TYPES
 __all__ = ["EXAMPLES", "SAMPLE_FILE", "answer_headers", "job_accepted", "problem_responses", "upload_request"]
 
 SAMPLE_FILE = "colin27_8ch.h5"
-"""What stands for the file in examples: the scan that `GET /v1/sample` gives."""
+"""Name of the file in examples: the scan of `GET /v1/sample`."""
 
 EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     "ReconstructionFields": {
@@ -41,7 +41,7 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
         "a comparison": {"methods": "zero-filled,unet", "acceleration": 8, "num_low_frequencies": 8},
     },
 }
-"""Fields of requests that run, by the class of fields; the file comes from `GET /v1/sample`."""
+"""Fields of example requests by their class. The requests run with the scan of `GET /v1/sample`."""
 
 _FILE = {"type": "string", "contentMediaType": OCTETS, "format": "binary"}
 

@@ -111,7 +111,7 @@ class _Now(Collector):
         self._parsers_started = parsers_started
 
     def describe(self) -> Iterable[Metric]:
-        return []  # nothing is read before it is asked for
+        return []  # no number is read before a scrape
 
     def collect(self) -> Iterable[Metric]:
         queue = GaugeMetricFamily(

@@ -41,7 +41,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Security:
-    """Check `Host` and the origin before anything is read, and set headers for browsers on every answer."""
+    """Check `Host` and the origin of every request before its body is read."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
@@ -66,7 +66,7 @@ class Security:
 
     def _check_host(self, headers: Headers, path: str) -> None:
         if not (self._local or self._hosts) or path.startswith("/health/"):
-            return  # keys protect the first; those who watch over a service call it by its address
+            return  # keys protect a service without names; monitors call it by its address
         given = headers.get("host", "")
         name = _name(given)
         if name not in self._hosts and not is_loopback(name):
@@ -100,14 +100,14 @@ def add_headers(message: Message, path: str) -> None:
 
 
 def check_exposure(settings: Settings, isolation: str | None) -> None:
-    """Refuse to serve other machines where uploads are not parsed in isolation.
+    """Refuse to serve other machines if uploads are not parsed in isolation.
 
     Args:
         settings: the service's settings, with its address.
         isolation: the means that keep the parsing process off the network, "namespace" or "seccomp"; None: none.
 
     Raises:
-        ConfigError: an address or name that other machines reach, and no isolation.
+        ConfigError: other machines reach the address or a name, and there is no isolation.
     """
     if isolation is None and settings.exposed:
         raise ConfigError(

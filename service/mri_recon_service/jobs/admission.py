@@ -1,6 +1,6 @@
-"""Admit work to this process, or refuse it with the time after which it is worth another try.
+"""Admit work to this process, or refuse it with the time to wait before another try.
 
-Counted are the direct requests (each holds a `Place`), the memory of direct work, and the uploads being opened.
+`Admission` counts the direct requests (each holds a `Place`), the memory of direct work, and the uploads being opened.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ class Admission:
 
     @property
     def held(self) -> int:
-        """Direct requests that run or wait here."""
+        """Number of direct requests that run or wait here."""
         return self._held
 
     def refuse_if_full(self, *, durable: bool) -> None:
-        """Refuse a request before its upload is read, where there would be no room for it.
+        """Refuse a request before its upload is read if there is no room for it.
 
         Raises:
             Problem: busy.
@@ -123,7 +123,7 @@ class Admission:
         return Place(lambda: self._free_memory(needed))
 
     def check_memory(self, prepared: Prepared) -> None:
-        """Refuse work that would take more memory than all work may.
+        """Refuse work that needs more memory than all work may take.
 
         Raises:
             Problem: too-much-memory.
@@ -155,7 +155,7 @@ class Admission:
         return size <= self._settings.sync_bytes
 
     def learn(self, seconds: float) -> None:
-        """Follow the time that one piece of work takes."""
+        """Update the average time of one piece of work."""
         with self._lock:
             self._seconds += _WEIGHT_OF_THE_NEWEST * (seconds - self._seconds)
 

@@ -22,7 +22,7 @@ class Control:
 
     Args:
         deadline: `time.time()` after which the work has to end.
-        report: receives the progress. None: nobody does.
+        report: receives the progress. None: progress is not reported.
     """
 
     def __init__(self, *, deadline: float, report: Callable[[Progress], None] | None = None) -> None:

@@ -68,7 +68,7 @@ class DirectWork:
             render: makes the answer, in the worker's thread.
             place: released when the work has ended, which may be after this returns.
             arrived: `time.time()` of the request.
-            left: returns when the client is gone; the work then ends before its next iteration.
+            left: returns when the client is gone. The work then ends before its next iteration.
 
         Raises:
             Problem: busy, timed-out, or the library refuses the work.
@@ -114,7 +114,7 @@ class DirectWork:
                 item.future.set_result(result)
 
     def abandon(self, items: Sequence[Direct[Any]]) -> None:
-        """Forget work that will not begin."""
+        """Cancel work that will not begin."""
         for item in items:
             self._abandon(item)
 

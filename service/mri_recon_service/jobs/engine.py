@@ -1,7 +1,7 @@
 """Wire the parts that do the work of one process, and run its threads.
 
-Direct work lives in memory and ends with its connection. Jobs live in the store; whichever process is free claims the
-oldest. Work that waits for the same network on the same shape is run together.
+Direct work lives in memory and ends with its connection. Jobs live in the store, and any free process claims
+the oldest. Waiting work for the same network and shape runs together.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["Engine", "check_data_folder", "open_engine"]
 
 log = logging.getLogger("mri_recon_service")
 
-_STOP_SECONDS = 10.0  # a thread that does not end within this is left behind
+_STOP_SECONDS = 10.0  # a thread that takes longer to end is left running
 
 
 class Engine:
@@ -50,7 +50,7 @@ class Engine:
         settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
-        owner: says that this process lives.
+        owner: shows other processes that this process is alive.
         parser: opens uploads.
         estimates: estimates of memory and time.
         metrics: the service's metrics.
@@ -58,11 +58,11 @@ class Engine:
     Attributes:
         store: keeps the jobs.
         files: keeps their files.
-        admission: bounds what is let in.
+        admission: bounds the admitted work.
         direct: answers requests whose clients wait.
         jobs: accepts, cancels and deletes jobs.
         runner: runs jobs.
-        schedule: decides what the threads do next.
+        schedule: chooses the next work of the threads.
         listeners: wake the tasks that follow a job.
     """
 
@@ -123,13 +123,13 @@ class Engine:
         ]
 
     def start(self) -> None:
-        """Recover what a dead process left behind, and begin."""
+        """Recover the jobs of dead processes, and start the threads."""
         self._housekeeping.start()
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Start nothing more; running jobs go back to the queue before their next iteration."""
+        """Stop the threads. Running jobs go back to the queue before their next iteration."""
         waiting = self.schedule.close()
         self.runner.stop()
         self._housekeeping.stop()
@@ -140,7 +140,7 @@ class Engine:
         self._housekeeping.join(max(0.0, deadline - time.monotonic()))
         self._opener.shutdown(wait=False, cancel_futures=True)
         if any(thread.is_alive() for thread in self._threads):
-            return  # its job stays this process' until the process ends, and is queued again then
+            return  # its job belongs to this process until the process ends, and is queued again then
         self.store.close()
         self._owner.close()
 
@@ -160,7 +160,7 @@ class Engine:
         while (turn := self.schedule.next()) is not None:
             try:
                 self._take(turn)
-            except Exception as error:  # a store that cannot be read, say: try again, but not at once
+            except Exception as error:  # for example, a store that cannot be read: try again later
                 if isinstance(error, Problem):
                     log.error("a worker waits: %s", error)
                 else:
@@ -191,7 +191,7 @@ def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metric
 
 
 def check_data_folder(settings: Settings) -> None:
-    """Check that jobs can be kept, before anything listens.
+    """Check that jobs can be kept, before the service listens.
 
     Raises:
         ConfigError: the folder cannot be used.
@@ -207,7 +207,7 @@ def _data_folder(settings: Settings) -> Path:
 
 
 def _four_fifths_of_memory() -> int:
-    """Four fifths of the memory of the machine, or of the container where that has less."""
+    """Return four fifths of the machine's memory, or of the container's if that is less."""
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
         size = min(size, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))

@@ -42,7 +42,7 @@ _MIB = 1 << 20
 _WEIGHT_OF_THE_NEWEST = 0.3
 
 _COMPILED_SIDE = 96
-"""From this side on, compressed sensing may load the compiler: a little less than where it does."""
+"""Shortest side for which the compiler is counted: a little less than the side that makes compressed sensing use it."""
 _COMPILER_BYTES = 112 * _MIB
 _READ_WEIGHTS, _KEPT_WEIGHTS = 6.0, 4.5
 
@@ -74,7 +74,7 @@ _BAND_IMAGES = {"stationary": 11.0, "stationary-synthesis": 48.0}
 _PRIOR_IMAGES = {"cycle-spinning": 100.0, "orthonormal": 90.0, "tv": 100.0}
 
 _COMPARED_KSPACES, _COMPARED_IMAGES, _IMAGES_A_METHOD = 3.0, 6.0, 3.0
-"""What a comparison holds besides: the reference, its metrics, and the image of every method."""
+"""Arrays that a comparison holds besides: the reference, its metrics, and the image of every method."""
 
 
 class Estimates:
@@ -97,7 +97,7 @@ class Estimates:
         Several requests in one batch take no more than their sum.
 
         Args:
-            method: name of the method. For a name unknown here the estimate is generous, but no bound.
+            method: name of the method. For an unknown name the estimate is generous, but no bound.
             shape: shape of the k-space, `(slice, coil, readout, phase)`.
             options: the method's options.
         """

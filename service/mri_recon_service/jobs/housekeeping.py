@@ -1,6 +1,6 @@
-"""Look after the jobs of the data folder: recover those of dead processes, cancel, expire and forget.
+"""Maintain the jobs of the data folder: recover the jobs of dead processes, and cancel, expire and delete jobs.
 
-Every half second the thread looks for changes that other processes made; once a minute it deletes abandoned folders.
+Every half second a thread looks for changes by other processes. Once a minute it deletes abandoned folders.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _SWEEP_SECONDS = 60.0
 
 
 class Housekeeping:
-    """The thread that looks after the jobs.
+    """The thread that maintains the jobs.
 
     Args:
         settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
-        owner: knows which processes live.
+        owner: tells which processes are alive.
         runner: runs the jobs of this process.
-        schedule: wakes its threads.
+        schedule: wakes the worker threads.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Housekeeping:
         self._thread.start()
 
     def stop(self) -> None:
-        """Have the thread end."""
+        """Ask the thread to end."""
         self._stopped.set()
 
     def join(self, seconds: float) -> None:
-        """Wait for the end of the thread, at most some seconds."""
+        """Wait at most `seconds` for the end of the thread."""
         self._thread.join(seconds)
 
     def _loop(self) -> None:
@@ -108,7 +108,7 @@ class Housekeeping:
         self._store.forget(now - self._settings.result_ttl_seconds)
 
     def _sweep(self) -> None:
-        """Delete the folders of jobs that were never accepted, or are forgotten."""
+        """Delete the folders of jobs that were never accepted or have been deleted."""
         old = self._files.old()
         for job_id in set(old) - self._store.known(old):
             self._files.remove(job_id)

@@ -22,7 +22,7 @@ class Listeners:
 
     @contextmanager
     def listen(self, job_id: str) -> Iterator[asyncio.Event]:
-        """Give an event that is set when this process changes a job. Changes by other processes do not set it."""
+        """Provide an event that is set when this process changes a job. Changes by other processes do not set it."""
         entry = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._of_job.setdefault(job_id, []).append(entry)
@@ -42,7 +42,7 @@ class Listeners:
         event.clear()
 
     def tell(self, job_id: str) -> None:
-        """Set the events of everybody who listens to a job."""
+        """Set the events of all tasks that listen to a job."""
         with self._lock:
             entries = list(self._of_job.get(job_id, ()))
         for loop, event in entries:

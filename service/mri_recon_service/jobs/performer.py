@@ -24,7 +24,7 @@ class Performer:
     """Runs prepared work in the calling thread.
 
     Attributes:
-        device: where the library computes.
+        device: device on which the library computes.
         admission: learns the time of one piece of work, for `Retry-After`.
         estimates: learns the time of a method.
         metrics: the service's metrics.
@@ -49,8 +49,8 @@ class Performer:
         """Run work of one batch key in one run of its network.
 
         Returns:
-            The outcomes in order; None for work that has to be run alone: the only one, or all where the batch failed,
-            so that the one that caused the error gets it.
+            The outcomes in order. None stands for work that must run alone: a single piece, or every piece of a failed
+            batch, so that only the request that causes the error receives it.
         """
         if len(several) > 1:
             try:

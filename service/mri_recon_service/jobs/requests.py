@@ -37,7 +37,7 @@ class JobRequests:
         admission: estimates memory, words refusals.
         schedule: wakes a thread for an accepted job.
         runner: stops jobs that run here.
-        listeners: hear of every change.
+        listeners: notified of every change.
         metrics: the service's metrics.
     """
 
@@ -62,7 +62,7 @@ class JobRequests:
         fingerprint: str,
         request_id: str,
     ) -> Job:
-        """Keep work as a job; when this returns, neither a crash nor a power cut loses it.
+        """Keep work as a job. Once this returns, neither a crash nor a power cut loses the job.
 
         Raises:
             Problem: busy, storage-full.
@@ -96,18 +96,18 @@ class JobRequests:
         return kept
 
     def cancel(self, job: Job) -> Job | None:
-        """Stop a job that waits or runs, in whichever process. Returns the job as it is then; None where it is gone."""
+        """Stop a job that waits or runs in any process. Returns the job in its new state, or None if it is deleted."""
         runs_here = self.runner.runs(job.id)
         after: Job | None = job
         try:
             after = self.store.cancel(job.id, expires=time.time() + self.settings.result_ttl_seconds)
-        except Problem:  # a full disk: a job that runs here is stopped all the same, and recorded when it can be
+        except Problem:  # a full disk: a job that runs here is stopped anyway, and its end is recorded later
             if not runs_here:
                 raise
         self.runner.cancel(job.id)
         if after is not None and after.status in FINISHED:
             self.files.remove(job.id)
-            if after.status == "cancelled":  # it waited
+            if after.status == "cancelled":  # the job was waiting
                 self.metrics.observe_job(job.kind, after.status, time.time() - job.created)
         self.listeners.tell(job.id)
         return after
@@ -116,7 +116,7 @@ class JobRequests:
         """Forget a finished job and its result.
 
         Raises:
-            Problem: storage-full, where even the room that its files took is not enough to forget it.
+            Problem: storage-full, if the disk has no room for the change even without the job's files.
         """
         try:
             deleted = self.store.delete(job.id)
@@ -127,7 +127,7 @@ class JobRequests:
             self.files.remove(job.id)
 
     async def finished(self, job: Job, seconds: float) -> Job | None:
-        """Wait for the end of a job, at most some seconds. Returns the job as it is then; None where it is gone."""
+        """Wait at most `seconds` for the end of a job. Returns the job in its state then, or None if it is deleted."""
         deadline = time.monotonic() + seconds
         with self.listeners.listen(job.id) as event:
             while True:

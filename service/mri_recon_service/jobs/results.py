@@ -25,7 +25,7 @@ from mri_recon_service.work import Outcome
 __all__ = ["bundle_of", "hdf5_of"]
 
 ERROR_PERCENTILE = 99.5
-"""White in an error map is the largest of this percentile over the methods."""
+"""Percentile of each error map. The largest value over the methods is displayed as white."""
 
 
 def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:

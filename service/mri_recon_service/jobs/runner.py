@@ -51,7 +51,7 @@ class JobRunner:
         performer: does the work.
         admission: words the problem of a missed deadline.
         schedule: reserves memory for jobs.
-        listeners: hear of every change.
+        listeners: notified of every change.
         metrics: the service's metrics.
     """
 
@@ -76,7 +76,7 @@ class JobRunner:
         return len(self._running)
 
     def cancel(self, job_id: str) -> None:
-        """Stop a job that runs here before its next iteration; a job that does not is left alone."""
+        """Stop a job that runs here before its next iteration. Other jobs are left alone."""
         with self._lock:
             control = self._running.get(job_id)
         if control is not None:
@@ -95,11 +95,11 @@ class JobRunner:
                 control.stop("stopping")
 
     def run(self, room: int) -> None:
-        """Claim and run jobs that take at most `room` bytes, which the schedule has reserved. Frees them."""
+        """Claim and run jobs within the `room` bytes that the schedule reserved, and free the bytes at the end."""
         alone = room == self.schedule.most_memory
         try:
             jobs = self.store.claim(self.owner, most=self.settings.max_batch, memory=room)
-            if alone and not jobs:  # accepted when there was more memory: it is done by itself
+            if alone and not jobs:  # a job accepted when there was more memory runs alone
                 jobs = self.store.claim(self.owner, most=1)
             job_waits = not jobs and not alone and bool(self.store.queued())
         except BaseException:
@@ -115,14 +115,14 @@ class JobRunner:
             self.schedule.give_back(needed)
 
     def record_again(self) -> None:
-        """Write the ends of jobs that the disk refused."""
+        """Record the ends of jobs that the disk refused before."""
         with self._lock:
             late, self._unrecorded = self._unrecorded, []
         for again in late:
             again()
 
     def _run_claimed(self, jobs: Sequence[Job]) -> None:
-        self.schedule.look_for_jobs()  # there may be more
+        self.schedule.look_for_jobs()  # more jobs may wait
         controls = {job.id: self._control(job) for job in jobs}
         with self._lock:
             self._running |= controls
@@ -149,7 +149,7 @@ class JobRunner:
         return Control(deadline=deadline, report=lambda progress: self._report(job, progress))
 
     def _opened(self, job: Job, control: Control) -> Prepared | None:
-        """Open the job's files; None where the job has ended over them."""
+        """Open the job's files. Returns None if the job ended because of them."""
         prepared: list[Prepared] = []
 
         def work() -> None:
@@ -176,7 +176,7 @@ class JobRunner:
         self._guarded(job, control, work, ends=True)
 
     def _guarded(self, job: Job, control: Control, work: Callable[[], None], *, ends: bool) -> None:
-        """Run a part of a job and record its failure; record success too where the part `ends` the job."""
+        """Run a part of a job and record its failure. Success is recorded too if the part `ends` the job."""
         try:
             work()
         except Cancelled:
@@ -208,7 +208,7 @@ class JobRunner:
             try:
                 self.store.finish(job.id, self.owner, status, problem=record, expires=expires)
             except Problem:
-                if status != "succeeded":  # its files are of no more use, and make room for the record
+                if status != "succeeded":  # its files are useless now; deleting them makes room for the record
                     self.files.remove(job.id)
                 raise
             if status == "succeeded":
@@ -220,7 +220,7 @@ class JobRunner:
         self.metrics.observe_job(job.kind, status, time.time() - job.created)
 
     def _record(self, job: Job, write: Callable[[], None]) -> None:
-        """Write the end of a job. Where the disk refuses, `record_again` repeats it: the job must not hang."""
+        """Record the end of a job. If the disk refuses, `record_again` tries again: the job must not hang."""
         try:
             write()
         except Exception as error:

@@ -1,7 +1,7 @@
-"""Decide what a worker thread does next, within the memory there is.
+"""Choose the next work of a worker thread within the available memory.
 
-Direct work and jobs take turns where both wait. Direct work with equal keys is handed out together. No work begins that
-would not fit beside the work in progress.
+Direct work and jobs take turns if both wait. Direct work with equal keys is handed out together. Work does not begin
+while the work in progress leaves too little memory for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Piece(Protocol):
 
     @property
     def key(self) -> str | None:
-        """Equal for pieces that one run of a network can do; None for a piece that is run alone."""
+        """Key of the piece. Pieces with equal keys can share one run of a network. None: the piece runs alone."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class Turn(Generic[P]):
 
     Attributes:
         direct: pieces of direct work to run together. Empty: the thread claims jobs instead.
-        memory: bytes reserved for this turn. For jobs: all that are free, until the claimed jobs are known.
+        memory: bytes reserved for this turn. For jobs: all free bytes, until the claimed jobs are known.
     """
 
     direct: Sequence[P]
@@ -76,11 +76,11 @@ class Schedule(Generic[P]):
 
     @property
     def job_needs_room(self) -> bool:
-        """Whether a job waits for memory; no direct work begins before it."""
+        """Whether a job waits for memory. Direct work does not begin before that job."""
         return self._job_needs_room
 
     def add(self, piece: P) -> bool:
-        """Queue direct work. False, and nothing queued, once the schedule is closed."""
+        """Queue direct work. Returns False, and queues nothing, once the schedule is closed."""
         with self._condition:
             if not self._closed:
                 self._waiting.append(piece)
@@ -88,7 +88,7 @@ class Schedule(Generic[P]):
             return not self._closed
 
     def withdraw(self, piece: P) -> bool:
-        """Remove direct work that has not begun. False where it has."""
+        """Remove direct work from the queue. Returns False if the work has begun."""
         with self._condition:
             try:
                 self._waiting.remove(piece)
@@ -97,13 +97,13 @@ class Schedule(Generic[P]):
             return True
 
     def look_for_jobs(self) -> None:
-        """Have a thread look into the store of jobs."""
+        """Wake a thread to look for jobs in the store."""
         with self._condition:
             self._jobs_wait = True
             self._condition.notify()
 
     def next(self) -> Turn[P] | None:
-        """Wait for work and reserve its memory; None once the schedule is closed. `give_back` ends the turn."""
+        """Wait for work and reserve its memory. Returns None once the schedule is closed. `give_back` ends the turn."""
         with self._condition:
             while not (self._closed or self._direct_fits() or (self._jobs_wait and self._room > 0)):
                 self._condition.wait()
@@ -111,7 +111,7 @@ class Schedule(Generic[P]):
                 return None
             jobs_next = self._jobs_wait and self._room > 0
             take_direct = self._direct_fits() and (self._direct_next or not jobs_next)
-            self._direct_next = not take_direct  # in turns, where both wait
+            self._direct_next = not take_direct  # in turns, if both wait
             if take_direct:
                 pieces = self._next_direct()
                 turn = Turn(pieces, sum(piece.memory for piece in pieces))
@@ -122,12 +122,12 @@ class Schedule(Generic[P]):
             return turn
 
     def claimed(self, needed: int, *, of: int, job_waits: bool) -> None:
-        """Keep the memory that the claimed jobs need, and give back the rest of their turn's.
+        """Keep the memory that the claimed jobs need, and free the rest of their turn.
 
         Args:
             needed: bytes of the claimed jobs.
             of: bytes that the turn reserved.
-            job_waits: whether none was claimed although one waits. It gets the memory that other work gives back.
+            job_waits: whether a job waits but none was claimed. That job gets the memory that other work frees.
         """
         with self._condition:
             others = self._in_use > of
@@ -135,7 +135,7 @@ class Schedule(Generic[P]):
             self._give_back(of - needed, look_for_jobs=job_waits and not others)
 
     def give_back(self, memory: int, *, look_for_jobs: bool = True) -> None:
-        """Free memory at the end of a turn; a job that found no room may find it now."""
+        """Free memory at the end of a turn. A job that found no room before may fit now."""
         with self._condition:
             self._give_back(memory, look_for_jobs=look_for_jobs)
 
@@ -154,7 +154,7 @@ class Schedule(Generic[P]):
         return self.most_memory - self._in_use
 
     def _direct_fits(self) -> bool:
-        """Whether the oldest direct work may begin; not before a job that waits for memory."""
+        """Tell whether the oldest direct work may begin. A job that waits for memory goes first."""
         if not self._waiting or self._job_needs_room:
             return False
         return self._in_use == 0 or self._waiting[0].memory <= self._room

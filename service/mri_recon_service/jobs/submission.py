@@ -60,7 +60,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
         prepared = await engine.open(task, upload.files, sources)
         if place is not None and engine.admission.small(prepared):
             upload.remove()
-            owned, place = place, None  # the work gives it back
+            owned, place = place, None  # the work releases it
             rendered = await engine.direct.answer(
                 prepared,
                 functools.partial(_rendered, media_type=media_type),
@@ -79,7 +79,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
 
 
 def client_of(request: Request) -> str:
-    """Return the name of the request's API key; "" where no keys are in use."""
+    """Return the name of the request's API key; "" if no keys are in use."""
     return str(getattr(request.state, "client", ""))
 
 
@@ -169,11 +169,11 @@ async def _as_job(
     )
     try:
         job = await asyncio.to_thread(accept)
-    except KeyInUse as error:  # by a request that came at the same time
+    except KeyInUse as error:  # by a request that arrived at the same time
         return await _repeated(error.job, fingerprint, media_type, engine, preferences)
     wait = preferences.wait
     if wait is None and not preferences.respond_async and engine.admission.small(prepared):
-        wait = settings.timeout_seconds  # it has a key, and is otherwise what is answered at once
+        wait = settings.timeout_seconds  # small work with a key: wait as for a direct answer
     if not wait:
         return job_answer(job, preferences)
     current = await engine.jobs.finished(job, wait)
@@ -198,6 +198,6 @@ def _response(rendered: Rendered) -> Response:
 
 
 async def _left(request: Request) -> None:
-    """Return when the client has closed the connection; the body has been read."""
+    """Wait until the client closes the connection. Its body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

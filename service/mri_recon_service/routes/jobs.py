@@ -106,7 +106,7 @@ async def delete(request: Request, job_id: JobId, engine: EngineDep) -> Response
             raise _unknown()
         if stopped.status not in FINISHED or stopped.status == "cancelled":
             return job_answer(stopped)
-        found = stopped  # it ended just now
+        found = stopped  # the job ended just now
     await asyncio.to_thread(engine.jobs.delete, found)
     return Response(status_code=204)
 
@@ -137,4 +137,4 @@ async def _stream(job_id: str, after: int, engine: Engine) -> AsyncIterator[Serv
                     return
             await engine.listeners.changed(changed)
             if await asyncio.to_thread(engine.store.get, job_id) is None:
-                return  # forgotten
+                return  # the job is deleted

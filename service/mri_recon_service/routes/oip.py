@@ -63,7 +63,7 @@ def model(model_name: str) -> InferenceModel:
         name=model_name,
         versions=[card.sha256[:12]],
         inputs=[
-            # Complex numbers as a last axis of 2, for the protocol has no complex type.
+            # Complex numbers are a last axis of 2: the protocol has no complex type.
             InferenceTensor(name="kspace", datatype="FP32", shape=[-1, -1, -1, -1, 2]),
             InferenceTensor(name="mask", datatype="BOOL", shape=[-1]),
         ],

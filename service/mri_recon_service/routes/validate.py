@@ -72,7 +72,7 @@ async def validate(
 
 
 class _Remembering:
-    """A parser that keeps the scan it read, for the case that the rest of the request is refused."""
+    """A parser that keeps the scan it read, in case the rest of the request is refused."""
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser

@@ -1,4 +1,4 @@
-"""Share one SQLite connection between threads; a full or failing disk becomes a `Problem`."""
+"""Share one SQLite connection between threads, and report a full or failing disk as a `Problem`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Connection:
     """One connection with a write-ahead log. Threads use it one after the other.
 
     Args:
-        path: the database file, made where there is none.
+        path: the database file, made if it does not exist.
         synchronous: SQLite's setting: "FULL" writes every change to the disk before it returns, "NORMAL" may lose the
             latest changes in a power cut.
     """
@@ -60,7 +60,7 @@ class Connection:
     def _reuse_log(self) -> None:
         """Move the changes in the write-ahead log into the file, so that the next change begins the log again.
 
-        Where only the log had no room on the disk, the next change has: the log need not grow for it.
+        If only the log had no room on the disk, the next change has room: the log need not grow for it.
         """
         with suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -84,6 +84,6 @@ def _disk() -> Iterator[None]:
 
 
 def _of_the_disk(error: BaseException) -> bool:
-    """Tell whether an error is SQLite's about the disk."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension, which says at which step
+    """Tell whether an error is SQLite's report of a full or failing disk."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its extension, the failed step
     return isinstance(error, sqlite3.Error) and code in _DISK

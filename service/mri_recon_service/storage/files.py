@@ -21,7 +21,7 @@ class JobFiles:
     """Folders of jobs below one folder, named by the jobs' identifiers, which the server makes."""
 
     def __init__(self, root: Path) -> None:
-        """Make the folder where there is none.
+        """Make the folder if it does not exist.
 
         Raises:
             ConfigError: the folder cannot be made.
@@ -37,7 +37,7 @@ class JobFiles:
         return self._root / job_id
 
     def take(self, job_id: str, files: Mapping[str, Path]) -> dict[str, str]:
-        """Move uploaded files into a new folder for a job. They are on the disk when this returns.
+        """Move uploaded files into a new folder for a job. The files are on the disk when this returns.
 
         Returns:
             Name of each file in the folder by its field.
@@ -60,7 +60,7 @@ class JobFiles:
         return {name: path.name for name, path in files.items()}
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
-        """Write a file. It is on the disk, complete, when this returns.
+        """Write a file. The complete file is on the disk when this returns.
 
         Raises:
             Problem: storage-full.
@@ -86,7 +86,7 @@ class JobFiles:
                 (self.folder(job_id) / name).unlink(missing_ok=True)
 
     def remove(self, job_id: str) -> None:
-        """Delete all files of a job; a second call does nothing."""
+        """Delete all files of a job. A second call does nothing."""
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
 
     def old(self) -> list[str]:

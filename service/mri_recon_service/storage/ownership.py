@@ -1,4 +1,4 @@
-"""Tell which processes live: each locks a file of its own, and the kernel unlocks it when the process dies."""
+"""Tell which processes are alive: each locks its own file, which the kernel unlocks when the process dies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Ownership:
     """Lock file of this process in the data folder.
 
     Attributes:
-        id: name of this process in the store of jobs, never used again.
+        id: name of this process in the store of jobs, unique for all time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Ownership:
         waiting = folder / f".{self.id}"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # It is locked before it gets its name, so that nobody ever finds it unlocked while its owner lives.
+            # The file is locked before it gets its name, so that nobody ever finds it unlocked while its owner lives.
             self._descriptor = os.open(waiting, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             waiting.rename(folder / self.id)
@@ -38,7 +38,7 @@ class Ownership:
             raise unusable_folder(folder, error) from error
 
     def alive(self, owner: str) -> bool:
-        """Tell whether the process of an owner lives."""
+        """Tell whether the process of an owner is alive."""
         if owner == self.id:
             return True
         try:

@@ -61,13 +61,13 @@ AND other.seq <= jobs.seq) END AS position FROM jobs
 
 
 class SqliteStore:
-    """Jobs in one SQLite file with a write-ahead log; processes of one machine may share it.
+    """Jobs in one SQLite file with a write-ahead log. Processes of one machine may share the file.
 
     Every change but progress is on the disk (`synchronous=FULL`) when its method returns.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file; make it where there is none.
+        """Open the file, and make it if it does not exist.
 
         Raises:
             ConfigError: the file cannot be made or read, or a newer version of this package made it.
@@ -129,7 +129,7 @@ class SqliteStore:
     def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
         """See `JobStore`."""
         if not self.queued():
-            return []  # no write lock is taken for nothing
+            return []  # without waiting jobs, take no write lock
         with self._durable.change() as db:
             first = db.execute(
                 "SELECT id, batch_key, memory FROM jobs WHERE status = 'queued' AND (? IS NULL OR memory <= ?) "

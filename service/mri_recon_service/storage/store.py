@@ -1,7 +1,7 @@
-"""The queue of jobs, as the engine sees it.
+"""Define the store of jobs, which is their queue as well.
 
-The store is the queue as well: `claim` hands the oldest waiting job to one owner and to no other. `SqliteStore` is the
-embedded default; a store for several machines takes its place by implementing `JobStore`.
+`claim` hands the oldest waiting job to one owner and to no other. `SqliteStore` is the embedded default. A store for
+several machines can replace it by implementing `JobStore`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["JobStore", "KeyInUse", "QueueFull"]
 
 
 class QueueFull(Exception):
-    """Report that as many jobs wait as are allowed."""
+    """Report that the largest allowed number of jobs waits."""
 
 
 class KeyInUse(Exception):
@@ -31,13 +31,13 @@ class KeyInUse(Exception):
 
 
 class JobStore(Protocol):
-    """The methods that the engine needs of a store. Any thread may call them; each is one atomic step.
+    """The methods that the engine needs of a store. Any thread may call them. Each is one atomic step.
 
-    Every method raises a `Problem`, storage-full, where the disk is full or fails; nothing is changed then.
+    If the disk is full or fails, every method raises a `Problem`, storage-full, and changes nothing.
     """
 
     def add(self, job: NewJob, *, most_queued: int) -> Job:
-        """Keep a job and put it into the queue. When this returns, it survives a crash.
+        """Keep a job and put it into the queue. When this returns, the job survives a crash.
 
         Raises:
             QueueFull: `most_queued` jobs wait already.
@@ -46,11 +46,11 @@ class JobStore(Protocol):
         ...
 
     def get(self, job_id: str) -> Job | None:
-        """Look a job up by its identifier; None where there is none."""
+        """Look a job up by its identifier. Returns None if there is no such job."""
         ...
 
     def by_key(self, client: str, key: str) -> Job | None:
-        """Look a job up by a client's idempotency key; None where the client never used it."""
+        """Look a job up by a client's idempotency key. Returns None if the client never used the key."""
         ...
 
     def queued(self) -> int:
@@ -63,7 +63,7 @@ class JobStore(Protocol):
         Args:
             owner: the process that will run them.
             most: largest number of jobs.
-            memory: bytes that they may take together, by their estimates. None: no bound.
+            memory: largest sum of their estimated bytes. None: no bound.
         """
         ...
 
@@ -74,7 +74,7 @@ class JobStore(Protocol):
     def finish(
         self, job_id: str, owner: str, status: Status, *, problem: Mapping[str, Any] | None, expires: float
     ) -> bool:
-        """End a running job of the owner. False, and no change, where the owner runs no such job."""
+        """End a running job of the owner. Returns False, and changes nothing, if the owner runs no such job."""
         ...
 
     def release(self, job_id: str, owner: str) -> None:
@@ -82,7 +82,7 @@ class JobStore(Protocol):
         ...
 
     def cancel(self, job_id: str, *, expires: float) -> Job | None:
-        """End a waiting job, or mark a running one to be stopped. Returns the job as it is then, or None."""
+        """End a waiting job, or mark a running one to be stopped. Returns the job in its new state, or None."""
         ...
 
     def to_stop(self, owner: str) -> set[str]:
@@ -100,7 +100,7 @@ class JobStore(Protocol):
         ...
 
     def delete(self, job_id: str) -> bool:
-        """Delete a finished job. False where there is none."""
+        """Delete a finished job. Returns False if there is no such job."""
         ...
 
     def expire(self, now: float) -> list[str]:

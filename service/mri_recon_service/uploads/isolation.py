@@ -87,7 +87,7 @@ class Isolation:
         network: "namespace" (a network of its own, with nothing in it), "seccomp" (no call that opens or uses a
             socket), or None.
         seccomp: whether the calls of `forbid_syscalls` are refused.
-        landlock: version of the kernel's landlock that confines the files; 0 where there is none.
+        landlock: version of the kernel's landlock that confines the files. 0: the files are not confined.
     """
 
     network: str | None
@@ -160,7 +160,7 @@ def limit(*, memory_bytes: int, file_bytes: int, open_files: int = 64) -> None:
 
 
 def limit_seconds(seconds: float) -> None:
-    """Bound the processor time from now on. The kernel ends the process (SIGXCPU) after it."""
+    """Bound the processor time from now on. Afterwards the kernel ends the process (SIGXCPU)."""
     if sys.platform != "linux":
         return
     import resource
@@ -172,9 +172,9 @@ def limit_seconds(seconds: float) -> None:
 
 
 def leave_network() -> bool:
-    """Enter a new network namespace, in which not even the loopback device is up; False where that is not allowed.
+    """Enter a new network namespace, in which not even the loopback device is up. Returns False if not allowed.
 
-    Without the privilege for it, the process enters a user namespace that has it first.
+    Without the privilege for it, the process first enters a user namespace that has the privilege.
     """
     return _unshare(_CLONE_NEWNET) or _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
 
@@ -182,7 +182,7 @@ def leave_network() -> bool:
 def forbid_syscalls() -> bool:
     """Have the kernel refuse (EPERM) every call that opens a socket, starts a program or reaches into another process.
 
-    False where the kernel has no seccomp filters or the machine is another one than x86-64 or AArch64. Needs
+    Returns False if the kernel has no seccomp filters, or the machine is neither x86-64 nor AArch64. Needs
     no-new-privileges.
     """
     machine = platform.machine()
@@ -209,7 +209,7 @@ def confine_files(readable: Path, writable: Path) -> int:
     their abstract sockets are forbidden too.
 
     Returns:
-        Version of landlock; 0 where the kernel has none, and nothing is confined.
+        Version of landlock. 0: the kernel has none, and nothing is confined.
     """
     libc = _libc()
     version = int(libc.syscall(_LANDLOCK_CREATE, None, 0, 1))

@@ -27,7 +27,7 @@ _MAX_FIELD_BYTES = 1 << 14
 
 _MAX_PART_HEADER_BYTES = 1 << 13
 
-_BLOCK = 1 << 20  # written at once, so that few hops to a thread are needed
+_BLOCK = 1 << 20  # bytes written at once, so that few calls of a thread are needed
 
 
 class Sink:
@@ -64,7 +64,7 @@ class Sink:
         """Write the rest and close the file. After an error, the removal of the folder deletes the file."""
         try:
             if self._pending:
-                self._put(self._pending)  # at most a block: no thread, for this also runs when cancelled
+                self._put(self._pending)  # at most a block: no thread, since this also runs when cancelled
         finally:
             self._file.close()
 
@@ -84,7 +84,7 @@ class Part:
 
 
 class Multipart:
-    """One multipart body. Its files go to the disk as they arrive; its fields are bounded in number and length."""
+    """One multipart body. Its files go to the disk as they arrive. Its fields are bounded in number and length."""
 
     def __init__(self, upload: Upload, boundary: bytes) -> None:
         if not boundary:

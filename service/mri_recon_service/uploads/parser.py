@@ -2,7 +2,7 @@
 
 The process is a template. It imports every reader, opens no user's file, and forks workers one after another. A worker
 restricts itself (`isolation`), then reads files until a request is marked as the last, or a file cannot be read.
-Whatever happens to a worker, the next is a fork of the untouched template, ready within milliseconds.
+Whether a worker ends or fails, the next is a fork of the untouched template, ready within milliseconds.
 
 Each message is one line of JSON. The parent writes requests. The worker writes one answer to each, once the arrays are
 in `answer.safetensors` in its outbox. The template reports when a worker is ready and when it has ended. The parent,
@@ -56,11 +56,11 @@ def main() -> None:
     except OSError:  # its small files cannot be written
         sys.exit(NO_ROOM_STATUS)
     gc.collect()
-    gc.freeze()  # a worker's collector leaves the template's pages alone, and shared
+    gc.freeze()  # the collectors of workers leave the template's pages shared
     template, pid = os.getpid(), 0
 
     def end_worker(*_: object) -> None:
-        if pid:  # not reaped yet, so the number is still its own
+        if pid:  # not reaped yet, so the process id is still the worker's
             os.kill(pid, signal.SIGKILL)
 
     signal.signal(END_WORKER, end_worker)
@@ -72,7 +72,7 @@ def main() -> None:
             with suppress(BaseException):  # nobody reads this process's standard error
                 status = _work(config, template)
             os._exit(status)
-        # Not reaped before `pid` is 0: a signal that comes in between would go to a number that is nobody's.
+        # Reaped only once `pid` is 0: a signal in between would go to a process id that may be somebody else's.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         worker, pid = pid, 0
         _, status = os.waitpid(worker, 0)
@@ -97,7 +97,7 @@ def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
             arrays["mask_file"] = _fitting(array, raw.kspace.shape, MaskError)
         try:
             write_arrays(config.outbox / ANSWER_FILE, arrays)
-        except OSError:  # the disk's fault, or that of the limits: not the file's
+        except OSError:  # a full disk or a limit is no fault of the file
             return {"number": request.number, "error": NO_ROOM, "message": ""}
     except MriReconError as error:
         return {"number": request.number, "error": type(error).__name__, "message": str(error)}
@@ -115,7 +115,7 @@ def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
 
 def _work(config: ParserConfig, template: int) -> int:
     die_with_parent()
-    if os.getppid() != template:  # it ended before the line above
+    if os.getppid() != template:  # the template ended before the line above
         return _PARENT_IS_GONE
     limit(memory_bytes=config.memory_bytes, file_bytes=config.file_bytes)
     reached = restrict(readable=config.inbox, writable=config.outbox)
@@ -157,7 +157,7 @@ def _fitting(mask: npt.NDArray[Any], shape: tuple[int, ...], error: type[MriReco
 def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Convert an array to this machine's byte order, C order, and a type that safetensors has."""
     wanted = array.dtype.newbyteorder("=")
-    if wanted.name not in DTYPES:  # complex128, and long double where there is such a type
+    if wanted.name not in DTYPES:  # complex128, and long double if the machine has it
         wanted = np.dtype(np.complex64 if wanted.kind == "c" else np.float64)
     with np.errstate(over="ignore"):
         return array.astype(wanted, order="C", copy=False)
@@ -176,7 +176,7 @@ def _warm_up(config: ParserConfig) -> None:
     """Read one file of each format, so that every module is imported before the process can open no more files."""
     import scipy.io
 
-    with suppress(ImportError):  # an extra: without it the reader of Siemens data says what to install
+    with suppress(ImportError):  # an extra: without it the reader of Siemens data asks for its installation
         import twixtools  # noqa: F401
 
     for codec in ("ascii", "utf-8", "latin-1", "utf-16", "utf-32"):  # of texts in HDF5, MATLAB and XML

@@ -22,7 +22,7 @@ class ParserFolder:
     """A folder that is locked for as long as this process lives.
 
     Args:
-        place: folder to make it in. Folders that killed services left there are deleted first.
+        place: its parent folder. Folders that killed services left there are deleted first.
 
     Attributes:
         path: the folder.
@@ -49,10 +49,10 @@ class ParserFolder:
 
     @contextmanager
     def given(self, files: Mapping[str, Path]) -> Iterator[Path]:
-        """Put files into the inbox for the block, and give the path of the answer, which is deleted after it.
+        """Put files into the inbox for the block. Gives the path of the answer, which is deleted after the block.
 
         Args:
-            files: the scan as "scan", and the mask as "mask" where there is one.
+            files: the scan as "scan", and a mask, if any, as "mask".
 
         Raises:
             Problem: storage-full.
@@ -73,12 +73,12 @@ class ParserFolder:
                 path.unlink(missing_ok=True)
 
     def empty_outbox(self) -> None:
-        """Delete whatever lies in the outbox."""
+        """Delete all files in the outbox."""
         for path in self.outbox.iterdir():
             path.unlink()
 
     def remove(self) -> None:
-        """Unlock the folder and delete it; a second call does nothing."""
+        """Unlock the folder and delete it. A second call does nothing."""
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
@@ -86,11 +86,11 @@ class ParserFolder:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Delete the folders of services that were killed: nobody holds their locks."""
+    """Delete the folders of killed services, whose locks nobody holds."""
     for folder in place.glob(f"{_PREFIX}*"):
         try:
             descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:  # being made, or somebody else's
+        except OSError:  # the folder is being made, or belongs to somebody else
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,7 +102,7 @@ def _remove_abandoned(place: Path) -> None:
 
 
 def _link(file: Path, link: Path) -> None:
-    """Give a file another name; copy it where the folders lie on different file systems."""
+    """Link a file to another name, or copy it if the folders lie on different file systems."""
     try:
         os.link(file, link)
     except OSError:

@@ -124,8 +124,8 @@ class ParserPool:
             mask_file: file of a mask. None: no mask came.
 
         Raises:
-            Problem: the readers refuse the file; invalid-file where it broke a limit or the reader itself;
-                internal-error when no process can be started.
+            Problem: the readers refuse the file; invalid-file if the file exceeds a limit or breaks the reader;
+                internal-error if no process can be started.
         """
         for name, text in (("axes", axes), ("variable", variable)):
             if text is not None and len(text) > _MAX_TEXT:

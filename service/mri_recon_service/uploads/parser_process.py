@@ -45,9 +45,10 @@ log = logging.getLogger("mri_recon_service")
 
 _STOPPING = "the service is stopping: try again later"
 
-# The part of the environment that Python itself needs; more threads would escape the restrictions.
+# Variables of the environment that Python itself needs.
 _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
 
+# One thread: further threads would escape the restrictions.
 _SET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
 
 _START_SECONDS = 120.0
@@ -60,7 +61,7 @@ _ERRORS: dict[str, type[MriReconError]] = {one.__name__: one for one in (FormatE
 
 
 class _Died(Exception):
-    """Report that the worker ended with this exit code; a negative code is a signal."""
+    """Report the exit code of a worker that ended. A negative code is a signal."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -72,7 +73,7 @@ class _Gone(OSError):
 
 
 class Parser:
-    """One parser process with its folder. It is started again when it is gone. Not thread-safe: hold `lock`."""
+    """One parser process with its folder. A process that ended is started again. Not thread-safe: hold `lock`."""
 
     def __init__(self, settings: Settings, place: Path, command: Sequence[str]) -> None:
         self.lock = threading.Lock()
@@ -84,7 +85,7 @@ class Parser:
         self._requests = self._answers = self._events = -1
         self._buffers: dict[int, bytearray] = {}
         self.started = 0
-        self._restrictions: Isolation | None = None  # of the worker that waits; None when one has to come first
+        self._restrictions: Isolation | None = None  # of the waiting worker; None until one is ready
         self._files = 0
         self._number = 0
         self._closed = False
@@ -98,7 +99,7 @@ class Parser:
         """Start the process.
 
         Raises:
-            OSError: the folder cannot be made, or the program not started.
+            OSError: the folder cannot be made, or the program cannot be started.
         """
         try:
             self._start()
@@ -142,7 +143,7 @@ class Parser:
                 os.close(descriptor)
 
     def kill(self) -> None:
-        """End the process for good. Any thread may call this; a thread that waits for the process stops waiting."""
+        """End the process for good. Any thread may call this. A thread that waits for the process stops waiting."""
         self._closed = True
         child = self._child
         if child is not None:
@@ -188,10 +189,10 @@ class Parser:
     def parse(
         self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None
     ) -> tuple[RawScan, npt.NDArray[Any] | None]:
-        """Read a scan and a mask file; a process that somebody else ended is replaced once.
+        """Read a scan and a mask file. A process that somebody else ended is replaced once.
 
         Raises:
-            Problem: the files cannot be read, or the process not be started.
+            Problem: the files cannot be read, or the process cannot be started.
         """
         for last in (False, True):
             try:
@@ -249,7 +250,7 @@ class Parser:
                 target_source=findings.target_source,
             )
         except _Died as died:
-            self._restrictions = None  # another one is coming
+            self._restrictions = None  # the template forks another
             raise self._broken(path, died.code) from died
         except TimeoutError as error:
             self._replace()
@@ -273,7 +274,7 @@ class Parser:
         return bool(self._buffers[source]) or bool(poll.poll(0))
 
     def _forget_the_last(self) -> None:
-        """Discard messages and files of the worker before this one. It has ended, so it adds no more."""
+        """Discard messages and files of the worker before this one, which has ended and adds no more."""
         self._buffers[self._answers].clear()
         while self._pending(self._answers):
             if not os.read(self._answers, 1 << 16):
@@ -358,7 +359,7 @@ def _problem(refusal: Refusal, path: Path) -> Problem:
 
 
 def _status(child: subprocess.Popen[bytes]) -> int | None:
-    """Return the exit status of a process whose pipes are closed; None where it has not ended after all."""
+    """Return the exit status of a process whose pipes are closed. None: it has not ended after all."""
     try:
         return child.wait(1.0)
     except subprocess.TimeoutExpired:
@@ -366,7 +367,7 @@ def _status(child: subprocess.Popen[bytes]) -> int | None:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its forks. It is not reaped yet, so the process id is still its own."""
+    """Kill a process and its forks. The process is not reaped yet, so the id is still its own."""
     if child.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)

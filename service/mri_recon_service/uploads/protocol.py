@@ -37,7 +37,7 @@ ANSWER_FILE = "answer.safetensors"
 """The arrays of an answer, in the outbox."""
 
 MAX_HEADER = 2**16
-"""Bytes that the header of that file may have."""
+"""Largest header of that file, in bytes."""
 
 NO_ROOM = "OutputError"
 """The error of a `Refusal` whose arrays could not be written."""
@@ -46,7 +46,7 @@ NO_ROOM_STATUS = 4
 """Exit status of a template that could not write its first files."""
 
 END_WORKER = signal.SIGUSR1
-"""Asks the template to end its worker, which then has a successor."""
+"""Signal that asks the template to end its worker and to fork another."""
 
 DTYPES = {
     "complex64": "C64",
@@ -112,7 +112,7 @@ class Request(BaseModel):
         number: number of the request, which the answer repeats.
         scan, mask: paths in the inbox.
         axes, variable: as in `mri_recon.io.load`.
-        last: whether the worker ends after this one.
+        last: whether the worker ends after this request.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -149,7 +149,7 @@ class Refusal(BaseModel):
 
 
 def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """Write a safetensors file straight from the arrays: a copy of large k-space would take its memory twice.
+    """Write a safetensors file straight from the arrays. A copy of large k-space would double its memory.
 
     Source: the format as github.com/huggingface/safetensors describes it.
     """

@@ -1,4 +1,4 @@
-"""Hold one upload: its folder, files and fields; and list the suffixes that files may have."""
+"""Hold the folder, files and fields of one upload, and list the suffixes that files may have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 FILE_FIELDS = ("file", "mask")
-"""Parts that may be files: the scan, and a sampling mask."""
+"""Fields that may be files: the scan, and a sampling mask."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Upload:
     fields: dict[str, str] = field(default_factory=dict)
 
     def remove(self) -> None:
-        """Delete the files; a second call does nothing."""
+        """Delete the files. A second call does nothing."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -82,7 +82,7 @@ RAW_TYPES = {
     "application/x-npz": ".npz",
     "application/x-matlab-data": ".mat",
 }
-"""Content types of a scan or mask, and the suffix of the format; application/octet-stream needs a file name instead."""
+"""Content types of a scan or mask, with the format's suffix. application/octet-stream needs a file name instead."""
 
 SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat", ".dat", ".7")
 """Suffixes of file names that name a format."""
