@@ -258,7 +258,7 @@ def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> n
 def _axes_warning(meta: Mapping[str, Any]) -> str | None:
     if not meta.get("axes_assumed"):
         return None
-    return f"The axes are assumed to be {meta.get('axes')}, for the file does not say: give axes to say otherwise."
+    return f"The axes are assumed to be {meta.get('axes')} (the file names none): give axes if they differ."
 
 
 def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[str]:

@@ -56,8 +56,8 @@ def _said(what: str, sampled: BoolArray, data: BoolArray) -> list[str]:
     if without <= max(_USUAL_NUMBER, _USUAL_SHARE * total):
         return []
     return [
-        f"the mask calls {without} {what} sampled that hold no data, of {total} between the first and the last with "
-        "data: they count as measured zeros and the image is wrong, unless they were. Give the mask that the k-space "
-        "was sampled with: see whether it was saved unshifted (np.fft.fftshift), in another order of axes, or belongs "
-        "to another scan"
+        f"{without} of {total} {what} that the mask marks as sampled hold no data, counted between the first and the "
+        "last with data: they pass for measured zeros, and the image is wrong unless zeros were measured. Give the "
+        "mask of this k-space: check whether it was saved unshifted (np.fft.fftshift), in another order of axes, or "
+        "belongs to another scan"
     ]

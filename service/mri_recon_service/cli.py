@@ -59,7 +59,7 @@ def serve(
 
 
 def _check_isolation(settings: Settings) -> None:
-    """Refuse to serve other machines where uploads cannot be isolated, before anything listens.
+    """Refuse to serve other machines if uploads cannot be isolated, before the service listens.
 
     Raises:
         ConfigError: the processes that open uploads can reach the network.

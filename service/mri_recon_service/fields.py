@@ -128,7 +128,7 @@ def _hints(method: str) -> dict[str, TypeAdapter[Any]]:
 
 
 def _typed(name: str, text: str, adapter: TypeAdapter[Any]) -> Any:
-    """Convert a text to the type of an option: to a number, true, false or null where it reads as such JSON."""
+    """Convert a text to the type of an option: to a number, true, false or null if it is such JSON."""
     try:
         candidates = [json.loads(text, parse_constant=lambda constant: text), text]
     except (ValueError, RecursionError):
@@ -156,7 +156,6 @@ def _check_limits(options: Mapping[str, Any], *, prefix: str, max_iters: int) ->
         names, got = list(shipped_models()), shown(str(options["model"]))
         raise Problem(
             "unknown-model",
-            f"expected one of the models {', '.join(names) or '(none installed)'}, got {got}: "
-            "models go by registered name",
+            f"expected one of the models {', '.join(names) or '(none installed)'}, got {got}: choose a registered name",
             valid=names,
         )

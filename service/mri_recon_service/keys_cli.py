@@ -22,7 +22,7 @@ FileOption = Annotated[
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="Whose key it is: letters, digits, '.', '_' and '-'")],
+    name: Annotated[str, typer.Argument(help="Name of the key's owner: letters, digits, '.', '_' and '-'")],
     file: FileOption = None,
 ) -> None:
     """Make a key and print it. It is shown only once: the file keeps its hash.
@@ -46,7 +46,7 @@ def list_keys(file: FileOption = None) -> None:
 
 
 @app.command()
-def remove(name: Annotated[str, typer.Argument(help="Whose key to remove")], file: FileOption = None) -> None:
+def remove(name: Annotated[str, typer.Argument(help="Name of the key's owner")], file: FileOption = None) -> None:
     """Remove a key. A running service refuses it from the next request on."""
     from mri_recon_service.http.keys import remove_key
 

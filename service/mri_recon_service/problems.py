@@ -72,8 +72,10 @@ PROBLEMS: dict[str, ProblemKind] = {
     "forbidden-origin": ProblemKind(
         403, "Another web page asked", "Use a page of the service, or have MRI_RECON_ALLOWED_ORIGINS list yours."
     ),
-    "not-found": ProblemKind(404, "No such address", "See /docs for the addresses there are."),
-    "job-not-found": ProblemKind(404, "No such job", "Check the identifier and the key; finished jobs are forgotten."),
+    "not-found": ProblemKind(404, "No such address", "See /docs for the addresses."),
+    "job-not-found": ProblemKind(
+        404, "No such job", "Check the identifier and the key. Finished jobs are deleted after some time."
+    ),
     "unknown-inference-model": ProblemKind(404, "No such model", "Take one that `valid` lists."),
     "method-not-allowed": ProblemKind(
         405, "The address has no such HTTP method", "Use one that the Allow header lists."
@@ -89,7 +91,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         413, "The request body is too large", "Send fewer slices, or raise MRI_RECON_MAX_UPLOAD_BYTES."
     ),
     "too-much-memory": ProblemKind(
-        413, "The work takes more memory than there is", "Send fewer slices, or raise MRI_RECON_MAX_MEMORY_BYTES."
+        413, "The work takes more memory than is available", "Send fewer slices, or raise MRI_RECON_MAX_MEMORY_BYTES."
     ),
     "unsupported-media-type": ProblemKind(
         415, "Not a supported type of file", "Send a type or a file name that `valid` lists."
@@ -106,25 +108,25 @@ PROBLEMS: dict[str, ProblemKind] = {
         422, "A file cannot be read", "Send an undamaged file of a supported format with finite numbers."
     ),
     "invalid-kspace": ProblemKind(
-        422, "An array has the wrong rank, size or type", "Say what its axes are by the field `axes`."
+        422, "An array has the wrong rank, size or type", "Name its axes in the field `axes`."
     ),
     "missing-mask": ProblemKind(
         422, "No sampling mask is known", "Give `acceleration`, or the mask as a file in the field `mask`."
     ),
     "conflicting-masks": ProblemKind(422, "Two sampling masks were asked for", "Give `mask` or `acceleration`."),
     "invalid-mask": ProblemKind(
-        422, "The sampling mask cannot be made or does not fit", "Follow what `detail` says about the mask."
+        422, "The sampling mask cannot be made or does not fit", "Follow the advice in `detail` about the mask."
     ),
     "unknown-method": ProblemKind(422, "No such reconstruction method", "Take one that `valid` lists."),
     "unknown-option": ProblemKind(422, "No such field or option", "Take one that `valid` lists."),
-    "invalid-option": ProblemKind(422, "An option has an impossible value", "Follow what `detail` says."),
-    "unknown-model": ProblemKind(422, "No such model", "Take one that `valid` lists; models go by registered name."),
+    "invalid-option": ProblemKind(422, "An option has an impossible value", "Follow the advice in `detail`."),
+    "unknown-model": ProblemKind(422, "No such model", "Take a registered name that `valid` lists."),
     "idempotency-mismatch": ProblemKind(
         422, "The idempotency key belongs to another request", "Take a new key for every new request."
     ),
     "busy": ProblemKind(429, "Too much work is waiting", "Try again after the seconds that Retry-After gives."),
     "internal-error": ProblemKind(
-        500, "The service failed", "Report it with the request id; the service's log has the rest."
+        500, "The service failed", "Report it with the request id; the service's log has the details."
     ),
     "worker-lost": ProblemKind(
         500, "The process died while it worked on the job", "Send fewer slices; the operator's log may say why."
@@ -256,7 +258,7 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         code = _BY_STATUS.get(error.status_code, "internal-error" if error.status_code >= 500 else "malformed-body")
         detail = {
-            "not-found": "nothing is at this address: see /docs for the addresses there are",
+            "not-found": "nothing is at this address: see /docs for the addresses",
             "method-not-allowed": f"this address does not take {request.method}: use one of the methods in Allow",
         }.get(code, str(error.detail))
         return respond(Problem(code, detail, headers=error.headers), request.state.request_id)

@@ -52,13 +52,15 @@ class ScanFields(BaseModel):
     center_fraction: float | None = Field(
         default=None, description="Fraction of the columns kept at the centre [0.08 below 6x, else 0.04]."
     )
-    num_low_frequencies: int | None = Field(default=None, description="The same as a number of columns.")
+    num_low_frequencies: int | None = Field(
+        default=None, description="Number of columns kept at the centre, instead of a fraction."
+    )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the drawn mask.")
     mask_kind: Literal["random", "equispaced"] = Field(default="random", description="Kind of the drawn mask.")
     mask: Literal["file"] | None = Field(
         default=None,
         description="A mask as a file (.npy, .npz, .mat, fastMRI .h5), or the text `file` for the scan's own mask. "
-        "Without mask and acceleration, the scan's own mask is used where it has one.",
+        "Without mask and acceleration, the scan's own mask is used if it has one.",
     )
     axes: str | None = Field(
         default=None, max_length=200, description="The file's axes in order, e.g. `coil readout phase`."
@@ -106,15 +108,17 @@ class MaskFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    width: int = Field(ge=1, le=65536, description="Columns of k-space.", examples=[320])
+    width: int = Field(ge=1, le=65536, description="Number of columns of k-space.", examples=[320])
     acceleration: float = Field(description="Acceleration R: one R-th of the columns is sampled.", examples=[4])
     center_fraction: float | None = Field(
         default=None, description="Fraction of the columns kept at the centre [0.08 below 6x, else 0.04]."
     )
-    num_low_frequencies: int | None = Field(default=None, description="The same as a number of columns.")
+    num_low_frequencies: int | None = Field(
+        default=None, description="Number of columns kept at the centre, instead of a fraction."
+    )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the mask.")
     mask_kind: Literal["random", "equispaced"] = Field(default="random", description="Kind of the mask.")
-    height: int = Field(default=64, ge=1, le=4096, description="Rows of the picture.")
+    height: int = Field(default=64, ge=1, le=4096, description="Number of rows of the picture.")
 
 
 class Marked(BaseModel):
@@ -251,7 +255,7 @@ class ScanSummary(BaseModel):
     phase: int
     reconstruction_size: tuple[int, int]
     decoded_bytes: int = Field(description="Bytes of the k-space as complex64.")
-    support_columns: int = Field(description="Columns that were acquired, or would be without undersampling.")
+    support_columns: int = Field(description="Number of columns that were acquired, or would be without undersampling.")
     fully_sampled: bool
     own_mask: dict[str, Any] | None = Field(description="Receipt of the file's own mask.")
     reference: str = Field(description="Origin of the reference that images are compared with.")
@@ -266,7 +270,7 @@ class MethodCost(BaseModel):
 
     method: str
     memory_bytes: int
-    seconds: float | None = Field(description="Time with default options on this machine; null where unknown.")
+    seconds: float | None = Field(description="Time with default options on this machine; null if unknown.")
 
 
 class Validation(Marked):
@@ -279,7 +283,7 @@ class Validation(Marked):
     )
     files: dict[str, dict[str, Any]] = Field(description="`sha256` and `bytes` of each file.")
     scan: ScanSummary
-    mask: dict[str, Any] | None = Field(description="Receipt of the mask; null where there can be no mask.")
+    mask: dict[str, Any] | None = Field(description="Receipt of the mask; null if there can be no mask.")
     methods: list[MethodCost]
     memory_bytes: int = Field(description="Memory of the largest method; methods run one after the other.")
     seconds: float | None = Field(description="Time of all methods together.")

@@ -149,7 +149,7 @@ def prepare(
     try:
         parsed = parser.load(files["file"], axes=fields.axes, variable=fields.variable, mask_file=files.get("mask"))
         scan = parsed.scan
-        require_pictures_allowed(scan.meta, what="what the service answers with")
+        require_pictures_allowed(scan.meta, what="the service's answer")
         index = scan.num_slices // 2 if fields.slice is None else fields.slice
         if index >= scan.num_slices:
             raise Problem(

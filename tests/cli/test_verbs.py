@@ -520,7 +520,7 @@ def test_the_command_starts_without_torch(statement: str) -> None:
 
 def test_assumed_axes_are_said_by_every_verb(scan_file: Path, tmp_path: Path) -> None:
     """And with the results: in the file, the JSON and the figure."""
-    said = "The axes are assumed to be slice readout phase, for the file does not say: give axes to say otherwise."
+    said = "The axes are assumed to be slice readout phase (the file names none): give axes if they differ."
     arguments = [scan_file, "--acceleration", 2]
     out, table = tmp_path / "o.h5", tmp_path / "o.json"
     done = run("reconstruct", *arguments, "--method", "zero-filled", "-o", out)

@@ -132,7 +132,7 @@ def test_coils_last_of_four_axes(tmp_path: Path) -> None:
     assert "probably axes='slice readout phase coil'" in str(caught.value)
     np.testing.assert_array_equal(load(path, axes="slice readout phase coil").kspace, kspace)
     assert load(save_npy(tmp_path, kspace)).warnings == (
-        "The axes are assumed to be slice coil readout phase, for the file does not say: give axes to say otherwise.",
+        "The axes are assumed to be slice coil readout phase (the file names none): give axes if they differ.",
     )
 
 

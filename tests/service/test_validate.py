@@ -138,7 +138,7 @@ def test_an_undersampled_scan_with_its_own_mask(
 
 
 def test_assumed_axes_and_empty_slices_are_told(client: httpx.Client, ask: Post, post: Post) -> None:
-    said = "The axes are assumed to be slice readout phase, for the file does not say: give axes to say otherwise."
+    said = "The axes are assumed to be slice readout phase (the file names none): give axes if they differ."
     rng = np.random.default_rng(0)
     kspace = (rng.standard_normal((3, 24, 20)) + 1j * rng.standard_normal((3, 24, 20))).astype(np.complex64)
     kspace[2] = 0

@@ -81,7 +81,9 @@ class RequestContext:
             log.exception("request %s failed", request_id)
             if status:
                 raise
-            problem = Problem("internal-error", f"something unexpected failed; the log has it under {request_id}")
+            problem = Problem(
+                "internal-error", f"an unexpected error occurred: the operator finds it in the log under {request_id}"
+            )
             await respond(problem, request_id)(scope, body.receive, send_with_headers)
         finally:
             self._note(scope, status, time.perf_counter() - start)

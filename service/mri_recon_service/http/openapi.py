@@ -72,7 +72,7 @@ def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
         "name": "filename",
         "in": "query",
         "schema": {"type": "string"},
-        "description": f"With {OCTETS}: a name whose suffix tells the format.",
+        "description": f"With {OCTETS}: a file name whose suffix tells the format.",
     }
     return {
         "parameters": [*query, filename],
@@ -86,7 +86,7 @@ def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def job_accepted(description: str = "The work is a job; Location has its address.") -> dict[str, Any]:
+def job_accepted(description: str = "The work became a job. Location has its address.") -> dict[str, Any]:
     """Describe the response of a route that answers with a job."""
     return {
         "description": description,
@@ -122,9 +122,9 @@ def answer_headers(*names: str) -> dict[str, Any]:
 
 
 _HEADERS = {
-    "X-Mask-Receipt": "JSON: how the mask came to be, its realised acceleration, and a SHA-256 of its packed bits.",
-    "X-Reconstruction-Info": "JSON: what the method tells of itself, such as iterations, model and seconds.",
-    "X-Provenance": "JSON: input, mask, method, options, model, versions, device; `mri-recon replay` reads it in HDF5.",
-    "X-Preview-Slice": "PNG only: which slice is shown.",
-    "X-Preview-Window": "PNG only: the magnitudes that are black and white.",
+    "X-Mask-Receipt": "JSON: how the mask was made, its realised acceleration, and a SHA-256 of its packed bits.",
+    "X-Reconstruction-Info": "JSON: the method's report, such as iterations, model and seconds.",
+    "X-Provenance": "JSON: input, mask, method, options, model, versions, device. `mri-recon replay` reads it in HDF5.",
+    "X-Preview-Slice": "PNG only: index of the shown slice.",
+    "X-Preview-Window": "PNG only: magnitudes shown as black and as white.",
 }

@@ -85,7 +85,7 @@ class Security:
         if not same or (origin is not None and not _same(origin, headers.get("host", ""))):
             raise Problem(
                 "forbidden-origin",
-                "expected a request of a page of this service or of a program, got one of another web page: the "
+                "expected a request from a page of this service or from a program, got one from another web page: the "
                 "operator may list its origin in MRI_RECON_ALLOWED_ORIGINS",
             )
 

@@ -29,7 +29,7 @@ class Place:
         self._lock = threading.Lock()
 
     def release(self) -> None:
-        """Give the place back; a second call does nothing."""
+        """Give the place back. A second call does nothing."""
         with self._lock:
             release, self._release = self._release, None
         if release is not None:
@@ -119,7 +119,7 @@ class Admission:
             if not refused:
                 self._memory += needed
         if refused:
-            raise self.busy("work that is being done takes the memory there is")
+            raise self.busy("the work in progress takes all available memory")
         return Place(lambda: self._free_memory(needed))
 
     def check_memory(self, prepared: Prepared) -> None:

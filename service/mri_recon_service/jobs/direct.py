@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Direct(Generic[T]):
-    """One piece of work whose client waits for it; a `schedule.Piece`."""
+    """One piece of work whose client waits for it, a `schedule.Piece`."""
 
     prepared: Prepared
     render: Callable[[Outcome], T]

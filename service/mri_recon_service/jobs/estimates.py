@@ -128,7 +128,7 @@ class Estimates:
         return int(most + images * _ITEM_BYTES * slices * readout * phase)
 
     def seconds(self, method: str, shape: Sequence[int]) -> float | None:
-        """Estimate the time of a run with default options; None for an unknown method that was never observed."""
+        """Estimate the time of a run with default options. None: an unknown method that was never observed."""
         with self._lock:
             rate = self._rates.get(method)
         return None if rate is None else rate * _work(method, shape)
@@ -173,7 +173,7 @@ def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int]) -> tu
 
 
 def _network(model: str, shape: tuple[int, int, int, int]) -> float:
-    """Count the bytes of a network and its weights; 0 for an unknown model, whose request will be refused."""
+    """Count the bytes of a network and its weights. 0: an unknown model, whose request will be refused."""
     slices, coils, readout, phase = shape
     path = weights_file(model)
     try:

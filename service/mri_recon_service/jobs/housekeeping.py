@@ -86,7 +86,7 @@ class Housekeeping:
                     swept = time.monotonic()
                     self._sweep()
             except Exception:
-                log.exception("looking after the jobs failed; it is tried again")
+                log.exception("the maintenance of the jobs failed: the service tries again")
 
     def _recover(self) -> None:
         most = self._settings.max_attempts

@@ -40,7 +40,7 @@ NPZ_FILE, HDF5_FILE = "result.npz", "result.h5"
 
 @dataclass(eq=False, kw_only=True)
 class JobRunner:
-    """Jobs that run in this process. Worker threads call `run`; any thread may call the other methods.
+    """Jobs that run in this process. Worker threads call `run`. Any thread may call the other methods.
 
     Attributes:
         settings: the service's settings.
@@ -194,7 +194,7 @@ class JobRunner:
             self._end(job, "failed", problem)
         except Exception as error:
             log.exception("job %s of request %s failed", job.id, job.request_id)
-            what = f"something unexpected failed; the log has it under {job.request_id}"
+            what = f"an unexpected error occurred: the operator finds it in the log under {job.request_id}"
             self._end(job, "failed", storage_full() if is_full(error) else Problem("internal-error", what))
         else:
             if ends:
@@ -225,7 +225,7 @@ class JobRunner:
             write()
         except Exception as error:
             told = log.error if isinstance(error, Problem) else log.exception
-            told("the end of job %s cannot be recorded; it is tried again", job.id)
+            told("the end of job %s cannot be recorded: the service tries again", job.id)
             with self._lock:
                 self._unrecorded.append(functools.partial(self._record, job, write))
         self.listeners.tell(job.id)

@@ -99,7 +99,7 @@ async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
     if job.status == "failed" and job.problem is not None:
         raise problem_from(job.problem)
     if job.status == "cancelled":
-        raise Problem("job-cancelled", "expected a job that was done, got one that was cancelled: send it again")
+        raise Problem("job-cancelled", "expected a finished job, got a cancelled one: send the request again")
     if job.status != "succeeded":
         raise Problem(
             "job-not-finished",
@@ -112,7 +112,7 @@ async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
         return _response(await asyncio.to_thread(_stored, job, media_type, engine))
     except FileNotFoundError as error:
         raise Problem(
-            "result-expired", "expected a result that is still kept, got one that has expired: send it again"
+            "result-expired", "expected a result that is still kept, got an expired one: send the request again"
         ) from error
 
 
@@ -121,7 +121,7 @@ def _key(request: Request) -> str | None:
     if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         raise Problem(
             "invalid-request",
-            f"expected an Idempotency-Key of 1 to {_LONGEST_KEY} characters, got {len(key)}: a UUID does",
+            f"expected an Idempotency-Key of 1 to {_LONGEST_KEY} characters, got {len(key)}: send a UUID, for example",
         )
     return key
 

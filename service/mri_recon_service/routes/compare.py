@@ -16,7 +16,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1", tags=["reconstruction"])
 
 _ANSWER = {
-    "description": "Metrics and pictures as JSON, or an npz bundle: `image.METHOD`, `reference` where one is known, "
+    "description": "Metrics and pictures as JSON, or an npz bundle: `image.METHOD`, `reference` if one is known, "
     "`mask`, `kspace` (decadic logarithm of its magnitude over the largest one) and `metadata` (JSON).",
     "content": {NPZ: {"schema": {"type": "string", "format": "binary"}}},
 }
@@ -29,5 +29,5 @@ _ANSWER = {
     openapi_extra=upload_request(CompareFields),
 )
 async def compare(request: Request, settings: SettingsDep, engine: EngineDep, gate: UploadGateDep) -> Response:
-    """Reconstruct an uploaded scan with each method. Returns pictures, and metrics where a reference is known."""
+    """Reconstruct an uploaded scan with each method. Returns pictures, and metrics if a reference is known."""
     return await submit(request, "comparison", engine, gate, settings)

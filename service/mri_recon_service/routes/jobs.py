@@ -92,7 +92,7 @@ async def result(
     "/{job_id}",
     status_code=204,
     responses={
-        202: job_accepted("The job was waiting, and is cancelled, or running, and ends before its next iteration."),
+        202: job_accepted("A waiting job is cancelled. A running job ends before its next iteration."),
         204: {"description": "The job had ended. It and its result are deleted."},
         **problem_responses("job-not-found"),
     },
@@ -124,7 +124,10 @@ async def _found(request: Request, job_id: str, engine: Engine) -> Job:
 
 
 def _unknown() -> Problem:
-    return Problem("job-not-found", "expected the identifier of a job of yours, got another: check it; it may be gone")
+    return Problem(
+        "job-not-found",
+        "expected the identifier of one of your jobs, got an unknown or deleted one: check it, or repeat the request",
+    )
 
 
 async def _stream(job_id: str, after: int, engine: Engine) -> AsyncIterator[ServerSentEvent]:

@@ -129,7 +129,7 @@ class Multipart:
         self._part = Part()
         if self._parts > _MAX_FIELDS:
             raise Problem(
-                "invalid-request", f"expected at most {_MAX_FIELDS} fields, got more: send what is documented"
+                "invalid-request", f"expected at most {_MAX_FIELDS} fields, got more: send documented fields only"
             )
 
     def _extend_header(self, which: int, data: bytes) -> None:

@@ -88,7 +88,7 @@ class ParserPool:
 
     @property
     def started(self) -> int:
-        """Number of processes made ready so far. Each reads a bounded number of files; a fault ends it earlier."""
+        """Number of processes made ready so far. Each reads a bounded number of files. A fault ends it earlier."""
         return sum(process.started for process in self._processes)
 
     @property
@@ -101,7 +101,7 @@ class ParserPool:
         """The restrictions in force. Waits for the first process.
 
         Raises:
-            Problem: internal-error, where the process does not start.
+            Problem: internal-error, if the process does not start.
         """
         process = self._processes[0]
         with process.lock:

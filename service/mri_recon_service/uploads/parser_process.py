@@ -261,9 +261,7 @@ class Parser:
             raise
         except (ValueError, OSError) as error:
             self._replace()
-            log.warning(
-                "a process that reads uploads answered what it should not (%s); it was ended", type(error).__name__
-            )
+            log.warning("a process that reads uploads sent an invalid answer (%s) and was ended", type(error).__name__)
             raise self._broken(path, None) from error
         return raw, mask_file
 
@@ -321,7 +319,7 @@ class Parser:
             seconds = self._settings.parser_timeout_seconds
             detail = f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large"
         else:
-            detail = f"{path.name} cannot be read: the reader failed on it; it is damaged, or made to do harm"
+            detail = f"{path.name} cannot be read: the reader failed on it, because it is damaged or made to do harm"
         return Problem("invalid-file", detail)
 
     def _replace(self) -> None:
@@ -348,7 +346,7 @@ class Parser:
 
 def _problem(refusal: Refusal, path: Path) -> Problem:
     if refusal.error == NO_ROOM:
-        log.error("a process that reads uploads cannot write what it read: the upload folder is full, or its limits")
+        log.error("a process that reads uploads cannot write its arrays: its folder is full, or a limit is reached")
         return storage_full()
     if refusal.error == "MemoryError":
         return Problem("invalid-file", f"{path.name} takes more memory to read than a file may: send fewer slices")

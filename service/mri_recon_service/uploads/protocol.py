@@ -198,7 +198,7 @@ def read_arrays(path: Path, *, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
         places = {name: _place(name, one, max_bytes) for name, one in header.items()}
         plane = math.prod(places["kspace"][0][-2:]) * _LARGEST_MASK_ITEM
         if any(end - begin > plane for name, (_, _, begin, end) in places.items() if name in ("mask", "mask_file")):
-            raise ValueError("expected masks of one entry a sample")
+            raise ValueError("expected masks with one entry for each sample")
         position = 0
         for _, _, begin, end in places.values():
             if begin != position:

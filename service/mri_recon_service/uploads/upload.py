@@ -54,7 +54,7 @@ class Upload:
         """Add a field.
 
         Raises:
-            Problem: invalid-request, where the field came before.
+            Problem: invalid-request, if the field came before.
         """
         if name in self.fields or name in self.files:
             raise Problem("invalid-request", f"expected the field {shown(name)} once, got it twice: send one")
