@@ -47,7 +47,7 @@ class CsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prior: Literal["stationary", "orthonormal", "stationary-synthesis", "tv"] = Field(
-        default="stationary", description="what is minimised"
+        default="stationary", description="the prior that compressed sensing minimises"
     )
     reg_weight: float | Literal["auto"] = Field(default="auto", description="lambda in units of the noise")
     gap_tol: float = Field(default=1e-3, ge=0, description="relative duality gap to stop at, where there is one")
@@ -124,7 +124,7 @@ def cs_example(kspace: Tensor, mask: Mask, config: CsConfig, *, valid: tuple[int
     for several coils choose "stationary-synthesis" or "orthonormal" where a certificate is wanted.
 
     Args:
-        kspace: complex64 `(coil, readout, phase)`; only what the mask samples is read.
+        kspace: complex64 `(coil, readout, phase)`; only the samples of the mask are read.
         mask: the sampling mask.
         config: the problem.
         valid: centre that the loss counts on.
@@ -148,7 +148,7 @@ def ssdu_example(kspace: Tensor, mask: Mask, config: SsduConfig, rng: np.random.
     `target` is a zero-filled image of Omega for the sake of its shape, and no loss looks at it.
 
     Args:
-        kspace: complex64 `(coil, readout, phase)`; only what the mask samples is read.
+        kspace: complex64 `(coil, readout, phase)`; only the samples of the mask are read.
         mask: Omega.
         config: the share of Lambda.
         rng: deals the positions.

@@ -40,7 +40,7 @@ class WorldsConfig(BaseModel):
 
     shares: dict[str, float] = Field(
         default={PROCEDURAL: 0.2, PHOTOGRAPHS: 0.15, IMAGES: 0.5, RAW: 0.15},
-        description="procedural, photographs, raw, images (what is left of the registry's sets) or an image set's name",
+        description="procedural, photographs, raw, images (all image sets of the registry that are not named) or an image set's name",
     )
     pictures: int = Field(default=256, ge=1, description="number of procedural pictures, cropped again and again")
     scene: SceneConfig = SceneConfig()
@@ -95,7 +95,9 @@ class Worlds:
         shares[RAW] *= bool(raw)
         total = sum(shares.values())
         if not total > 0:
-            raise ConfigError("data.worlds.shares: expected a share of what is at hand, got none: raise procedural")
+            raise ConfigError(
+                "data.worlds.shares: expected a share of data that are at hand, got none: raise procedural"
+            )
         worlds = [World(name, share / total, tuple(sets.get(name, ()))) for name, share in shares.items() if share]
         return cls(config, tuple(worlds), tuple(raw), PicturePool(config.pictures), photographs)
 

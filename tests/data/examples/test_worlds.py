@@ -182,7 +182,7 @@ def test_what_is_at_hand_shares_all(monkeypatch: pytest.MonkeyPatch) -> None:
     ("shares", "message"),
     [
         ({"nosuch": 1.0}, r"data\.worlds\.shares: expected one of procedural, photographs, raw, images, brain-ms, got"),
-        ({"raw": 1.0}, r"expected a share of what is at hand, got none"),
+        ({"raw": 1.0}, r"expected a share of data that are at hand, got none"),
         ({"procedural": -1.0}, r"data\.worlds\.shares\.procedural: expected a share of at least 0, got -1"),
     ],
 )

@@ -37,7 +37,7 @@ export function enableTabs() {
   for (const name of TABS) $(`tab-${name}`).disabled = false;
 }
 
-/** Metrics with their convention, and what each method tells of itself. */
+/** Shows the metrics with their convention, and the information that each method gives. */
 export function fillResults(result) {
   const rows = result.metadata.results;
   const best = (name, better) => (result.hasReference && rows.length > 1 ? better(...rows.map((row) => row[name] ?? Infinity)) : NaN);
