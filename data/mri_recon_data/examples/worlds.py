@@ -40,7 +40,7 @@ class WorldsConfig(BaseModel):
 
     shares: dict[str, float] = Field(
         default={PROCEDURAL: 0.2, PHOTOGRAPHS: 0.15, IMAGES: 0.5, RAW: 0.15},
-        description="procedural, photographs, raw, images (all image sets of the registry that are not named) or an image set's name",
+        description="procedural, photographs, raw, images (all image sets that are not named) or an image set's name",
     )
     pictures: int = Field(default=256, ge=1, description="number of procedural pictures, cropped again and again")
     scene: SceneConfig = SceneConfig()
