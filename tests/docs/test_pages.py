@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import tomllib
 from collections.abc import Iterator
@@ -78,19 +79,23 @@ def _headings(page: Path) -> set[str]:
 
 
 def _resolves(name: str) -> bool:
+    # A module is looked for and not imported: with Ray installed, the import of ray_app warns.
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
+        module = ".".join(parts[:count])
         try:
-            thing = importlib.import_module(".".join(parts[:count]))
-        except ModuleNotFoundError as error:
-            if error.name is None or not error.name.startswith(parts[0]):  # a module that needs an extra (Ray)
-                return count == len(parts)
+            found = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:  # what stands before the last dot is no package
             continue
-        for part in parts[count:]:
-            if not hasattr(thing, part):
-                return False
-            thing = getattr(thing, part)
-        return True
+        if found and count == len(parts):
+            return True
+        if found:
+            thing = importlib.import_module(module)
+            for part in parts[count:]:
+                if not hasattr(thing, part):
+                    return False
+                thing = getattr(thing, part)
+            return True
     return False
 
 
