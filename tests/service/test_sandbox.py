@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -294,25 +296,39 @@ def test_the_environment_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "MRI_RECON" not in found
 
 
+_ECHO = """
+import sys
+import numpy as np
+for line in sys.stdin:
+    source, target = line.split()
+    np.save(target, np.load(source))
+    print("done", flush=True)
+"""
+
+
 @pytest.mark.soak  # measures
 def test_the_way_there_and_back_is_short(tmp_path: Path) -> None:
-    """One slice of 320 x 320 comes back within 4 ms in the best tenth of the tries, the worker waiting."""
-    np.save(tmp_path / "upload.npy", noise(320, 320))
+    """One slice of 320 x 320 takes at most three times as long as by a bare process that loads it and saves it again."""
+    source, target = tmp_path / "upload.npy", tmp_path / "copy.npy"
+    np.save(source, noise(320, 320))
+    bare = subprocess.Popen([sys.executable, "-c", _ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert bare.stdin
+    assert bare.stdout
     pool = ParserPool(Settings(upload_dir=tmp_path, parser_processes=1))
     pool.start()
-    pool.load(tmp_path / "upload.npy")
-    best = []
-    for _ in range(5):  # a busy machine needs several attempts
-        seconds = []
-        for _ in range(200):
-            start = time.perf_counter()
-            pool._processes[0].parse(tmp_path / "upload.npy", axes=None, variable=None, mask_file=None)
-            seconds.append(time.perf_counter() - start)
-        best.append(np.percentile(seconds, 10))
-        if best[-1] < 0.004:
-            break
+    ours, theirs = [], []
+    for _ in range(300):  # in turns: what slows the machine down slows both
+        start = time.perf_counter()
+        pool._processes[0].parse(source, axes=None, variable=None, mask_file=None)
+        middle = time.perf_counter()
+        print(source, target, file=bare.stdin, flush=True)
+        assert bare.stdout.readline() == "done\n"
+        np.load(target)
+        ours.append(middle - start)
+        theirs.append(time.perf_counter() - middle)
     pool.close()
-    assert min(best) < 0.004
+    bare.communicate()
+    assert np.percentile(ours, 10) < 3 * np.percentile(theirs, 10)
 
 
 def _children(pid: int) -> set[int]:
