@@ -308,7 +308,7 @@ for line in sys.stdin:
 
 @pytest.mark.soak  # measures
 def test_the_way_there_and_back_is_short(tmp_path: Path) -> None:
-    """One slice of 320 x 320 takes at most three times as long as by a bare process that loads it and saves it again."""
+    """One slice of 320 x 320 takes at most three times as long as in a bare process that loads and saves it."""
     source, target = tmp_path / "upload.npy", tmp_path / "copy.npy"
     np.save(source, noise(320, 320))
     bare = subprocess.Popen([sys.executable, "-c", _ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
