@@ -24,18 +24,18 @@ def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | No
 
         m = sum_c conj(S_c) F^-1 (H y_c),   p = m / |m|,   and p = 1 where m = 0
 
-    H is a Hann window inside the dense centre of the mask, around the energy peak of that centre and not around N//2.
-    An echo is often a few samples off N//2, which is a linear phase of the image, and a window of a few columns around
-    N//2 would miss it. If the echo lies outside the dense centre (`echo.echo_center`), the sampled block around the
-    echo replaces the dense centre. Along the readout, the window has about h/4 rows around the row of the largest
-    energy of the slice (summed over coils and centre columns). Along the phase axis it is centred at the column of the
-    largest energy, and reaches to the further end of the dense centre.
+    H is a Hann window inside the fully sampled centre of the mask, around the energy peak of that centre and not around
+    N//2. An echo is often a few samples off N//2, which is a linear phase of the image, and a window of a few columns
+    around N//2 would miss it. If the echo lies outside that centre (`echo.echo_center`), the sampled block around the
+    echo replaces it. Along the readout, the window has about h/4 rows around the row of the largest energy of the slice
+    (summed over coils and centre columns). Along the phase axis it is centred at the column of the largest energy, and
+    reaches to the further end of the fully sampled centre.
 
     An image times conj(p) is nearly real where the phase is smooth, so that its real and imaginary parts can be
     penalised separately (`magnitude="parts"` in `mri_recon.solvers.admm`); its forward operator uses the maps times p.
 
     Args:
-        kspace: y, complex `(slice, coil, readout, phase)`; only its dense centre is read.
+        kspace: y, complex `(slice, coil, readout, phase)`; only its fully sampled centre is read.
         mask: the sampling mask of that k-space.
         sens_maps: S, complex, one slice or all slices of k-space; `None` is 1 for one coil, and needs one coil.
 
@@ -65,7 +65,7 @@ def smooth_phase_of_rows(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor,
     """Compute some rows of `smooth_phase_map` of one slice, from the samples of its windowed centre alone.
 
     Args:
-        kspace: y, complex `(coil, readout, phase)`; only its dense centre is read.
+        kspace: y, complex `(coil, readout, phase)`; only its fully sampled centre is read.
         mask: the sampling mask of that k-space.
         sens_maps: S at those rows, complex `(coil, row, phase)`.
         rows: int64 `(row,)`.
@@ -102,7 +102,7 @@ def _inverse_dft(pixels: Tensor, frequencies: Tensor, size: int, like: Tensor) -
 
 
 def _windowed_center(kspace: Tensor, mask: Mask | Tensor) -> tuple[slice, slice, Tensor]:
-    """Find rows and columns of the dense centre, and its samples times the window H, scaled to a largest value of 1."""
+    """Find rows and columns of the fully sampled centre, and its samples times H, the largest scaled to 1."""
     rows, columns = center_block(mask, at=echo_center(kspace, mask))
     rows, columns = (slice(*block.indices(n)) for block, n in zip((rows, columns), kspace.shape[-2:], strict=True))
     block = kspace[..., rows, columns]

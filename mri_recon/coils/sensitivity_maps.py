@@ -60,13 +60,13 @@ def estimate_maps(kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *,
 def sens_maps_from_center(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     """Estimate sensitivity maps from the fully sampled centre of k-space.
 
-    The low-resolution coil images are `m_c = F^-1 (H y_c)`, with `H` a Hann window over the dense centre of the mask
-    (zero elsewhere). The maps are these images divided by their root sum of squares, `S_c = m_c / sqrt(sum_d |m_d|^2)`,
-    so that `sum_c |S_c|^2 = 1` everywhere. The maps include the phase of the low-resolution image, so the combined
-    image is nearly real. A single coil has the map 1.
+    The low-resolution coil images are `m_c = F^-1 (H y_c)`, with `H` a Hann window over the fully sampled centre of the
+    mask (zero elsewhere). The maps are these images divided by their root sum of squares,
+    `S_c = m_c / sqrt(sum_d |m_d|^2)`, so that `sum_c |S_c|^2 = 1` everywhere. The maps include the phase of the
+    low-resolution image, so the combined image is nearly real. A single coil has the map 1.
 
     Args:
-        kspace: complex, `(..., coil, readout, phase)`; only its dense centre is read.
+        kspace: complex, `(..., coil, readout, phase)`; only its fully sampled centre is read.
         mask: the sampling mask of that k-space.
 
     Returns:
@@ -118,7 +118,7 @@ def low_resolution_images(kspace: Tensor, mask: Mask | Tensor) -> Tensor:
     If the echo is off the centre (`echo.echo_center`), the block is read around the echo.
 
     Args:
-        kspace: complex, `(..., coil, readout, phase)`; only its dense centre is read.
+        kspace: complex, `(..., coil, readout, phase)`; only its fully sampled centre is read.
         mask: the sampling mask of that k-space.
 
     Returns:

@@ -65,7 +65,7 @@ def raw_example(
         valid: centre that the loss counts on; everything by default.
 
     Raises:
-        MaskError: the mask has no dense centre.
+        MaskError: the mask has no fully sampled centre.
         ShapeError: an image without its maps.
     """
     if image is not None and sens_maps is None:

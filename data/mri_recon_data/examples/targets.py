@@ -94,7 +94,7 @@ def make_example(problem: Problem, target: Target, cs: CsConfig, ssdu: SsduConfi
 
     Raises:
         DataError: the truth of a scan without one.
-        MaskError: no dense centre, or for "ssdu" too few positions outside it.
+        MaskError: no fully sampled centre, or for "ssdu" too few positions outside it.
     """
     if target == "ssdu":
         return ssdu_example(problem.kspace, problem.mask, ssdu, rng)
@@ -144,7 +144,7 @@ def cs_example(kspace: Tensor, mask: Mask, config: CsConfig, *, valid: tuple[int
 def ssdu_example(kspace: Tensor, mask: Mask, config: SsduConfig, rng: np.random.Generator) -> Example:
     """Learn from undersampled data alone: Omega = Theta + Lambda, the network sees Theta, the loss looks at Lambda.
 
-    Maps and phase come from the dense centre, which is in Theta. The loss is that of `held_out_loss`;
+    Maps and phase come from the fully sampled centre, which is in Theta. The loss is that of `held_out_loss`;
     `target` is a zero-filled image of Omega for the sake of its shape, and no loss looks at it.
 
     Args:
@@ -154,7 +154,7 @@ def ssdu_example(kspace: Tensor, mask: Mask, config: SsduConfig, rng: np.random.
         rng: deals the positions.
 
     Raises:
-        MaskError: no dense centre, or fewer than two sampled positions (columns, of a column mask) outside it.
+        MaskError: no fully sampled centre, or fewer than two sampled positions (columns, of a column mask) outside it.
 
     Source: Yaman et al., Magn Reson Med 2020; a new split for each example: Yaman et al., NMR Biomed 2022.
     """
@@ -168,11 +168,11 @@ def ssdu_example(kspace: Tensor, mask: Mask, config: SsduConfig, rng: np.random.
 def split_mask(mask: Mask, share: float, rng: np.random.Generator) -> tuple[Mask, Mask]:
     """Split a mask into two without a common position: the network's, with the fully sampled centre, and the rest.
 
-    Of the n sampled columns (positions, of a pattern) outside the dense centre, round(share n) are drawn with equal
-    probability for the second mask, at least one and at most n - 1.
+    Of the n sampled columns (positions, of a pattern) outside the fully sampled centre, round(share n) are drawn with
+    equal probability for the second mask, at least one and at most n - 1.
 
     Raises:
-        MaskError: no dense centre, or fewer than two sampled columns or positions outside it.
+        MaskError: no fully sampled centre, or fewer than two sampled columns or positions outside it.
     """
     rows, columns = center_block(mask)
     if isinstance(mask, ColumnMask):
