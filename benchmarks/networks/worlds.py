@@ -27,11 +27,11 @@ from mri_recon.metrics import evaluate
 from mri_recon.reconstruction import reconstruct
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.examples.validation_worlds import validation_scans
+from mri_recon_training.evaluation.averages import CLASSICAL
 from mri_recon_training.markdown import table
 
 CG_WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 CS_WEIGHTS = (0.0003, 0.001, 0.003, 0.01, 0.03)
-CLASSICAL = ("zero-filled", "cg-sense", "cs-wavelet")
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,6 @@ __all__ = ["KINDS", "Candidate", "StudyConfig", "candidates", "check_kind", "loa
 KINDS = {"optimizers": OPTIMIZERS, "norms": NORMALIZATIONS}
 """What can be studied, and the candidates of each."""
 
-_TUNED = ("lr", "warmup")
-
 
 class BudgetConfig(BaseModel):
     """Candidates, budget and seeds of a study."""
