@@ -21,7 +21,7 @@ from mri_recon.io.reading.axes import ORDER
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
 from mri_recon.masks.convert import column_mask_from_lines, drop_constant_axes, other_values
 from mri_recon.masks.empty_slices import empty_slices
-from mri_recon.masks.types import ColumnMask, Mask, PatternMask
+from mri_recon.masks.types import Mask, PatternMask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -316,7 +316,7 @@ def _judge(sampling: Sampling, own: Mask | None, inside: BoolArray) -> tuple[Boo
             return inside, False, f"{sampling.reason}, and the file has no mask: give the mask it was sampled with"
         dead = sampling.num_missing
         return sampling.columns, True, f"{dead} dead columns inside the support" if dead else ""
-    kept = own.lines[None] if isinstance(own, ColumnMask) else own.pattern
+    kept = np.atleast_2d(own.array)
     if not sampling.undersampled and bool((sampling.columns[None] & ~kept).any()):
         return sampling.columns, True, "the file's mask leaves out samples that the file holds: it was not applied"
     if not sampling.undersampled and bool((kept | ~inside[None]).all()):

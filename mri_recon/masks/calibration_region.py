@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import MaskError
-from mri_recon.masks.convert import _mask_from_array, as_bool, mask_to_numpy
+from mri_recon.masks.convert import as_bool, mask_from_array, mask_to_numpy
 from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask, receipt_run, run_around
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def center_block(mask: Mask | npt.ArrayLike | Tensor, *, at: tuple[int, int] | N
             array = array.reshape(array.shape[-2:])
         if not 1 <= array.ndim <= 2:
             raise MaskError(f"expected a mask (phase,) or (readout, phase), got shape {array.shape}")
-        mask = _mask_from_array(array, "array")
+        mask = mask_from_array(array, "array")
     if isinstance(mask, PatternMask):
         return _center_rectangle(mask.pattern, at)
     block = receipt_run(mask) or run_around(mask.lines, mask.width // 2)

@@ -20,6 +20,7 @@ __all__ = [
     "as_mask",
     "column_mask_from_lines",
     "drop_constant_axes",
+    "mask_from_array",
     "mask_from_file",
     "mask_to_numpy",
     "other_values",
@@ -85,7 +86,7 @@ def as_mask(mask: Mask | npt.ArrayLike | Tensor, kspace_shape: Sequence[int]) ->
     fits = 1 <= core.ndim <= 2 and all(n in (1, wanted) for n, wanted in zip(core.shape, shape, strict=True))
     if not fits:
         raise _misfit(given.shape, kspace_shape)
-    return _mask_from_array(np.broadcast_to(core, shape), "array")
+    return mask_from_array(np.broadcast_to(core, shape), "array")
 
 
 def undersample(kspace: npt.NDArray[Any] | Tensor, mask: Mask | npt.ArrayLike | Tensor) -> Tensor:
@@ -133,7 +134,7 @@ def mask_from_file(array: npt.NDArray[Any], name: str) -> Mask:
             f"expected a mask (phase,) or (readout, phase) in {name}, got shape {array.shape}: "
             "store one mask for all slices and coils"
         )
-    return _mask_from_array(squeezed, "file", source=name)
+    return mask_from_array(squeezed, "file", source=name)
 
 
 def drop_constant_axes(array: npt.NDArray[Any], plane: tuple[int, int] | None) -> npt.NDArray[Any]:
@@ -179,9 +180,6 @@ def support_columns(width: int, support: npt.ArrayLike | None) -> npt.NDArray[np
     return np.flatnonzero(array)
 
 
-# ---------------------------------------------------------------------------------------------- converting
-
-
 def mask_to_numpy(mask: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
     """Convert a tensor or nested lists to a NumPy array."""
     if is_tensor(mask) and str(mask.dtype) == "torch.bfloat16":  # NumPy has no such type
@@ -201,7 +199,8 @@ def as_bool(array: npt.NDArray[Any]) -> BoolArray:
     return array.astype(np.bool_)
 
 
-def _mask_from_array(array: BoolArray, kind: str, source: str | None = None) -> Mask:
+def mask_from_array(array: BoolArray, kind: str, source: str | None = None) -> Mask:
+    """Make a `ColumnMask` of `(phase,)` or of `(readout, phase)` with equal rows, else a `PatternMask`."""
     if array.size == 0:
         raise MaskError(f"expected a mask with samples, got an empty array of shape {array.shape}")
     if array.ndim == 1:
@@ -212,9 +211,8 @@ def _mask_from_array(array: BoolArray, kind: str, source: str | None = None) -> 
 
 
 def _fitting(mask: Mask, shape: tuple[int, ...], kspace_shape: Sequence[int]) -> Mask:
-    got = mask.lines.shape if isinstance(mask, ColumnMask) else mask.pattern.shape
-    if got != shape:
-        raise _misfit(got, kspace_shape)
+    if mask.array.shape != shape:
+        raise _misfit(mask.array.shape, kspace_shape)
     return mask
 
 

@@ -140,9 +140,6 @@ def fastmri_random_mask(width: int, *, center_fraction: float, acceleration: flo
     )
 
 
-# ---------------------------------------------------------------------------------------------- building
-
-
 def _exact_mask(
     kind: str,
     draw: Callable[[npt.NDArray[np.intp], int], npt.NDArray[np.intp]],

@@ -216,9 +216,6 @@ class PatternMask:
 Mask: TypeAlias = ColumnMask | PatternMask
 
 
-# ------------------------------------------------------------------------------------- the fully sampled centre
-
-
 def run_around(lines: BoolArray, index: int) -> slice:
     """Find the run of True that contains `index`; empty if `lines[index]` is False."""
     if not lines[index]:

@@ -277,8 +277,7 @@ def _draw_mask(figure: Figure, layout: _Layout, comparison: Comparison) -> None:
     """Draw the mask in the panel that has no error: under the reference, or first if there is none."""
     axes = _axes(figure, layout.box(layout.rows - 1, 0))
     mask, receipt = comparison.mask, comparison.receipt
-    pattern = mask.pattern if isinstance(mask, PatternMask) else mask.lines[None, :]
-    axes.imshow(pattern, cmap=_IMAGE_MAP, vmin=0.0, vmax=1.15, interpolation="nearest", aspect="auto")
+    axes.imshow(np.atleast_2d(mask.array), cmap=_IMAGE_MAP, vmin=0.0, vmax=1.15, interpolation="nearest", aspect="auto")
     if layout.rows == 1:
         _heading(figure, layout, 0, "Sampling")
     count = (

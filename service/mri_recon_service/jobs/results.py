@@ -13,7 +13,6 @@ from mri_recon._system.jsonable import jsonable
 from mri_recon.coils.combine import rss
 from mri_recon.io import encode_result
 from mri_recon.masks.convert import undersample
-from mri_recon.masks.types import ColumnMask
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.reconstruction import Reconstruction
 from mri_recon.results.comparison import Comparison
@@ -37,8 +36,7 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
     """
     prepared = outcome.prepared
     mask = prepared.mask
-    lines = mask.lines if isinstance(mask, ColumnMask) else mask.pattern
-    arrays: dict[str, npt.NDArray[Any]] = {"mask": lines.astype(np.uint8)}
+    arrays: dict[str, npt.NDArray[Any]] = {"mask": mask.array.astype(np.uint8)}
     if isinstance(outcome.result, Reconstruction):
         result = outcome.result
         arrays = {"image": result.image.detach().cpu().resolve_conj().numpy(), **arrays}
