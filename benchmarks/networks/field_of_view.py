@@ -47,7 +47,7 @@ CASES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def main() -> None:
-    for name in ("unet", "unrolled"):
+    for name in ("unet", "unrolled", "unrolled-0.1"):
         print(f"\n{name}")
         _table(load_named(name).network)
 

@@ -126,8 +126,9 @@ def unrolled(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with an unrolled network, x = p s U(y / s): steps of data consistency around learned refinements.
 
-    U is `models.Unrolled`. Its input is the samples divided by the scale s of the zero-filled image, and maps that
-    include the smooth phase p of the image. Arguments, result and errors are those of `unet`.
+    U is the network of the weights: `models.Cascade`, or `models.Unrolled` for those of version 0.1. Its input is the
+    samples divided by the scale s of the zero-filled image, and maps that include the smooth phase p of the image.
+    Arguments, result and errors are those of `unet`.
     """
     return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency, sigma, on_progress)
 

@@ -166,7 +166,6 @@ def test_shipped_weights_are_whole_small_and_documented() -> None:
         assert "Research only" in card.intended_use
         for source in card.data:
             assert source["licence"]
-            assert source["persons"] or source["kind"].startswith(
-                ("k-space simulated from pictures", "coil sensitivities")
-            )
+            of_nobody = source["kind"].startswith(("k-space simulated from pictures", "coil sensitivities"))
+            assert bool(source["persons"]) != of_nobody
             assert source["split"] in ("train", "validation")
