@@ -35,6 +35,9 @@ class CascadeConfig(RefinedConfig):
 
     num_cascades: int = Field(default=6, ge=1, description="refinements, each followed by a step of data consistency")
     start_tau: float = Field(default=0.5, gt=0, description="tau of x_0: expected magnitude of the image, scaled")
+    start_ratio: float = Field(
+        default=0.0, ge=0, description="mu of x_0 over sigma, several coils; 0: (sigma / start_tau)^2, as for one coil"
+    )
     tau: float = Field(default=0.1, gt=0, description="tau of the other steps at first: error of a refinement, scaled")
     start_iterations: int = Field(default=10, ge=1, description="conjugate-gradient iterations of x_0, several coils")
     step_iterations: int = Field(default=6, ge=1, description="those of every other step, which starts at x_k")
@@ -43,9 +46,12 @@ class CascadeConfig(RefinedConfig):
 class Cascade(nn.Module):
     """Alternate K learned refinements N_k with the most probable image of noisy samples and a refinement.
 
-        u_0     = argmin_u ||A u - y||^2 / sigma^2 + ||u||^2 / tau_0^2                     CG-SENSE
+        u_0     = argmin_u ||A u - y||^2 + mu_0 ||u||^2,  mu_0 = (sigma / tau_0)^2         CG-SENSE
         x_k     = u_{k-1} + N_k(u_{k-1}, m_{k-1}, u_{k-1} - x_{k-1}, log sigma)
         u_k     = argmin_u ||A u - y||^2 / (sigma^2 + g_k^2 e^2) + ||u - x_k||^2 / tau_k^2
+
+    With `start_ratio` r > 0, mu_0 = r sigma for several coils: the power of an image falls with the distance from the
+    centre of k-space, so its part that stands out of the noise has a smaller tau_0 the less noise there is.
 
     sigma is the noise of one sample (`Measurement.sigma`). e^2 is the power of the residual of u_0 in excess of
     sigma^2, caused for example by wrong sensitivity maps. tau_k and g_k are learned (`StepWeights`). N_k are U-Nets on
@@ -65,7 +71,9 @@ class Cascade(nn.Module):
         self.config = config
         refinement = config.refinement(IN_CHANS)
         self.refinements = nn.ModuleList(Unet(refinement) for _ in range(config.num_cascades))
-        self.step_weights = StepWeights(config.start_tau, [config.tau] * config.num_cascades)
+        self.step_weights = StepWeights(
+            config.start_tau, [config.tau] * config.num_cascades, start_ratio=config.start_ratio
+        )
 
     def forward(self, measurement: Measurement, margin: int = 0) -> Tensor:
         """Reconstruct scaled measurements.
@@ -83,7 +91,7 @@ class Cascade(nn.Module):
         """
         sigma = _sigma_of(measurement)
         zero_filled = measurement.adjoint()
-        start = self.step_weights.start(sigma)
+        start = self.step_weights.start(sigma, measurement.maps.shape[1])
         u = data_step(measurement, zero_filled, torch.zeros_like(zero_filled), start, self.config.start_iterations)
         weights = self.step_weights(measurement, u)
         change = zero_filled - u
@@ -111,11 +119,12 @@ class StepWeights(nn.Module):
     Args:
         start_tau: tau of the first step, fixed.
         taus: initial tau of the other steps.
+        start_ratio: mu of the first step over sigma for several coils, fixed; 0: (sigma / start_tau)^2.
     """
 
-    def __init__(self, start_tau: float, taus: list[float]) -> None:
+    def __init__(self, start_tau: float, taus: list[float], *, start_ratio: float = 0.0) -> None:
         super().__init__()
-        self.start_tau = start_tau
+        self.start_tau, self.start_ratio = start_tau, start_ratio
         first = torch.tensor(taus).log()
         one_coil = first.clone()
         one_coil[-1] = 0.0  # the reference contains the noise of the samples
@@ -123,8 +132,10 @@ class StepWeights(nn.Module):
         self.exponents = nn.Parameter(torch.zeros(4, len(taus)))
         self.log_gain = nn.Parameter(torch.zeros(len(taus)))
 
-    def start(self, sigma: Tensor) -> Tensor:
+    def start(self, sigma: Tensor, num_coils: int) -> Tensor:
         """Return mu of the first step, `(batch, 1, 1)`."""
+        if num_coils > 1 and self.start_ratio > 0:
+            return (self.start_ratio * sigma).clamp_min(_LEAST_MU)
         return (sigma / self.start_tau).square().clamp_min(_LEAST_MU)
 
     def forward(self, measurement: Measurement, start: Tensor) -> list[Tensor]:

@@ -33,16 +33,17 @@ def test_a_data_step_is_the_minimiser(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(u, torch.linalg.solve(normal, right).reshape(slices, h, w), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("num_coils", [1, 3])
-def test_an_untrained_network_starts_at_cg_sense_and_stays_consistent(num_coils: int) -> None:
+@pytest.mark.parametrize(("num_coils", "ratio", "mu"), [(1, 0.0, 0.16), (3, 0.0, 0.16), (1, 0.7, 0.16), (3, 0.7, 0.14)])
+def test_an_untrained_network_starts_at_cg_sense_and_stays_consistent(num_coils: int, ratio: float, mu: float) -> None:
+    """mu is (0.2 / 0.5)^2, or the ratio times 0.2 for several coils."""
     shape = (1, num_coils, 8, 11)
     operator, measurement, kspace = measured_noise(shape, sigma=0.2)
-    network = Cascade(CascadeConfig(chans=4, num_pool_layers=1, num_cascades=1, memory=1, start_iterations=60)).double()
+    config = CascadeConfig(chans=4, num_pool_layers=1, num_cascades=1, memory=1, start_iterations=60, start_ratio=ratio)
+    network = Cascade(config).double()
     first = list[Tensor]()
     network.refinements[0].register_forward_hook(lambda _, inputs, __: first.append(inputs[0]))
     with torch.no_grad():
         network(measurement)
-    mu = (0.2 / network.config.start_tau) ** 2
     normal = dense_gram(operator, shape) + mu * torch.eye(88, dtype=torch.float64)
     expected = torch.linalg.solve(normal, operator.adjoint(kspace).reshape(1, 88)).reshape(1, 8, 11)
     start = torch.complex(first[0][:, 0], first[0][:, 1])
