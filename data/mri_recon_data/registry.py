@@ -20,6 +20,7 @@ from mri_recon_data.registry_toml import (
     Content,
     FileEntry,
     Kind,
+    Part,
     SetEntry,
     Split,
     check_split,
@@ -76,6 +77,10 @@ class RegisteredFile:
     """Whether no picture of the subject may be drawn, not even from k-space simulated from the file."""
     companions: tuple[RegisteredFile, ...] = ()
     """Files that a reader needs beside this one."""
+    world: str = ""
+    """What the set asks of a reconstruction, for example `other scanner, head`; results are averaged within a world."""
+    parts: tuple[Part, ...] = ()
+    """Arrays of the file that are scans of their own, see `scans`; none: the file is one scan."""
 
     def path(self) -> Path:
         """Give the path of the file on this machine; fetch it if needed, and verify its SHA-256 once in a process.
@@ -88,6 +93,12 @@ class RegisteredFile:
         for companion in self.companions:
             companion.path()
         return locate(self.name, self.sha256, url=self.url, manual=self.manual)
+
+    def scans(self) -> list[RegisteredFile]:
+        """List the scans in the file: the file itself, or one entry for each of its parts, which `load` then reads."""
+        if not self.parts:
+            return [self]
+        return [replace(self, variable=part.variable, contrast=part.contrast, parts=()) for part in self.parts]
 
     def load(self) -> Scan:
         """Read the file as a scan; its `meta["registry"]` names file, person and split.
@@ -276,6 +287,8 @@ def _build(entry: SetEntry, persons: dict[str, Split]) -> DataSet:
             manual=entry.manual,
             contrast=file.contrast,
             variable=file.variable,
+            world=entry.world,
+            parts=file.parts if content is file else (),
             axes=entry.axes,
             fully_sampled=entry.fully_sampled,
             series=entry.series,

@@ -10,11 +10,22 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from mri_recon.errors import DataError
 
-__all__ = ["SPLITS", "Content", "Document", "FileEntry", "Kind", "SetEntry", "Split", "check_split", "read_document"]
+__all__ = [
+    "SPLITS",
+    "Content",
+    "Document",
+    "FileEntry",
+    "Kind",
+    "Part",
+    "SetEntry",
+    "Split",
+    "check_split",
+    "read_document",
+]
 
 Kind = Literal["raw", "image", "phantom"]
 """raw: k-space of a person or an animal. image: magnitude images, from which k-space can only be simulated. phantom:
-k-space of a phantom, for coil sensitivities and readers: never trained on or evaluated as a person."""
+k-space of a phantom, for coil sensitivities and readers: never trained on; evaluated apart from persons."""
 
 Split = Literal["train", "validation", "test", "sample"]
 """train: weights. validation: choices. test: reported numbers. sample: the demo, never a result."""
@@ -74,12 +85,20 @@ class Content(_Strict):
         return self
 
 
+class Part(_Strict):
+    """One of several arrays of a file that is a scan of its own in an evaluation."""
+
+    variable: _Text
+    contrast: _Text
+
+
 class FileEntry(Content):
-    """A file of a set, whose it is, and the files that a reader needs beside it."""
+    """A file of a set, whose it is, the scans in it, and the files that a reader needs beside it."""
 
     person: _Text
     contrast: str = ""
     variable: str | None = None
+    parts: tuple[Part, ...] = ()
     companions: tuple[Content, ...] = ()
 
 
@@ -89,6 +108,7 @@ class SetEntry(_Strict):
     name: _Text
     folder: _Text
     kind: Kind
+    world: _Text
     title: _Text
     licence: _Text
     citation: _Text
@@ -110,6 +130,9 @@ class SetEntry(_Strict):
             raise ValueError(f"set {self.name}: raw k-space needs its axes")
         if self.series and len({file.person for file in self.files}) > 1:
             raise ValueError(f"set {self.name}: a series is one volume of one person")
+        for entry in self.files:
+            for what in ("variable", "contrast"):
+                _once(f"set {self.name}: {what} of the parts of {entry.path},", [getattr(p, what) for p in entry.parts])
         for file in (*self.files, *(one for main in self.files for one in main.companions)):
             if file.source_path is not None and self.repository is None:
                 raise ValueError(f"set {self.name}: {file.path} has a source_path, but the set no repository")

@@ -22,6 +22,7 @@ MINIMAL = f"""
 name = "one"
 folder = "raw/one"
 kind = "raw"
+world = "this scanner"
 title = "a set"
 axes = "readout phase"
 licence = "CC0-1.0"
@@ -38,6 +39,8 @@ def test_a_minimal_registry() -> None:
     assert file.name == "raw/one/a b.mat"
     assert file.split == "train"
     assert file.url == "https://raw.githubusercontent.com/owner/repository/abc/Figure%201/a%20b.mat"
+    assert file.world == "this scanner"
+    assert file.scans() == [file]
     assert data.get("one").source == "https://github.com/owner/repository at abc"
 
 
@@ -57,6 +60,14 @@ def test_a_minimal_registry() -> None:
         ('path = "a b.mat"', 'path = "/b.mat"', "path '/b.mat' leaves its folder"),
         (DIGEST, "12", "sha256: String should match pattern"),
         ("[persons]", "[persons", "not TOML"),
+        ('world = "this scanner"\n', "", "set.0.world: Field required"),
+        ('world = "this scanner"', 'world = ""', "set.0.world: String should have at least 1 character"),
+        ('person = "anna"', 'person = "anna", parts = [{ variable = "a" }]', "parts.0.contrast: Field required"),
+        (
+            'person = "anna"',
+            'person = "anna", parts = [{ variable = "a", contrast = "1" }, { variable = "a", contrast = "2" }]',
+            "set one: variable of the parts of a b.mat, a is there twice",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(old: str, new: str, message: str) -> None:
@@ -178,7 +189,7 @@ def test_phantoms_are_nobody() -> None:
     assert not persons & {file.person for kind in ("raw", "image") for file in registry.files(kind=kind)}
     assert not persons & {person for row in registry.training_sources() for person in row["persons"]}
     validation = {file.set_name for file in phantoms if file.split == "validation"}
-    assert validation == {"phantom-siemens-16ch", "phantom-siemens-2ch"}
+    assert validation == {"phantom-siemens-16ch", "phantom-siemens-2ch", "phantom-siemens-1ch"}
 
 
 def test_faces_are_marked() -> None:
@@ -205,3 +216,34 @@ def test_companions_come_with_their_file() -> None:
     assert procpar.url is not None
     assert procpar.url.endswith("/sems_20190407_07.fid/procpar")
     assert procpar.sha256 != rodent.sha256
+    assert procpar.parts == ()
+
+
+def test_parts_of_a_file_are_scans_of_their_own() -> None:
+    (rodent,) = registry.files(name="rodent-head-9.4T")
+    scans = rodent.scans()
+    assert [scan.variable for scan in scans] == [f"array={number}" for number in range(12)]
+    assert (scans[0].contrast, scans[-1].contrast) == ("TI 10 ms", "TI 3000 ms")
+    assert {(scan.name, scan.person, scan.parts) for scan in scans} == {(rodent.name, "rodent-9.4t", ())}
+
+
+def test_every_set_names_its_world() -> None:
+    """The test split reaches beyond the scanner and the anatomy of the training."""
+    worlds = {(file.kind, file.world) for file in registry.files(split="test")}
+    assert worlds == {
+        ("raw", "training scanner, head"),
+        ("raw", "other scanner, head"),
+        ("raw", "several coils, head"),
+        ("raw", "other anatomy, rodent head"),
+        ("image", "head"),
+        ("image", "other anatomy, body"),
+    }
+    assert {file.world for file in registry.files(kind="phantom")} == {"phantom"}
+    trained = {file.world for file in registry.files(split="train")}
+    assert not [world for world in trained if world.startswith("other")]
+
+
+def test_every_part_loads(real_data: Path) -> None:
+    (rodent,) = registry.files(name="rodent-head-9.4T")
+    arrays = [scan.load().meta["array"] for scan in rodent.scans()[::5]]
+    assert arrays == [0, 5, 10]
