@@ -36,9 +36,9 @@ def small_scan(seed: int, *, width: int = 30, slices: int = 1) -> Scan:
 
 def small_sources() -> list[Source]:
     return [
-        Source("set/a1", "anna", lambda: small_scan(0), label="anna T1", attribution="Anna; MIT."),
-        Source("set/a2", "anna", lambda: small_scan(1, width=25, slices=2), label="anna T2"),
-        Source("set/b", "ben", lambda: small_scan(2), label="ben T1", attribution="Ben; CC0-1.0."),
+        Source("set/a1", "anna", lambda: small_scan(0), label="anna T1", attribution="Anna; MIT.", world="near"),
+        Source("set/a2", "anna", lambda: small_scan(1, width=25, slices=2), label="anna T2", world="near"),
+        Source("set/b", "ben", lambda: small_scan(2), label="ben T1", attribution="Ben; CC0-1.0.", world="far"),
         Source("set/p", "carl", lambda: pytest.fail("a scan without a truth was read"), has_truth=False),
     ]
 

@@ -14,6 +14,7 @@ from mri_recon_data import registry
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.scenes import images
 from mri_recon_data.scenes.images import is_isotropic, load_slices
+from mri_recon_training.evaluation.config import SimulatedArray
 from mri_recon_training.evaluation.simulated import simulated_scan, simulated_sources
 
 
@@ -93,15 +94,15 @@ def test_a_series_gives_three_orientations_and_hides_them(real_data: Path) -> No
     slices = load_slices([(file.name, file.path()) for file in volume])
     assert Counter(one.magnitude.shape for one in slices).keys() == {(256, 256), (256, 192)}
     assert all(one.no_pictures and is_isotropic(one.source) for one in slices)
-    scan = simulated_scan(*volume, num_coils=2)
+    scan = simulated_scan(*volume, array=SimulatedArray(2))
     assert scan.meta[NO_PICTURES]
     (tumour, _) = registry.files(name="brain-tumour")
-    assert NO_PICTURES not in simulated_scan(tumour, num_coils=2).meta
+    assert NO_PICTURES not in simulated_scan(tumour, array=SimulatedArray(2)).meta
 
 
 def test_a_series_is_one_simulated_scan(real_data: Path) -> None:
     assert real_data.is_dir()
-    names = [source.name for source in simulated_sources("train", num_coils=2)]
+    names = [source.name for source in simulated_sources("train", SimulatedArray(2))]
     assert len([name for name in names if "head-child" in name]) == 1
 
 

@@ -48,7 +48,7 @@ def test_an_infinite_psnr_has_no_mean() -> None:
 
 def test_means_keep_the_order_of_methods() -> None:
     means = small_evaluation().means()
-    assert [(mean["acceleration"], mean["method"]) for mean in means] == [
+    assert [(mean["acceleration"], mean["method"]) for mean in means if mean["world"] == "near"] == [
         (2, "zero-filled"), (2, "cg-sense"), (4, "zero-filled"), (4, "cg-sense"),
     ]  # fmt: skip
 

@@ -19,9 +19,13 @@ def run(*arguments: object) -> Result:
 @pytest.fixture
 def small_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mri_recon_training.evaluation.run.raw_sources", lambda split: small_sources())
+    phantoms = [replace(source, name="phantom", world="phantom") for source in small_sources()[2:3]]
+    monkeypatch.setattr("mri_recon_training.evaluation.run.phantom_sources", lambda split: phantoms)
     monkeypatch.setattr(
         "mri_recon_training.evaluation.run.simulated_sources",
-        lambda split, num_coils, num_slices: small_sources()[:2],
+        lambda split, array, num_slices: [
+            replace(source, name=f"{array.text}: {source.name}") for source in small_sources()[:2]
+        ],
     )
 
 
@@ -30,14 +34,18 @@ def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, page = tmp_path / "out.json", tmp_path / "out.md"
     monkeypatch.setattr("sys.argv", ["mri-recon", "evaluate", "--json", str(out)])
     arguments = ["--acceleration", "4", "--curve", "2", "--seeds", "0,5", "--methods", "zero-filled,cg-sense"]
-    coils = ["--coils", "2,8", "--coil-seeds", "3"]
+    arguments += ["--curve-seeds", "0,5"]
+    coils = ["--coils", "2,8", "--measured-coils", "16@10", "--coil-seeds", "3"]
     result = run("--split", "validation", *arguments, *coils, "--json", out, "--markdown", page)
     assert result.exit_code == 0, result.output
     document = json.loads(out.read_text())
     expected = small_evaluation()
     numbers = [(row["file"], row["psnr"]) for row in document["results"]]
     assert numbers == [(row["file"], row["psnr"]) for row in expected.rows]
-    assert [one["num_coils"] for one in document["simulated"]] == [2, 8]
+    assert [one["num_coils"] for one in document["simulated"]] == [2, 8, 16]
+    assert document["simulated"][2]["array"] == {"num_coils": 16, "snr": 10, "measured": True}
+    assert document["simulated"][2]["results"][0]["file"] == "16 measured coils, SNR 10: set/a1"
+    assert {row["file"] for row in document["phantoms"]["results"]} == {"phantom"}
     assert {(row["acceleration"], row["seed"]) for row in document["simulated"][0]["results"]} == {(4, 3)}
     assert "Means: split validation" in result.stdout
     assert "Not measured: set/p" in result.stdout
@@ -45,10 +53,10 @@ def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text()
     assert text.startswith("# Results\n")
     assert "mri-recon evaluate --json out.json" in text
-    assert "### Each scan at R = 4" in text
-    assert "### Each scan at R = 2" not in text, "the further accelerations are for the plot"
+    assert "### SSIM of each scan at R = 4" in text
+    assert "each scan at R = 2" not in text, "the further accelerations are for the plot"
     assert {file.name for file in tmp_path.iterdir()} == {"out.json", "out.md", "images"}
-    assert {file.name for file in (tmp_path / "images").iterdir()} == {"results-acceleration.png", "results-coils.png"}
+    assert {file.name for file in (tmp_path / "images").iterdir()} == {"out-acceleration.png", "out-coils.png"}
 
 
 @pytest.mark.usefixtures("small_registry")
@@ -79,7 +87,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     again = run(*arguments)
     assert again.exit_code == 0, again.output
     assert "resuming with 2 finished comparisons" in again.stderr
-    assert len(calls) == 3 + 4
+    assert len(calls) == 3 + 6
     assert len(json.loads(out.read_text())["results"]) == 6
     assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
 
@@ -122,7 +130,11 @@ def test_a_test_run_elsewhere_warns_that_it_is_not_logged(tmp_path: Path, monkey
         (["--curve", "2,x"], "--curve as numbers separated by commas, got '2,x'"),
         (["--seeds", "0.5"], "--seeds as whole numbers"),
         (["--seeds", "inf"], "--seeds as numbers separated by commas, got 'inf'"),
-        (["--coils", "2.5"], "--coils as whole numbers"),
+        (["--coils", "2.5"], "--coils as whole numbers, some with @ and an SNR, got '2.5'"),
+        (["--coils", "8@x"], "got '8@x': write e.g. 8,8@10"),
+        (["--measured-coils", "@"], "--measured-coils as whole numbers"),
+        (["--curve-seeds", "0.5"], "--curve-seeds as whole numbers"),
+        (["--part-seeds", "x"], "--part-seeds as numbers separated by commas"),
         (["--methods", "magic"], "got 'magic'"),
         (["--methods", "unet", "--option", "unet.x=1"], "got 'x'"),
         (["--methods", "unet", "--option", "unet.model=absent"], "unknown model 'absent'"),

@@ -33,8 +33,9 @@ __all__ = [
     "spread",
 ]
 
-CLASSICAL = ("zero-filled", "cg-sense", "cs-wavelet")
-"""Methods without learned weights; every other one is compared with the best of them."""
+CLASSICAL = ("zero-filled", "cg-sense", "cg-sense by SNR", "cs-wavelet", "cs-wavelet by SNR")
+"""Methods without learned weights, by their own names and with the weights of `weight_by_snr.RULES`; every other one is
+compared with the best of them."""
 
 MIN_PERSONS = 10
 """Fewest persons for an interval over persons."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 from mri_recon._system.outputs import STDOUT
 from mri_recon.cli.progress import working
 from mri_recon.errors import ConfigError
-from mri_recon_training.evaluation.config import EvaluationConfig
+from mri_recon_training.evaluation.config import DEFAULT_SNR, EvaluationConfig, SimulatedArray
 
 if TYPE_CHECKING:
     from mri_recon_training.evaluation.results import Evaluation
@@ -23,6 +24,8 @@ _DEFAULT = EvaluationConfig(split="")
 _ACCELERATIONS = ",".join(f"{one:g}" for one in _DEFAULT.accelerations)
 _METHODS = ",".join(_DEFAULT.methods)
 _SEEDS = ",".join(map(str, _DEFAULT.seeds))
+_CURVE_SEEDS = ",".join(map(str, _DEFAULT.curve_seeds))
+_PART_SEEDS = ",".join(map(str, _DEFAULT.part_seeds))
 _COIL_SEEDS = ",".join(map(str, _DEFAULT.coil_seeds))
 
 Split = Annotated[str, typer.Option(help="validation for choices; test for numbers that are reported")]
@@ -34,6 +37,10 @@ Person = Annotated[
 ]
 Methods = Annotated[str, typer.Option(help="Names of methods, separated by commas, simplest first")]
 Seeds = Annotated[str, typer.Option(help="Seeds of the masks, separated by commas")]
+CurveSeeds = Annotated[str, typer.Option(help="Seeds of the masks at the accelerations of --curve")]
+PartSeeds = Annotated[
+    str, typer.Option(help="Seeds of the masks of scans that are parts of one file, such as inversion times")
+]
 CenterFraction = Annotated[
     float | None,
     typer.Option(help="Fully sampled centre as a fraction of the columns; default 0.08 below 6x, else 0.04"),
@@ -41,7 +48,13 @@ CenterFraction = Annotated[
 LowFrequencies = Annotated[int | None, typer.Option(help="Fully sampled centre as a number of columns")]
 Option = Annotated[list[str] | None, typer.Option(help="Option of one method: METHOD.KEY=VALUE")]
 Foreground = Annotated[bool, typer.Option("--foreground", help="Measure again with the background masked")]
-Coils = Annotated[str, typer.Option(help="Also evaluate simulated k-space with these coil counts, e.g. 2,8,32")]
+Coils = Annotated[
+    str,
+    typer.Option(help="Also evaluate simulated k-space with these coil counts, e.g. 2,8,32, or with an SNR, e.g. 8@10"),
+]
+MeasuredCoils = Annotated[
+    str, typer.Option(help="The same with the coils and noise of a validation phantom, at most 16, e.g. 16 or 16@10")
+]
 CoilSeeds = Annotated[str, typer.Option(help="Seeds of the masks of simulated k-space")]
 CoilSlices = Annotated[int, typer.Option(help="Middle slices of each image to simulate", min=1)]
 Json = Annotated[
@@ -67,11 +80,14 @@ def evaluate(
     person: Person = "",
     methods: Methods = _METHODS,
     seeds: Seeds = _SEEDS,
+    curve_seeds: CurveSeeds = _CURVE_SEEDS,
+    part_seeds: PartSeeds = _PART_SEEDS,
     center_fraction: CenterFraction = None,
     num_low_frequencies: LowFrequencies = None,
     option: Option = None,
     foreground: Foreground = False,
     coils: Coils = "",
+    measured_coils: MeasuredCoils = "",
     coil_seeds: CoilSeeds = _COIL_SEEDS,
     coil_slices: CoilSlices = _DEFAULT.coil_slices,
     json: Json = None,
@@ -81,8 +97,8 @@ def evaluate(
 ) -> None:
     """Compare methods on every registered raw scan of a split: tables, plots, worst cases. A missing scan is an error.
 
-    Example: mri-recon evaluate --split test --curve 2,4,6,8,10,12 --coils 2,4,8,15,32 --json results.json
-    --markdown docs/results/results.md
+    Example: mri-recon evaluate --split test --curve 2,6,12 --coils 1,8@10,8,8@200 --json results.json --markdown
+    docs/results/results.md
     """
     work = context.with_resource(working("starting"))
     from mri_recon.cli import method_list, options_by_method, tell
@@ -101,7 +117,12 @@ def evaluate(
         num_low_frequencies=num_low_frequencies,
         person=person,
         foreground=foreground,
-        coils=_integers(coils, "--coils") if coils else (),
+        curve_seeds=_integers(curve_seeds, "--curve-seeds"),
+        part_seeds=_integers(part_seeds, "--part-seeds"),
+        arrays=(
+            *_arrays(coils, "--coils"),
+            *(replace(one, measured=True) for one in _arrays(measured_coils, "--measured-coils")),
+        ),
         coil_seeds=_integers(coil_seeds, "--coil-seeds"),
         coil_slices=coil_slices,
         device=device,
@@ -118,7 +139,7 @@ def evaluate(
 
     run = run_evaluation(config, keep=keep, started=started, report=work.step)
     work.end()
-    for result in (run.raw, *run.simulated):
+    for result in (run.raw, *([] if run.phantoms is None else [run.phantoms]), *run.simulated):
         _print(result, err=piped)
     if json is not None:
         _write_json(json, run.document())
@@ -165,7 +186,7 @@ def _print(result: Evaluation, *, err: bool) -> None:
     from mri_recon.results.comparison import warning_lines
     from mri_recon_training.evaluation.averages import scan_summaries
 
-    coils = "" if result.num_coils is None else f", {result.num_coils} coils"
+    coils = "" if result.array is None else f", {result.array.text}"
     what = f"split {result.split}, {result.kind} k-space{coils}"
     notes = [f"Not measured: {name} ({reason})." for name, reason in result.left_out.items()]
     each = [
@@ -178,8 +199,15 @@ def _print(result: Evaluation, *, err: bool) -> None:
         for row in scan_summaries(result.rows)
     ]
     print_results(each, title=f"Each scan: {what}", notes=notes, with_file=True, err=err)
-    means = [{"file": f"{m['scans']} scans, {m['persons']} persons", "seed": "mean", **m} for m in result.means()]
-    order = "Means over slices, then masks, then the scans of a person, then persons."
+    means = [
+        {
+            "file": f"{m['world']}, {m['coils']} coils: {m['scans']} scans, {m['persons']} persons",
+            "seed": "mean",
+            **m,
+        }
+        for m in result.means()
+    ]
+    order = "Means over slices, then masks, then the scans of a person, then persons; never over worlds."
     print_results(
         means,
         title=f"Means: {what}",
@@ -214,6 +242,20 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
     if not numbers or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"expected {option} as numbers separated by commas, got {text!r}: write e.g. 4,8")
     return tuple(dict.fromkeys(numbers))
+
+
+def _arrays(text: str, option: str) -> tuple[SimulatedArray, ...]:
+    """Read numbers of coils, each with an SNR behind `@` where it is not the default."""
+    found = []
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        coils, _, snr = part.partition("@")
+        try:
+            found.append(SimulatedArray(int(coils), float(snr) if "@" in part else DEFAULT_SNR))
+        except ValueError as error:
+            raise ConfigError(
+                f"expected {option} as whole numbers, some with @ and an SNR, got {part!r}: write e.g. 8,8@10"
+            ) from error
+    return tuple(dict.fromkeys(found))
 
 
 def _integers(text: str, option: str) -> tuple[int, ...]:

@@ -9,47 +9,60 @@ from mri_recon_training.evaluation.averages import (
     Spread,
     differences,
     losses,
-    pooled,
-    pooled_differences,
     scan_summaries,
 )
 from mri_recon_training.evaluation.results import Evaluation
+from mri_recon_training.evaluation.worlds import FLOOR, World, below_floor, worlds_of
 from mri_recon_training.markdown import table
 
 __all__ = [
     "behind_classical_table",
-    "coils_table",
-    "coils_text",
     "counted",
     "losses_table",
-    "means_table",
-    "persons_table",
     "scan_table",
     "scans_table",
     "seconds_table",
     "spread_text",
+    "worlds_table",
 ]
 
 HEADS = {"nmse": "NMSE", "psnr": "PSNR / dB", "ssim": "SSIM"}
+_KINDS = {"raw": "real", "phantom": "real, phantom", "simulated": "simulated"}
 _FORMS = {"nmse": ".4f", "psnr": ".2f", "ssim": ".3f"}
 
 
-def means_table(raw: Evaluation, accelerations: Sequence[float]) -> list[str]:
-    """Means over subjects by acceleration and method, and their difference to the best classical method."""
-    above = {metric: pooled_differences(raw.rows, raw.persons, metric) for metric in ("psnr", "ssim")}
-    means = [mean for mean in raw.means() if mean["acceleration"] in accelerations]
-    with_interval = any(mean["intervals"]["psnr"] for mean in means)
-    header = ["R", "method", *HEADS.values(), "above best classical: PSNR / dB", "SSIM"]
+def worlds_table(
+    worlds: Sequence[World], methods: Sequence[str], accelerations: Sequence[float], metric: str
+) -> list[str]:
+    """One metric by acceleration and world, a column for each method, and how learned methods compare.
+
+    The last columns, of PSNR alone, count scans and masks where a learned method is below zero-filled or CG-SENSE.
+    """
+    others = [name for name in methods if name not in CLASSICAL]
+    header = ["R", "world", "k-space", "coils", "SNR", "scans", "persons", *(f"`{name}`" for name in methods)]
+    header += [f"`{name}` above best classical" for name in others]
+    if metric == "psnr":
+        header += [f"`{name}` below {' or '.join(f'`{one}`' for one in FLOOR)}" for name in others]
     rows = []
-    for mean in means:
-        key = (mean["acceleration"], mean["method"])
-        cells = [f"{mean['acceleration']:g}", f"`{mean['method']}`", *(_number(mean[name], name) for name in _FORMS)]
-        cells += [spread_text(above[metric].get(key), metric, sign=True) for metric in above]
-        if with_interval:
-            low, high = mean["intervals"]["psnr"] or (None, None)
-            cells.append("-" if low is None else f"{low:.2f} to {high:.2f}")
-        rows.append(cells)
-    return table([*header, *(["95 % interval over persons, PSNR / dB"] if with_interval else [])], rows, text=2)
+    for acceleration in accelerations:
+        for world in worlds:
+            gains = world.gains(metric)
+            persons = str(len(set(world.persons.values()))) if world.for_gains else "-"
+            cells = [f"{acceleration:g}", world.name, _KINDS[world.kind], world.coils, world.snr]
+            cells += [str(len(world.persons)), persons]
+            means = [world.spread(acceleration, name, metric) for name in methods]
+            cells += [_number(mean.mean if mean else None, metric) for mean in means]
+            for name in others:
+                cells.append(
+                    spread_text(gains.get((acceleration, name)), metric, sign=True)
+                    if world.for_gains
+                    else "not counted"
+                )
+            if metric == "psnr":
+                counts = [below_floor(world, acceleration, name) for name in others]
+                cells += ["" if count is None else f"{count[0]} of {count[1]}" for count in counts]
+            rows.append(cells)
+    return table(header, rows, text=3)
 
 
 def scans_table(raw: Evaluation, accelerations: Sequence[float]) -> list[str]:
@@ -57,89 +70,52 @@ def scans_table(raw: Evaluation, accelerations: Sequence[float]) -> list[str]:
     receipts = {(one["file"], one["requested_acceleration"]): one for one in raw.receipts}
     rows = []
     for file, label in raw.labels.items():
-        cells = [label, f"`{file}`", raw.persons[file], _shape(raw.shapes.get(file))]
+        cells = [label, raw.worlds.get(file, ""), f"`{file}`", raw.persons[file], _shape(raw.shapes.get(file))]
         for acceleration in accelerations:
             receipt = receipts[file, acceleration]
             realised = f"{receipt['realised_acceleration']:.2f}x"
             cells.append(f"{receipt['num_lines']} of {receipt['support_width']} ({realised})")
         rows.append(cells)
-    header = ["scan", "file", "person", "slices, coils, matrix"]
-    return table([*header, *(f"columns at R = {one:g}" for one in accelerations)], rows, text=4)
+    header = ["scan", "world", "file", "person", "slices, coils, matrix"]
+    return table([*header, *(f"columns at R = {one:g}" for one in accelerations)], rows, text=5)
 
 
-def persons_table(raw: Evaluation, accelerations: Sequence[float]) -> list[str]:
-    """PSNR and SSIM by acceleration and method, two columns for each subject."""
-    persons = list(dict.fromkeys(raw.persons.values()))
-    header = ["R", "method", *(f"{person}: {HEADS[name]}" for person in persons for name in ("psnr", "ssim"))]
-    rows = [
-        [
-            f"{mean['acceleration']:g}",
-            f"`{mean['method']}`",
-            *(_number(mean["by_person"][person][name], name) for person in persons for name in ("psnr", "ssim")),
-        ]
-        for mean in raw.means()
-        if mean["acceleration"] in accelerations
-    ]
-    return table(header, rows, text=2)
-
-
-def scan_table(evaluation: Evaluation, acceleration: float) -> list[str]:
-    """Every scan and method at one acceleration, with the mask variability."""
+def scan_table(evaluation: Evaluation, methods: Sequence[str], acceleration: float, metric: str) -> list[str]:
+    """One metric of every scan at one acceleration, a column for each method, with the mask variability."""
     rows = evaluation.at(acceleration)
-    above = {
-        (one.file, one.method, one.metric): one for metric in ("psnr", "ssim") for one in differences(rows, metric)
-    }
+    others = [name for name in methods if name not in CLASSICAL]
+    above = {(one.file, one.method): one for one in differences(rows, metric)}
+    found = {(row["file"], row["method"]): row[metric] for row in scan_summaries(rows)}
     cells = []
-    for row in scan_summaries(rows):
-        better = [above.get((row["file"], row["method"], metric)) for metric in ("psnr", "ssim")]
+    for file, label in evaluation.labels.items():
+        better = [above.get((file, name)) for name in others]
+        snr = evaluation.snrs.get(file)
         cells.append(
             [
-                evaluation.labels[row["file"]],
-                f"`{row['method']}`",
-                *(spread_text(row[name], name) for name in ("psnr", "ssim")),
-                _number(row["nmse"].mean if row["nmse"] else None, "nmse"),
-                *("" if one is None else spread_text(one.spread, one.metric, sign=True) for one in better),
-                "" if better[0] is None else f"`{better[0].against}`",
+                label,
+                "" if snr is None else f"{snr:.0f}",
+                *(spread_text(found.get((file, name)), metric) for name in methods),
+                *("" if one is None else f"{spread_text(one.spread, metric, sign=True)}" for one in better),
+                next((f"`{one.against}`" for one in better if one is not None), ""),
             ]
         )
-    header = ["scan", "method", "PSNR / dB", "SSIM", "NMSE", "above best classical: PSNR / dB", "SSIM", "which (PSNR)"]
-    return table(header, cells, text=2)
-
-
-def coils_table(
-    simulated: Sequence[Evaluation], methods: Sequence[str], accelerations: Sequence[float], metric: str
-) -> list[str]:
-    """One metric of simulated k-space by acceleration and number of coils, a column for each method."""
-    others = [name for name in methods if name not in CLASSICAL]
-    header = ["R", "coils", *(f"`{name}`" for name in methods)]
-    header += [f"`{name}` above best classical" for name in others]
-    rows = []
-    for acceleration in accelerations:
-        for one in simulated:
-            group = one.at(acceleration)
-            above = pooled_differences(group, one.persons, metric)
-            means = [
-                pooled(((row["file"], row["seed"], row[metric]) for row in group if row["method"] == name), one.persons)
-                for name in methods
-            ]
-            cells = [f"{acceleration:g}", str(one.num_coils)]
-            cells += [_number(mean.mean if mean else None, metric) for mean in means]
-            cells += [spread_text(above.get((acceleration, name)), metric, sign=True) for name in others]
-            rows.append(cells)
-    return table(header, rows, text=0)
+    header = ["scan", "SNR", *(f"`{name}`" for name in methods), *(f"`{name}` above best classical" for name in others)]
+    return table([*header, "which"], cells, text=1)
 
 
 def behind_classical_table(raw: Evaluation, simulated: Sequence[Evaluation]) -> list[str]:
-    """Where a learned method is behind the best classical one in the mean over masks; empty where none is."""
+    """Where a learned method is behind the best classical one in the mean over masks; empty where none is.
+
+    Real scans are listed each, simulated ones by world.
+    """
     behind: dict[tuple[str, str, str], dict[float, str]] = {}
     for metric in ("psnr", "ssim"):
         found = [
             (raw.labels[one.file], one.method, one.acceleration, one.spread) for one in differences(raw.rows, metric)
         ]
-        for evaluation in simulated:
-            above = pooled_differences(evaluation.rows, evaluation.persons, metric)
-            label = f"simulated, {coils_text(evaluation.num_coils)} (mean)"
-            found += [(label, method, acceleration, value) for (acceleration, method), value in above.items()]
+        for world in (world for evaluation in simulated for world in worlds_of(evaluation)):
+            above = world.gains(metric)
+            found += [(f"{world.title} (mean)", method, at, value) for (at, method), value in above.items()]
         for label, method, acceleration, value in found:
             if value.mean < 0:
                 key = (label, f"`{method}`", HEADS[metric])
@@ -185,13 +161,16 @@ def losses_table(evaluations: Sequence[Evaluation], methods: Sequence[str]) -> l
     return table(header, rows, text=3)
 
 
-def seconds_table(raw: Evaluation, simulated: Sequence[Evaluation], methods: Sequence[str]) -> list[str]:
-    """Mean wall time of one call, by scan and by number of simulated coils."""
-    rows = [[label, _shape(raw.shapes.get(file)), *_seconds(raw, methods, file)] for file, label in raw.labels.items()]
-    for one in simulated:
-        shapes = sorted({_shape(shape) for shape in one.shapes.values()})
-        rows.append([f"simulated, {coils_text(one.num_coils)}", "; ".join(shapes), *_seconds(one, methods, None)])
-    return table(["scan", "slices, coils, matrix", *(f"`{name}`" for name in methods)], rows, text=2)
+def seconds_table(evaluations: Sequence[Evaluation], methods: Sequence[str]) -> list[str]:
+    """Mean wall time of one call by world."""
+    rows = []
+    for one in evaluations:
+        for world in worlds_of(one):
+            shapes = dict.fromkeys(_shape(one.shapes.get(file)) for file in world.persons)
+            seconds = [[row["seconds"] for row in world.rows if row["method"] == name] for name in methods]
+            cells = [f"{sum(values) / len(values):.2f}" if values else "-" for values in seconds]
+            rows.append([world.title, "; ".join(shapes), *cells])
+    return table(["world", "slices, coils, matrix", *(f"`{name}`" for name in methods)], rows, text=2)
 
 
 def spread_text(value: Spread | None, metric: str, *, sign: bool = False) -> str:
@@ -208,21 +187,8 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def coils_text(number: int | None) -> str:
-    """Write a number of coils; None is the scanner's."""
-    return "coils of the scanner" if number is None else counted(number, "coil")
-
-
 def _accelerations(evaluations: Sequence[Evaluation]) -> list[float]:
     return sorted({acceleration for one in evaluations for acceleration in one.accelerations})
-
-
-def _seconds(evaluation: Evaluation, methods: Sequence[str], file: str | None) -> list[str]:
-    cells = []
-    for name in methods:
-        values = [r["seconds"] for r in evaluation.rows if r["method"] == name and file in (None, r["file"])]
-        cells.append(f"{sum(values) / len(values):.2f}" if values else "-")
-    return cells
 
 
 def _number(value: float | None, metric: str) -> str:

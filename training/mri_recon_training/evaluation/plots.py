@@ -6,14 +6,17 @@ Drawn with Matplotlib's objects alone, never `pyplot`: no global state.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mri_recon._system.files import write_atomically
 from mri_recon.errors import MethodError
-from mri_recon_training.evaluation.averages import CLASSICAL, Spread, pooled, scan_summaries
+from mri_recon_training.evaluation.averages import CLASSICAL, Spread
+from mri_recon_training.evaluation.config import SimulatedArray
 from mri_recon_training.evaluation.results import Evaluation
+from mri_recon_training.evaluation.worlds import worlds_of
 from mri_recon_training.markdown import Picture
 
 if TYPE_CHECKING:
@@ -30,27 +33,30 @@ _METRICS = {"psnr": "PSNR / dB", "ssim": "SSIM"}
 _STYLES = {
     "zero-filled": ("#7f7f7f", "v", ":"),
     "cg-sense": ("#e69f00", "s", "--"),
+    "cg-sense by SNR": ("#f0c75e", "<", "-."),
     "cs-wavelet": ("#0072b2", "D", "--"),
+    "cs-wavelet by SNR": ("#56b4e9", "d", "-."),
     "unet": ("#009e73", "^", "-"),
     "unrolled": ("#d55e00", "o", "-"),
 }
-_FURTHER = (("#cc79a7", "P", "-"), ("#56b4e9", "X", "-"), ("#000000", "*", "-"))
+_FURTHER = (("#cc79a7", "P", "-"), ("#000000", "*", "-"))
 _DPI = 130
 
 Points = dict[float, Spread]
 
 
 def plot_by_acceleration(evaluation: Evaluation, methods: Sequence[str]) -> Figure:
-    """Plot PSNR and SSIM against the requested acceleration, one column of panels for each scan."""
+    """Plot PSNR and SSIM against the requested acceleration, one column of panels for each world."""
     lines: dict[tuple[str, str, str], Points] = {}
-    for row in scan_summaries(evaluation.rows):
-        for metric in _METRICS:
-            if row[metric] is not None:
-                label = evaluation.labels[row["file"]]
-                lines.setdefault((label, metric, row["method"]), {})[row["acceleration"]] = row[metric]
+    worlds = list(worlds_of(evaluation))
+    for world, metric, method in itertools.product(worlds, _METRICS, methods):
+        for acceleration in world.accelerations:
+            mean = world.spread(acceleration, method, metric)
+            if mean is not None:
+                lines.setdefault((_heading(world.title), metric, method), {})[acceleration] = mean
     return _grid(
         lines,
-        columns=list(evaluation.labels.values()),
+        columns=[_heading(world.title) for world in worlds],
         methods=methods,
         ticks=evaluation.accelerations,
         x_label="acceleration R",
@@ -59,26 +65,22 @@ def plot_by_acceleration(evaluation: Evaluation, methods: Sequence[str]) -> Figu
 
 
 def plot_by_coils(evaluations: Sequence[Evaluation], methods: Sequence[str], accelerations: Sequence[float]) -> Figure:
-    """Plot PSNR and SSIM of simulated k-space against the number of coils, one column for each acceleration."""
+    """Plot PSNR and SSIM of simulated k-space against the number of coils, a column for each world and acceleration."""
     lines: dict[tuple[str, str, str], Points] = {}
+    columns: dict[str, None] = {}
     for one in evaluations:
-        for acceleration in accelerations:
-            for metric in _METRICS:
-                for method in methods:
-                    values = [
-                        (row["file"], row["seed"], row[metric])
-                        for row in one.at(acceleration)
-                        if row["method"] == method
-                    ]
-                    mean = pooled(values, one.persons)
-                    if mean is not None and one.num_coils is not None:
-                        key = (f"R = {acceleration:g}", metric, method)
-                        lines.setdefault(key, {})[one.num_coils] = mean
+        for world, acceleration in itertools.product(worlds_of(one), accelerations):
+            heading = _heading(", ".join(part for part in (world.name, f"R = {acceleration:g}") if part))
+            columns[heading] = None
+            for metric, method in itertools.product(_METRICS, methods):
+                mean = world.spread(acceleration, method, metric)
+                if mean is not None and one.array is not None:
+                    lines.setdefault((heading, metric, method), {})[one.array.num_coils] = mean
     return _grid(
         lines,
-        columns=[f"R = {acceleration:g}" for acceleration in accelerations],
+        columns=list(columns),
         methods=methods,
-        ticks=[one.num_coils for one in evaluations if one.num_coils is not None],
+        ticks=[one.array.num_coils for one in evaluations if one.array is not None],
         x_label="coils",
         title=f"SIMULATED multi-coil k-space, split {evaluations[0].split}",
         logarithmic=True,
@@ -92,11 +94,12 @@ def save_plots(
     *,
     methods: Sequence[str],
     accelerations: Sequence[float],
+    prefix: str = "results",
 ) -> dict[str, Picture]:
     """Write the plots of a results page into `folder`, each only if its lines have at least two points.
 
     Returns:
-        "acceleration" and "coils" to the picture.
+        "acceleration" and "coils" to the picture; the second of modelled coils at the default SNR alone.
 
     Raises:
         MethodError: Matplotlib is not installed.
@@ -104,16 +107,17 @@ def save_plots(
     """
     plots = {}
     if len(raw.accelerations) > 1:
-        save_plot(plot_by_acceleration(raw, methods), folder / "results-acceleration.png")
+        save_plot(plot_by_acceleration(raw, methods), folder / f"{prefix}-acceleration.png")
         plots["acceleration"] = Picture(
-            f"{folder.name}/results-acceleration.png",
-            "PSNR and SSIM against acceleration, one column of panels a scan",
-            "PSNR and SSIM by acceleration on each real raw scan; bands: mask variability.",
+            f"{folder.name}/{prefix}-acceleration.png",
+            "PSNR and SSIM against acceleration, one column of panels a world",
+            "PSNR and SSIM by acceleration on the real raw scans of each world; bands: mask variability of the mean.",
         )
-    if len(simulated) > 1:
-        save_plot(plot_by_coils(simulated, methods, accelerations), folder / "results-coils.png")
+    alike = [one for one in simulated if one.array is not None and one.array == SimulatedArray(one.array.num_coils)]
+    if len(alike) > 1:
+        save_plot(plot_by_coils(alike, methods, accelerations), folder / f"{prefix}-coils.png")
         plots["coils"] = Picture(
-            f"{folder.name}/results-coils.png",
+            f"{folder.name}/{prefix}-coils.png",
             "PSNR and SSIM of simulated k-space against the number of coils",
             "**Simulated**: PSNR and SSIM by number of coils, mean over persons; bands: mask variability of the mean.",
         )
@@ -194,6 +198,11 @@ def _grid(
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.suptitle(f"{title}; bands: least and largest over masks", fontsize=10.5)
     return figure
+
+
+def _heading(title: str) -> str:
+    """Break a title over lines, after commas, so that it fits a panel."""
+    return title.replace(", ", ",\n")
 
 
 def _draw(axes: Axes, points: Points, method: str, style: tuple[str, str, str]) -> None:

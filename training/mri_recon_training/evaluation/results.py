@@ -8,7 +8,9 @@ from typing import Any
 
 from mri_recon._system.jsonable import jsonable
 from mri_recon.results.comparison import convention
-from mri_recon_training.evaluation.averages import MASK_VARIABILITY, average, differences, scan_summaries
+from mri_recon_training.evaluation.averages import MASK_VARIABILITY, differences, scan_summaries
+from mri_recon_training.evaluation.config import SimulatedArray
+from mri_recon_training.evaluation.worlds import SNR_RULE, worlds_of
 
 __all__ = ["MASK_DEFINITION", "Evaluation", "results_document"]
 
@@ -24,11 +26,14 @@ class Evaluation:
 
     Attributes:
         split: of the registry.
-        kind: "raw" for k-space of a scanner, "simulated" for k-space made from images.
-        num_coils: of simulated k-space; None: the scanner's.
+        kind: "raw" for k-space of persons and animals, "phantom", "simulated" for k-space made from images.
+        array: receive coils of simulated k-space; None: the scanner's.
         rows: as `Comparison.rows`.
         persons: scan to subject.
         labels: scan to its short name.
+        worlds: scan to its world, as the registry names it.
+        snrs: scan to its SNR by `worlds.SNR_RULE`, where it is known.
+        parts: scans that are parts of one file, see `Source.is_part`.
         shapes: scan to the shape of its k-space, `(slice, coil, readout, phase)`.
         receipts: one mask receipt for each scan, acceleration and seed.
         left_out: scan to the reason why it has no metrics.
@@ -37,10 +42,13 @@ class Evaluation:
 
     split: str
     kind: str = "raw"
-    num_coils: int | None = None
+    array: SimulatedArray | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     persons: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    worlds: dict[str, str] = field(default_factory=dict)
+    snrs: dict[str, float] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     receipts: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -61,8 +69,8 @@ class Evaluation:
         return [row for row in self.rows if row["acceleration"] == acceleration]
 
     def means(self) -> list[dict[str, Any]]:
-        """Average by acceleration and method: over slices, then masks, then scans of a subject, then subjects."""
-        return average(self.rows, self.persons)
+        """Average each world by acceleration and method: over slices, masks, scans of a subject, subjects."""
+        return [mean for world in worlds_of(self) for mean in world.means()]
 
     def document(self) -> dict[str, Any]:
         """Give the content of the JSON file: `convention`, `mask`, `results`, means, mask variability, differences."""
@@ -72,8 +80,11 @@ class Evaluation:
             "results": self.rows,
             "split": self.split,
             "kind": self.kind,
-            "num_coils": self.num_coils,
+            "num_coils": None if self.array is None else self.array.num_coils,
+            "array": None if self.array is None else asdict(self.array),
             "persons": self.persons,
+            "worlds": self.worlds,
+            "snr_of_scans": {"definition": SNR_RULE, "scans": self.snrs},
             "shapes": self.shapes,
             "means": self.means(),
             "mask_variability": {
@@ -91,6 +102,15 @@ class Evaluation:
         return dict(jsonable(document))
 
 
-def results_document(raw: Evaluation, simulated: Sequence[Evaluation] = ()) -> dict[str, Any]:
-    """Give the JSON of a run: the document of the raw scans; under `simulated` one for each number of coils."""
-    return {**raw.document(), "simulated": [one.document() for one in simulated]}
+def results_document(
+    raw: Evaluation, simulated: Sequence[Evaluation] = (), phantoms: Evaluation | None = None
+) -> dict[str, Any]:
+    """Give the JSON of a run: the document of the raw scans; `simulated` has one for each array of coils.
+
+    `phantoms` is the document of the phantoms, or None.
+    """
+    return {
+        **raw.document(),
+        "phantoms": None if phantoms is None else phantoms.document(),
+        "simulated": [one.document() for one in simulated],
+    }

@@ -15,7 +15,7 @@ from typing import Any
 from mri_recon._system.files import write_atomically
 from mri_recon.results.comparison import check_methods
 from mri_recon_training.evaluation.compare_scans import Masks, evaluate_scans
-from mri_recon_training.evaluation.config import EvaluationConfig
+from mri_recon_training.evaluation.config import EvaluationConfig, SimulatedArray
 from mri_recon_training.evaluation.page import Page, markdown_page
 from mri_recon_training.evaluation.plots import save_plots
 from mri_recon_training.evaluation.preflight import check_unseen, try_methods
@@ -23,7 +23,7 @@ from mri_recon_training.evaluation.results import Evaluation, results_document
 from mri_recon_training.evaluation.resume import FinishedComparisons
 from mri_recon_training.evaluation.run_log import code_state
 from mri_recon_training.evaluation.simulated import simulated_sources
-from mri_recon_training.evaluation.sources import Source, of_person, raw_sources
+from mri_recon_training.evaluation.sources import Source, of_person, phantom_sources, raw_sources
 from mri_recon_training.evaluation.worst_cases import draw_cases, worst_cases
 
 __all__ = ["EvaluationRun", "run_evaluation", "write_page"]
@@ -35,21 +35,23 @@ class EvaluationRun:
 
     Attributes:
         config: of the run.
-        sources: the raw scans.
+        sources: all scans.
         raw: rows of the scanner's k-space.
-        simulated: rows of simulated k-space, one evaluation for each number of coils.
+        phantoms: rows of phantoms; None where the split has none.
+        simulated: rows of simulated k-space, one evaluation for each array of coils.
         finished: the comparisons kept on disk; `finished.finish()` removes them once the results are written.
     """
 
     config: EvaluationConfig
     sources: Sequence[Source]
     raw: Evaluation
+    phantoms: Evaluation | None
     simulated: Sequence[Evaluation]
     finished: FinishedComparisons
 
     def document(self) -> dict[str, Any]:
         """Give the content of the JSON file."""
-        return results_document(self.raw, self.simulated)
+        return results_document(self.raw, self.simulated, self.phantoms)
 
 
 def run_evaluation(
@@ -74,16 +76,17 @@ def run_evaluation(
         MaskError: as `choose_mask`.
     """
     check_methods(config.methods, config.options)
-    sources, simulated = _sources(config)
-    everybody = {source.person for found in (sources, *simulated.values()) for source in found}
-    check_unseen(config.methods, everybody, config.options)
-    num_coils = (1, 2) if simulated else (1,)
+    raw_scans, phantom_scans, simulated_scans = _sources(config)
+    everything = [*raw_scans, *phantom_scans, *(one for found in simulated_scans.values() for one in found)]
+    check_unseen(config.methods, {source.person for source in everything}, config.options)
+    num_coils = (1, 2) if simulated_scans else (1,)
     tried = try_methods(config.methods, options=config.options, num_coils=num_coils, device=config.device)
     finished = FinishedComparisons(keep, _settings(config, tried))
     started(len(finished))
 
     masks, coil_masks = _raw_masks(config), _coil_masks(config)
-    total = _count(sources, masks) + sum(_count(found, coil_masks) for found in simulated.values())
+    total = _count([*raw_scans, *phantom_scans], masks)
+    total += sum(_count(found, coil_masks) for found in simulated_scans.values())
     number = itertools.count(len(finished))
     shared: dict[str, Any] = {
         "split": config.split,
@@ -94,12 +97,13 @@ def run_evaluation(
         "done": finished,
         "report": lambda text: report(text, next(number), total),
     }
-    raw = evaluate_scans(sources, masks, **shared)
-    others = [
-        evaluate_scans(found, coil_masks, kind="simulated", num_coils=coils, **shared)
-        for coils, found in simulated.items()
+    raw = evaluate_scans(raw_scans, masks, **shared)
+    phantoms = evaluate_scans(phantom_scans, masks, kind="phantom", **shared) if phantom_scans else None
+    simulated = [
+        evaluate_scans(found, coil_masks, kind="simulated", array=array, **shared)
+        for array, found in simulated_scans.items()
     ]
-    return EvaluationRun(config, sources, raw, others, finished)
+    return EvaluationRun(config, everything, raw, phantoms, simulated, finished)
 
 
 def write_page(run: EvaluationRun, path: Path, *, command: str, commit: str) -> None:
@@ -118,31 +122,46 @@ def write_page(run: EvaluationRun, path: Path, *, command: str, commit: str) -> 
     config, folder = run.config, path.parent / "images"
     folder.mkdir(exist_ok=True)
     tables = sorted(config.accelerations)
-    plots = save_plots(folder, run.raw, run.simulated, methods=config.methods, accelerations=tables)
+    measured = {row["method"] for one in (run.raw, *run.simulated) for row in one.rows}
+    columns = [name for method in config.methods for name in (method, f"{method} by SNR") if name in measured]
+    plots = save_plots(folder, run.raw, run.simulated, methods=columns, accelerations=tables, prefix=path.stem)
     drawable = [source.name for source in run.sources if source.attribution is not None]
-    cases = worst_cases(run.raw, config.methods, files=drawable, accelerations=tables)
-    masks = _raw_masks(config)
-    failures = draw_cases(cases, run.sources, folder, masks=masks, options=config.options, device=config.device)
-    page = Page(command, commit, config.methods, tables, run.raw, run.simulated, plots, failures)
+    cases = worst_cases([run.raw, *run.simulated], config.methods, files=drawable)
+    failures = draw_cases(
+        cases,
+        run.sources,
+        folder,
+        methods=config.methods,
+        masks=_raw_masks(config),
+        options=config.options,
+        device=config.device,
+        prefix=path.stem,
+    )
+    page = Page(command, commit, columns, tables, run.raw, run.simulated, plots, failures, run.phantoms)
     write_atomically(path, markdown_page(page).encode())
 
 
-def _sources(config: EvaluationConfig) -> tuple[list[Source], dict[int, list[Source]]]:
-    """List the raw scans, and the simulated ones by number of coils."""
-    sources = raw_sources(config.split)
-    simulated = {
-        coils: simulated_sources(config.split, num_coils=coils, num_slices=config.coil_slices)
-        for coils in sorted(config.coils)
-    }
+def _sources(config: EvaluationConfig) -> tuple[list[Source], list[Source], dict[SimulatedArray, list[Source]]]:
+    """List the raw scans, the phantoms, and the simulated scans by their coils."""
+    raw, phantoms = raw_sources(config.split), [] if config.person else phantom_sources(config.split)
+    arrays = sorted(config.arrays, key=lambda one: (one.measured, one.num_coils, one.snr))
+    simulated = {one: simulated_sources(config.split, one, num_slices=config.coil_slices) for one in arrays}
     if config.person:
-        sources = of_person(sources, config.person, "raw scans")
-        simulated = {coils: of_person(found, config.person, "magnitude images") for coils, found in simulated.items()}
-    return sources, simulated
+        raw = of_person(raw, config.person, "raw scans")
+        simulated = {one: of_person(found, config.person, "magnitude images") for one, found in simulated.items()}
+    return raw, phantoms, simulated
 
 
 def _raw_masks(config: EvaluationConfig) -> Masks:
-    accelerations = sorted({*config.accelerations, *config.curve})
-    return Masks(accelerations, config.seeds, config.center_fraction, config.num_low_frequencies)
+    return Masks(
+        sorted(config.accelerations),
+        config.seeds,
+        config.center_fraction,
+        config.num_low_frequencies,
+        curve=config.curve,
+        curve_seeds=config.curve_seeds,
+        part_seeds=config.part_seeds,
+    )
 
 
 def _coil_masks(config: EvaluationConfig) -> Masks:
@@ -168,4 +187,4 @@ def _settings(config: EvaluationConfig, tried: Mapping[str, Mapping[str, Any]]) 
 
 def _count(sources: Sequence[Source], masks: Masks) -> int:
     """Count the comparisons."""
-    return sum(source.has_truth for source in sources) * len(masks.accelerations) * len(masks.seeds)
+    return sum(len(list(masks.cases(source))) for source in sources if source.has_truth)
