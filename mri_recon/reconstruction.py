@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mri_recon._arrays import as_complex_tensor, as_tensor
-from mri_recon.coils.checks import check_maps_fit
+from mri_recon.coils.checks import check_maps_fit, checked_maps
+from mri_recon.coils.map_fit import map_warnings
 from mri_recon.coils.prepare import prepare
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks.convert import as_mask
@@ -124,7 +125,8 @@ def reconstruct(
         mask: undersampling mask: a mask of `mri_recon.masks`, or bool `(phase,)`, `(readout, phase)`.
         method: one of `method_names()`.
         sens_maps: complex `(coil, readout, phase)` or `(slice, coil, readout, phase)`, sum over coils of |S|^2 = 1 on
-            the support; None lets the method estimate them.
+            the support; None lets the method estimate them. Maps that do not fit the fully sampled centre of `kspace`
+            cause a warning, see `mri_recon.coils.map_fit`.
         prewhiten: make the noise equal and independent between the coils, by noise samples, complex `(coil, sample)` in
             the units of `kspace`, or by "edge", the outermost samples of `kspace`; None leaves the noise as it is.
         num_virtual_coils: compress the coils to this many; None keeps them.
@@ -140,7 +142,8 @@ def reconstruct(
         MethodError: unknown method, option, word for `prewhiten` or device, a value that an option does not allow, an
             impossible number of virtual coils, or a method that does not return a finite image.
         ShapeError: `kspace`, `sens_maps` or noise samples with the wrong rank, size or dtype.
-        FormatError: `kspace` is all zero, or not finite; noise that cannot be whitened.
+        FormatError: `kspace` is all zero, or not finite; noise that cannot be whitened; `sens_maps` that are not
+            finite, or far from normalised in a slice.
         MaskError: `mask` does not fit, or `kspace` is not zero outside it.
     """
     function = get_method(method)
@@ -154,6 +157,8 @@ def reconstruct(
     data = prepare(y, problem.mask, maps, prewhiten=noise, num_virtual_coils=num_virtual_coils)
     told = _noise_option(method, options, data.noise_sigma)
     given = of_kept(options, problem.kept, len(problem.whole)) | told | _wanted(function, target, on_progress)
+    if maps is not None:
+        problem = replace(problem, warnings=[*problem.warnings, *map_warnings(y, problem.mask, maps)])
     found = function(data.kspace, problem.mask, sens_maps=data.sens_maps, **given)
     image, info = _checked_result(found, method, problem)
     image, info = _completed(data.finish(image), info, problem)
@@ -360,7 +365,7 @@ def _checked_maps(sens_maps: Tensor | npt.NDArray[Any], problem: _Problem) -> Te
         raise ShapeError(f"expected sens_maps as a tensor or a NumPy array, got {type(maps).__name__}: convert them")
     check_maps_fit(maps, problem.whole)
     maps = maps.to(torch.complex64).expand(problem.whole.shape)
-    return maps[problem.kept] if problem.empty else maps
+    return checked_maps(maps[problem.kept] if problem.empty else maps, problem.kspace)
 
 
 def _checked_list(found: Any, method: str, count: int) -> list[Any]:

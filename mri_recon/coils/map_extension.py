@@ -6,10 +6,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["extend_maps"]
+from mri_recon.coils.combine import rss
+
+__all__ = ["extend_maps", "known_pixels", "typical_norm"]
 
 _SMOOTHING = 8
 """Number of averages over neighbours after the fill; they smooth the steps of the coarse levels."""
+
+_FAINT = 0.1
+
+_PERCENTILE = 99
+
+
+def known_pixels(maps: Tensor) -> Tensor:
+    """Find the pixels of each slice where maps are valid: their norm is at least a tenth of its 99th percentile.
+
+    The largest norm would not do: one pixel that is far too large would make all others invalid. `typical_norm` says
+    what replaces the percentile in maps that are cropped to less than 1 % of the pixels.
+
+    Args:
+        maps: complex `(slice, coil, h, w)`.
+
+    Returns:
+        bool `(slice, h, w)`.
+    """
+    norm = rss(maps)
+    return norm > _FAINT * typical_norm(norm)[:, None, None]
+
+
+def typical_norm(norm: Tensor) -> Tensor:
+    """Compute the 99th percentile (nearest rank) of the norm of maps, or the largest norm if the percentile is 0.
+
+    Args:
+        norm: real `(slice, h, w)`.
+
+    Returns:
+        real `(slice,)`.
+    """
+    flat = norm.flatten(1)
+    level = flat.kthvalue(max(1, -int(-flat.shape[1] * _PERCENTILE // 100)), dim=1).values
+    return torch.where(level > 0, level, flat.amax(dim=1))
 
 
 def extend_maps(maps: Tensor, known: Tensor) -> Tensor:

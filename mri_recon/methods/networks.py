@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mri_recon._arrays import quotient
+from mri_recon.coils.checks import checked_maps
 from mri_recon.coils.noise import estimate_sigma
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.masks.types import Mask
@@ -63,8 +64,9 @@ def unet(
         kspace: complex64 `(slice, coil, readout, phase)`.
         mask: the sampling mask.
         sens_maps: coil sensitivities like `kspace`; estimated by ESPIRiT when absent. Maps you pass are normalised to
-            unit root sum of squares n, and the image is divided by n again. Pixels with n below 10 % of its maximum are
-            set to 0; for the network, the maps are extended smoothly to these pixels (`map_extension.extend_maps`).
+            unit root sum of squares n, and the image is divided by n again. Pixels with n below 10 % of its 99th
+            percentile are set to 0; for the network, the maps are extended smoothly to these pixels
+            (`map_extension.extend_maps`).
         device: where to run.
         model: name of shipped weights, or the path of a `.safetensors` file beside its model card.
         data_consistency: the step after the network. "weighted": with several coils, the image is corrected towards the
@@ -84,7 +86,9 @@ def unet(
         MethodError: the model has another architecture, or `data_consistency` is unknown.
         CheckpointError: unknown model, or damaged weights.
         MaskError: the mask has no fully sampled centre, which the estimates of phase and maps need.
-        FormatError: no maps can be estimated for a slice, for example an empty slice of several coils.
+        ShapeError: given maps that do not fit the k-space.
+        FormatError: no maps can be estimated for a slice, for example an empty slice of several coils; or given maps
+            that are not finite, or far from normalised (`coils.checks.checked_maps`).
     """
     return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency, sigma, on_progress)
 
@@ -159,7 +163,7 @@ def _run_method(
     loaded = _loaded(architecture, model, data_consistency, device)
     start = time.perf_counter()
     with torch.no_grad():  # not inference mode: the caller may change the image
-        maps, weight = (None, None) if sens_maps is None else unit_maps(sens_maps.to(device))
+        maps, weight = (None, None) if sens_maps is None else unit_maps(checked_maps(sens_maps, kspace).to(device))
         if on_progress is not None and maps is None and kspace.shape[1] > 1:
             on_progress(Progress(architecture, "maps", 0, None))
         measurement, phase = network_measurement(kspace.to(device), mask, maps, sigma=sigma)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mri_recon._arrays import quotient
 from mri_recon.coils.combine import rss
-from mri_recon.coils.map_extension import extend_maps
+from mri_recon.coils.map_extension import extend_maps, known_pixels
 from mri_recon.coils.noise import sigma_from_below
 from mri_recon.coils.phase import smooth_phase_map
 from mri_recon.coils.sensitivity_maps import estimate_maps
@@ -39,8 +39,6 @@ _WRAP_COLUMNS = 32
 _EDGE_COLUMNS = 4
 
 _EDGE_SHARE = 0.4
-
-_FAINT = 0.1
 
 _SLICES_AT_ONCE = 8
 """Maximum number of slices in one run of a network; memory grows with it."""
@@ -218,9 +216,9 @@ def widest_margin(width: int) -> int:
 def unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Normalise maps of a user for a network: return S / n, continued smoothly where n is small, and n.
 
-    n is the root sum of squares of the maps, 0 below a tenth of its largest value. Networks are trained with maps of
-    sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the network's image is divided by n. With maps that are cropped
-    outside the object, a network would draw the outline of the crop.
+    n is the root sum of squares of the maps, 0 below a tenth of its 99th percentile (`map_extension.known_pixels`).
+    Networks are trained with maps of sum |S|^2 = 1 only. A x = P F (S / n) (n x), so the network's image is divided by
+    n. With maps that are cropped outside the object, a network would draw the outline of the crop.
 
     Args:
         maps: complex `(slice, coil, h, w)`.
@@ -229,5 +227,6 @@ def unit_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
         maps of the same shape with sum |S|^2 = 1, and n, real `(slice, h, w)`.
     """
     weight = rss(maps)
-    weight = torch.where(weight > _FAINT * weight.amax(dim=(-2, -1), keepdim=True), weight, torch.zeros_like(weight))
-    return extend_maps(quotient(maps, weight.unsqueeze(1)), weight > 0), weight
+    known = known_pixels(maps)
+    weight = torch.where(known, weight, torch.zeros_like(weight))
+    return extend_maps(quotient(maps, weight.unsqueeze(1)), known), weight
