@@ -1,6 +1,6 @@
 """Our U-Net beside fastMRI's.
 
-    python -m benchmarks.networks.fastmri_unet quality     train on the same examples; finished runs are kept
+    python -m benchmarks.networks.fastmri_unet quality     train on the same examples; can be stopped and resumed
     python -m benchmarks.networks.fastmri_unet settings    the best precision, layout and compilation of each
     python -m benchmarks.networks.fastmri_unet speed       training steps and inference in the best settings, in turns
     python -m benchmarks.networks.fastmri_unet page FILE   the page made of both
@@ -44,11 +44,16 @@ def quality(
     folder: Folder = DEFAULT_FOLDER,
     networks: Networks = ALL,
     steps: Annotated[int, typer.Option(min=1)] = Budget.steps,
+    rates: Annotated[str, typer.Option(help="learning rates, tried on the first seed")] = "0.001",
     threads: Threads = 1,
 ) -> None:
-    """Train every network on the same examples, three seeds, and measure it on the validation persons."""
+    """Train the networks in turns on the same examples, three seeds, and measure them on the validation worlds.
+
+    What is finished is kept. A call that was stopped goes on from its last 250 steps.
+    """
     use_threads(threads)
-    study = Study(folder / "quality", Budget(steps=steps), report=typer.echo)
+    budget = Budget(steps=steps, learning_rates=tuple(float(rate) for rate in rates.split(",")))
+    study = Study(folder / "quality", budget, report=typer.echo)
     names = networks.split(",")
     for name in names:
         contender(name)

@@ -1,4 +1,8 @@
-"""The networks that are compared, each behind the same door: `(1, 2, h, w)` to `(1, 2, h, w)`, y = x + N(x)."""
+"""The networks that are compared, each as the one refinement of the same cascade.
+
+A refinement maps `(batch, 5, h, w)` to `(batch, 2, h, w)`: its output is its first two channels, the image, plus N of
+all five (`models.cascade`). N is zero at the start.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,15 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from mri_recon.models import Unet, UnetConfig
+import mri_recon_training
+from mri_recon.models import Cascade, CascadeConfig, Unet
+from mri_recon.models.cascade import IN_CHANS
+from mri_recon_training.config import load_config
 
 REFERENCE = "fastmri"
+
+RELEASED = Path(mri_recon_training.__file__).parent / "configs" / "unet.toml"
+"""The configuration of the released U-Net: its network, examples, loss and optimiser."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Contender:
 
 
 class Residual(nn.Module):
-    """y = x + N(x): the residual connection that our U-Net has inside, around a network that has none."""
+    """Add N(x) to the image in the first two channels of x, as our U-Net does, around a network that does not."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -35,7 +45,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         correction: Tensor = self.network(x)
-        return x + correction
+        return x[:, :2] + correction
 
 
 def fastmri_module() -> ModuleType:
@@ -72,37 +82,26 @@ def fastmri_unet() -> nn.Module:
 
     Both favour it: without them its first steps go into learning the identity.
     """
-    network = fastmri_module().Unet(in_chans=2, out_chans=2, chans=32, num_pool_layers=4)
+    network = fastmri_module().Unet(in_chans=IN_CHANS, out_chans=2, chans=32, num_pool_layers=4)
     head = network.up_conv[-1][-1]
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return Residual(network)
 
 
-def _ours(**config: int | str) -> Callable[[], nn.Module]:
-    return lambda: Unet(UnetConfig.model_validate(config))
+def released_config() -> CascadeConfig:
+    """The cascade of one refinement that is released as `unet`."""
+    return CascadeConfig.model_validate(load_config(RELEASED).model.model_dump(exclude={"architecture"}))
+
+
+def released_unet() -> nn.Module:
+    """The refinement of the released U-Net."""
+    return Unet(released_config().refinement(IN_CHANS))
 
 
 CONTENDERS: dict[str, Contender] = {
-    REFERENCE: Contender("fastMRI's U-Net, 32 channels, 4 poolings, instance norm", fastmri_unet),
-    "unet": Contender("ours as released: 32 channels, 4 poolings, group norm", _ours()),
-    "unet-patch2": Contender(
-        "ours on 2x2 patches: 64 channels, 3 poolings, group norm", _ours(patch=2, chans=64, num_pool_layers=3)
-    ),
-    "unet-patch2-instance": Contender(
-        "the same with instance norm, as fastMRI's has it",
-        _ours(patch=2, chans=64, num_pool_layers=3, normalization="instance"),
-    ),
-    "unet-patch2-deep": Contender(
-        "ours on 2x2 patches: 32 channels, 4 poolings, group norm", _ours(patch=2, chans=32, num_pool_layers=4)
-    ),
-    "unet-patch2-deep-instance": Contender(
-        "the same with instance norm",
-        _ours(patch=2, chans=32, num_pool_layers=4, normalization="instance"),
-    ),
-    "unet-patch2-small": Contender(
-        "ours on 2x2 patches: 32 channels, 3 poolings, group norm", _ours(patch=2, chans=32, num_pool_layers=3)
-    ),
+    REFERENCE: Contender("fastMRI's U-Net: 32 channels, 4 poolings, instance norm", fastmri_unet),
+    "unet": Contender("ours as configured: 2x2 patches, 56 channels, 3 poolings, group norm", released_unet),
 }
 
 
@@ -122,6 +121,15 @@ def build(name: str, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return contender(name).make()
+
+
+def cascade(name: str, seed: int = 0) -> Cascade:
+    """The released cascade with the contender called `name` for its refinement: the same CG-SENSE image before it, and
+    the same step of data consistency after it.
+    """
+    network = Cascade(released_config())
+    network.refinements[0] = build(name, seed)
+    return network
 
 
 def num_parameters(network: nn.Module) -> int:

@@ -1,61 +1,64 @@
-"""Quality after equal training: every network gets the same examples in the same order, loss and optimiser.
+"""Quality after equal training: the networks learn side by side, each step on the same example.
 
-The learning rate is the one thing of its own: the best of a short list, the same for all, by the validation PSNR of the
-first seed. Each finished run is a JSON file in a folder, and is not run again.
+Examples, loss and optimiser are those of the released U-Net's configuration. Every network sees the same examples in
+the same order, because one stream feeds all of them. Finished runs are lines of JSON; unfinished ones resume.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
-from benchmarks.networks.fastmri_unet.networks import build, num_parameters
+from benchmarks.networks.fastmri_unet.networks import RELEASED, cascade, num_parameters
 from mri_recon._system.files import write_atomically
-from mri_recon.metrics import Metrics
-from mri_recon_data.examples.config import DataConfig
 from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_data.examples.validation import validation_examples
-from mri_recon_training.losses import LossConfig, batch_loss, score
-from mri_recon_training.optimizer_config import OptimizerConfig
+from mri_recon_training.config import TrainConfig, load_config
+from mri_recon_training.learner import Learner
+from mri_recon_training.losses import batch_loss
 from mri_recon_training.optimizers import build_optimizer
 from mri_recon_training.schedules import learning_rate_factor
+from mri_recon_training.state import load_state, save_state
+from mri_recon_training.train import validate
 
-LOSS = LossConfig(l1=0.0, ssim=0.2, log_l1=0.3, log_rms=0.7)
-"""That of the released networks."""
+Stream = Sequence[list[Example]] | ExampleStream
 
-Batch = list[Example]
+ROWS = "quality.jsonl"
 
 
 @dataclass(frozen=True)
 class Budget:
     """What every network gets."""
 
-    steps: int = 300
-    batch_size: int = 1
-    rows: int = 64
-    warmup: int = 50
-    validation_slices: int = 12
-    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+    steps: int = 1500
+    rows: int = 48
+    warmup: int = 100
+    learning_rates: tuple[float, ...] = (1e-3,)
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    def data(self) -> DataConfig:
-        """Bands of readout rows of registered training persons."""
-        return DataConfig(rows=self.rows, full_probability=0.0, validation_slices=self.validation_slices)
-
-    def optimizer(self, lr: float) -> OptimizerConfig:
-        """Adam with warm-up and cosine decay; no average of the weights."""
-        return OptimizerConfig(lr=lr, warmup=self.warmup, ema_decay=0.0)
+    def config(self, lr: float | None = None) -> TrainConfig:
+        """The released configuration for fewer steps on narrower bands, without the rare whole slices."""
+        return load_config(
+            RELEASED,
+            [
+                f"run.steps={self.steps}",
+                f"optimizer.warmup={self.warmup}",
+                f"data.rows={self.rows}",
+                "data.full_probability=0.0",
+                *([] if lr is None else [f"optimizer.lr={lr}"]),
+            ],
+        )
 
 
 @dataclass(frozen=True)
@@ -66,60 +69,102 @@ class Run:
     seed: int
     lr: float
 
-    def file(self, folder: Path) -> Path:
-        """Where the finished run is kept."""
-        return folder / f"{self.network}-seed{self.seed}-lr{self.lr:g}.json"
+    @property
+    def name(self) -> str:
+        """Its name in files."""
+        return f"{self.network}-seed{self.seed}-lr{self.lr:g}"
+
+
+@dataclass
+class Pupil:
+    """A network in training, and what was counted on the way.
+
+    Attributes:
+        step: finished steps.
+        cpu_seconds: processor time of them, without the making of examples.
+        losses: of the last steps.
+    """
+
+    run: Run
+    learner: Learner
+    step: int = 0
+    cpu_seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, run: Run, config: TrainConfig, state: Path) -> Pupil:
+        """A network at the start, or where `state` left it."""
+        network = cascade(run.network, run.seed)
+        average = copy.deepcopy(network).requires_grad_(False)
+        optimizer = build_optimizer(network.parameters(), config.optimizer)
+        factor = LambdaLR(optimizer, lambda step: learning_rate_factor(step, config.run.steps, config.optimizer))
+        pupil = cls(run, Learner(network, average, optimizer, factor))
+        if state.is_file():
+            kept = load_state(state, pupil.learner)
+            pupil.step, pupil.cpu_seconds, pupil.losses = kept["step"], kept["cpu_seconds"], kept["losses"]
+        return pupil
+
+    def save(self, state: Path) -> None:
+        """Write the state from which `of` goes on."""
+        kept = {"step": self.step, "cpu_seconds": self.cpu_seconds, "losses": self.losses}
+        save_state(state, self.learner, kept)
+
+    def learn(self, batch: list[Example], config: TrainConfig) -> None:
+        """Take one step."""
+        start, learner = time.process_time(), self.learner
+        learner.network.train()
+        loss = batch_loss(learner.network, batch, config.loss)
+        learner.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        nn.utils.clip_grad_norm_(learner.network.parameters(), config.optimizer.clip)
+        learner.optimizer.step()
+        learner.scheduler.step()
+        self.step += 1
+        learner.update_average(self.step, config.optimizer.ema_decay)
+        self.losses = [*self.losses[-49:], float(loss.detach())]
+        self.cpu_seconds += time.process_time() - start
 
 
 def train(
-    run: Run, budget: Budget, batches: Sequence[Batch], validation: Sequence[tuple[str, Example]]
-) -> dict[str, Any]:
-    """Train a network on `batches`, one a step, and measure it on `validation`."""
-    network = build(run.network, run.seed)
-    config = budget.optimizer(run.lr)
-    optimizer = build_optimizer(network.parameters(), config)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, budget.steps, config)
-    )
-    start, losses = time.process_time(), list[float]()
-    network.train()
-    for batch in batches:
-        loss = batch_loss(network, batch, LOSS)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        optimizer.step()
-        scheduler.step()
-        losses.append(float(loss.detach()))
-    seconds = time.process_time() - start
-    return {
-        **asdict(run),
-        "parameters": num_parameters(network),
-        "last_loss": fmean(losses[-50:]),
-        "cpu_seconds": seconds,
-        "validation": validate(network, validation),
-    }
+    runs: Sequence[Run],
+    budget: Budget,
+    stream: Stream,
+    validation: Sequence[tuple[str, Example]],
+    folder: Path,
+    every: int = 250,
+) -> list[dict[str, Any]]:
+    """Train the networks of `runs` in turns on each example of `stream`, and measure them on `validation`.
 
-
-def validate(network: nn.Module, examples: Sequence[tuple[str, Example]]) -> dict[str, float]:
-    """PSNR and SSIM of whole slices: the mean of each kind of example, and as `psnr` and `ssim` that of the kinds."""
-    network.eval()
-    scores = defaultdict[str, list[Metrics]](list)
-    for kind, example in examples:
-        scores[kind].append(score(network, example))
-    means: dict[str, float] = {}
-    for name in ("psnr", "ssim"):
-        by_kind = {kind: fmean(getattr(m, name) for m in found) for kind, found in sorted(scores.items())}
-        means[name] = fmean(by_kind.values())
-        means |= {f"{name} {kind}": value for kind, value in by_kind.items()}
-    return means
+    Every `every` steps the states are written to `folder`, from where an interrupted call goes on.
+    """
+    configs = [budget.config(run.lr) for run in runs]
+    states = [folder / f"{run.name}.safetensors" for run in runs]
+    pupils = [Pupil.of(*three) for three in zip(runs, configs, states, strict=True)]
+    for step in range(min(pupil.step for pupil in pupils), budget.steps):
+        batch = stream[step]
+        for pupil, config, state in zip(pupils, configs, states, strict=True):
+            if pupil.step > step:  # the other state is older: interrupted between the two
+                continue
+            pupil.learn(batch, config)
+            if pupil.step % every == 0:
+                pupil.save(state)
+    return [
+        {
+            **asdict(pupil.run),
+            "parameters": num_parameters(pupil.learner.network),
+            "last_loss": fmean(pupil.losses),
+            "cpu_seconds": pupil.cpu_seconds,
+            "validation": validate(pupil.learner.average, validation),
+        }
+        for pupil in pupils
+    ]
 
 
 def finished(folder: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Budget and finished runs of a folder; None and none where there are none."""
-    stamp = folder / "budget.json"
+    stamp, rows = folder / "budget.json", folder / ROWS
     budget = json.loads(stamp.read_text()) if stamp.is_file() else None
-    return budget, [json.loads(file.read_text()) for file in sorted(folder.glob("*-seed*.json"))]
+    return budget, [json.loads(line) for line in rows.read_text().splitlines()] if rows.is_file() else []
 
 
 class Study:
@@ -128,11 +173,9 @@ class Study:
     def __init__(self, folder: Path, budget: Budget, report: Callable[[str], None]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.budget, self.report = folder, budget, report
-        self._slices: RegistrySlices | None = None
         self._validation: list[tuple[str, Example]] = []
-        self._batches: tuple[int, list[Batch]] = (-1, [])
         stamp = folder / "budget.json"
-        mine = json.loads(json.dumps({**asdict(budget), "loss": LOSS.model_dump()}))
+        mine = json.loads(json.dumps({**asdict(budget), "released": budget.config().model_dump(mode="json")}))
         if not stamp.is_file():
             write_atomically(stamp, (json.dumps(mine, indent=1) + "\n").encode())
         elif (theirs := json.loads(stamp.read_text())) != mine:
@@ -140,41 +183,38 @@ class Study:
                 f"{folder}: expected runs of the budget {mine}, found those of {theirs}: choose another folder"
             )
 
-    def result(self, run: Run) -> dict[str, Any]:
-        """The finished run, from its file or by running it."""
-        file = run.file(self.folder)
-        if not file.is_file():
-            batches = self._examples(run.seed)
-            row = train(run, self.budget, batches, self._validation)
-            write_atomically(file, (json.dumps(row, indent=1) + "\n").encode())
-            self.report(f"{run.network} seed {run.seed} lr {run.lr:g}: {row['validation']['psnr']:.2f} dB")
-        found: dict[str, Any] = json.loads(file.read_text())
-        return found
-
-    def best_lr(self, network: str) -> float:
-        """The learning rate of the list with the best validation PSNR on the first seed."""
-        first = self.budget.seeds[0]
-        return max(
-            self.budget.learning_rates,
-            key=lambda lr: self.result(Run(network, first, lr))["validation"]["psnr"],
-        )
+    def results(self, runs: Sequence[Run]) -> list[dict[str, Any]]:
+        """The runs of one seed, from the file or by training those that are missing."""
+        known = self._known()
+        missing = [run for run in runs if run not in known]
+        if missing:
+            stream, validation = self._examples(missing[0].seed)
+            rows = train(missing, self.budget, stream, validation, self.folder)
+            with (self.folder / ROWS).open("a") as out:
+                out.writelines(json.dumps(row) + "\n" for row in rows)
+            for row in rows:
+                self.report(f"{row['network']} seed {row['seed']} lr {row['lr']:g}: {row['validation']['psnr']:.2f} dB")
+            for run in missing:
+                (self.folder / f"{run.name}.safetensors").unlink(missing_ok=True)
+        known = self._known()
+        return [known[run] for run in runs]
 
     def rows(self, networks: Sequence[str]) -> list[dict[str, Any]]:
-        """All seeds of all networks at their own learning rates, seed by seed so that examples are made once."""
-        rates = {network: self.best_lr(network) for network in networks}
-        return [self.result(Run(n, seed, rates[n])) for seed in self.budget.seeds for n in networks]
+        """All seeds of all networks, each network at the learning rate that is best on the first seed."""
+        first, *others = self.budget.seeds
+        tried = self.results([Run(name, first, lr) for lr in self.budget.learning_rates for name in networks])
+        chosen = {row["network"]: row for row in sorted(tried, key=lambda row: float(row["validation"]["psnr"]))}
+        rows = [chosen[name] for name in networks]
+        for seed in others:
+            rows += self.results([Run(name, seed, chosen[name]["lr"]) for name in networks])
+        return rows
 
-    def _examples(self, seed: int) -> list[Batch]:
-        if self._slices is None:
-            self._slices = RegistrySlices.read("train")
-            self._validation = validation_examples(RegistrySlices.read("validation"), self.budget.data(), seed=0)
-        if self._batches[0] != seed:
-            stream = ExampleStream(
-                self._slices,
-                self.budget.data(),
-                seed=seed,
-                batch_size=self.budget.batch_size,
-                steps=self.budget.steps,
-            )
-            self._batches = (seed, [stream[step] for step in range(self.budget.steps)])
-        return self._batches[1]
+    def _known(self) -> dict[Run, dict[str, Any]]:
+        return {Run(row["network"], row["seed"], row["lr"]): row for row in finished(self.folder)[1]}
+
+    def _examples(self, seed: int) -> tuple[Stream, list[tuple[str, Example]]]:
+        data = self.budget.config().data
+        if not self._validation:
+            self._validation = validation_examples(RegistrySlices.read("validation"), data, seed=0)
+        slices = RegistrySlices.read("train")
+        return ExampleStream(slices, data, seed=seed, batch_size=1, steps=self.budget.steps), self._validation
