@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from mri_recon.models.layers import run_continued
 from mri_recon.models.refinement import RefinedConfig, as_channels, as_image
 from mri_recon.models.unet import Unet
 from mri_recon.operators.measurement import Measurement
+from mri_recon.operators.virtual_coils import of_virtual_coils
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient
 
 __all__ = ["Cascade", "CascadeConfig", "StepWeights", "data_step"]
@@ -25,6 +27,9 @@ _TYPICAL_SIGMA = 0.03
 _LEAST_SIGMA, _LARGEST_SIGMA = 1e-4, 1.0
 _LEAST_MU = 1e-6
 """In single precision, conjugate gradients gain nothing from a smaller value."""
+
+_LEFT_OUT = 0.02
+"""Share of sum |S|^2 that inner iterations may leave out, chosen by `benchmarks/networks/virtual_coils.py`."""
 
 _TYPICAL_LINES, _TYPICAL_ACCELERATION, _TYPICAL_COILS = 12.0, 4.0, 8.0
 _LOG_TAU = (-6.0, 3.0)
@@ -59,8 +64,10 @@ class Cascade(nn.Module):
     so an untrained network returns a CG-SENSE image. With one refinement, the cascade is a U-Net with data consistency.
 
     For one coil with |S| = 1 the steps have a closed form. For several coils, conjugate gradients solve them, with the
-    derivative of the exact solution. As sigma and e go to 0, the result agrees with the samples. No weight depends on
-    the size of the matrix, the number of coils or the mask.
+    derivative of the exact solution. Without gradients, the iterations of all steps but the first and the last run on a
+    few virtual coils (`of_virtual_coils`), while their right-hand side A^H (A x - y) is that of all coils. As sigma and
+    e go to 0, the result agrees with the samples. No weight depends on the size of the matrix, the number of coils or
+    the mask.
 
     Sources: Aggarwal et al., IEEE TMI 2019 (MoDL); Adler and Oktem, IEEE TMI 2018 (memory); Zhang et al., IEEE TIP
     2018 (FFDNet: noise level as an input).
@@ -98,11 +105,13 @@ class Cascade(nn.Module):
         memory = u.real.new_zeros((u.shape[0], self.config.memory, *u.shape[-2:]))
         level = (sigma.clamp(_LEAST_SIGMA, _LARGEST_SIGMA) / _TYPICAL_SIGMA).log().div(3)
         level = level.unsqueeze(1).expand(-1, 1, *u.shape[-2:])
-        for refinement, mu in zip(self.refinements, weights, strict=True):
+        # All coils for the first step, whose residual gives e, and for the last, which restores the samples.
+        inners = [_inner(measurement)] * (len(weights) - 1) + [measurement]
+        for refinement, mu, inner in zip(self.refinements, weights, inners, strict=True):
             channels = torch.cat([as_channels(u), memory, as_channels(change), level], dim=1)
             out = run_continued(refinement, channels, margin)
             x, memory = as_image(out), out[:, 2:]
-            u = data_step(measurement, zero_filled, x, mu, self.config.step_iterations)
+            u = data_step(measurement, zero_filled, x, mu, self.config.step_iterations, inner)
             change = u - x
         return u
 
@@ -159,7 +168,14 @@ class StepWeights(nn.Module):
         return weights
 
 
-def data_step(measurement: Measurement, zero_filled: Tensor, x: Tensor, mu: Tensor, iterations: int) -> Tensor:
+def data_step(
+    measurement: Measurement,
+    zero_filled: Tensor,
+    x: Tensor,
+    mu: Tensor,
+    iterations: int,
+    inner: Measurement | None = None,
+) -> Tensor:
     """Solve the problem of data consistency, differentiable.
 
         u = argmin_u ||A u - y||^2 + mu ||u - x||^2 = x - (A^H A + mu)^-1 A^H (A x - y)
@@ -173,14 +189,17 @@ def data_step(measurement: Measurement, zero_filled: Tensor, x: Tensor, mu: Tens
         x: complex `(batch, h, w)`.
         mu: real `(batch, 1, 1)`.
         iterations: number of conjugate-gradient iterations.
+        inner: a cheaper measurement nearly like this one, for the iterations; none: the measurement itself.
     """
     gradient = measurement.gram(x) - zero_filled
     if measurement.maps.shape[1] == 1:
         return x - gradient / (1 + mu)
-    return x - solve_normal(measurement, gradient, mu, iterations)
+    return x - solve_normal(measurement, gradient, mu, iterations, inner)
 
 
-def solve_normal(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
+def solve_normal(
+    measurement: Measurement, b: Tensor, mu: Tensor, iterations: int, inner: Measurement | None = None
+) -> Tensor:
     """Solve (A^H A + mu) x = b by conjugate gradients, with the derivative of the solution.
 
     With x fixed, x + (A^H A + mu)^-1 (b - (A^H A + mu) x) has the value x and the derivatives of the solution with
@@ -188,7 +207,7 @@ def solve_normal(measurement: Measurement, b: Tensor, mu: Tensor, iterations: in
     iterations themselves would divide by vanishing residuals.
     """
     with torch.no_grad():
-        x = _conjugate_gradients(measurement, b, mu, iterations)
+        x = _conjugate_gradients(measurement if inner is None else inner, b, mu, iterations)
     if not torch.is_grad_enabled():
         return x
     remainder = b - (measurement.gram(x) + mu * x)
@@ -213,6 +232,13 @@ class _Inverse(torch.autograd.Function):
 
 def _conjugate_gradients(measurement: Measurement, b: Tensor, mu: Tensor, iterations: int) -> Tensor:
     return conjugate_gradient(lambda x: measurement.gram(x) + mu * x, b, tol=0, max_iters=iterations).x
+
+
+def _inner(measurement: Measurement) -> Measurement:
+    """Return the measurement for inner iterations; training keeps all coils, so that derivatives are exact."""
+    if torch.is_grad_enabled():
+        return measurement
+    return replace(measurement, operator=of_virtual_coils(measurement.operator, _LEFT_OUT))
 
 
 def _sigma_of(measurement: Measurement) -> Tensor:

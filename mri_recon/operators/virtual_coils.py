@@ -1,4 +1,4 @@
-"""Approximate most gradients of the data term with a few virtual coils: many iterations become cheaper."""
+"""Approximate most products with A^H A by a few virtual coils: many iterations become cheaper."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from mri_recon.operators.data_term import SenseDataTerm
+from mri_recon.operators.sense import SenseOperator
 from mri_recon.solvers.problem import LeastSquares, LinearMap, Residual
 
-__all__ = ["with_virtual_coils"]
+__all__ = ["of_virtual_coils", "with_virtual_coils"]
 
 _BLOCK = 8
 """Rows that share their virtual coils."""
@@ -28,16 +29,29 @@ _WORTHWHILE = 0.7
 """If more than this fraction of the coils would be kept, all of them are used."""
 
 
+def of_virtual_coils(operator: SenseOperator, left_out: float) -> SenseOperator:
+    """Make an operator N of few virtual coils, A^H A = N^H N + E with ||E|| <= `left_out` ||A||^2.
+
+    For inner iterations whose right-hand side is exact. The operator itself is returned if nothing is gained: few
+    coils, maps that do not compress, or coupled rows.
+
+    Args:
+        operator: A, with maps `(batch, coil, h, w)`. The virtual coils of an item do not depend on its neighbours.
+        left_out: fraction of the largest sum |S|^2 that the virtual coils may leave out at any pixel.
+
+    Source: see `_ReducedDataTerm`.
+    """
+    virtual = _virtual_maps(operator.sens_maps, left_out) if operator.dims == (-1,) else None
+    return operator if virtual is None else operator.with_maps(virtual, operator.image_size)
+
+
 def with_virtual_coils(exact: SenseDataTerm) -> LeastSquares:
     """Make a cheaper term for many iterations, with most gradients from virtual coils; see `_ReducedDataTerm`.
 
     Returns the term itself if nothing is gained: few coils, maps that do not compress, or coupled rows.
     """
-    operator = exact.operator
-    virtual = None if operator.dims != (-1,) else _virtual_maps(operator.sens_maps)
-    if virtual is None:
-        return exact
-    return _ReducedDataTerm(exact, operator.with_maps(virtual, operator.image_size).gram)
+    reduced = of_virtual_coils(exact.operator, _LEFT_OUT)
+    return exact if reduced is exact.operator else _ReducedDataTerm(exact, reduced.gram)
 
 
 class _ReducedDataTerm:
@@ -80,10 +94,11 @@ class _ReducedDataTerm:
         return found
 
 
-def _virtual_maps(maps: Tensor) -> Tensor | None:
-    """Compute maps of the fewest virtual coils that leave out at most `_LEFT_OUT` of sum |S|^2; None for many.
+def _virtual_maps(maps: Tensor, allowed: float) -> Tensor | None:
+    """Compute maps of the fewest virtual coils that leave out at most `allowed` of sum |S|^2; None for many.
 
-    Virtual coils are the principal mixtures of every `_BLOCK` rows: the eigenvectors of `sum_pixels S S^H`.
+    Virtual coils are the principal mixtures of every `_BLOCK` rows: the eigenvectors of `sum_pixels S S^H`. An item
+    that needs fewer of them than its neighbours has maps of 0 for the others.
     """
     batch, num_coils, h, w = maps.shape
     if num_coils < _MIN_COILS:
@@ -95,9 +110,12 @@ def _virtual_maps(maps: Tensor) -> Tensor | None:
     _, vectors = torch.linalg.eigh(blocks @ blocks.mH)
     mixed = vectors.flip(-1).mH @ blocks  # strongest first
     energy = mixed.real.square() + mixed.imag.square()  # bounded at every pixel, not on average: N must resemble A^H A
-    left_out = energy.flip(2).cumsum(dim=2).flip(2).amax(dim=(0, 1, 3)) / energy.sum(dim=2).max()
-    count = max(1, int((left_out > _LEFT_OUT).sum()))
-    if count > _WORTHWHILE * num_coils:
+    left_out = energy.flip(2).cumsum(dim=2).flip(2).amax(dim=(1, 3)) / energy.sum(dim=2).amax(dim=(1, 2))[:, None]
+    counts = (left_out > allowed).sum(dim=1).clamp_min(1)
+    counts = torch.where(counts > _WORTHWHILE * num_coils, num_coils, counts)
+    if int(counts.min()) == num_coils:
         return None
-    virtual: Tensor = mixed[:, :, :count].movedim(1, 2).reshape(batch, count, -1, w)
+    most = int(counts.max())
+    kept = torch.arange(most, device=maps.device) < counts[:, None]
+    virtual: Tensor = (mixed[:, :, :most] * kept[:, None, :, None]).movedim(1, 2).reshape(batch, most, -1, w)
     return virtual[:, :, :h].contiguous()

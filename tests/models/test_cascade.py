@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mri_recon.errors import ShapeError
-from mri_recon.models import Cascade, CascadeConfig
+from mri_recon.models import Cascade, CascadeConfig, Measurement, cascade, concatenate, measure
 from mri_recon.models.cascade import data_step
-from tests.support.helpers import column_lines, complex_randn
+from mri_recon.operators.sense import SenseOperator
+from tests.support.helpers import column_lines, complex_randn, random_columns, smooth_maps
 from tests.support.networks import dense_gram, measured_noise, tiny_network
 
 
@@ -121,6 +123,62 @@ def _run(lines: list[bool], centre: int) -> int:
     while stop < len(lines) and lines[stop]:
         stop += 1
     return stop - start
+
+
+def _mixtures(coils: int, shape: tuple[int, int], *, of: int) -> Measurement:
+    """Smooth maps of `coils` coils that are mixtures of fewer, and noise as samples."""
+    maps = torch.einsum("cm,mhw->chw", complex_randn(coils, of, seed=4), smooth_maps(of, *shape))[None]
+    maps = maps / maps.abs().square().sum(dim=1, keepdim=True).sqrt()
+    mask = random_columns(shape[1])
+    kspace = complex_randn(1, coils, *shape, seed=3) * mask
+    return measure(kspace, mask, maps, torch.full((1, 1, 1), 0.1, dtype=torch.float64))
+
+
+def test_virtual_coils_give_the_image_of_all_coils(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixtures of three coils lose nothing; a slice does not depend on its neighbours, whose maps need all coils."""
+    measurement = _mixtures(8, (21, 18), of=3)
+    used = list[int]()
+    found = cascade._conjugate_gradients
+
+    def counting(measurement: Measurement, *rest: Any) -> Tensor:
+        used.append(measurement.maps.shape[1])
+        return found(measurement, *rest)
+
+    monkeypatch.setattr(cascade, "_conjugate_gradients", counting)
+    network = _network(num_cascades=2)
+    with torch.no_grad():
+        image = network(measurement)
+        assert used == [8, 3, 8]  # the first and the last step are those of all coils
+        rough = measurement.with_maps(complex_randn(1, 8, 21, 18, seed=8) / 4)
+        both = network(concatenate([rough, measurement]))
+        monkeypatch.setattr(cascade, "_LEFT_OUT", 0.0)
+        torch.testing.assert_close(image, network(measurement), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(both[1:], image, rtol=1e-9, atol=1e-9)
+    used.clear()
+    network(measurement)
+    assert set(used) == {8}  # with gradients
+
+
+def test_smooth_maps_change_the_image_little_and_the_samples_stay() -> None:
+    """Virtual coils leave something out, but the last step has all coils."""
+    maps = smooth_maps(8, 45, 50)[None]
+    mask = random_columns(50)
+    kspace = complex_randn(1, 8, 45, 50, seed=3) * mask
+    measurement = measure(kspace, mask, maps, torch.full((1, 1, 1), 0.1, dtype=torch.float64))
+    network = _network()
+    with torch.no_grad():
+        image = network(measurement)
+    exact = network(measurement).detach()
+    error = (image - exact).norm() / exact.norm()
+    assert 1e-9 < error < 0.02
+    # Without noise, what the last step leaves does not depend on the virtual coils.
+    samples = SenseOperator(mask, maps).sample(complex_randn(1, 45, 50, seed=6))
+    consistent = replace(measurement, samples=samples, sigma=torch.zeros(1, 1, 1, dtype=torch.float64))
+    network = _network(start_iterations=100, step_iterations=200)
+    with torch.no_grad():
+        residual = consistent.residual(network(consistent)).norm()
+    assert residual < 1e-3 * consistent.samples.norm()
+    assert residual < 1.5 * consistent.residual(network(consistent).detach()).norm()  # that of all coils
 
 
 def test_the_noise_level_must_be_known() -> None:
