@@ -32,6 +32,8 @@ WEIGHTS = {"cg-sense": (0.01, 0.015, 0.02, 0.03, 0.04), "cs-wavelet": (0.03, 0.0
 SNR_POWERS = tuple(np.arange(-2, 0.01, 0.25))
 ACCELERATION_POWERS = tuple(np.arange(-2, 1.01, 0.25))
 
+_MIN_WEIGHTS = 3  # of a scan, for its curve
+
 Curve = dict[float, float]  # weight to PSNR
 Case = tuple[str, int, float, float, Curve]  # world, coils, SNR, R, curve
 
@@ -59,7 +61,7 @@ def _cases(path: Path, method: str, seed: int) -> list[Case]:
     found = []
     for number, scan in enumerate(validation_scans(slices.raw, slices.images, seed=seed, measured=True)):
         snr = undersampled_snr(undersample(scan.kspace, scan.mask)[None], scan.mask)
-        if number in curves and snr is not None:
+        if len(curves[number]) >= _MIN_WEIGHTS and snr is not None:
             acceleration = scan.mask.acceleration or scan.mask.realised_acceleration
             found.append((scan.kind, int(scan.kspace.shape[0]), snr, acceleration, curves[number]))
     return found
@@ -84,7 +86,8 @@ def _lines(cases: list[Case], rule: WeightRule) -> list[str]:
     for world, inside in worlds.items():
         automatic = fmean(_at(curve, AUTOMATIC[rule.method]) for *_, curve in inside)
         ruled = fmean(_at(curve, rule(snr, r)) for _, _, snr, r, curve in inside)
-        means = {weight: fmean(_at(curve, weight) for *_, curve in inside) for weight in inside[0][4]}
+        weights = set.intersection(*(set(curve) for *_, curve in inside))
+        means = {weight: fmean(curve[weight] for *_, curve in inside) for weight in weights}
         best = max(means, key=means.__getitem__)
         snr = fmean(one[2] for one in inside)
         numbers = [f"{one:.2f}" for one in (automatic, ruled, means[best])]

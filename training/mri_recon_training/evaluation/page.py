@@ -199,13 +199,17 @@ def _model_notes(page: Page) -> Iterator[str]:
 
 def _seeds_text(page: Page) -> str:
     """Tell which seeds were used where; scans that are parts of one file and further accelerations may have fewer."""
-    kinds: dict[str, set[int]] = {}
+    kinds: dict[str, set[int]] = {"": set(), "at the further accelerations": set()}  # in this order
     for row in page.raw.rows:
         part = row["file"] in page.raw.parts
         inside = row["acceleration"] in page.accelerations
         what = "of scans that are parts of one file" if part else "" if inside else "at the further accelerations"
         kinds.setdefault(what, set()).add(row["seed"])
-    texts = [f"Seeds {what}: {', '.join(map(str, sorted(seeds)))}.".replace(" :", ":") for what, seeds in kinds.items()]
+    texts = [
+        f"Seeds {what}: {', '.join(map(str, sorted(seeds)))}.".replace(" :", ":")
+        for what, seeds in kinds.items()
+        if seeds
+    ]
     return " ".join(texts)
 
 

@@ -5,7 +5,7 @@ With several coils one weight does not serve every noise: it holds back the nois
     weight = weight_40 (SNR / 40)^a (R / 4)^b,
 
 SNR as `undersampled_snr` estimates it from the undersampled scan alone, R the requested acceleration. `weight_40`, a
-and b are the best in the mean over the several-coil validation scans of `benchmarks/classical/weight_by_snr.py`. With
+and b are the best in the mean over validation scans of 8 and 16 coils (`benchmarks/classical/weight_by_snr.py`). With
 one coil the automatic weight of `cs-wavelet` is within 0.1 dB of the best, and CG-SENSE is the zero-filled image
 whatever its weight: there is no rule.
 """
@@ -58,8 +58,8 @@ class WeightRule:
 
 
 RULES: Mapping[str, WeightRule] = {
-    "cg-sense by SNR": WeightRule("cg-sense", 0.015, -1.75, -0.5),
-    "cs-wavelet by SNR": WeightRule("cs-wavelet", 0.08, -0.75, -1.5),
+    "cg-sense by SNR": WeightRule("cg-sense", 0.03, -1.25, -0.75),
+    "cs-wavelet by SNR": WeightRule("cs-wavelet", 0.08, -0.75, -1.25),
 }
 """The rules by the name under which their results stand in tables."""
 
