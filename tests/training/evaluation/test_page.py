@@ -233,3 +233,17 @@ def test_an_infinite_psnr_is_a_dash() -> None:
     assert "| label 0 | 20 | - | - | - |  |  |" in page
     assert "| label 0 | 20 | 0.500 [0.500, 0.500] |" in page
     assert differences(evaluation.rows, "psnr") == []
+
+
+def test_weights_by_snr_are_a_column_and_no_step_of_the_order() -> None:
+    """Present on one scan of two, so that its mean is that scan's, and the network is compared with it there."""
+    evaluation = _learned()
+    evaluation.rows += [row("s0", "cs-wavelet by SNR", 24.0 + seed, seed=seed) for seed in range(3)]
+    methods = ["zero-filled", "cs-wavelet", "cs-wavelet by SNR", "unet"]
+    page = markdown_page(_page(raw=evaluation, methods=methods, accelerations=[4]))
+    assert "| label 0 | 20 | 21.00 [20.00, 22.00] | 23.00 [22.00, 24.00] | 25.00 [24.00, 26.00] |" in page
+    assert "+0.25 [+0.00, +0.50] | `cs-wavelet by SNR` |" in page
+    assert "| label 1 | 21 | 31.00 [30.00, 32.00] | 33.00 [32.00, 34.00] | - |" in page
+    assert "in the order `zero-filled`, `cs-wavelet`, `unet`" in page
+    assert "its weight not the automatic one but by the SNR" in page
+    assert "by the SNR" not in _learned_page(_learned())

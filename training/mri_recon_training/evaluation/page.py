@@ -22,6 +22,7 @@ from mri_recon_training.evaluation.page_tables import (
     worlds_table,
 )
 from mri_recon_training.evaluation.results import MASK_DEFINITION, Evaluation
+from mri_recon_training.evaluation.weight_by_snr import RULES
 from mri_recon_training.evaluation.worlds import SNR_RULE, World, worlds_of
 from mri_recon_training.markdown import Picture
 
@@ -163,7 +164,7 @@ def _method_notes(page: Page) -> Iterator[str]:
     )
     yield f"- {BEST_CLASSICAL}"
     yield f"- {VALIDATION if raw.split == 'validation' else TUNING}"
-    if any(name.endswith(" by SNR") for name in page.methods):
+    if any(name in RULES for name in page.methods):
         yield f"- {BY_SNR}"
     for line in _model_notes(page):
         yield f"- {line}"
@@ -258,7 +259,9 @@ def _simulated_section(page: Page) -> Iterator[str]:
 
 def _losses_section(page: Page) -> Iterator[str]:
     yield from _behind_classical(page)
-    order = ", ".join(f"`{name}`" for name in page.methods)
+    # Weights by SNR are alternatives, not steps: they are in the table above, as the best classical method.
+    methods = [name for name in page.methods if name not in RULES]
+    order = ", ".join(f"`{name}`" for name in methods)
     for what, evaluations in (
         ("Real raw k-space", [page.raw]),
         ("Phantoms", [] if page.phantoms is None else [page.phantoms]),
@@ -266,7 +269,7 @@ def _losses_section(page: Page) -> Iterator[str]:
     ):
         if not evaluations:
             continue
-        lost = losses_table(evaluations, page.methods)
+        lost = losses_table(evaluations, methods)
         if not lost:
             yield f"{what}: in the order {order}, none is behind one named before it on any scan, mask and metric."
         else:
