@@ -23,7 +23,7 @@ from mri_recon.masks.echo import echo_warnings, replace_echo_warnings
 from mri_recon.masks.empty_slices import empty_slices, fill_empty, kept_slices, note_empty, of_kept
 from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.masks.unsampled import mask_data_warnings
-from mri_recon.methods.table import batch_methods, check_options, get_batch, get_method, method_options
+from mri_recon.methods.table import alone_options, batch_methods, check_options, get_batch, get_method, method_options
 from mri_recon.progress import OnProgress, Progress
 
 __all__ = [
@@ -200,14 +200,14 @@ def reconstruct_batch(
         method: a method for which `mri_recon.methods.table.can_batch` is True.
         device: where to compute; None is the device of the first k-space.
         on_progress: called as in `reconstruct`, with the slices of all problems.
-        options: options of the method, the same for all problems.
+        options: options of the method, the same for all problems; not those for one problem alone, such as `sigma`.
 
     Returns:
         one `Reconstruction` for each problem, in order; its info has `batch_size`, and `seconds` of all problems
         together.
 
     Raises:
-        MethodError: unknown method, option or device, or a method that takes one problem at a time.
+        MethodError: unknown method, option or device, or a method or an option that takes one problem at a time.
         ShapeError, FormatError, MaskError: as `reconstruct` for any of the problems; ShapeError also if the shapes
             differ.
     """
@@ -218,6 +218,11 @@ def reconstruct_batch(
             f"{method!r}: call reconstruct for each problem"
         )
     check_options(method, options)
+    if alone := alone_options(function, options):
+        raise MethodError(
+            f"method {method!r}: expected options that several problems at once can have, got {alone[0]!r}: call "
+            "reconstruct for each problem"
+        )
     checked = [_checked_problem(kspace, mask) for kspace, mask in problems]
     if not checked:
         return []

@@ -58,8 +58,11 @@ def draw_cases(count: int, seed: int, methods: list[str], largest_bytes: int = 4
                 case["options"]["levels"] = int(rng.integers(1, 7))
         elif method == "cg-sense":
             case["options"] = {"max_iters": 5}
-        elif method in ("unet", "unrolled") and rng.random() < 0.3:
-            case["batch"] = int(rng.integers(2, 5))
+        elif method in ("unet", "unrolled") and rng.random() < 0.4:
+            if rng.random() < 0.25:
+                case["options"] = {"adapt": 2}
+            else:
+                case["batch"] = int(rng.integers(2, 5))
         elif method == "zero-filled" and rng.random() < 0.4:
             case["options"] = {"combination": "adaptive"}
         cases.append(case)

@@ -24,7 +24,7 @@ FIRST_LINE = 5.0
 LINE_EVERY = 10.0
 """Seconds between such lines."""
 
-_STAGES = {"prepare": "preparing", "maps": "coil maps", "iterate": "iteration", "network": "slice"}
+_STAGES = {"prepare": "preparing", "maps": "coil maps", "iterate": "iteration", "adapt": "step", "network": "slice"}
 
 Show = Callable[[str, int, int | None], None]
 """Function of the current task, the finished amount, and the total amount (None if unknown)."""

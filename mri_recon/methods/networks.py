@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -14,6 +15,7 @@ from mri_recon.coils.checks import checked_maps
 from mri_recon.coils.noise import estimate_sigma
 from mri_recon.errors import FormatError, MethodError
 from mri_recon.masks.types import Mask
+from mri_recon.methods.adaptation import MOST_STEPS, adapt_network
 from mri_recon.methods.data_consistency import exact_data_consistency, weighted_data_consistency
 from mri_recon.methods.option_values import Between, OneOf
 from mri_recon.models import Cascade, Measurement
@@ -43,6 +45,10 @@ _Consistency = Annotated[str, OneOf(*_DATA_CONSISTENCY)]
 
 _Sigma = Annotated[float, Between(0, 1e38, open_below=True, cure="it is sqrt(E|n|^2) of one k-space sample")] | None
 
+_Steps = Annotated[int, Between(0, MOST_STEPS, cure="0 leaves the weights as they are, 100 is a common choice")]
+
+_Seed = Annotated[int, Between(0, 2**63 - 1, cure="choose another")]
+
 
 def unet(
     kspace: Tensor,
@@ -53,6 +59,8 @@ def unet(
     model: str = "unet",
     data_consistency: _Consistency = "weighted",
     sigma: _Sigma = None,
+    adapt: _Steps = 0,
+    adapt_seed: _Seed = 0,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with a U-Net: u = s (z/s + N(z/s)), x = p (u - A^H (A u - y)).
@@ -76,21 +84,28 @@ def unet(
             "learned".
         sigma: noise sqrt(E|n|^2) of one sample of the k-space; estimated when absent. After pre-whitening,
             `reconstruct` passes the value known from it.
-        on_progress: called after every slice, see `mri_recon.progress`.
+        adapt: largest number of steps by which a copy of the weights is adapted to this scan first (`adapt_network`);
+            0: none. The copy is used only if it predicts samples that were kept from it better than the weights as
+            they are.
+        adapt_seed: seed of the adaptation. Equal seeds give equal images on the same machine and threads.
+        on_progress: called after every slice and every step of the adaptation, see `mri_recon.progress`.
 
     Returns:
         complex64 image `(slice, h, w)`; info: `model`, `model_sha256`, `parameters`, `scale`, `data_consistency`,
-        `warnings` (properties of this input that the network has not seen in training), `seconds`.
+        `warnings` (properties of this input that the network has not seen in training), `seconds`, and with `adapt` the
+        report of `adapt_network` as `adaptation`.
 
     Raises:
         MethodError: the model has another architecture, or `data_consistency` is unknown.
         CheckpointError: unknown model, or damaged weights.
-        MaskError: the mask has no fully sampled centre, which the estimates of phase and maps need.
+        MaskError: the mask has no fully sampled centre, which the estimates of phase and maps need; with `adapt`, too
+            few samples outside it.
         ShapeError: given maps that do not fit the k-space.
         FormatError: no maps can be estimated for a slice, for example an empty slice of several coils; or given maps
             that are not finite, or far from normalised (`coils.checks.checked_maps`).
     """
-    return _run_method("unet", kspace, mask, sens_maps, device, model, data_consistency, sigma, on_progress)
+    way = _Way(model, data_consistency, sigma, adapt, adapt_seed)
+    return _run_method("unet", kspace, mask, sens_maps, device, way, on_progress)
 
 
 def unet_batch(
@@ -126,6 +141,8 @@ def unrolled(
     model: str = "unrolled",
     data_consistency: _Consistency = "weighted",
     sigma: _Sigma = None,
+    adapt: _Steps = 0,
+    adapt_seed: _Seed = 0,
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct with an unrolled network, x = p s U(y / s): steps of data consistency around learned refinements.
@@ -134,7 +151,8 @@ def unrolled(
     samples divided by the scale s of the zero-filled image, and maps that include the smooth phase p of the image.
     Arguments, result and errors are those of `unet`.
     """
-    return _run_method("unrolled", kspace, mask, sens_maps, device, model, data_consistency, sigma, on_progress)
+    way = _Way(model, data_consistency, sigma, adapt, adapt_seed)
+    return _run_method("unrolled", kspace, mask, sens_maps, device, way, on_progress)
 
 
 def unrolled_batch(
@@ -149,32 +167,54 @@ def unrolled_batch(
     return _run_batch("unrolled", problems, device, model, data_consistency, on_progress)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """Hold the options of `unet` and `unrolled`."""
+
+    model: str
+    data_consistency: str
+    sigma: float | None
+    adapt: int
+    adapt_seed: int
+
+
 def _run_method(
     architecture: str,
     kspace: Tensor,
     mask: Mask,
     sens_maps: Tensor | None,
     device: torch.device,
-    model: str,
-    data_consistency: str,
-    sigma: float | None,
+    way: _Way,
     on_progress: OnProgress | None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    loaded = _loaded(architecture, model, data_consistency, device)
+    loaded = _loaded(architecture, way.model, way.data_consistency, device)
     start = time.perf_counter()
+    network, report = loaded.network, dict[str, Any]()
     with torch.no_grad():  # not inference mode: the caller may change the image
         maps, weight = (None, None) if sens_maps is None else unit_maps(checked_maps(sens_maps, kspace).to(device))
         if on_progress is not None and maps is None and kspace.shape[1] > 1:
             on_progress(Progress(architecture, "maps", 0, None))
-        measurement, phase = network_measurement(kspace.to(device), mask, maps, sigma=sigma)
+        y = kspace.to(device)
+        measurement, phase = network_measurement(y, mask, maps, sigma=way.sigma)
+        if way.adapt:
+            options: dict[str, Any] = {"steps": way.adapt, "seed": way.adapt_seed, "sigma": way.sigma}
+            on_step = None if on_progress is None else _step_counter(on_progress, architecture, way.adapt)
+            network, report = adapt_network(network, y, mask, measurement.maps, **options, on_step=on_step)
         on_slice = None if on_progress is None else _slice_counter(on_progress, architecture, kspace.shape[0])
-        image = apply_network(loaded.network, measurement, on_slice=on_slice)
-        sigmas = _sigmas(kspace, mask) if sigma is None else [sigma] * kspace.shape[0]
-        image = _consistent(_following(loaded, data_consistency), measurement, image, sigmas) * phase
+        image = apply_network(network, measurement, on_slice=on_slice)
+        sigmas = _sigmas(kspace, mask) if way.sigma is None else [way.sigma] * kspace.shape[0]
+        image = _consistent(_following(loaded, way.data_consistency), measurement, image, sigmas) * phase
         if weight is not None:
             image = quotient(image, weight)
-    seconds = time.perf_counter() - start
-    return image, _info(loaded, kspace, mask, image, sigmas, data_consistency) | {"seconds": seconds}
+    info = _info(loaded, kspace, mask, image, sigmas, way.data_consistency)
+    if report:
+        info["adaptation"] = report
+        if not report["kept_step"]:
+            info["warnings"].append(
+                f"adaptation did not help: in {report['steps']} steps no weights predicted the held-out samples better "
+                "than the given ones, which made this image unchanged"
+            )
+    return image, info | {"seconds": time.perf_counter() - start}
 
 
 def _run_batch(
@@ -276,6 +316,14 @@ def _slice_counter(on_progress: OnProgress, method: str, num_slices: int) -> Cal
 
     on_slice(0)
     return on_slice
+
+
+def _step_counter(on_progress: OnProgress, method: str, num_steps: int) -> Callable[[int], None]:
+    def on_step(count: int) -> None:
+        on_progress(Progress(method, "adapt", count, num_steps))
+
+    on_step(0)
+    return on_step
 
 
 def _lowest_snr(image: Tensor, sigmas: Sequence[float]) -> float | None:

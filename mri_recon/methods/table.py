@@ -35,7 +35,8 @@ A method that can take several problems at once has an attribute `batch`, which 
     my_method.batch = my_method_batch
 
 `problems` is a list of `(kspace, mask)` as above, the k-space of one shape. The result has one `(image, info)` for each
-problem, in order. `device` and `on_progress` are treated as above. The options are those of the method.
+problem, in order. `device` and `on_progress` are treated as above. The options are those of the method, or some of
+them: with another one, a problem runs alone.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ __all__ = [
     "BatchMethod",
     "Method",
     "MethodEntry",
+    "alone_options",
     "batch_methods",
     "can_batch",
     "check_option_names",
@@ -181,13 +183,22 @@ def get_batch(name: str) -> BatchMethod | None:
     return cast(BatchMethod | None, function)
 
 
-def can_batch(name: str) -> bool:
-    """Tell whether `reconstruct_batch` takes a method.
+def can_batch(name: str, options: Iterable[str] = ()) -> bool:
+    """Tell whether `reconstruct_batch` takes a method with these options.
 
     Raises:
         MethodError: as `get_method`.
     """
-    return get_batch(name) is not None
+    function = get_batch(name)
+    return function is not None and not alone_options(function, options)
+
+
+def alone_options(function: BatchMethod, options: Iterable[str]) -> list[str]:
+    """List those of a method's options that its function for several problems does not have."""
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return []
+    return [name for name in options if name not in parameters]
 
 
 def batch_methods() -> list[str]:

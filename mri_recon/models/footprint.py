@@ -11,7 +11,7 @@ from mri_recon.models.unet import UnetConfig
 from mri_recon.models.unrolled import IN_CHANS as unrolled_channels
 from mri_recon.models.unrolled import UnrolledConfig
 
-__all__ = ["working_bytes"]
+__all__ = ["adaptation_bytes", "working_bytes"]
 
 _FLOAT = 4
 
@@ -59,6 +59,44 @@ def working_bytes(architecture: str, config: Mapping[str, Any], shape: tuple[int
             needed = max(needed, coils * _unet_bytes(maps, height, width))
         return needed
     return None
+
+
+_KEPT_MAPS = 40
+"""Maps of `chans` channels on the first level that a U-Net keeps for its gradients, all levels together."""
+
+_COPIES = 8
+"""Copies of the weights in single precision: network, average, gradients, two moments of Adam, the best, two spare."""
+
+
+def adaptation_bytes(
+    architecture: str, config: Mapping[str, Any], shape: tuple[int, int, int], margin: int, weight_bytes: int
+) -> int | None:
+    """Bound the bytes that the adaptation of a network to a scan takes, for one slice with all of its rows.
+
+        bytes = 4 K (40 chans / patch^2 + 4 (in_chans + out_chans)) h' w' + 8 weights
+
+    K is the number of refinements, whose maps stay until the gradients are computed.
+
+    Args:
+        architecture: as in a model card.
+        config: as in a model card.
+        shape: `(coil, h, w)`.
+        margin: maximum number of columns of periodic continuation at either end.
+        weight_bytes: bytes of the weights in single precision.
+
+    Returns:
+        bytes; None for an unknown architecture.
+
+    Raises:
+        ValidationError: the configuration does not fit the architecture.
+    """
+    working = working_bytes(architecture, config, shape, margin)
+    if working is None:
+        return None
+    runs = int(config.get("num_cascades", 1))
+    if architecture == "unrolled" and config.get("maps_chans", 0):
+        runs += 1
+    return runs * -(-working * _KEPT_MAPS // _LIVE_MAPS) + _COPIES * weight_bytes
 
 
 def _unet_bytes(config: UnetConfig, height: int, width: int) -> int:

@@ -23,7 +23,9 @@ _FINITE = ConfigDict(allow_inf_nan=False)
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
-def reconstruction_fields(texts: Mapping[str, str], *, max_iters: int) -> tuple[ReconstructionFields, dict[str, Any]]:
+def reconstruction_fields(
+    texts: Mapping[str, str], *, limits: Mapping[str, int]
+) -> tuple[ReconstructionFields, dict[str, Any]]:
     """Read the fields of a reconstruction and the method's options.
 
     Raises:
@@ -32,11 +34,11 @@ def reconstruction_fields(texts: Mapping[str, str], *, max_iters: int) -> tuple[
     known, rest = _split(texts, ReconstructionFields)
     fields = _validated(ReconstructionFields, known)
     _check_method(fields.method)
-    return fields, _options(fields.method, rest, prefix="", max_iters=max_iters)
+    return fields, _options(fields.method, rest, prefix="", limits=limits)
 
 
 def compare_fields(
-    texts: Mapping[str, str], *, max_iters: int
+    texts: Mapping[str, str], *, limits: Mapping[str, int]
 ) -> tuple[CompareFields, list[str], dict[str, dict[str, Any]]]:
     """Read the fields of a comparison, its methods, and the options of each.
 
@@ -63,7 +65,7 @@ def compare_fields(
                 valid=[*CompareFields.model_fields, *(f"{m}.{o}" for m in methods for o in method_options(m))],
             )
         texts_of[method][option] = value
-    return fields, methods, {m: _options(m, t, prefix=f"{m}.", max_iters=max_iters) for m, t in texts_of.items()}
+    return fields, methods, {m: _options(m, t, prefix=f"{m}.", limits=limits) for m, t in texts_of.items()}
 
 
 def _split(texts: Mapping[str, str], model: type[ScanFields]) -> tuple[dict[str, str], dict[str, str]]:
@@ -97,7 +99,7 @@ def _check_method(name: str) -> None:
         ) from error
 
 
-def _options(method: str, texts: Mapping[str, str], *, prefix: str, max_iters: int) -> dict[str, Any]:
+def _options(method: str, texts: Mapping[str, str], *, prefix: str, limits: Mapping[str, int]) -> dict[str, Any]:
     try:
         check_option_names(method, texts)
     except MethodError as error:
@@ -106,7 +108,7 @@ def _options(method: str, texts: Mapping[str, str], *, prefix: str, max_iters: i
         raise Problem("unknown-option", str(error), valid=valid) from error
     hints = _hints(method)
     options = {name: _typed(prefix + name, text, hints.get(name, _ANY)) for name, text in texts.items()}
-    _check_limits(options, prefix=prefix, max_iters=max_iters)
+    _check_limits(options, prefix=prefix, limits=limits)
     try:
         check_options(method, options)
     except MethodError as error:
@@ -142,15 +144,16 @@ def _typed(name: str, text: str, adapter: TypeAdapter[Any]) -> Any:
     raise Problem("invalid-option", f"option {name!r}: {reason}, got {shown(text)}: correct its value")
 
 
-def _check_limits(options: Mapping[str, Any], *, prefix: str, max_iters: int) -> None:
+def _check_limits(options: Mapping[str, Any], *, prefix: str, limits: Mapping[str, int]) -> None:
     """Check the limits that the service sets for options, whatever the method allows."""
-    iterations = options.get("max_iters")
-    if isinstance(iterations, int) and iterations > max_iters:
-        raise Problem(
-            "invalid-option",
-            f"option '{prefix}max_iters': expected at most {max_iters}, the limit of this service, got {iterations}: "
-            "ask for fewer, or have the limit raised",
-        )
+    for name, most in limits.items():
+        value = options.get(name)
+        if isinstance(value, int) and value > most:
+            raise Problem(
+                "invalid-option",
+                f"option '{prefix}{name}': expected at most {most}, the limit of this service, got {value}: "
+                "ask for fewer, or have the limit raised",
+            )
     if "model" in options and options["model"] not in shipped_models():
         # Never a path: a request must not choose files of the server.
         names, got = list(shipped_models()), shown(str(options["model"]))

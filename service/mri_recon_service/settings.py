@@ -111,6 +111,12 @@ class Settings(BaseSettings):
         "this time.",
     )
     max_iters: int = Field(default=1000, gt=0, description="Largest number of iterations that a request may ask for.")
+    max_adapt: int = Field(
+        default=0,
+        ge=0,
+        description="Largest number of steps by which a request may adapt a network to its scan (option `adapt`), "
+        "about half a second each on one core; 0 allows none.",
+    )
     device: str = Field(default="cpu", description="Device that computes, e.g. cpu or cuda.")
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
@@ -119,6 +125,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
         return value
+
+    @property
+    def option_limits(self) -> dict[str, int]:
+        """Largest values that requests may give to options of methods, by the option's name."""
+        return {"max_iters": self.max_iters, "adapt": self.max_adapt}
 
     @property
     def exposed(self) -> bool:

@@ -119,16 +119,21 @@ class Outcome:
     provenance: Mapping[str, Provenance]
 
 
-def read_task(kind: Kind, texts: Mapping[str, str], *, max_iters: int) -> Task:
+def read_task(kind: Kind, texts: Mapping[str, str], *, limits: Mapping[str, int]) -> Task:
     """Read the task from the fields of a request.
+
+    Args:
+        kind: kind of the task.
+        texts: the fields.
+        limits: the largest values that this service allows for options (`Settings.option_limits`).
 
     Raises:
         Problem: invalid-request, unknown-method, unknown-option, invalid-option, unknown-model.
     """
     if kind == "reconstruction":
-        fields, options = reconstruction_fields(texts, max_iters=max_iters)
+        fields, options = reconstruction_fields(texts, limits=limits)
         return Task(kind, fields, (fields.method,), {fields.method: options})
-    several, methods, of_each = compare_fields(texts, max_iters=max_iters)
+    several, methods, of_each = compare_fields(texts, limits=limits)
     return Task(kind, several, tuple(methods), of_each)
 
 
@@ -176,7 +181,7 @@ def batch_key(prepared: Prepared) -> str | None:
     """Make the key of a task. Tasks with equal keys can share one run of a network. None: the task runs alone."""
     task = prepared.task
     (method, *more) = task.methods
-    if task.kind != "reconstruction" or more or not can_batch(method):
+    if task.kind != "reconstruction" or more or not can_batch(method, task.options[method]):
         return None
     return json.dumps([method, sorted(task.options[method].items()), prepared.shape], default=repr)
 

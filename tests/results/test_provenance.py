@@ -76,6 +76,16 @@ def test_every_method_is_replayed_bit_for_bit(method: str, options: list[str], s
     assert done.stdout == f"{out}: {method}: bit-identical\n"
 
 
+def test_an_adaptation_is_replayed(scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mri_recon.methods.adaptation._LEAST_GAIN", -1.0)  # any weights will do
+    monkeypatch.setattr("mri_recon.methods.adaptation._LEARNING_RATE", 1e-3)
+    options = (f"model={tiny_weights('cascade', tmp_path)}", "adapt=3", "adapt_seed=7")
+    out = _result(scan_file, *(part for option in options for part in ("--option", option)), method="unrolled")
+    done = replay(out, scan_file)
+    assert done.identical
+    assert (done.provenance.options["adapt"], done.provenance.options["adapt_seed"]) == (3, 7)
+
+
 def test_what_is_recorded(scan_file: Path) -> None:
     out = _result(scan_file, "--option", "max_iters=3", "--slice", 1, method="cs-wavelet")
     image, text = load_result(out)

@@ -41,7 +41,13 @@ def test_models_and_methods(tiny_model: str, serve: Any) -> None:
         assert {one["name"] for one in document["methods"]} == set(method_names())
         options = {one["name"]: one["options"] for one in document["methods"]}
         assert options["cs-wavelet"]["reg_weight"] == "auto"
-        assert options["unet"] == {"model": "unet", "data_consistency": "weighted", "sigma": None}
+        assert options["unet"] == {
+            "model": "unet",
+            "data_consistency": "weighted",
+            "sigma": None,
+            "adapt": 0,
+            "adapt_seed": 0,
+        }
         assert all(one["summary"].endswith(".") for one in document["methods"])
         for _ in range(500):
             answer = client.get("/health/ready")

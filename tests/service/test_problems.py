@@ -55,6 +55,8 @@ _UNFINISHED = (
         ({"method": "cs-wavelet", "acceleration": "3", "max_iters": "0"}, "invalid-option", "max_iters"),
         ({"method": "cs-wavelet", "acceleration": "3", "max_iters": "61"}, "invalid-option", "at most 60"),
         ({"method": "cs-wavelet", "acceleration": "3", "max_iters": "[1]"}, "invalid-option", "max_iters"),
+        ({"method": "unrolled", "acceleration": "3", "adapt": "10"}, "invalid-option", "'adapt': expected at most 0"),
+        ({"method": "unrolled", "acceleration": "3", "adapt": "-1"}, "invalid-option", "adapt"),
         ({"method": "cs-wavelet", "acceleration": "3", "levels": "-1"}, "invalid-option", "expected 1 to 4"),
         ({"method": "cs-wavelet", "acceleration": "3", "levels": "30"}, "invalid-option", "expected 1 to 4"),
         ({"method": "cs-wavelet", "acceleration": "3", "wavelet": "nope"}, "invalid-option", "wavelet"),

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
 
 from mri_recon.errors import ShapeError
-from mri_recon.models import measure
+from mri_recon.masks.draw import random_mask
+from mri_recon.models.inference import apply_network
 from mri_recon.transforms.fourier import fft2c
-from mri_recon_training.losses import held_out_loss, l1_ssim_loss, ssim_map
-from tests.support.helpers import column_lines, complex_randn
+from mri_recon_data.examples.targets import SsduConfig, ssdu_example
+from mri_recon_training.losses import l1_ssim_loss, score, ssim_map
+from tests.support.helpers import complex_randn, phantom
+from tests.support.networks import tiny_network
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 7), (2, 19, 12)])
@@ -60,15 +67,15 @@ def test_too_small_for_the_window() -> None:
         ssim_map(torch.zeros(1, 6, 9), torch.zeros(1, 6, 9), torch.ones(1))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 9, 12), (2, 3, 8, 11)])
-@pytest.mark.parametrize("kind", ["columns", "pattern"])
-def test_held_out_loss_is_that_of_the_kspace(shape: tuple[int, ...], kind: str) -> None:
-    mask = torch.from_numpy(column_lines(shape[-1])) if kind == "columns" else torch.rand(shape[-2:]) < 0.5
-    y, maps = complex_randn(*shape) * mask, complex_randn(*shape, seed=1)
-    x = complex_randn(shape[0], *shape[2:], seed=2).requires_grad_()
-    residual = y - mask * fft2c(maps * x[:, None])
-    measurement = measure(y, mask, maps)
-    expected = 0.3 * residual.abs().sum() / y.abs().sum() + 2 * residual.norm() / y.norm()
-    torch.testing.assert_close(held_out_loss(x, measurement, l1_weight=0.3, l2_weight=2.0), expected)
-    assert torch.autograd.gradcheck(lambda z: held_out_loss(z, measurement), (x,))
-    assert float(held_out_loss(torch.zeros_like(x), measurement).detach()) == pytest.approx(2)  # no unit in it
+def test_an_example_with_held_out_samples_is_scored_by_them() -> None:
+    kspace = fft2c(phantom(24, 32)).to(torch.complex64)[None]
+    example = ssdu_example(
+        kspace, random_mask(32, 2, num_low_frequencies=6, seed=1), SsduConfig(), np.random.default_rng(0)
+    )
+    assert example.held_out is not None
+    network = tiny_network("cascade")
+    image = apply_network(network, example.measurement)
+    y = example.held_out.samples
+    expected = 20 * math.log10(float(y.norm() / example.held_out.residual(image).norm()))
+    assert score(network, example).psnr == pytest.approx(expected, abs=1e-3)
+    assert score(network, replace(example, held_out=None)).psnr != pytest.approx(expected, abs=0.1)

@@ -88,3 +88,13 @@ def test_a_run_that_wants_the_truth(undersampled: Path, tmp_path: Path) -> None:
     config, settings = _settings(tmp_path, undersampled, "truth", "unet")
     with pytest.raises(DataError, match=r"data\.target truth: expected a fully sampled scan, got an undersampled one"):
         run(config, settings)
+
+
+def test_a_run_that_meets_an_undersampled_file_among_full_ones(undersampled: Path, tmp_path: Path) -> None:
+    """It is refused before the first step, though validation has full files only."""
+    full = write_fastmri(undersampled / "full.h5", shape=(1, 2, 24, 48), recon=(20, 48), patient="full")
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["file0.h5"], "validation": [full.name]}))
+    config, settings = _settings(tmp_path, undersampled, "truth", "unet")
+    with pytest.raises(DataError, match=r"data\.target truth: expected a fully sampled scan, got an undersampled one"):
+        run(config, [*settings, f"data.split_file={split}"])

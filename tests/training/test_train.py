@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from mri_recon.cli import build_app
 from mri_recon.errors import CheckpointError, ConfigError, MriReconError, OutputError
 from mri_recon.masks.draw import random_mask
-from mri_recon.models.checkpoint import build_network, load_checkpoint
+from mri_recon.models.checkpoint import build_network, load_checkpoint, load_named
 from mri_recon.models.inference import image_scale
 from mri_recon_data.examples.batches import BatchSimulator
 from mri_recon_data.examples.example import crop_rows, raw_example
@@ -36,6 +36,7 @@ from mri_recon_training.config import load_config
 from mri_recon_training.losses import LossConfig, batch_loss
 from mri_recon_training.processes import share_of_batch
 from mri_recon_training.run import run
+from mri_recon_training.toml_config import config_file
 from mri_recon_training.train import validate
 from tests.support.fastmri_files import write_fastmri
 from tests.support.patience import PATIENCE
@@ -443,6 +444,33 @@ def test_start_weights_must_fit(tmp_path: Path, fastmri_folder: Path) -> None:
         assert torch.equal(mine, theirs)
     with pytest.raises(ConfigError, match=r"run\.weights: expected weights of the network that \[model\] describes"):
         run(path, [*overrides, "run.name=third", f"run.weights={weights}", "model.chans=8"])
+
+
+def test_start_weights_stay_where_no_step_is_better(tmp_path: Path, fastmri_folder: Path) -> None:
+    path, overrides = _config(tmp_path, fastmri_folder, 4)
+    weights = run(path, overrides) / "tiny.safetensors"
+    without_model = [one for one in overrides if not one.startswith("model.")]
+    again = run(path, [*without_model, "run.name=again", f"run.weights={weights}", "optimizer.lr=3"])
+    first, last = _lines(again)
+    assert first["step"] == 0
+    assert last["psnr"] < first["psnr"]
+    kept = load_checkpoint(again / "again.safetensors")
+    for mine, theirs in zip(kept.network.parameters(), load_checkpoint(weights).network.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert [entry["step"] for entry in kept.card.loss_curve] == [0]
+    run(None, resume=again)  # a run that is over: nothing is validated or written again
+    assert len(_lines(again)) == 2
+
+
+def test_the_network_of_a_configuration_without_model_is_that_of_its_weights(tmp_path: Path) -> None:
+    for weights in ("unrolled", "unrolled-0.1", "unet"):
+        card = load_named(weights).card
+        config = load_config(config_file(Path("fine-tune")), [f"run.weights={weights}"])
+        assert config.model.architecture == card.architecture
+        assert config.model.model_dump(exclude={"architecture"}) == card.config
+    assert load_config(config_file(Path("fine-tune"))).run.weights == "unrolled"
+    with pytest.raises(CheckpointError, match="unknown model 'unroled': expected one of"):
+        load_config(config_file(Path("fine-tune")), ["run.weights=unroled"])
 
 
 def test_workers_make_the_same_examples(tmp_path: Path, fastmri_folder: Path) -> None:

@@ -27,7 +27,8 @@ def train(
 ) -> None:
     """Train a network as CONFIG describes, or resume a run exactly where it stopped.
 
-    Examples: mri-recon train unet --set data.root=my-scans, mri-recon train --resume runs/unet
+    Examples: mri-recon train fine-tune --set data.root=my-scans (from the released weights),
+    mri-recon train unet --set data.root=my-scans, mri-recon train --resume runs/unet
 
     Several GPUs: torchrun --nproc-per-node=4 --no-python mri-recon train unet --set run.batch_size=8
     """

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from mri_recon.errors import ConfigError
 from mri_recon.models import CascadeConfig, UnetConfig, UnrolledConfig
+from mri_recon.models.checkpoint import load_named
 from mri_recon_data.examples.batches import BatchConfig
 from mri_recon_data.examples.config import DataConfig
 from mri_recon_training.losses import LossConfig
@@ -38,7 +39,9 @@ class RunConfig(BaseModel):
     batch_size: int = Field(default=1, ge=1, description="examples a step, over all processes")
     seed: int = Field(default=0, ge=0, description="seed of weights and data")
     weights: str = Field(
-        default="", description="start from these weights (.safetensors next to its card); empty: random ones"
+        default="",
+        description="start from these weights, a shipped name or a .safetensors file next to its card; without "
+        "[model], the network is theirs. Empty: random ones",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Literal["float32", "bfloat16", "float64"] = Field(
@@ -116,10 +119,18 @@ class TrainConfig(BaseModel):
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a TOML file and apply `section.key=value` overrides (values in TOML syntax; text where the key is text).
 
+    Without a table `[model]`, the network is that of `run.weights` if these are given.
+
     Raises:
         ConfigError: no such file, bad TOML, an unknown key (the valid ones are listed) or an impossible value.
+        CheckpointError: unknown or damaged start weights.
     """
-    return parse_config(read_tables(path, overrides, TrainConfig))
+    tables = read_tables(path, overrides, TrainConfig)
+    config = parse_config(tables)
+    if not config.run.weights or "model" in tables:
+        return config
+    card = load_named(config.run.weights).card
+    return parse_config(tables | {"model": {**card.config, "architecture": card.architecture}})
 
 
 def parse_config(tables: dict[str, Any]) -> TrainConfig:

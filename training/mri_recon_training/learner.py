@@ -85,7 +85,7 @@ def _first_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor]
     if (loaded.card.architecture, _described(loaded.network)) != (config.model.architecture, _described(network)):
         raise ConfigError(
             f"run.weights: expected weights of the network that [model] describes, got {loaded.card.architecture} "
-            f"{loaded.card.config}: make [model] equal to it"
+            f"{loaded.card.config}: make [model] equal to it, or leave it out as the configuration fine-tune does"
         )
     return loaded.network.state_dict()
 

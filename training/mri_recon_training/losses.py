@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +15,7 @@ from mri_recon import metrics
 from mri_recon._arrays import center_crop
 from mri_recon.errors import ShapeError
 from mri_recon.models import Measurement
+from mri_recon.models.held_out import held_out_loss
 from mri_recon.models.inference import apply_network, run_network
 from mri_recon_data.examples.batches import Batch
 from mri_recon_data.examples.example import Example
@@ -22,7 +25,6 @@ __all__ = [
     "Shared",
     "batch_loss",
     "example_loss",
-    "held_out_loss",
     "image_loss",
     "l1_ssim_loss",
     "score",
@@ -71,26 +73,6 @@ def image_loss(output: Tensor, target: Tensor, valid: tuple[int, int], config: L
         log_l1_weight=config.log_l1,
         log_rms_weight=config.log_rms,
     )
-
-
-def held_out_loss(output: Tensor, held_out: Measurement, *, l1_weight: float = 1.0, l2_weight: float = 1.0) -> Tensor:
-    """w1 ||y - A x||_1 / ||y||_1 + w2 ||y - A x||_2 / ||y||_2 over all samples y of the batch, in k-space.
-
-    For self-supervision y are samples that the network was not given, of every coil. k-space is that of the whole
-    image `output`, complex `(batch, h, w)`: of a band of rows, the band's own.
-
-    Source: Yaman et al., Magn Reson Med 2020 (SSDU).
-    """
-    residual, samples = held_out.residual(output), held_out.samples
-    if held_out.dims == (-1,):  # images along the readout, see `Measurement`
-        residual, samples = (torch.fft.fft(part, dim=-2, norm="ortho") for part in (residual, samples))
-    loss = residual.real.new_zeros(())
-    for weight, order in ((l1_weight, 1), (l2_weight, 2)):
-        if weight:
-            size = torch.linalg.vector_norm(samples, ord=order)
-            error = torch.linalg.vector_norm(residual, ord=order)
-            loss = loss + weight * error / size.clamp_min(torch.finfo(size.dtype).tiny)
-    return loss
 
 
 def ssim_map(image: Tensor, target: Tensor, max_value: Tensor) -> Tensor:
@@ -192,11 +174,19 @@ def batch_loss(network: nn.Module, batch: Batch | Sequence[Example], config: Los
 
 
 def score(network: nn.Module, example: Example) -> metrics.Metrics:
-    """Measure the network's image of a whole slice on its valid centre, without gradients."""
+    """Measure the network's image of a whole slice on its valid centre, without gradients.
+
+    Of an example with held-out samples y, `psnr` is 20 log10(||y|| / ||y - A x||): there is no true image, and one by
+    another method would prefer networks that resemble that method.
+    """
     with torch.inference_mode():
         output = apply_network(network, to_network(example.measurement, network)).cpu()
+        error = None
+        if example.held_out is not None:
+            error = float(held_out_loss(output, example.held_out.to(output.device, output.dtype), l1_weight=0.0))
     image, target = (center_crop(x, example.valid).abs() for x in (output, example.target[None]))
-    return metrics.evaluate(image, target)
+    found = metrics.evaluate(image, target)
+    return found if error is None else replace(found, psnr=-20 * math.log10(max(error, 1e-10)))
 
 
 def to_network(measurement: Measurement, network: nn.Module) -> Measurement:

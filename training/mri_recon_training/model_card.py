@@ -14,7 +14,8 @@ from mri_recon.models.checkpoint import ModelCard, load_named
 from mri_recon.models.training_range import ANY_SAMPLING, MANY_SAMPLINGS, RANDOM_COLUMNS, Envelope
 from mri_recon_data import registry
 from mri_recon_data.examples.acquisition import AcquisitionConfig
-from mri_recon_data.examples.slices import FolderSlices, Slices
+from mri_recon_data.examples.slices import FolderSlices, Slices, undersampled_problem
+from mri_recon_data.examples.targets import Target, check_target
 from mri_recon_data.examples.worlds import picture_sources
 from mri_recon_data.simulation.measured_coils import array_sources
 from mri_recon_training.config import TrainConfig
@@ -83,7 +84,7 @@ def envelope_of(config: TrainConfig, training: Slices) -> Envelope:
     low, high = sampling.center_fraction
     center_fraction = (min(low, *defaults), max(high, *defaults))
     if isinstance(training, FolderSlices):
-        return _envelope_of_files(training, sampling.acceleration, center_fraction)
+        return _envelope_of_files(training, config.data.target, sampling.acceleration, center_fraction)
     if config.data.worlds is not None:
         return _envelope_of_worlds(config.data.worlds.acquisition)
     simulation = config.data.simulation
@@ -112,13 +113,17 @@ def _envelope_of_worlds(acquisition: AcquisitionConfig) -> Envelope:
 
 
 def _envelope_of_files(
-    training: FolderSlices, acceleration: tuple[float, float], center_fraction: tuple[float, float]
+    training: FolderSlices, target: Target, acceleration: tuple[float, float], center_fraction: tuple[float, float]
 ) -> Envelope:
     """Describe the range of a user's files.
 
     Undersampled files have their own masks; those of `[data.sampling]` are drawn for the others only.
 
-    A slice of every file is read, to judge undersampling as in training.
+    A slice of every file is read, to judge undersampling as in training. A file that the target cannot have is refused
+    here, before the first step.
+
+    Raises:
+        DataError: an undersampled file without a mask, or with the target "truth".
     """
     coils, own, drawn = [], list[Mask](), False
     first = dict(reversed(training.slices))  # of each file, the first with data
@@ -127,8 +132,9 @@ def _envelope_of_files(
         coils.append(scan.num_coils)
         if scan.fully_sampled:
             drawn = True
-        elif scan.mask is not None:
-            own.append(scan.mask)
+        else:
+            check_target(target, full=False)
+            own.append(undersampled_problem(scan).mask)
     rates = [mask.realised_acceleration for mask in own] + (list(acceleration) if drawn else [])
     return Envelope(
         acceleration=(min(rates), max(rates)) if rates else acceleration,

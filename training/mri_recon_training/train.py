@@ -72,6 +72,12 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
     meter.pause()
     silent = not fabric.is_global_zero
     with ProgressReport(config, folder, first=first, history=history, silent=silent) as report:
+        if config.run.weights and not first:  # the run may not make them better: they stay then
+            history.append({"step": 0, **validate(learner.average, examples, fabric), "seconds": 0.0})
+            report.validation(0, history[-1])
+            if fabric.is_global_zero:
+                save_checkpoint(folder / f"{config.run.name}.safetensors", learner.average, card(history))
+            meter.pause()
         for step, batch in enumerate(batches, start=first + 1):
             _seed_dropout(config.run.seed, step, fabric.global_rank)
             model.train()

@@ -26,7 +26,10 @@ def split_folder(config: DataConfig) -> tuple[list[Path], list[Path]]:
     root = Path(config.root)
     paths = sorted(root.glob("*.h5")) if root.is_dir() else []
     if not paths:
-        raise ConfigError(f"data.root: expected a folder with fastMRI files (*.h5), found none in {root}")
+        raise ConfigError(
+            f"data.root: expected a folder with fastMRI files (*.h5), found none in {root}: write k-space there as the "
+            "dataset kspace, (slice, coil, readout, phase)"
+        )
     if config.split_file:
         train, validation = _listed(root, Path(config.split_file))
     else:

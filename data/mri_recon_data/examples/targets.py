@@ -27,16 +27,16 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from mri_recon._system.files import write_atomically
-from mri_recon.errors import DataError, MaskError
-from mri_recon.masks.calibration_region import center_block
+from mri_recon.errors import DataError
 from mri_recon.masks.convert import undersample
-from mri_recon.masks.types import ColumnMask, Mask, PatternMask
+from mri_recon.masks.split import split_mask
+from mri_recon.masks.types import Mask
 from mri_recon.methods.cs_wavelet import cs_wavelet
 from mri_recon.models.inference import network_measurement
 from mri_recon.operators.measurement import measure
 from mri_recon_data.examples.example import Example, raw_example
 
-__all__ = ["CsConfig", "Problem", "SsduConfig", "Target", "cs_example", "make_example", "split_mask", "ssdu_example"]
+__all__ = ["CsConfig", "Problem", "SsduConfig", "Target", "check_target", "cs_example", "make_example", "ssdu_example"]
 
 Target = Literal["truth", "cs", "ssdu"]
 
@@ -100,14 +100,23 @@ def make_example(problem: Problem, target: Target, cs: CsConfig, ssdu: SsduConfi
         return ssdu_example(problem.kspace, problem.mask, ssdu, rng)
     if target == "cs":
         return cs_example(problem.kspace, problem.mask, cs, valid=problem.valid)
-    if not problem.full:
+    check_target(target, full=problem.full)
+    return raw_example(
+        problem.kspace, problem.mask, sens_maps=problem.sens_maps, image=problem.image, valid=problem.valid
+    )
+
+
+def check_target(target: Target, *, full: bool) -> None:
+    """Refuse the target "truth" of a scan that is not fully sampled.
+
+    Raises:
+        DataError: the truth of a scan without one.
+    """
+    if target == "truth" and not full:
         raise DataError(
             "data.target truth: expected a fully sampled scan, got an undersampled one, which has no truth: leave such "
             'files out, or learn from what was sampled, data.target = "ssdu" (or "cs")'
         )
-    return raw_example(
-        problem.kspace, problem.mask, sens_maps=problem.sens_maps, image=problem.image, valid=problem.valid
-    )
 
 
 def cs_example(kspace: Tensor, mask: Mask, config: CsConfig, *, valid: tuple[int, int] | None = None) -> Example:
@@ -163,43 +172,6 @@ def ssdu_example(kspace: Tensor, mask: Mask, config: SsduConfig, rng: np.random.
     judged = measure(undersample(kspace, held_out)[None], held_out.tensor(), measurement.maps)
     target = (measurement.adjoint() + judged.adjoint())[0]
     return Example(measurement, target, (int(target.shape[0]), int(target.shape[1])), held_out=judged)
-
-
-def split_mask(mask: Mask, share: float, rng: np.random.Generator) -> tuple[Mask, Mask]:
-    """Split a mask into two without a common position: the network's, with the fully sampled centre, and the rest.
-
-    Of the n sampled columns (positions, of a pattern) outside the fully sampled centre, round(share n) are drawn with
-    equal probability for the second mask, at least one and at most n - 1.
-
-    Raises:
-        MaskError: no fully sampled centre, or fewer than two sampled columns or positions outside it.
-    """
-    rows, columns = center_block(mask)
-    if isinstance(mask, ColumnMask):
-        sampled, center = mask.lines, np.zeros(mask.width, dtype=np.bool_)
-        center[columns] = True
-    else:
-        sampled, center = mask.pattern, np.zeros(mask.pattern.shape, dtype=np.bool_)
-        center[rows, columns] = True
-    outside = np.flatnonzero(sampled & ~center)
-    if outside.size < 2:
-        raise MaskError(
-            f"expected at least 2 sampled positions outside the dense centre to learn from, got {outside.size}: sample "
-            'more, a smaller centre, or learn from data.target = "truth"'
-        )
-    count = min(outside.size - 1, max(1, round(share * outside.size)))
-    held_out = np.zeros(sampled.shape, dtype=np.bool_)
-    held_out.flat[rng.choice(outside, count, replace=False)] = True
-    if isinstance(mask, PatternMask):
-        return PatternMask(sampled & ~held_out), PatternMask(held_out)
-    kept = ColumnMask(
-        sampled & ~held_out,
-        kind="array",
-        num_low_frequencies=columns.stop - columns.start,
-        center_start=columns.start,
-        support_width=mask.support_width,
-    )
-    return kept, ColumnMask(held_out, kind="array", support_width=mask.support_width)
 
 
 def _cached(masked: Tensor, mask: Mask, maps: Tensor | None, config: CsConfig) -> Tensor:

@@ -25,9 +25,9 @@ def validation_examples(slices: Slices, config: DataConfig, *, seed: int) -> lis
     """Make the fixed validation examples, whole slices at R = 4 and 8, named by kind and acceleration.
 
     Half are raw, half simulated where both are at hand. Their target is the truth whatever `config.target` is. An
-    undersampled file has no truth: the network gets the lines that "ssdu" would give it, the reference is compressed
-    sensing of all lines, and the example is named "undersampled". With `config.worlds`, those of
-    `validation_worlds`.
+    undersampled file has no truth: the network gets the lines that "ssdu" would give it and is judged on the others;
+    the target is compressed sensing of all lines, and the example is named "undersampled". With `config.worlds`, those
+    of `validation_worlds`.
 
     Raises:
         DataError: an undersampled file without a mask, or with data.target = "truth".

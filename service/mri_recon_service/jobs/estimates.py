@@ -10,8 +10,9 @@ Compressed sensing is counted in double precision, which it uses where there is 
 stationary transform holds all of its bands. Where its transforms are compiled, the compiler's libraries are counted
 as well. A network adds the working memory of its configuration (`models.footprint`), and its weights: 6 times their
 file while they are read (as bytes, in half and in single precision, and the network), afterwards 4.5 times, with the
-copies that the processor's library makes. The constants were fitted to peaks of the resident memory, with a margin.
-`benchmarks/service/memory.py` measures them on random cases, first calls in a process, later calls and batches.
+copies that the processor's library makes. An adaptation (`adapt`) adds its copies of the weights and everything that
+gradients need (`models.footprint.adaptation_bytes`). The constants were fitted to peaks of the resident memory, with a
+margin. `benchmarks/service/memory.py` measures them on random cases, first calls in a process, later calls and batches.
 
 The time is `rate * slices * p * (coils + w)`, where `w` is the work done once for each slice instead of once for each
 coil. Rates were measured on one core and rounded up. They then follow the observed times.
@@ -32,7 +33,7 @@ from pydantic import ValidationError
 from mri_recon.errors import MriReconError
 from mri_recon.methods.priors import choose_prior
 from mri_recon.models.checkpoint import read_card, weights_file
-from mri_recon.models.footprint import working_bytes
+from mri_recon.models.footprint import adaptation_bytes, working_bytes
 from mri_recon.models.inference import slices_at_once, widest_margin
 
 __all__ = ["Estimates"]
@@ -45,6 +46,8 @@ _COMPILED_SIDE = 96
 """Shortest side for which the compiler is counted: a little less than the side that makes compressed sensing use it."""
 _COMPILER_BYTES = 112 * _MIB
 _READ_WEIGHTS, _KEPT_WEIGHTS = 6.0, 4.5
+_ADAPTED_KSPACES, _ADAPTED_SLICES = 4.0, 40.0
+"""Arrays of all slices and of one slice, all coils, that an adaptation takes besides the network's own."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ class Estimates:
         if method == "cs-wavelet":
             pixels, own = _compressed_sensing(options, (readout, phase))
         elif method in ("unet", "unrolled"):
-            own = _network(str(options.get("model", method)), (slices, coils, readout, phase))
+            model, size = str(options.get("model", method)), (slices, coils, readout, phase)
+            own = _network(model, size) + (_adaptation(model, size) if options.get("adapt") else 0.0)
         images = slices * readout * phase
         items = cost.kspaces * coils * images + cost.images * images
         items += cost.slice_kspaces * coils * pixels + cost.slice_images * pixels
@@ -186,6 +190,21 @@ def _network(model: str, shape: tuple[int, int, int, int]) -> float:
         return float(_UNKNOWN.fixed)
     at_once = min(slices, slices_at_once(readout, phase))
     return max(_READ_WEIGHTS * status.st_size, _KEPT_WEIGHTS * status.st_size + at_once * working)
+
+
+def _adaptation(model: str, shape: tuple[int, int, int, int]) -> float:
+    """Count the bytes of the adaptation of a network: copies of k-space and maps, weights, what gradients need."""
+    slices, coils, readout, phase = shape
+    path = weights_file(model)
+    try:
+        status = path.stat()
+        architecture, config = _description(path, status.st_mtime_ns)
+        single = 2 * status.st_size  # files are in half precision
+        needed = adaptation_bytes(architecture, config, (coils, readout, phase), widest_margin(phase), single)
+    except (OSError, MriReconError, ValidationError):
+        return 0.0
+    kspaces = (_ADAPTED_KSPACES + _ADAPTED_SLICES / slices) * _ITEM_BYTES * math.prod(shape)
+    return float(_UNKNOWN.fixed if needed is None else needed) + kspaces
 
 
 @lru_cache(maxsize=32)

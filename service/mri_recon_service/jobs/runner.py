@@ -155,7 +155,7 @@ class JobRunner:
         def work() -> None:
             control.check()
             request = job.request
-            task = read_task(job.kind, request["fields"], max_iters=self.settings.max_iters)
+            task = read_task(job.kind, request["fields"], limits=self.settings.option_limits)
             folder = self.files.folder(job.id)
             paths = {name: folder / file for name, file in request["files"].items()}
             prepared.append(prepare(task, paths, request["sources"], self.parser))

@@ -54,7 +54,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
             earlier = await asyncio.to_thread(engine.store.by_key, client_of(request), key)
             if earlier is not None:
                 return await _repeated(earlier, fingerprint, media_type, engine, preferences)
-        task = read_task(kind, upload.fields, max_iters=settings.max_iters)
+        task = read_task(kind, upload.fields, limits=settings.option_limits)
         if not durable:
             place = engine.admission.place()
         prepared = await engine.open(task, upload.files, sources)

@@ -50,7 +50,7 @@ async def validate(
         task = read_task(
             "reconstruction" if "method" in upload.fields else "comparison",
             upload.fields,
-            max_iters=settings.max_iters,
+            limits=settings.option_limits,
         )
         place = engine.admission.place()  # a dry run holds memory too
         try:
