@@ -24,7 +24,7 @@ def _no_type(kspace: Tensor, mask: Any, *, sens_maps: Tensor | None, levels: Unh
 def options_of(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(function: Any) -> Any:
         add_method(monkeypatch, "it", function)
-        return lambda **texts: reconstruction_fields({"method": "it", **texts}, max_iters=9)[1]
+        return lambda **texts: reconstruction_fields({"method": "it", **texts}, limits={"max_iters": 9})[1]
 
     return install
 
