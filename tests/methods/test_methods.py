@@ -323,8 +323,9 @@ def test_an_unknown_option_lists_the_known() -> None:
 
 def test_options_are_those_of_the_signature() -> None:
     assert method_options("zero-filled") == {"combination": "rss"}
-    assert method_options("unet") == {"model": "unet", "data_consistency": "weighted", "sigma": None}
-    assert method_options("unrolled") == {"model": "unrolled", "data_consistency": "weighted", "sigma": None}
+    expected = {"model": "unet", "data_consistency": "weighted", "sigma": None, "adapt": 0, "adapt_seed": 0}
+    assert method_options("unet") == expected
+    assert method_options("unrolled") == expected | {"model": "unrolled"}
     assert {"reg_weight", "gap_tol", "max_iters"} <= set(method_options("cs-wavelet"))
 
 
