@@ -229,7 +229,7 @@ def replay(
 ) -> None:
     """Compute RESULT again from its input and check that the image is the same.
 
-    Exit status 0: bit-identical, or within 1e-5 if bit-equality is not promised (another machine, other versions, a
+    Exit status 0: bit-identical, or within 1e-3 if bit-equality is not promised (another machine, other versions, a
     batch); 1: a difference; 2: RESULT cannot be computed again.
 
     Example: mri-recon replay knee-cs.h5 --input knee.h5
