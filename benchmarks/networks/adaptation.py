@@ -76,14 +76,15 @@ def held_back_cases() -> Iterator[Case]:
                 yield Case(file.name, world, undersample(scan.kspace, mask), mask, scan.target)
 
 
-def measured(case: Case, model: str, steps: int, rate: float) -> dict[str, Any]:
+def measured(case: Case, model: str, steps: int, rate: float, least_gain: float) -> dict[str, Any]:
     """Compare the network as it is with its adaptation to a case."""
     network = load_named(model).network
     with torch.no_grad():
         measurement, _ = network_measurement(case.kspace, case.mask)
-    adapted, report = adapt_network(network, case.kspace, case.mask, measurement.maps, steps=steps, learning_rate=rate)
+    options: dict[str, Any] = {"steps": steps, "learning_rate": rate, "least_gain": least_gain}
+    adapted, report = adapt_network(network, case.kspace, case.mask, measurement.maps, **options)
     row: dict[str, Any] = {"scan": case.name, "world": case.world, "coils": case.kspace.shape[1], "model": model}
-    row |= {"shape": list(case.kspace.shape), "rate": rate, "asked": steps, **report}
+    row |= {"shape": list(case.kspace.shape), "rate": rate, "asked": steps, "least_gain": least_gain, **report}
     for key, one in (("before", network), ("after", adapted)):
         with torch.no_grad():
             image = center_crop(apply_network(one, measurement).abs(), tuple(case.reference.shape[-2:]))
@@ -129,6 +130,7 @@ def main(
     output: Annotated[Path, typer.Option("-o", "--output", help="Rows, one JSON object a line")],
     steps: Annotated[int, typer.Option(help="Largest number of steps")] = 200,
     rates: Annotated[str, typer.Option(help="Learning rates, separated by commas")] = "1e-4",
+    least_gain: Annotated[float, typer.Option(help="Least fall of the validation error to use the copy")] = 0.01,
     model: Annotated[str, typer.Option(help="Shipped name or .safetensors file of a cascade")] = "unrolled",
     worlds: Annotated[str, typer.Option(help="Worlds of the validation scans, separated by commas")] = WORLDS,
     each: Annotated[int, typer.Option(help="Scans of each world and acceleration")] = 1,
@@ -140,15 +142,16 @@ def main(
     if show:
         print("\n".join(lines(read(output))))
         return
-    done = {(row["scan"], row["world"], row["rate"], row["model"], row["asked"]) for row in read(output)}
+    keys = ("scan", "world", "rate", "model", "asked", "least_gain")
+    done = {tuple(row[key] for key in keys) for row in read(output)}
     cases = held_back_cases() if test else validation_cases(set(worlds.split(",")), each, seed)
     with output.open("a") as out:
         for case in cases:
             for rate in map(float, rates.split(",")):
-                if (case.name, case.world, rate, model, steps) in done:
+                if (case.name, case.world, rate, model, steps, least_gain) in done:
                     continue
                 start = time.perf_counter()
-                row = measured(case, model, steps, rate)
+                row = measured(case, model, steps, rate, least_gain)
                 out.write(json.dumps(row | {"wall": time.perf_counter() - start}) + "\n")
                 out.flush()
 

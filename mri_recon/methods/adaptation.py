@@ -113,6 +113,7 @@ def adapt_network(
     seed: int = 0,
     sigma: float | None = None,
     learning_rate: float | None = None,
+    least_gain: float | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Adapt a copy of a network to a scan; the network itself does not change.
@@ -134,6 +135,7 @@ def adapt_network(
         seed: seed of the splits and of the bands. Equal seeds give equal weights on the same machine and threads.
         sigma: noise sqrt(E|n|^2) of one sample; estimated from the lines of training when absent.
         learning_rate: of Adam, after a warm-up of 10 steps; 1e-4 when absent.
+        least_gain: least relative fall of the validation error for which the adapted copy is used; 0.01 when absent.
         on_step: called after every step with its number; an exception from it stops the work.
 
     Returns:
@@ -166,7 +168,8 @@ def adapt_network(
                 best, kept, lowest, misses = copy.deepcopy(learner.average), done, error, 0
             else:
                 misses += 1
-    if best is None or lowest > (1 - _LEAST_GAIN) * before:
+    least = _LEAST_GAIN if least_gain is None else least_gain
+    if best is None or lowest > (1 - least) * before:
         best, kept = None, 0
     report = {
         "steps": done,

@@ -115,7 +115,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         description="Largest number of steps by which a request may adapt a network to its scan (option `adapt`), "
-        "about half a second each on one core; 0 allows none.",
+        "about a second each on one core; 0 allows none.",
     )
     device: str = Field(default="cpu", description="Device that computes, e.g. cpu or cuda.")
 
