@@ -32,28 +32,18 @@ from mri_recon.masks.types import Mask
 from mri_recon.metrics import evaluate
 from mri_recon.reconstruction import reconstruct
 from mri_recon.transforms.fourier import fft2c, ifft2c
-from mri_recon_data.examples.acquisition import AcquisitionConfig, with_phase
+from mri_recon_data.examples.acquisition import with_phase
 from mri_recon_data.examples.slices import RegistrySlices
-from mri_recon_data.examples.validation_worlds import validation_scans
+from mri_recon_data.examples.validation_worlds import PLAIN_ACQUISITION, PLAIN_SCENE, validation_scans
 from mri_recon_data.registry import load_registry
-from mri_recon_data.scenes.content import ContentConfig
 from mri_recon_data.scenes.images import load_slices
-from mri_recon_data.scenes.sources import SceneConfig, scene_of_slice
+from mri_recon_data.scenes.sources import scene_of_slice
 from mri_recon_data.simulation.arrays import draw_array
 from mri_recon_data.simulation.kspace import complex_noise
 from mri_recon_training.markdown import table
 
 COILS, SNR, VALIDATION = 4, 40, 3
-SCENE = SceneConfig(
-    size=(96, 160),
-    resolution=(0.45, 0.5),
-    gamma=(0.8, 1.25),
-    wrap=0.0,
-    bias=0.0,
-    overlay=0.0,
-    content=ContentConfig(),
-)
-ACQUISITION = AcquisitionConfig(strong_phase=0.0)
+SCENE = PLAIN_SCENE.model_copy(update={"size": (96, 160), "resolution": (0.45, 0.5)})
 OTHERS = ("raw-4x", "raw-8x", "simulated-8coil-snr40-4x", "procedural-8x")
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
@@ -65,9 +55,9 @@ def necks() -> Iterator[tuple[Tensor, Tensor]]:
         load_slices([(file.name, file.path()) for file in load_registry().get("neck-axial").files])
     ):
         rng = np.random.default_rng([5, number])
-        image = with_phase(scene_of_slice(one.magnitude, rng, SCENE), rng, ACQUISITION)
+        image = with_phase(scene_of_slice(one.magnitude, rng, SCENE), rng, PLAIN_ACQUISITION)
         height, width = (int(side) for side in image.shape)
-        maps = draw_array(COILS, (height, width), rng, ACQUISITION.array).maps
+        maps = draw_array(COILS, (height, width), rng, PLAIN_ACQUISITION.array).maps
         noise = complex_noise((COILS, height, width), rng, sigma=1 / SNR / 2**0.5)
         yield fft2c(maps * image + noise), combine(maps * image, maps).abs()
 

@@ -20,6 +20,7 @@ __all__ = [
     "calibration_block",
     "center_block",
     "center_columns",
+    "center_samples",
 ]
 
 
@@ -90,6 +91,18 @@ def _rectangle_around(pattern: BoolArray, row: int, column: int) -> tuple[slice,
     up, down = (int(i) for i in np.unravel_index(int(np.argmax(area)), area.shape))
     phase = slice(column - int(wide_left[up, down]), column + int(wide_right[up, down]))
     return slice(row - up, row + down + 1), phase
+
+
+def center_samples(mask: Mask, *, at: tuple[int, int] | None = None) -> BoolArray:
+    """Mark the fully sampled centre, `center_block`, in an array like `mask.array`.
+
+    Raises:
+        MaskError: the centre is not sampled.
+    """
+    rows, columns = center_block(mask, at=at)
+    marked = np.zeros(mask.array.shape, dtype=np.bool_)
+    marked[columns if isinstance(mask, ColumnMask) else (rows, columns)] = True
+    return marked
 
 
 def calibration_block(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import MaskError
-from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.calibration_region import center_samples
 from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask
 
 __all__ = ["LEAST_UNITS", "NUM_FOLDS", "SHARE", "Fold", "hold_out_folds"]
@@ -92,18 +92,14 @@ def hold_out_folds(
 
 def _center(mask: Mask, at: tuple[int, int] | None) -> BoolArray:
     """Mark the fully sampled centre; without one, the samples next to the centre of k-space."""
-    kept = np.zeros_like(mask.array)
     try:
-        rows, columns = center_block(mask, at=at)
+        kept = center_samples(mask, at=at)
     except MaskError:
-        around = slice(mask.width // 2 - _KEPT_WITHOUT_CENTER, mask.width // 2 + _KEPT_WITHOUT_CENTER + 1)
-        middle = mask.array.shape[0] // 2
-        rows, columns = slice(middle - _KEPT_WITHOUT_CENTER, middle + _KEPT_WITHOUT_CENTER + 1), around
+        kept = np.zeros_like(mask.array)
+        middles = [side // 2 for side in kept.shape]
+        kept[tuple(slice(n - _KEPT_WITHOUT_CENTER, n + _KEPT_WITHOUT_CENTER + 1) for n in middles)] = True
     if isinstance(mask, ColumnMask):
-        kept[columns] = True
         kept[mask.center_lines] = True
-    else:
-        kept[rows, columns] = True
     return kept
 
 

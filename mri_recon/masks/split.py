@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mri_recon.errors import MaskError
-from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.calibration_region import center_block, center_samples
 from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask
 
 __all__ = ["num_outside", "split_mask"]
@@ -61,7 +61,5 @@ def num_outside(mask: Mask, *, keep: BoolArray | None = None) -> int:
 
 
 def _outside(mask: Mask, keep: BoolArray | None) -> BoolArray:
-    rows, columns = center_block(mask)
-    outside = mask.array.copy()
-    outside[columns if isinstance(mask, ColumnMask) else (rows, columns)] = False
+    outside = mask.array & ~center_samples(mask)
     return outside if keep is None else outside & ~keep

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mri_recon.coils.noise import sigma_from_below
 from mri_recon.errors import MaskError, MethodError
-from mri_recon.masks.calibration_region import center_block
+from mri_recon.masks.calibration_region import center_samples
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.split import num_outside, split_mask
@@ -89,9 +89,7 @@ def fixed_split(kspace: Tensor, mask: Mask, *, seed: int) -> Split:
     Raises:
         MaskError: no fully sampled centre, or fewer than `LEAST_OUTSIDE` lines outside it.
     """
-    rows, columns = center_block(mask, at=echo_center(kspace, mask))
-    keep = np.zeros(mask.array.shape, dtype=np.bool_)
-    keep[columns if isinstance(mask, ColumnMask) else (rows, columns)] = True
+    keep = center_samples(mask, at=echo_center(kspace, mask))
     found = num_outside(mask, keep=keep)
     if found < LEAST_OUTSIDE:
         what = "lines" if isinstance(mask, ColumnMask) else "positions"

@@ -25,6 +25,7 @@ from torch import Tensor
 from mri_recon._arrays import to_numpy
 from mri_recon.coils.noise import sigma_from_below
 from mri_recon.coils.sensitivity_maps import estimate_maps
+from mri_recon.masks.convert import undersample
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.folds import NUM_FOLDS, SHARE, Fold, hold_out_folds
 from mri_recon.masks.types import Mask
@@ -44,6 +45,12 @@ __all__ = [
 Run: TypeAlias = Callable[[Tensor, Mask], Tensor]
 """Reconstruct k-space `(slice, coil, readout, phase)` with a mask: the image `(slice, h, w)`."""
 
+HeldOut: TypeAlias = Tensor
+"""What was measured, or predicted, on the samples held out of one fold: complex `(unit, sample)`.
+
+A unit is a line of a column mask, or a sample of a pattern. Its samples are those of all slices, coils and rows.
+"""
+
 
 @dataclass(frozen=True)
 class HoldOutData:
@@ -60,18 +67,6 @@ class HoldOutData:
     folds: list[Fold]
     maps: Tensor
     noise_energy: float
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Hold what was measured, or predicted, on the samples held out of one fold.
-
-    Attributes:
-        values: complex `(unit, sample)`: a unit is a line of a column mask, or a sample of a pattern; its samples are
-            those of all slices, coils and rows.
-    """
-
-    values: Tensor
 
 
 @dataclass(frozen=True)
@@ -170,15 +165,14 @@ def predict(data: HoldOutData, run: Run) -> list[HeldOut]:
     """
     found = []
     for fold in data.folds:
-        shown = torch.where(fold.shown.tensor(data.kspace.device), data.kspace, torch.zeros_like(data.kspace[:1]))
-        image = run(shown, fold.shown)
-        found.append(HeldOut(_units(fft2c(data.maps * image.to(data.maps.dtype).unsqueeze(1)), fold)))
+        image = run(undersample(data.kspace, fold.shown), fold.shown)
+        found.append(_units(fft2c(data.maps * image.to(data.maps.dtype).unsqueeze(1)), fold))
     return found
 
 
 def measured(data: HoldOutData) -> list[HeldOut]:
     """Return the samples held out as they were measured, for each fold."""
-    return [HeldOut(_units(data.kspace, fold)) for fold in data.folds]
+    return [_units(data.kspace, fold) for fold in data.folds]
 
 
 def compare_predictions(data: HoldOutData, predicted: Sequence[HeldOut]) -> Prediction:
@@ -188,13 +182,11 @@ def compare_predictions(data: HoldOutData, predicted: Sequence[HeldOut]) -> Pred
         data: the folds.
         predicted: result of `predict`, or a mixture of such results.
     """
-    errors, energies, numbers = [], [], []
-    for number, (truth, guess) in enumerate(zip(measured(data), predicted, strict=True)):
-        errors.append(_energy(truth.values - guess.values))
-        energies.append(_energy(truth.values))
-        numbers.append(np.full(len(truth.values), number))
-    energy = np.concatenate(energies)
-    samples = sum(truth.values.numel() for truth in measured(data))
+    truths = measured(data)
+    errors = [_energy(truth - guess) for truth, guess in zip(truths, predicted, strict=True)]
+    numbers = [np.full(len(truth), number) for number, truth in enumerate(truths)]
+    energy = np.concatenate([_energy(truth) for truth in truths])
+    samples = sum(truth.numel() for truth in truths)
     per_sample = data.noise_energy / (data.kspace.shape[0] * data.kspace.shape[1])
     floor = per_sample * samples / float(energy.sum())
     return Prediction(np.concatenate(errors), energy, np.concatenate(numbers), floor)
@@ -208,7 +200,7 @@ def mixture(predicted: Sequence[Sequence[HeldOut]], weights: npt.NDArray[np.floa
         weights: w `(method,)`.
     """
     return [
-        HeldOut(torch.stack([w * one.values for w, one in zip(weights.tolist(), fold, strict=True)]).sum(dim=0))
+        torch.stack([w * one for w, one in zip(weights.tolist(), fold, strict=True)]).sum(dim=0)
         for fold in zip(*predicted, strict=True)
     ]
 
@@ -230,7 +222,7 @@ def best_mixture(data: HoldOutData, predicted: Sequence[Sequence[HeldOut]]) -> n
     # With weights of sum 1, y - sum_m w_m y_m is sum_m w_m (y - y_m): only the residuals matter.
     gram = np.zeros((len(predicted), len(predicted)))
     for number, truth in enumerate(measured(data)):
-        residuals = torch.stack([(truth.values - one[number].values).flatten() for one in predicted])
+        residuals = torch.stack([(truth - one[number]).flatten() for one in predicted])
         gram += to_numpy((residuals.conj() @ residuals.T).real.double())
     return _simplex_minimum(gram)
 

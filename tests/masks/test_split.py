@@ -9,16 +9,7 @@ from mri_recon.errors import MaskError
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.split import num_outside, split_mask
 from mri_recon.masks.types import BoolArray, ColumnMask, Mask, PatternMask
-
-
-def _mask(w: int = 40, seed: int = 1) -> ColumnMask:
-    return random_mask(w, 3, num_low_frequencies=6, seed=seed)
-
-
-def _pattern(h: int = 32, w: int = 40) -> PatternMask:
-    pattern = np.random.default_rng(0).random((h, w)) < 0.4
-    pattern[h // 2 - 4 : h // 2 + 4, w // 2 - 4 : w // 2 + 4] = True
-    return PatternMask(pattern)
+from tests.support.split_masks import small_columns, small_pattern
 
 
 def _lines(mask: Mask) -> BoolArray:
@@ -43,7 +34,7 @@ def test_columns_are_dealt_without_rest(w: int, center: int, share: float, seed:
 
 
 def test_every_line_outside_the_centre_is_held_out_as_often() -> None:
-    mask = _mask()
+    mask = small_columns()
     rng = np.random.default_rng(0)
     count = sum(_lines(split_mask(mask, 0.4, rng)[1]).astype(int) for _ in range(500))
     outside = mask.lines.copy()
@@ -55,7 +46,7 @@ def test_every_line_outside_the_centre_is_held_out_as_often() -> None:
 
 
 def test_points_of_a_pattern_are_dealt() -> None:
-    mask = _pattern()
+    mask = small_pattern()
     theta, held_out = split_mask(mask, 0.3, np.random.default_rng(0))
     assert isinstance(theta, PatternMask)
     assert not (theta.pattern & _lines(held_out)).any()
@@ -71,7 +62,7 @@ def test_nothing_outside_the_centre() -> None:
         split_mask(ColumnMask(lines), 0.4, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("mask", [_mask(), _pattern()])
+@pytest.mark.parametrize("mask", [small_columns(), small_pattern()])
 def test_what_is_to_be_kept_stays_with_the_network(mask: Mask) -> None:
     keep = np.zeros(mask.array.shape, dtype=np.bool_)
     keep[..., : mask.width // 3] = True

@@ -22,7 +22,7 @@ from mri_recon_data.scenes.sources import SceneConfig, scene_of_picture, scene_o
 from mri_recon_data.simulation.arrays import ReceiveArray, draw_array, measured_array
 from mri_recon_data.simulation.kspace import complex_noise
 
-__all__ = ["ValidationScan", "validation_scans", "validation_worlds"]
+__all__ = ["PLAIN_ACQUISITION", "PLAIN_SCENE", "ValidationScan", "validation_scans", "validation_worlds"]
 
 Rng = np.random.Generator
 
@@ -36,7 +36,7 @@ _EACH = 3  # scans of every other kind
 _PICTURE_SEED = 1  # training pictures have seed 0
 
 # Anatomy without augmentation: nobody will reconstruct the artificial variations of training.
-_SCENE = SceneConfig(
+PLAIN_SCENE = SceneConfig(
     size=(96, 256),
     resolution=(0.7, 1.0),
     gamma=(0.8, 1.25),
@@ -45,7 +45,7 @@ _SCENE = SceneConfig(
     overlay=0.0,
     content=ContentConfig(),
 )
-_ACQUISITION = AcquisitionConfig(strong_phase=0.0)
+PLAIN_ACQUISITION = AcquisitionConfig(strong_phase=0.0)
 
 
 @dataclass(frozen=True)
@@ -127,20 +127,20 @@ def validation_scans(
     pictures = PicturePool(_EACH, seed=_PICTURE_SEED)
     for number in range(_EACH):
         rng = np.random.default_rng([seed, 4, number])
-        scans.append(("procedural", rng, scene_of_picture(pictures[number], rng, _SCENE), 8, 40.0))
+        scans.append(("procedural", rng, scene_of_picture(pictures[number], rng, PLAIN_SCENE), 8, 40.0))
     for number, (kind, rng, image, num_coils, snr) in enumerate(scans):
         shape = (int(image.shape[0]), int(image.shape[1]))
         if kind == _MEASURED:
             array = measured_array(num_coils, shape, rng, whiten=False, split="validation")
         else:
-            array = draw_array(num_coils, shape, rng, _ACQUISITION.array)
+            array = draw_array(num_coils, shape, rng, PLAIN_ACQUISITION.array)
         yield from _simulated(kind, image, array, rng, snr=snr, seed=number)
 
 
 def _simulated(
     kind: str, magnitude: Tensor, array: ReceiveArray, rng: Rng, *, snr: float, seed: int
 ) -> Iterator[ValidationScan]:
-    image = with_phase(magnitude, rng, _ACQUISITION)
+    image = with_phase(magnitude, rng, PLAIN_ACQUISITION)
     num_coils = int(array.maps.shape[0])
     noise = complex_noise((num_coils, *image.shape), rng, sigma=1 / snr / 2**0.5)
     if array.noise is not None:
@@ -161,4 +161,4 @@ def _drawn(slices: Sequence[ImageSlice], count: int, seed: list[int]) -> Iterato
     for number in range(count if slices else 0):
         rng = np.random.default_rng([*seed, number])
         chosen = slices[int(rng.integers(len(slices)))]
-        yield rng, scene_of_slice(chosen.magnitude, rng, _SCENE)
+        yield rng, scene_of_slice(chosen.magnitude, rng, PLAIN_SCENE)

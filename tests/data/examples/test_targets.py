@@ -13,7 +13,7 @@ from mri_recon.errors import DataError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.masks.split import split_mask
-from mri_recon.masks.types import ColumnMask, Mask, PatternMask
+from mri_recon.masks.types import Mask
 from mri_recon.methods.cs_wavelet import cs_wavelet
 from mri_recon.models.inference import network_measurement, run_network
 from mri_recon.operators.sense import SenseOperator
@@ -37,6 +37,7 @@ from mri_recon_training.losses import LossConfig, example_loss
 from tests.support.fastmri_files import write_fastmri
 from tests.support.helpers import complex_randn, phantom, smooth_maps
 from tests.support.networks import tiny_network
+from tests.support.split_masks import small_columns, small_pattern
 
 CS = CsConfig(max_iters=60)
 SSDU = SsduConfig()
@@ -45,16 +46,6 @@ SSDU = SsduConfig()
 def _kspace(num_coils: int, h: int = 32, w: int = 40, *, seed: int = 0, noise: float = 0.02) -> Tensor:
     images = smooth_maps(num_coils, h, w) * phantom(h, w) + noise * complex_randn(num_coils, h, w, seed=seed)
     return fft2c(images).to(torch.complex64)
-
-
-def _mask(w: int = 40, seed: int = 1) -> ColumnMask:
-    return random_mask(w, 3, num_low_frequencies=6, seed=seed)
-
-
-def _pattern(h: int = 32, w: int = 40) -> PatternMask:
-    pattern = np.random.default_rng(0).random((h, w)) < 0.4
-    pattern[h // 2 - 4 : h // 2 + 4, w // 2 - 4 : w // 2 + 4] = True
-    return PatternMask(pattern)
 
 
 COLUMNS = random_mask(24, 2, num_low_frequencies=4, seed=1)
@@ -70,7 +61,7 @@ def _lines(mask: Mask) -> np.ndarray:
 @pytest.mark.parametrize("num_coils", [1, 3])
 @pytest.mark.parametrize("prior", ["stationary", "orthonormal"])
 def test_the_target_is_the_minimiser_in_the_gauge_of_the_network(num_coils: int, prior: str) -> None:
-    kspace, mask = _kspace(num_coils), _mask()
+    kspace, mask = _kspace(num_coils), small_columns()
     config = CsConfig(prior=prior, max_iters=60)  # type: ignore[arg-type]
     example = cs_example(kspace, mask, config)
     masked = undersample(kspace, mask)[None]
@@ -88,7 +79,7 @@ def test_the_target_has_the_least_objective_around() -> None:
     """P(x) = 1/2 ||A x - y||^2 + lambda sum w |Re W x| + |Im W x|, written out, is larger at the truth and nearby."""
     from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 
-    kspace, mask = _kspace(1), _mask()
+    kspace, mask = _kspace(1), small_columns()
     example = cs_example(kspace, mask, CsConfig(max_iters=300))
     masked = undersample(kspace, mask)[None]
     _, info = cs_wavelet(masked, mask, gap_tol=1e-3, max_iters=300, final_step=False)
@@ -113,7 +104,7 @@ def test_the_target_has_the_least_objective_around() -> None:
 
 @pytest.mark.parametrize("num_coils", [1, 2])
 def test_what_was_not_sampled_is_not_read(num_coils: int) -> None:
-    kspace, mask = _kspace(num_coils), _mask()
+    kspace, mask = _kspace(num_coils), small_columns()
     other = kspace + (~mask.tensor()) * _kspace(num_coils, seed=5)
     for target in ("cs", "ssdu"):
         first, second = (
@@ -127,12 +118,12 @@ def test_what_was_not_sampled_is_not_read(num_coils: int) -> None:
 
 
 def test_solutions_are_kept_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kspace, mask = _kspace(2), _mask()
+    kspace, mask = _kspace(2), small_columns()
     config = CS.model_copy(update={"cache": str(tmp_path / "solutions")})
     first = cs_example(kspace, mask, config)
     assert torch.equal(first.target, cs_example(kspace, mask, CS).target)
     assert len(list((tmp_path / "solutions").iterdir())) == 1
-    cs_example(kspace, _mask(seed=2), config)
+    cs_example(kspace, small_columns(seed=2), config)
     cs_example(kspace * 2, mask, config)
     cs_example(kspace, mask, config.model_copy(update={"max_iters": 20}))
     assert len(list((tmp_path / "solutions").iterdir())) == 4
@@ -142,11 +133,11 @@ def test_solutions_are_kept_by_their_content(tmp_path: Path, monkeypatch: pytest
 
 def test_a_damaged_solution_is_noticed(tmp_path: Path) -> None:
     config = CS.model_copy(update={"cache": str(tmp_path)})
-    cs_example(_kspace(1), _mask(), config)
+    cs_example(_kspace(1), small_columns(), config)
     (path,) = tmp_path.iterdir()
     path.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"data\.cs\.cache: expected a solution in .*, got a damaged file: delete it"):
-        cs_example(_kspace(1), _mask(), config)
+        cs_example(_kspace(1), small_columns(), config)
 
 
 # Undersampled data alone
@@ -157,7 +148,7 @@ def test_a_damaged_solution_is_noticed(tmp_path: Path) -> None:
 def test_network_sees_theta_and_the_loss_lambda(num_coils: int, kind: str) -> None:
     """Measurements and loss written out with the library's operator."""
     kspace = _kspace(num_coils)
-    mask: Mask = _mask() if kind == "columns" else _pattern()
+    mask: Mask = small_columns() if kind == "columns" else small_pattern()
     example = ssdu_example(kspace, mask, SSDU, np.random.default_rng(4))
     theta, held_out = split_mask(mask, 0.4, np.random.default_rng(4))
     assert example.held_out is not None
@@ -179,7 +170,7 @@ def test_network_sees_theta_and_the_loss_lambda(num_coils: int, kind: str) -> No
 @pytest.mark.parametrize("architecture", ["unet", "unrolled"])
 @pytest.mark.parametrize("num_coils", [1, 3])
 def test_neither_loss_nor_gradients_know_the_truth(architecture: str, num_coils: int) -> None:
-    kspace, mask = _kspace(num_coils), _mask()
+    kspace, mask = _kspace(num_coils), small_columns()
     other = kspace + (~mask.tensor()) * 10 * _kspace(num_coils, seed=5)
     results = []
     for one in (kspace, other):
@@ -197,8 +188,8 @@ def test_neither_loss_nor_gradients_know_the_truth(architecture: str, num_coils:
 
 def test_the_right_image_has_no_loss() -> None:
     kspace = fft2c(phantom(32, 40)).to(torch.complex64)[None]
-    example = ssdu_example(kspace, _mask(), SSDU, np.random.default_rng(4))
-    truth = make_example(Problem(kspace, _mask()), "truth", CS, SSDU, np.random.default_rng(4)).target[None]
+    example = ssdu_example(kspace, small_columns(), SSDU, np.random.default_rng(4))
+    truth = make_example(Problem(kspace, small_columns()), "truth", CS, SSDU, np.random.default_rng(4)).target[None]
     assert float(example_loss(truth, example, LossConfig())) < 1e-5
     assert float(example_loss(example.measurement.adjoint(), example, LossConfig())) > 1.9
 
@@ -206,7 +197,7 @@ def test_the_right_image_has_no_loss() -> None:
 def test_samples_that_are_all_zero_do_not_divide() -> None:
     kspace = torch.zeros(1, 32, 40, dtype=torch.complex64)
     kspace[0, 16, 20] = 1
-    example = ssdu_example(kspace, _mask(), SSDU, np.random.default_rng(4))
+    example = ssdu_example(kspace, small_columns(), SSDU, np.random.default_rng(4))
     assert torch.isfinite(example_loss(torch.zeros(1, 32, 40, dtype=torch.complex64), example, LossConfig()))
 
 
@@ -233,7 +224,7 @@ def _config(target: str, **changes: object) -> DataConfig:
 @pytest.fixture
 def undersampled_folder(tmp_path: Path) -> Path:
     """Two prospectively undersampled files, their masks beside the k-space: one of columns, one of points."""
-    for person, mask in enumerate((COLUMNS, _pattern(40, 24))):
+    for person, mask in enumerate((COLUMNS, small_pattern(40, 24))):
         path = write_fastmri(tmp_path / f"file{person}.h5", patient=f"person{person}", seed=person)
         with h5py.File(path, "r+") as file:
             file["kspace"][...] = file["kspace"][...] * _lines(mask)
