@@ -23,8 +23,8 @@ from mri_recon.operators.measurement import Measurement
 from mri_recon.operators.sense import SenseOperator, in_fft_order
 from mri_recon.transforms.fourier import fft1c, fft2c, ifft1c, ifft2c
 from mri_recon_data.examples.example import Example
+from mri_recon_data.examples.phase import rough_phase, smooth_phase
 from mri_recon_data.scenes.crop import fold_columns
-from mri_recon_data.scenes.sources import smooth_modes
 from mri_recon_data.simulation.arrays import ArrayConfig, ReceiveArray, draw_array, draw_num_coils
 from mri_recon_data.simulation.kspace import complex_noise
 from mri_recon_data.simulation.sampling import WideSamplingConfig, draw_columns, draw_pattern, draw_support
@@ -52,6 +52,10 @@ class AcquisitionConfig(BaseModel):
     )
     phase: tuple[float, float] = Field(default=(0.0, 1.5), description="smooth phase, radians")
     strong_phase: float = Field(default=0.1, ge=0, le=1, description="probability of a phase up to three times that")
+    rough: float = Field(default=0.0, ge=0, le=1, description="probability of a rough phase in addition")
+    rough_phase: tuple[float, float] = Field(
+        default=(0.1, 3.0), description="log-uniform range of the standard deviation of the rough phase, radians"
+    )
     max_shift: tuple[float, float] = Field(
         default=(4.0, 1.5), description="largest shift of the k-space centre along readout and phase, samples"
     )
@@ -93,15 +97,17 @@ class Scan:
 
 
 def with_phase(magnitude: Tensor, rng: Rng, config: AcquisitionConfig) -> Tensor:
-    """Give a magnitude image a smooth random phase, with the linear part of an echo off the centre of k-space."""
+    """Give a magnitude image a random phase: smooth, and with the probability `config.rough` rough too."""
     strength = float(rng.uniform(*config.phase))
     if rng.random() < config.strong_phase:
         strength *= float(rng.uniform(1, 3))
     shape = (int(magnitude.shape[0]), int(magnitude.shape[1]))
-    shifts = rng.uniform(-1, 1, size=2) * config.max_shift * 2 * np.pi
-    rows, columns = (torch.linspace(0, float(shift), n) for shift, n in zip(shifts, shape, strict=True))
-    phase = strength * smooth_modes(shape, rng, modes=4) + rows[:, None] + columns
-    return torch.polar(magnitude, phase + float(rng.uniform(-np.pi, np.pi)))
+    phase = smooth_phase(shape, rng, strength=strength, max_shift=config.max_shift)
+    phase = phase + float(rng.uniform(-np.pi, np.pi))
+    if config.rough and rng.random() < config.rough:
+        rough = float(np.exp(rng.uniform(*np.log(config.rough_phase))))
+        phase = phase + rough_phase(magnitude, rng, strength=rough)
+    return torch.polar(magnitude, phase)
 
 
 def acquire(

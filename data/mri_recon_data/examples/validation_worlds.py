@@ -29,6 +29,7 @@ Rng = np.random.Generator
 _ACCELERATIONS = (4, 8)
 _OTHER_ANATOMY = "neck-axial"
 _MEASURED = "measured-16coil"
+_ROUGH = "rough-phase"
 _RAW = 6
 _ONE_COIL = 4
 _SNRS = (10.0, 40.0, 200.0)
@@ -46,6 +47,7 @@ PLAIN_SCENE = SceneConfig(
     content=ContentConfig(),
 )
 PLAIN_ACQUISITION = AcquisitionConfig(strong_phase=0.0)
+_ROUGH_ACQUISITION = AcquisitionConfig(strong_phase=0.0, rough=1.0, rough_phase=(0.5, 3.0))
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,10 @@ def validation_scans(
     """Yield the validation scans of every world that is at hand, whole slices at R = 4 and 8.
 
     Kinds, each with "-4x" or "-8x": "raw"; of the validation persons' images "simulated-1coil" and, with the SNR,
-    "simulated-8coil-snr10", "-snr40", "-snr200", and "measured-16coil" (SNR 40,
-    noise correlated as measured) where `measured`; "neck" (4 coils, SNR 40); "procedural" (8 coils, SNR 40). Maps are
-    estimated as at inference. Several coils are judged by the image without noise, one coil by its reference.
+    "simulated-8coil-snr10", "-snr40", "-snr200", and "measured-16coil" (SNR 40, noise correlated as measured) where
+    `measured`; "neck" (4 coils, SNR 40); "procedural" (8 coils, SNR 40); "rough-phase" (heads, 8 coils, SNR 40, a phase
+    that the fully sampled centre does not resolve). Maps are estimated as at inference. Several coils are judged by the
+    image without noise, one coil by its reference.
 
     Args:
         raw: raw slices of the validation persons.
@@ -128,6 +131,8 @@ def validation_scans(
     for number in range(_EACH):
         rng = np.random.default_rng([seed, 4, number])
         scans.append(("procedural", rng, scene_of_picture(pictures[number], rng, PLAIN_SCENE), 8, 40.0))
+    for rng, image in _drawn(heads, _EACH, [seed, 6]):
+        scans.append((_ROUGH, rng, image, 8, 40.0))
     for number, (kind, rng, image, num_coils, snr) in enumerate(scans):
         shape = (int(image.shape[0]), int(image.shape[1]))
         if kind == _MEASURED:
@@ -140,7 +145,7 @@ def validation_scans(
 def _simulated(
     kind: str, magnitude: Tensor, array: ReceiveArray, rng: Rng, *, snr: float, seed: int
 ) -> Iterator[ValidationScan]:
-    image = with_phase(magnitude, rng, PLAIN_ACQUISITION)
+    image = with_phase(magnitude, rng, _ROUGH_ACQUISITION if kind == _ROUGH else PLAIN_ACQUISITION)
     num_coils = int(array.maps.shape[0])
     noise = complex_noise((num_coils, *image.shape), rng, sigma=1 / snr / 2**0.5)
     if array.noise is not None:

@@ -208,7 +208,8 @@ def test_files_of_a_user_are_no_world() -> None:
 def test_validation_by_world() -> None:
     config = DataConfig(worlds=TWO_PICTURES)
     examples = validation_examples(_slices(), config, seed=0)
-    kinds = ["raw", "simulated-1coil", *(f"simulated-8coil-snr{snr}" for snr in (10, 40, 200)), "neck", "procedural"]
+    kinds = ["raw", "simulated-1coil", *(f"simulated-8coil-snr{snr}" for snr in (10, 40, 200)), "neck"]
+    kinds += ["procedural", "rough-phase"]
     assert {name for name, _ in examples} == {f"{kind}-{r}x" for kind in kinds for r in (4, 8)}
     again = validation_examples(_slices(), config, seed=0)
     for (_, one), (_, two) in zip(examples, again, strict=True):
@@ -216,7 +217,7 @@ def test_validation_by_world() -> None:
         assert torch.equal(one.target, two.target)
     for name, example in examples:
         assert example.measurement.maps.shape[1] == (
-            8 if "8coil" in name or "proc" in name else 4 if "neck" in name else 1
+            8 if any(kind in name for kind in ("8coil", "proc", "rough")) else 4 if "neck" in name else 1
         )
 
 
