@@ -68,7 +68,8 @@ def _modes(shape: tuple[int, int], rng: Rng) -> Tensor:
     order[0, 0] = np.inf
     weights = rng.standard_normal((modes, modes)) / order ** float(rng.uniform(0.0, 1.0))
     along = [torch.cos(torch.pi * torch.outer(torch.linspace(0, 1, n), torch.arange(modes))) for n in shape]
-    return along[0] @ torch.from_numpy(weights.astype(np.float32)) @ along[1].T
+    field: Tensor = along[0] @ torch.from_numpy(weights.astype(np.float32)) @ along[1].T
+    return field
 
 
 def _sources(shape: tuple[int, int], rng: Rng) -> Tensor:
