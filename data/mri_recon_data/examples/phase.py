@@ -100,7 +100,8 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
     height, width = image.shape
     rows = torch.exp(-2 * (torch.pi * sigma * torch.fft.fftfreq(height)).square())
     columns = torch.exp(-2 * (torch.pi * sigma * torch.fft.rfftfreq(width)).square())
-    return torch.fft.irfft2(torch.fft.rfft2(image) * rows[:, None] * columns, s=(height, width))
+    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(image) * rows[:, None] * columns, s=(height, width))
+    return blurred
 
 
 def _unit(field: Tensor, inside: Tensor) -> Tensor:
