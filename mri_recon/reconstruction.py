@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +15,26 @@ from torch import Tensor
 from mri_recon._arrays import as_complex_tensor, as_tensor
 from mri_recon.coils.checks import check_maps_fit, checked_maps
 from mri_recon.coils.map_fit import map_warnings
-from mri_recon.coils.prepare import prepare
+from mri_recon.coils.prepare import Prepared, prepare
+from mri_recon.coils.scan_maps import ScanMaps
 from mri_recon.errors import FormatError, MaskError, MethodError, ShapeError
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_warnings, replace_echo_warnings
 from mri_recon.masks.empty_slices import empty_slices, fill_empty, kept_slices, note_empty, of_kept
 from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.masks.unsampled import mask_data_warnings
-from mri_recon.methods.table import alone_options, batch_methods, check_options, get_batch, get_method, method_options
+from mri_recon.methods.calling import fixed_arguments
+from mri_recon.methods.checks import check_name
+from mri_recon.methods.holdout import HoldOutData, hold_out
+from mri_recon.methods.holdout_check import check_folds, check_maps, holdout_report
+from mri_recon.methods.table import (
+    alone_options,
+    batch_methods,
+    check_options,
+    get_batch,
+    get_method,
+    method_options,
+)
 from mri_recon.progress import OnProgress, Progress
 
 __all__ = [
@@ -61,7 +72,8 @@ class Reconstruction:
             `mri_recon.coils.prepare`); `sampled_without_data`, the number of sampled columns (of a column mask) or
             positions that are zero in every coil and slice, because the lines are dead or the mask belongs to another
             scan; `empty_slices`, the slices without data, whose images are zero; `warnings`, a list of problems, if
-            there are any (a network always has the list).
+            there are any (a network always has the list); `holdout`, the report of the hold-out check, if requested
+            (see `mri_recon.methods.holdout_check`).
     """
 
     image: Tensor
@@ -110,6 +122,7 @@ def reconstruct(
     sens_maps: Tensor | npt.NDArray[Any] | None = None,
     prewhiten: Tensor | npt.NDArray[Any] | str | None = None,
     num_virtual_coils: int | None = None,
+    check: str | None = None,
     device: str | torch.device | None = None,
     on_progress: OnProgress | None = None,
     **options: Any,
@@ -130,6 +143,9 @@ def reconstruct(
         prewhiten: make the noise equal and independent between the coils, by noise samples, complex `(coil, sample)` in
             the units of `kspace`, or by "edge", the outermost samples of `kspace`; None leaves the noise as it is.
         num_virtual_coils: compress the coils to this many; None keeps them.
+        check: "holdout" runs the method three more times without a fifth of the lines outside the fully sampled
+            centre, predicts these lines, and compares the prediction with what was measured, see
+            `mri_recon.methods.holdout_check`; None for no check. The image is the same.
         device: where to compute; None is the device of `kspace`.
         on_progress: called before the method starts, and by most methods between iterations. An exception from it stops
             the reconstruction and reaches the caller unchanged, see `mri_recon.progress`.
@@ -139,15 +155,17 @@ def reconstruct(
         `Reconstruction`, its image on the device of `kspace` (the CPU for an array).
 
     Raises:
-        MethodError: unknown method, option, word for `prewhiten` or device, a value that an option does not allow, an
-            impossible number of virtual coils, or a method that does not return a finite image.
+        MethodError: unknown method, option, check, word for `prewhiten` or device, a value that an option does not
+            allow, an impossible number of virtual coils, or a method that does not return a finite image.
         ShapeError: `kspace`, `sens_maps` or noise samples with the wrong rank, size or dtype.
         FormatError: `kspace` is all zero, or not finite; noise that cannot be whitened; `sens_maps` that are not
             finite, or far from normalised in a slice.
-        MaskError: `mask` does not fit, or `kspace` is not zero outside it.
+        MaskError: `mask` does not fit, or `kspace` is not zero outside it; with `check`, fewer than six lines (of a
+            pattern: samples) outside the fully sampled centre.
     """
     function = get_method(method)
     check_options(method, options)
+    check_name(check)
     problem = _checked_problem(kspace, mask)
     target = problem.kspace.device if device is None else resolve_device(device)
     maps = None if sens_maps is None else _checked_maps(sens_maps, problem).to(target)
@@ -155,12 +173,18 @@ def reconstruct(
     start = _started(method, on_progress)
     y = problem.kspace.to(target)
     data = prepare(y, problem.mask, maps, prewhiten=noise, num_virtual_coils=num_virtual_coils)
+    split = None if check is None else _HoldOut.of(data, problem.mask, options)
     told = _noise_option(method, options, data.noise_sigma)
-    given = of_kept(options, problem.kept, len(problem.whole)) | told | _wanted(function, target, on_progress)
+    given = of_kept(options, problem.kept, len(problem.whole)) | told | fixed_arguments(function, target, on_progress)
     if maps is not None:
         problem = replace(problem, warnings=[*problem.warnings, *map_warnings(y, problem.mask, maps)])
-    found = function(data.kspace, problem.mask, sens_maps=data.sens_maps, **given)
-    image, info = _checked_result(found, method, problem)
+
+    def run(y: Tensor, mask: Mask, **arguments: Any) -> tuple[Tensor, dict[str, Any]]:
+        return _checked_result(function(y, mask, **arguments), method, problem)
+
+    image, info = run(data.kspace, problem.mask, sens_maps=data.sens_maps, **given)
+    if split is not None:
+        info = split.checked(info, run, method, given)
     image, info = _completed(data.finish(image), info, problem)
     info |= {"seconds": time.perf_counter() - start, **({"sigma_source": "pre-whitening"} if told else {})}
     return Reconstruction(image, method, {**info, "preparation": data.info} if data.info else info)
@@ -235,7 +259,7 @@ def reconstruct_batch(
     target = checked[0].kspace.device if device is None else resolve_device(device)
     start = _started(method, on_progress)
     moved = [(problem.kspace.to(target), problem.mask) for problem in checked]
-    found = function(moved, **_wanted(function, target, on_progress), **options)
+    found = function(moved, **fixed_arguments(function, target, on_progress), **options)
     results = [
         _completed(*_checked_result(one, method, problem), problem)
         for one, problem in zip(_checked_list(found, method, len(checked)), checked, strict=True)
@@ -267,6 +291,69 @@ class _Problem:
     warnings: list[str]
 
 
+@dataclass(frozen=True)
+class _HoldOut:
+    """Hold what the hold-out check of a method needs.
+
+    Attributes:
+        data: the folds.
+        maps: the maps in whose phase the method's images are.
+        sens_maps: the maps that the method receives.
+    """
+
+    data: HoldOutData
+    maps: ScanMaps
+    sens_maps: Tensor | None
+
+    @classmethod
+    def of(cls, prepared: Prepared, mask: Mask, options: Mapping[str, Any]) -> _HoldOut:
+        """Split the scan. A scan that cannot be split is refused before any work."""
+        folds = check_folds(prepared.kspace, mask)
+        maps = check_maps(prepared.kspace, mask, prepared.sens_maps, options)
+        return cls(hold_out(prepared.kspace, mask, maps.everywhere, folds=folds), maps, prepared.sens_maps)
+
+    def checked(
+        self,
+        info: dict[str, Any],
+        run: Callable[..., tuple[Tensor, dict[str, Any]]],
+        method: str,
+        given: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Run the check, and add its report and its warnings, which come first, to `info`.
+
+        Args:
+            info: report of the method.
+            run: the method; takes k-space, mask and keyword arguments.
+            method: its name.
+            given: the keyword arguments.
+        """
+        on_progress, finished = given.get("on_progress"), 0
+
+        def told(_: Progress | None = None) -> None:
+            if on_progress is not None:
+                on_progress(Progress(method, "check", finished, len(self.data.folds)))
+
+        def on_run(count: int) -> None:
+            nonlocal finished
+            finished = count
+            told()
+
+        options = given | ({} if on_progress is None else {"on_progress": told})
+        told()
+        report, warnings = holdout_report(
+            self.data,
+            self.maps,
+            lambda y, mask: run(y, mask, sens_maps=self.sens_maps, **options),
+            method=method,
+            on_run=on_run,
+        )
+        return _with_first_warnings({**info, "holdout": report}, warnings)
+
+
+def _with_first_warnings(info: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+    return {**info, "warnings": [*warnings, *info.get("warnings", [])]} if warnings else info
+
+
 def _checked_problem(kspace: Tensor | npt.NDArray[Any], mask: Mask | npt.NDArray[Any] | Tensor) -> _Problem:
     y = _checked_kspace(kspace)
     sampling = as_mask(mask, tuple(y.shape))
@@ -291,17 +378,6 @@ def _noise_option(method: str, options: Mapping[str, Any], sigma: float | None) 
     if sigma is None or "sigma" in options or "sigma" not in method_options(method):
         return {}
     return {"sigma": sigma}
-
-
-def _wanted(function: Callable[..., Any], device: torch.device, on_progress: OnProgress | None) -> dict[str, Any]:
-    """Pass `device` and `on_progress` to a method if its signature has them, or (`device`) accepts any keyword."""
-    parameters = inspect.signature(function).parameters
-    wanted: dict[str, Any] = {}
-    if "device" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
-        wanted["device"] = device
-    if on_progress is not None and "on_progress" in parameters:
-        wanted["on_progress"] = on_progress
-    return wanted
 
 
 def _completed(image: Tensor, info: dict[str, Any], problem: _Problem) -> tuple[Tensor, dict[str, Any]]:

@@ -18,6 +18,7 @@ __all__ = [
     "AccelerationOption",
     "AxesOption",
     "CenterOption",
+    "CheckOption",
     "DeviceOption",
     "FigureOption",
     "FileArgument",
@@ -78,6 +79,13 @@ PrewhitenOption = Annotated[
     ),
 ]
 VirtualCoilsOption = Annotated[int | None, typer.Option(help="Compress the coils to this number of virtual coils")]
+CheckOption = Annotated[
+    str | None,
+    typer.Option(
+        help="holdout: predict measured lines that the method was not shown; the method runs 4 times",
+        metavar="CHECK",
+    ),
+]
 DeviceOption = Annotated[str | None, typer.Option(help="Device to compute on, cpu (the default) or e.g. cuda")]
 
 JsonOption = Annotated[

@@ -24,7 +24,14 @@ FIRST_LINE = 5.0
 LINE_EVERY = 10.0
 """Seconds between such lines."""
 
-_STAGES = {"prepare": "preparing", "maps": "coil maps", "iterate": "iteration", "adapt": "step", "network": "slice"}
+_STAGES = {
+    "prepare": "preparing",
+    "maps": "coil maps",
+    "iterate": "iteration",
+    "adapt": "step",
+    "network": "slice",
+    "check": "hold-out check",
+}
 
 Show = Callable[[str, int, int | None], None]
 """Function of the current task, the finished amount, and the total amount (None if unknown)."""

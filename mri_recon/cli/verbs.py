@@ -14,6 +14,7 @@ from mri_recon.cli.options import (
     AccelerationOption,
     AxesOption,
     CenterOption,
+    CheckOption,
     DeviceOption,
     FigureOption,
     FileArgument,
@@ -107,6 +108,7 @@ def reconstruct(
     option: MethodOptions = None,
     prewhiten: PrewhitenOption = None,
     num_virtual_coils: VirtualCoilsOption = None,
+    check: CheckOption = None,
     axes: AxesOption = None,
     variable: VariableOption = None,
     device: DeviceOption = None,
@@ -119,6 +121,7 @@ def reconstruct(
     """
     work = context.with_resource(working("starting"))
     from mri_recon.io import RESULT_SUFFIXES
+    from mri_recon.methods.checks import check_name
     from mri_recon.methods.table import check_options
     from mri_recon.results.recipe import MaskChoice, Recipe, reconstruct_file
 
@@ -129,12 +132,14 @@ def reconstruct(
         suffixes={"-o": RESULT_SUFFIXES},
     )
     check_options(method, options)
+    check_name(check)
     recipe = Recipe(
         method,
         options,
         MaskChoice(mask, acceleration, center_fraction, num_low_frequencies, seed, mask_kind),
         prewhiten=noise_source(prewhiten),
         num_virtual_coils=num_virtual_coils,
+        check=check,
         axes=axes,
         variable=variable,
         slices=slice_index,

@@ -25,6 +25,7 @@ __all__ = [
     "EspiritMaps",
     "check_options",
     "checked_largest",
+    "crop_weight",
     "espirit_maps",
     "kernel_correlation",
     "kernel_that_fits",
@@ -144,7 +145,7 @@ def espirit_maps(
         operator = kernel_correlation(calibration, kernel, threshold)  # 1. patches -> their common space -> A(d)
         _decompose(operator, vectors, eigenvalues)  # 2. G(r) from A(d), its eigenvectors at each pixel
         turn_to(vectors, principal_coil(calibration))  # 3. phase
-        vectors *= _crop_weight(eigenvalues, crop, soft=soft_crop)[:, None]  # 4. crop
+        vectors *= crop_weight(eigenvalues, crop, soft=soft_crop)[:, None]  # 4. crop
     return EspiritMaps(maps, values, kernel, size)
 
 
@@ -285,7 +286,7 @@ def _coarse_grid(size: int, step: int, device: torch.device) -> tuple[Tensor, Te
     return coarse, near.clamp(max=coarse.numel() - 1)
 
 
-def _crop_weight(eigenvalues: Tensor, crop: float, *, soft: bool) -> Tensor:
+def crop_weight(eigenvalues: Tensor, crop: float, *, soft: bool) -> Tensor:
     """Compute the crop weight: 1 where the eigenvalue is 1, towards 0 below `crop`; see `espirit_maps`."""
     if not soft:
         return (eigenvalues > crop).to(eigenvalues.dtype)

@@ -23,13 +23,15 @@ import torch
 from torch import Tensor
 
 from mri_recon._arrays import to_numpy
+from mri_recon.coils.combine import combine
 from mri_recon.coils.noise import sigma_from_below
+from mri_recon.coils.phase import direction
 from mri_recon.coils.sensitivity_maps import estimate_maps
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.folds import NUM_FOLDS, SHARE, Fold, hold_out_folds
 from mri_recon.masks.types import Mask
-from mri_recon.transforms.fourier import fft2c
+from mri_recon.transforms.fourier import fft2c, ifft2c
 
 __all__ = [
     "HeldOut",
@@ -37,9 +39,13 @@ __all__ = [
     "Prediction",
     "best_mixture",
     "compare_predictions",
+    "difference_db",
     "hold_out",
     "mixture",
     "predict",
+    "residual_grams",
+    "scan_folds",
+    "with_phase",
 ]
 
 Run: TypeAlias = Callable[[Tensor, Mask], Tensor]
@@ -125,6 +131,7 @@ def hold_out(
     num_folds: int = NUM_FOLDS,
     share: float = SHARE,
     seed: int = 0,
+    folds: list[Fold] | None = None,
 ) -> HoldOutData:
     """Split a scan into folds of samples that are shown and held out.
 
@@ -134,15 +141,14 @@ def hold_out(
         sens_maps: the maps the methods are given, like `kspace`; None: ESPIRiT maps of the fully sampled centre, which
             every fold keeps, or 1 for one coil.
         num_folds, share, seed: as in `hold_out_folds`.
+        folds: result of `scan_folds`, if it is known already.
 
     Raises:
         MaskError: too few samples outside the centre, or several coils without a centre and without maps.
         FormatError: as `estimate_maps`.
     """
-    dead = _dead(kspace, mask)
-    folds = hold_out_folds(
-        mask, num_folds=num_folds, share=share, seed=seed, at=echo_center(kspace, mask), without_data=dead
-    )
+    if folds is None:
+        folds = scan_folds(kspace, mask, num_folds=num_folds, share=share, seed=seed)
     if sens_maps is not None:
         maps = sens_maps.expand(kspace.shape)
     elif kspace.shape[1] == 1:
@@ -153,21 +159,54 @@ def hold_out(
     return HoldOutData(kspace, folds, maps, noise)
 
 
+def scan_folds(
+    kspace: Tensor, mask: Mask, *, num_folds: int = NUM_FOLDS, share: float = SHARE, seed: int = 0
+) -> list[Fold]:
+    """Split the mask of a scan into folds, around its echo and without its dead samples; see `hold_out_folds`.
+
+    Args and Raises: as `hold_out`, without its maps.
+    """
+    return hold_out_folds(
+        mask,
+        num_folds=num_folds,
+        share=share,
+        seed=seed,
+        at=echo_center(kspace, mask),
+        without_data=_dead(kspace, mask),
+    )
+
+
 def predict(data: HoldOutData, run: Run) -> list[HeldOut]:
     """Reconstruct every fold from the samples shown, and predict those held out.
 
+    A magnitude image receives the phase of the zero-filled image, combined with the maps.
+
     Args:
         data: the folds.
-        run: the method. Its images may be smaller than k-space along no axis.
+        run: the method. Its images have the size of k-space and, if they are complex, the phase of the maps.
 
     Returns:
         the predicted samples of each fold.
     """
     found = []
     for fold in data.folds:
-        image = run(undersample(data.kspace, fold.shown), fold.shown)
-        found.append(_units(fft2c(data.maps * image.to(data.maps.dtype).unsqueeze(1)), fold))
+        shown = undersample(data.kspace, fold.shown)
+        image = with_phase(run(shown, fold.shown), shown, data.maps)
+        found.append(_units(fft2c(data.maps * image.unsqueeze(1)), fold))
     return found
+
+
+def with_phase(image: Tensor, kspace: Tensor, maps: Tensor) -> Tensor:
+    """Give a magnitude image the phase of the zero-filled image, combined with the maps; keep a complex image.
+
+    Args:
+        image: real or complex `(slice, h, w)`.
+        kspace: complex `(slice, coil, h, w)`, zero outside its mask.
+        maps: like `kspace`.
+    """
+    if not image.is_complex():
+        image = image * direction(combine(ifft2c(kspace), maps))
+    return image.to(maps.dtype)
 
 
 def measured(data: HoldOutData) -> list[HeldOut]:
@@ -190,6 +229,19 @@ def compare_predictions(data: HoldOutData, predicted: Sequence[HeldOut]) -> Pred
     per_sample = data.noise_energy / (data.kspace.shape[0] * data.kspace.shape[1])
     floor = per_sample * samples / float(energy.sum())
     return Prediction(np.concatenate(errors), energy, np.concatenate(numbers), floor)
+
+
+def difference_db(one: Prediction, other: Prediction) -> tuple[float, float]:
+    """Compute how much larger one error is than the other, in dB, and the standard error of the difference.
+
+    Both predict the same lines, so that their errors rise and fall together. Leaving out one line after the other in
+    both at once (jackknife) takes this into account.
+
+    Args:
+        one, other: predictions of the same samples.
+    """
+    left = [10 * np.log10(np.maximum(_sums_without_each(each.errors), 1e-300)) for each in (one, other)]
+    return one.error_db - other.error_db, _jackknife(left[0] - left[1])
 
 
 def mixture(predicted: Sequence[Sequence[HeldOut]], weights: npt.NDArray[np.float64]) -> list[HeldOut]:
@@ -219,12 +271,29 @@ def best_mixture(data: HoldOutData, predicted: Sequence[Sequence[HeldOut]]) -> n
     Returns:
         weights `(method,)`.
     """
-    # With weights of sum 1, y - sum_m w_m y_m is sum_m w_m (y - y_m): only the residuals matter.
-    gram = np.zeros((len(predicted), len(predicted)))
+    return _simplex_minimum(residual_grams(data, predicted).sum(axis=0))
+
+
+def residual_grams(data: HoldOutData, predicted: Sequence[Sequence[HeldOut]]) -> npt.NDArray[np.float64]:
+    """Compute the inner products of the methods' residuals on each unit held out.
+
+        G_u[m, n] = Re sum conj(y - y_m) (y - y_n)    over the samples of unit u
+
+    With weights of sum 1, y - sum_m w_m y_m is sum_m w_m (y - y_m). The squared error of a mixture on a unit is
+    therefore w' G_u w.
+
+    Args:
+        data: the folds.
+        predicted: result of `predict` for each method.
+
+    Returns:
+        float64 `(unit, method, method)`, the units of all folds in order.
+    """
+    found = []
     for number, truth in enumerate(measured(data)):
-        residuals = torch.stack([(truth - one[number]).flatten() for one in predicted])
-        gram += to_numpy((residuals.conj() @ residuals.T).real.double())
-    return _simplex_minimum(gram)
+        residuals = torch.stack([truth - one[number] for one in predicted], dim=1)  # (unit, method, sample)
+        found.append(to_numpy((residuals.conj() @ residuals.mT).real.double()))
+    return np.concatenate(found)
 
 
 def _simplex_minimum(gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -262,10 +331,19 @@ def _energy(values: Tensor) -> npt.NDArray[np.float64]:
 
 
 def _jackknife_db(errors: npt.NDArray[np.float64], energies: npt.NDArray[np.float64]) -> float:
-    count = len(errors)
-    left = (errors.sum() - errors) / np.maximum(energies.sum() - energies, 1e-300)
-    levels = 10 * np.log10(np.maximum(left, 1e-30))
-    return float(np.sqrt((count - 1) / count * ((levels - levels.mean()) ** 2).sum()))
+    left = _sums_without_each(errors) / np.maximum(_sums_without_each(energies), 1e-300)
+    return _jackknife(10 * np.log10(np.maximum(left, 1e-30)))
+
+
+def _sums_without_each(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    without: npt.NDArray[np.float64] = np.maximum(values.sum() - values, 0)
+    return without
+
+
+def _jackknife(values: npt.NDArray[np.float64]) -> float:
+    """Compute the standard error of a figure from its values without each unit."""
+    count = len(values)
+    return float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
 
 
 def _db(share: float) -> float:

@@ -104,6 +104,7 @@ class Recipe:
         prewhiten: how to whiten the noise of the coils: "edge" for the outermost samples of k-space, the path of a file
             of noise samples, or the samples; None for no whitening. A word is a `str`, a file is a `Path`.
         num_virtual_coils: compress the coils to this many; None keeps them.
+        check: check of the result, as in `reconstruct`; it does not change the image. None for no check.
         axes: names of the axes of the file's array, as in `load`.
         variable: which array of the file, as in `load`.
         slices: slices to read: one number (-1 is the last), or the first and one after the last; None for all.
@@ -116,6 +117,7 @@ class Recipe:
     _: KW_ONLY
     prewhiten: Tensor | npt.NDArray[Any] | str | Path | None = None
     num_virtual_coils: int | None = None
+    check: str | None = None
     axes: str | None = None
     variable: str | None = None
     slices: int | tuple[int, int] | None = None
@@ -222,6 +224,7 @@ def run_method(
         method=recipe.method,
         prewhiten=data.prewhiten,
         num_virtual_coils=recipe.num_virtual_coils,
+        check=recipe.check,
         device=recipe.device,
         on_progress=on_progress,
         **recipe.options,
@@ -254,7 +257,8 @@ def run_batch(
 
     Args:
         scans: scans whose k-space has one shape.
-        recipes: one for each scan. Only their masks may differ; none may whiten the noise or compress the coils.
+        recipes: one for each scan. Only their masks may differ; none may whiten the noise, compress the coils or have a
+            check.
         sources: records of the files, one for each scan; without them the runs have no provenance.
 
     Raises:
@@ -271,9 +275,9 @@ def run_batch(
                 f"expected recipes of one method, its options and device, {shared}, got {one.method} with "
                 f"{dict(one.options)} on {one.device}: put those that agree in a batch"
             )
-        if one.prewhiten is not None or one.num_virtual_coils is not None:
+        if one.prewhiten is not None or one.num_virtual_coils is not None or one.check is not None:
             raise MethodError(
-                "expected recipes without pre-whitening and compression, got one with it: run it by itself"
+                "expected recipes without pre-whitening, compression and check, got one with it: run it by itself"
             )
     data = [undersampled(scan, recipe) for scan, recipe in zip(scans, recipes, strict=True)]
     results = reconstruct_batch(

@@ -20,6 +20,7 @@ import mri_recon as mr
 from mri_recon.cli import COMMAND_GROUP, build_app, options_by_method, parse_option
 from mri_recon.cli.plug_ins import help_of
 from mri_recon.errors import ConfigError, MethodError
+from mri_recon.methods.checks import num_runs
 from mri_recon.transforms.fourier import fft2c
 from tests.support.methods import BUILT_IN
 from tests.support.patience import PATIENCE
@@ -122,6 +123,15 @@ def test_the_command_writes_the_array_of_the_python_call(method: str, coils_file
     expected = mr.reconstruct(mr.undersample(scan.kspace, mask), mask, method=method, **options)
     with h5py.File(out) as file:
         np.testing.assert_array_equal(file["reconstruction"][()], expected.magnitude.numpy())
+
+
+def test_the_holdout_check_is_said(coils_file: Path, tmp_path: Path) -> None:
+    arguments = ["--method", "cg-sense", "--acceleration", 2, "--num-low-frequencies", 8, "-o", tmp_path / "out.npy"]
+    found = run("reconstruct", coils_file, *arguments, "--check", "holdout")
+    assert found.exit_code == 0, found.output
+    assert "dB on 4 lines that the method was not shown (0 dB: predicts nothing; noise alone" in found.stdout
+    assert "Hold-out check" not in run("reconstruct", coils_file, *arguments).stdout
+    assert f"runs {num_runs('holdout')} times" in " ".join(run("reconstruct", "--help").stdout.replace("│", "").split())
 
 
 def test_another_seed_gives_another_image(scan_file: Path, tmp_path: Path) -> None:
@@ -268,6 +278,8 @@ def test_compare_prepares_the_data_once_for_all(coils_file: Path, noise_file: Pa
         (["--method", "zero-filled", "--acceleration", 4, "--mask", "m.npy"], "one mask"),
         (["--method", "zero-filled", "--acceleration", 4, "--device", "abacus"], "got 'abacus'"),
         (["--method", "zero-filled", "--mask", "absent.npy"], "absent.npy"),
+        (["--method", "zero-filled", "--acceleration", 4, "--check", "x"], "expected check to be one of holdout"),
+        (["--method", "zero-filled", "--acceleration", 8, "--check", "holdout"], "at least 6 sampled lines outside"),
         (
             ["--method", "zero-filled", "--acceleration", 4, "--center-fraction", 0.1, "--num-low-frequencies", 2],
             "both",

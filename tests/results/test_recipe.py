@@ -149,8 +149,9 @@ def test_a_batch_is_what_each_recipe_gives_alone(tmp_path: Path) -> None:
         ({"method": "unrolled"}, "expected recipes of one method"),
         ({"options": {"data_consistency": "exact"}}, "expected recipes of one method"),
         ({"device": "cpu"}, "expected recipes of one method"),
-        ({"num_virtual_coils": 2}, "expected recipes without pre-whitening and compression"),
-        ({"prewhiten": "edge"}, "expected recipes without pre-whitening and compression"),
+        ({"num_virtual_coils": 2}, "expected recipes without pre-whitening"),
+        ({"prewhiten": "edge"}, "expected recipes without pre-whitening"),
+        ({"check": "holdout"}, "expected recipes without pre-whitening, compression and check"),
     ],
 )
 def test_recipes_that_make_no_batch(change: dict[str, Any], message: str, scan_file: Path) -> None:

@@ -1,0 +1,22 @@
+"""Say in one line what the checks of a result found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["holdout_caption"]
+
+
+def holdout_caption(info: Mapping[str, Any]) -> str:
+    """Describe the hold-out check in one line, from the `info` of any method; "" if there was none."""
+    report = info.get("holdout")
+    if not report:
+        return ""
+    count = f"{report['held_lines']} lines" if "held_lines" in report else f"{report['held_samples']} samples"
+    references = ", ".join(f"{name} {one['error_db']:.1f} dB" for name, one in report["references"].items())
+    figure = f"{report['error_db']:.1f} +- {report['uncertainty_db']:.1f} dB"
+    return (
+        f"Hold-out check: error {figure} on {count} that the method was not shown "
+        f"(0 dB: predicts nothing; noise alone {report['noise_floor_db']:.1f} dB; {references})."
+    )
