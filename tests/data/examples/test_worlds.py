@@ -25,6 +25,7 @@ from mri_recon_data.examples.raw_slice import RawSlice
 from mri_recon_data.examples.slices import FolderSlices, RegistrySlices
 from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_data.examples.validation import validation_examples
+from mri_recon_data.examples.validation_worlds import validation_scans
 from mri_recon_data.examples.worlds import Worlds, WorldsConfig, picture_sources
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.simulation.arrays import ReceiveArray, measured_array, modelled_maps
@@ -240,6 +241,18 @@ def test_measured_arrays_have_unit_maps_and_their_noise(real_data: Path) -> None
     assert white.noise is None
     for array in (colored, white):
         torch.testing.assert_close(array.maps.abs().square().sum(dim=0), torch.ones(64, 80))
+
+
+def test_validation_scans_name_their_set() -> None:
+    slices = _slices()
+    scans = list(validation_scans(slices.raw, slices.images, seed=0))
+    for scan in scans:
+        if scan.kind.startswith("raw"):
+            assert scan.source == "raw/brain-0.055T"
+        elif scan.kind.startswith("procedural"):
+            assert scan.source == ""
+        else:
+            assert scan.source in {image.source for image in slices.images}
 
 
 @pytest.mark.real_data
