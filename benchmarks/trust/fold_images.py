@@ -1,0 +1,107 @@
+"""Images of every candidate on every validation scan and its folds, kept in a folder: what `regret.py` chooses from."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.networks.worlds import phantom_scans
+from mri_recon.coils.scan_maps import ScanMaps
+from mri_recon.errors import MriReconError
+from mri_recon.masks.convert import undersample
+from mri_recon.methods.candidates import Candidate, parse_candidates, run_candidate
+from mri_recon.methods.holdout import HoldOutData, hold_out
+from mri_recon.models import Unet
+from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint
+from mri_recon_data.examples.slices import RegistrySlices
+from mri_recon_data.examples.validation_worlds import ValidationScan, validation_scans
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a candidate made of a scan: the image of all lines, those of the folds `(fold, h, w)`, and the seconds."""
+
+    image: Tensor
+    folds: Tensor
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A validation scan: its number, the undersampled k-space `(1, coil, readout, phase)`, folds, maps, reference."""
+
+    number: int
+    scan: ValidationScan
+    kspace: Tensor
+    data: HoldOutData
+    maps: ScanMaps
+
+    @property
+    def reference(self) -> Tensor:
+        return self.scan.reference[None]
+
+
+def scans(*, each: int | None, seed: int = 0) -> Iterator[Scan]:
+    """Yield the validation scans of every world, then the phantoms; the first `each` of a kind, or all.
+
+    A scan with too few lines for the check is left out, as `auto` leaves it to compressed sensing.
+    """
+    slices = RegistrySlices.read("validation")
+    every = itertools.chain(validation_scans(slices.raw, slices.images, seed=seed, measured=True), phantom_scans())
+    seen: dict[str, int] = {}
+    for number, scan in enumerate(every):
+        seen[scan.kind] = seen.get(scan.kind, 0) + 1
+        if each is not None and seen[scan.kind] > each:
+            continue
+        kspace = undersample(scan.kspace, scan.mask)[None]
+        try:
+            maps = ScanMaps.of(kspace, scan.mask)
+            yield Scan(number, scan, kspace, hold_out(kspace, scan.mask, maps.everywhere), maps)
+        except MriReconError as error:
+            print(f"scan {number} ({scan.kind}) is left out: {error}")
+
+
+def images(scan: Scan, candidate: Candidate, folder: Path) -> Images:
+    """Run a candidate on a scan and its folds, or read what an earlier run kept."""
+    name = hashlib.sha256(candidate.label.encode()).hexdigest()[:12]
+    path = folder / f"{scan.number:03d}-{name}.npz"
+    if not path.exists():
+        mask, device = scan.scan.mask, torch.device("cpu")
+        start = time.perf_counter()
+        image, _ = run_candidate(candidate, scan.kspace, mask, scan.maps, device=device)
+        seconds = time.perf_counter() - start
+        found = [
+            run_candidate(candidate, undersample(scan.kspace, fold.shown), fold.shown, scan.maps, device=device)[0]
+            for fold in scan.data.folds
+        ]
+        part = path.with_suffix(".part.npz")
+        np.savez(part, image=image.numpy(), folds=torch.cat(found).numpy(), seconds=seconds)
+        part.rename(path)
+    kept = np.load(path)
+    return Images(torch.from_numpy(kept["image"]), torch.from_numpy(kept["folds"]), float(kept["seconds"]))
+
+
+def random_networks(folder: Path) -> list[Candidate]:
+    """Write the released networks with random weights, the last convolutions included, and name them as candidates."""
+    found = []
+    for number, model in enumerate(("unet", "unrolled")):
+        path = folder / f"random-{model}.safetensors"
+        if not path.exists():
+            card = load_named(model).card
+            torch.manual_seed(number)
+            network = build_network(card.architecture, card.config)
+            for module in network.modules():
+                if isinstance(module, Unet):
+                    nn.init.normal_(module.head.weight, std=0.1)
+            new = card.model_copy(update={"name": f"random-{model}", "description": "Random weights.", "data": []})
+            save_checkpoint(path, network, new, dtype=torch.float32)
+        found += parse_candidates([f"{model}:model={path}"])
+    return found
