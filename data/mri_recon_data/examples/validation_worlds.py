@@ -19,7 +19,7 @@ from mri_recon_data.scenes.content import ContentConfig
 from mri_recon_data.scenes.images import ImageSlice
 from mri_recon_data.scenes.pictures import PicturePool
 from mri_recon_data.scenes.sources import SceneConfig, scene_of_picture, scene_of_slice
-from mri_recon_data.simulation.arrays import ReceiveArray, draw_array, measured_array
+from mri_recon_data.simulation.arrays import draw_array, measured_array
 from mri_recon_data.simulation.kspace import complex_noise
 
 __all__ = ["PLAIN_ACQUISITION", "PLAIN_SCENE", "ValidationScan", "validation_scans", "validation_worlds"]
@@ -31,6 +31,7 @@ _OTHER_ANATOMY = "neck-axial"
 _MEASURED = "measured-16coil"
 _ROUGH = "rough-phase"
 _RAW = 6
+_RAW_SET = "raw/brain-0.055T"  # the only raw set of the validation split
 _ONE_COIL = 4
 _SNRS = (10.0, 40.0, 200.0)
 _EACH = 3  # scans of every other kind
@@ -60,6 +61,7 @@ class ValidationScan:
         mask: the undersampling mask.
         sens_maps: true maps like `kspace`; None for raw k-space.
         image: true image without noise, complex `(readout, phase)`; None where the full k-space is the reference.
+        source: set of the registry it was made from, "" for a procedural picture.
     """
 
     kind: str
@@ -67,6 +69,7 @@ class ValidationScan:
     mask: ColumnMask
     sens_maps: Tensor | None = None
     image: Tensor | None = None
+    source: str = ""
 
     @property
     def reference(self) -> Tensor:
@@ -114,47 +117,55 @@ def validation_scans(
     for number, piece in enumerate(_spread(raw, _RAW)):
         for acceleration in _ACCELERATIONS:
             mask = random_mask(piece.support.size, acceleration, seed=number, support=piece.support)
-            yield ValidationScan(f"raw-{acceleration}x", piece.kspace, mask)
+            yield ValidationScan(f"raw-{acceleration}x", piece.kspace, mask, source=_RAW_SET)
     heads = [image for image in images if not image.source.endswith(_OTHER_ANATOMY)]
     necks = [image for image in images if image.source.endswith(_OTHER_ANATOMY)]
-    scans: list[tuple[str, Rng, Tensor, int, float]] = []  # kind, generator, magnitude, coils, SNR
-    for rng, image in _drawn(heads, _ONE_COIL, [seed, 1]):
-        scans.append(("simulated-1coil", rng, image, 1, float(np.exp(rng.uniform(*np.log((10.0, 200.0)))))))
+    planned = [
+        _Planned("simulated-1coil", *drawn, 1, float(np.exp(drawn[0].uniform(*np.log((10.0, 200.0))))))
+        for drawn in _drawn(heads, _ONE_COIL, [seed, 1])
+    ]
     for number, snr in enumerate(_SNRS):
-        for rng, image in _drawn(heads, _EACH, [seed, 2, number]):
-            scans.append((f"simulated-8coil-snr{snr:g}", rng, image, 8, snr))
-    for rng, image in _drawn(heads, _EACH if measured else 0, [seed, 5]):
-        scans.append((_MEASURED, rng, image, 16, 40.0))
-    for rng, image in _drawn(necks, _EACH, [seed, 3]):
-        scans.append(("neck", rng, image, 4, 40.0))
+        planned += [
+            _Planned(f"simulated-8coil-snr{snr:g}", *drawn, 8, snr) for drawn in _drawn(heads, _EACH, [seed, 2, number])
+        ]
+    planned += [_Planned(_MEASURED, *drawn, 16, 40.0) for drawn in _drawn(heads, _EACH * measured, [seed, 5])]
+    planned += [_Planned("neck", *drawn, 4, 40.0) for drawn in _drawn(necks, _EACH, [seed, 3])]
     pictures = PicturePool(_EACH, seed=_PICTURE_SEED)
     for number in range(_EACH):
         rng = np.random.default_rng([seed, 4, number])
-        scans.append(("procedural", rng, scene_of_picture(pictures[number], rng, PLAIN_SCENE), 8, 40.0))
-    for rng, image in _drawn(heads, _EACH, [seed, 6]):
-        scans.append((_ROUGH, rng, image, 8, 40.0))
-    for number, (kind, rng, image, num_coils, snr) in enumerate(scans):
-        shape = (int(image.shape[0]), int(image.shape[1]))
-        if kind == _MEASURED:
-            array = measured_array(num_coils, shape, rng, whiten=False, split="validation")
-        else:
-            array = draw_array(num_coils, shape, rng, PLAIN_ACQUISITION.array)
-        yield from _simulated(kind, image, array, rng, snr=snr, seed=number)
+        planned.append(_Planned("procedural", rng, scene_of_picture(pictures[number], rng, PLAIN_SCENE), "", 8, 40.0))
+    planned += [_Planned(_ROUGH, *drawn, 8, 40.0) for drawn in _drawn(heads, _EACH, [seed, 6])]
+    for number, plan in enumerate(planned):
+        yield from _simulated(plan, seed=number)
 
 
-def _simulated(
-    kind: str, magnitude: Tensor, array: ReceiveArray, rng: Rng, *, snr: float, seed: int
-) -> Iterator[ValidationScan]:
-    image = with_phase(magnitude, rng, _ROUGH_ACQUISITION if kind == _ROUGH else PLAIN_ACQUISITION)
-    num_coils = int(array.maps.shape[0])
-    noise = complex_noise((num_coils, *image.shape), rng, sigma=1 / snr / 2**0.5)
+@dataclass(frozen=True)
+class _Planned:
+    """Hold what a simulated scan is made of, and the generator that draws the rest."""
+
+    kind: str
+    rng: Rng
+    magnitude: Tensor
+    source: str
+    num_coils: int
+    snr: float
+
+
+def _simulated(plan: _Planned, *, seed: int) -> Iterator[ValidationScan]:
+    shape, rng = (int(plan.magnitude.shape[0]), int(plan.magnitude.shape[1])), plan.rng
+    if plan.kind == _MEASURED:
+        array = measured_array(plan.num_coils, shape, rng, whiten=False, split="validation")
+    else:
+        array = draw_array(plan.num_coils, shape, rng, PLAIN_ACQUISITION.array)
+    image = with_phase(plan.magnitude, rng, _ROUGH_ACQUISITION if plan.kind == _ROUGH else PLAIN_ACQUISITION)
+    noise = complex_noise((plan.num_coils, *shape), rng, sigma=1 / plan.snr / 2**0.5)
     if array.noise is not None:
         noise = (array.noise @ noise.flatten(1)).reshape(noise.shape)
     kspace = fft2c(array.maps * image + noise)
-    clean = image if num_coils > 1 else None
+    clean = image if plan.num_coils > 1 else None
     for acceleration in _ACCELERATIONS:
-        mask = random_mask(int(image.shape[1]), acceleration, seed=seed)
-        yield ValidationScan(f"{kind}-{acceleration}x", kspace, mask, array.maps, clean)
+        mask = random_mask(shape[1], acceleration, seed=seed)
+        yield ValidationScan(f"{plan.kind}-{acceleration}x", kspace, mask, array.maps, clean, plan.source)
 
 
 def _spread(pieces: Sequence[RawSlice], count: int) -> list[RawSlice]:
@@ -162,8 +173,8 @@ def _spread(pieces: Sequence[RawSlice], count: int) -> list[RawSlice]:
     return [pieces[round(place)] for place in np.linspace(0, len(pieces) - 1, min(count, len(pieces)))]
 
 
-def _drawn(slices: Sequence[ImageSlice], count: int, seed: list[int]) -> Iterator[tuple[Rng, Tensor]]:
+def _drawn(slices: Sequence[ImageSlice], count: int, seed: list[int]) -> Iterator[tuple[Rng, Tensor, str]]:
     for number in range(count if slices else 0):
         rng = np.random.default_rng([*seed, number])
         chosen = slices[int(rng.integers(len(slices)))]
-        yield rng, scene_of_slice(chosen.magnitude, rng, PLAIN_SCENE)
+        yield rng, scene_of_slice(chosen.magnitude, rng, PLAIN_SCENE), chosen.source
