@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mri_recon.io.geometry import Geometry
 from mri_recon.io.loading import load
 from mri_recon.io.masks import load_mask
 from mri_recon.io.noise import load_noise
@@ -14,6 +15,7 @@ __all__ = [
     "DEFAULT_MAX_BYTES",
     "NOTICE",
     "RESULT_SUFFIXES",
+    "Geometry",
     "Scan",
     "check_holds",
     "encode_result",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from mri_recon._system.files import check_target, unwritable, write_atomically
 from mri_recon._system.outputs import check_suffix
 from mri_recon._system.text import printable, storable
 from mri_recon.errors import FormatError, OutputError, ShapeError
+from mri_recon.io.geometry import Geometry
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
 from mri_recon.io.reading.access import check_regular
 from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
@@ -75,7 +77,8 @@ def save(
 
     `.h5` and `.hdf5` hold everything: datasets `reconstruction`, float32 magnitudes `(slice, h, w)`, and
     `reconstruction_complex`, complex64, if the method yields phase; attributes `method`, `info` and `mask` (JSON),
-    `recon_size`, `source_file`, `acquisition`, `patient_id`, `notice`, `software`, and `provenance` (JSON) if given.
+    `recon_size`, `source_file`, `acquisition`, `patient_id`, `geometry` (JSON), `notice`, `software`, and `provenance`
+    (JSON) if given.
     `.npy` holds the image, complex64 if the method yields phase, else float32 magnitudes. `.npz` and `.mat` hold
     `image` (in `.mat` `reconstruction`, `(h, w, slice)`), `mask` and `metadata` (JSON). `.png` holds 16-bit gray
     magnitudes, cropped to the scan's reconstruction size, with white as the largest value and the slices side by side.
@@ -115,6 +118,7 @@ def save_scan(
     padding: tuple[int, int] | None = None,
     acquisition: str | None = None,
     patient_id: str | None = None,
+    geometry: Geometry | None = None,
     attributes: Mapping[str, str | float | bool] | None = None,
 ) -> None:
     """Write k-space in fastMRI's layout, in one step; `load` reads it back.
@@ -129,6 +133,7 @@ def save_scan(
         padding: first acquired column and the one after the last; all of them by default.
         acquisition: name of the sequence.
         patient_id: pseudonym of the subject, used for splits by subject.
+        geometry: voxel size, position and orientation of the slices, stored as JSON in the attribute `geometry`.
         attributes: further attributes of the file.
 
     Raises:
@@ -149,6 +154,8 @@ def save_scan(
     image = None if target is None else _checked_target(to_numpy(target), int(data.shape[0]))
     coils = int(data.shape[1]) if data.ndim == 4 else 1
     extra: dict[str, Any] = {"acquisition": acquisition, "patient_id": patient_id, **(attributes or {})}
+    if geometry is not None:
+        extra["geometry"] = json.dumps(geometry.as_dict())
     if image is not None:
         extra |= {"max": float(image.max()), "norm": float(np.linalg.norm(image))}
 
@@ -199,6 +206,9 @@ def encode_result(
     if scan is not None:
         metadata["recon_size"] = list(scan.recon_size)
         metadata.update(_from_meta(scan.meta))
+    geometry = None if scan is None else scan.geometry
+    if geometry is not None:
+        metadata["geometry"] = geometry.as_dict()
     if provenance is not None:
         metadata["provenance"] = provenance.model_dump(mode="json")
     return _writer(suffix).encode(
@@ -208,6 +218,7 @@ def encode_result(
             metadata=_plain({**metadata, "notice": NOTICE, "software": _software()}),
             mask=None if mask is None else mask.array,
             recon_size=None if scan is None else scan.recon_size,
+            geometry=geometry,
         )
     )
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mri_recon._arrays import as_tensor, center_crop
 from mri_recon.errors import FormatError
 from mri_recon.io.axes_check import refuse_wrong_axes
+from mri_recon.io.geometry import Geometry, make_geometry
 from mri_recon.io.reading.axes import ORDER
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
 from mri_recon.masks.convert import column_mask_from_lines, drop_constant_axes, other_values
@@ -48,7 +49,7 @@ class Scan:
         support: bool `(phase,)`, the columns that the scanner acquired, or would have acquired without a mask.
         recon_size: height and width of the image from the header; the size of k-space if the header has none.
         meta: format, file, axes (and whether they were assumed), header fields, attributes, `note`, `warnings`,
-            `empty_slices`; if slices were chosen, also `slices` and `num_slices_in_file`.
+            `empty_slices`; if slices were chosen, also `slices` and `num_slices_in_file`; `geometry` as JSON values.
         source: the file that the scan was loaded from, which `save` never replaces; None if there is none.
     """
 
@@ -76,6 +77,12 @@ class Scan:
         if self.reference is not None:
             return as_tensor(self.reference)
         return _rss_of_full(self.kspace, self.recon_size) if self.target_source == RSS_OF_FULL else None
+
+    @cached_property
+    def geometry(self) -> Geometry | None:
+        """Voxel size, position and orientation of the slices; None if the file has none of them."""
+        values = self.meta.get("geometry")
+        return None if values is None else make_geometry(values)
 
     @property
     def num_slices(self) -> int:
@@ -115,7 +122,7 @@ class RawScan:
     Attributes:
         kspace: complex `(slice, coil, readout, phase)`.
         name: name of the file.
-        meta: format, file, axes, header fields, attributes.
+        meta: format, file, axes, header fields, attributes, `geometry` (see `Geometry.as_dict`).
         mask: the file's own mask, as stored.
         padding: first acquired column and the one after the last, if the file says.
         recon_size: image size from the header.
@@ -174,6 +181,7 @@ def make_scan(
     if meta.get("axes_assumed") or meta.get("axes_by_rank"):
         refuse_wrong_axes(samples, [one for one in str(meta["axes"]).split() if one in ORDER], name)
     num_slices, _, readout, phase = samples.shape
+    meta = _checked_geometry(meta, num_slices)
     inside, padding_note = _padded_columns(padding, samples)
     sampling = inspect_sampling(samples, inside)
     own = None if mask is None else _own_mask(mask, (readout, phase), inside, name)
@@ -223,6 +231,22 @@ def sampled_pattern(scan: Scan) -> Mask:
     if not misses_too_much(rows) and (points[rows].mean(axis=0)[lines] > 0.99).all():
         return column_mask_from_lines(lines, kind="from-zeros", support=scan.support | lines)
     return PatternMask(points, source="from-zeros")
+
+
+def _checked_geometry(meta: dict[str, Any], num_slices: int) -> dict[str, Any]:
+    """Leave out a geometry that cannot be right, with a note."""
+    if meta.get("geometry") is None:
+        return meta
+    try:
+        positions = make_geometry(meta["geometry"]).positions
+        told = "" if positions is None or len(positions) == num_slices else f"{len(positions)} positions of slices"
+    except FormatError as error:
+        told = str(error)
+    if not told:
+        return meta
+    kept = {key: value for key, value in meta.items() if key != "geometry"}
+    note = f"the geometry of the header is left out ({told}, {num_slices} slices)"
+    return {**kept, "reader_notes": [*meta.get("reader_notes", ()), note]}
 
 
 def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> npt.NDArray[np.complex64]:

@@ -61,6 +61,7 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
         ("k-space", f"{num_slices} slices x {num_coils} coils x {readout} readout x {phase} phase, complex64"),
         ("coils", str(num_coils)),
         ("reconstruction size", f"{scan.recon_size[0]} x {scan.recon_size[1]}"),
+        *([] if scan.geometry is None else scan.geometry.describe()),
         ("acquired support", f"{int(scan.support.sum())} of {phase} columns{_support_range(scan)}"),
         *_sampling(scan),
         ("reference", scan.target_source + (", SIMULATED k-space" if scan.meta.get("simulated") else "")),

@@ -27,6 +27,7 @@ class Block:
     center_column: int = 0
     center_line: int = 0
     center_partition: int = 0
+    place: tuple[float, ...] = (0.0,) * 7  # position (LPS, mm) and quaternion (w, x, y, z) of the slice
 
 
 def lines_of(kspace: Complex, **about: Any) -> list[Block]:
@@ -38,13 +39,15 @@ def lines_of(kspace: Complex, **about: Any) -> list[Block]:
     ]
 
 
-def twix_ve(path: Path, *measurements: list[Block], oversampling: float = 1.0, length_known: bool = True) -> Path:
+def twix_ve(
+    path: Path, *measurements: list[Block], oversampling: float = 1.0, length_known: bool = True, protocol: str = ""
+) -> Path:
     """A VD/VE file: a table of measurements, each a protocol and blocks."""
     content = bytearray(10240)
     struct.pack_into("<II", content, 0, 0, len(measurements))
     for number, blocks in enumerate(measurements):
         start = len(content)
-        content += _protocol(oversampling)
+        content += _protocol(oversampling, protocol)
         for block in blocks:
             content += _block_ve(block)
         content += _end(192)
@@ -55,9 +58,9 @@ def twix_ve(path: Path, *measurements: list[Block], oversampling: float = 1.0, l
     return path
 
 
-def twix_vb(path: Path, blocks: list[Block], *, oversampling: float = 1.0) -> Path:
+def twix_vb(path: Path, blocks: list[Block], *, oversampling: float = 1.0, protocol: str = "") -> Path:
     """A VB file: a protocol and blocks, with a header before every channel."""
-    content = bytearray(_protocol(oversampling))
+    content = bytearray(_protocol(oversampling, protocol))
     for block in blocks:
         channels, samples = block.data.shape
         for channel, data in enumerate(block.data):
@@ -66,6 +69,7 @@ def twix_vb(path: Path, blocks: list[Block], *, oversampling: float = 1.0) -> Pa
             struct.pack_into("<QHH14H", head, 20, _mask(block), samples, channels, *_counters(block))
             struct.pack_into("<H", head, 64, block.center_column)
             struct.pack_into("<HH", head, 76, block.center_line, block.center_partition)
+            struct.pack_into("<7f", head, 96, *block.place)
             struct.pack_into("<H", head, 124, channel)
             content += head + data.astype("<c8").tobytes()
     path.write_bytes(content + _end(128))
@@ -79,13 +83,15 @@ def _block_ve(block: Block) -> bytes:
     struct.pack_into("<QHH14H", head, 40, _mask(block), samples, channels, *_counters(block))
     struct.pack_into("<H", head, 84, block.center_column)
     struct.pack_into("<HH", head, 96, block.center_line, block.center_partition)
+    struct.pack_into("<7f", head, 100, *block.place)
     if "SYNCDATA" in block.flags:
         return bytes(head) + block.data.astype("<c8").tobytes() + bytes(32 * channels)
     return bytes(head) + b"".join(bytes(32) + data.astype("<c8").tobytes() for data in block.data)
 
 
-def _protocol(oversampling: float) -> bytes:
+def _protocol(oversampling: float, more: str = "") -> bytes:
     text = f'Config\0....<XProtocol>\n<ParamDouble."flReadoutOSFactor">  {{ <Precision> 6  {oversampling:.6f}  }}\n'
+    text += more
     body = text.encode() + bytes(10240 - 8 - len(text))
     return struct.pack("<II", 10240, 1) + body
 
@@ -105,10 +111,29 @@ def _end(size: int) -> bytes:
     return bytes(head) + bytes(160)
 
 
-def pfile(path: Path, kspace: Complex, *, revision: float = 26.002, point_size: int = 2, echoes: int = 1) -> Path:
-    """A GE P-file of k-space `(slice, coil, readout, phase)` of whole numbers."""
+def pfile(
+    path: Path,
+    kspace: Complex,
+    *,
+    revision: float = 26.002,
+    point_size: int = 2,
+    echoes: int = 1,
+    tables: tuple[float, float, dict[int, tuple[float, float, float]]] | None = None,
+) -> Path:
+    """A GE P-file of k-space `(slice, coil, readout, phase)` of whole numbers.
+
+    `tables` has thickness, gap and the centres (RAS) of coronal slices by their number in the file, in table order.
+    """
     slices, coils, samples, lines = kspace.shape
-    head = bytearray(1024)
+    head = bytearray(2048)
+    if tables is not None:
+        thickness, gap, centers = tables
+        struct.pack_into("<I", head, 4 + 4 * 3, 512)
+        struct.pack_into("<I", head, 4 + 4 * 9, 1400)
+        struct.pack_into("<2f", head, 1400 + 316, thickness, gap)
+        for index, (number, (x, y, z)) in enumerate(centers.items()):
+            corners = (x + 50, y, z - 50, x + 50, y, z + 50, x - 50, y, z - 50)
+            struct.pack_into("<hh9f", head, 512 + 72 * index, 0, number + 1, *corners)
     struct.pack_into("<fi", head, 0, revision, len(head))
     head[110:120] = b"GE_MED_NMR"
     struct.pack_into("<8H", head, 144, slices, echoes, 1, lines, 0, 0, samples, point_size)

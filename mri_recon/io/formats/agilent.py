@@ -9,6 +9,7 @@ the slices run over the traces; over the blocks, an arrayed parameter, such as t
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import struct
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.io.geometry import Geometry
 from mri_recon.io.reading.choice import parse_choice, pick_index
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared, show
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
@@ -115,6 +117,7 @@ def read_fid(
         kspace.real[:, 0], kspace.imag[:, 0] = numbers[..., 0], numbers[..., 1]
     name = parameters.get("array", [""])[0]
     left_out = [f"{arrayed - 1} other values of {show(name)}"] if arrayed > 1 else []
+    geometry = _geometry(parameters, samples, lines)
     return RawScan(
         kspace,
         name=path.name,
@@ -125,9 +128,23 @@ def read_fid(
             "axes_assumed": False,
             **slices_meta(wanted, planes),
             "left_out": left_out,
+            **({} if geometry is None else {"geometry": geometry.as_dict()}),
             **({"arrayed_parameter": ascii(name)[1:-1], "array": index, "num_array": arrayed} if arrayed > 1 else {}),
         },
     )
+
+
+def _geometry(parameters: dict[str, list[str]], samples: int, lines: int) -> Geometry | None:
+    """Read the voxel size: field of view `lro`, `lpe` in cm, thickness `thk` in mm; None if one is missing.
+
+    Where slices lie in the patient is not read: programs disagree on the signs of the angles `psi`, `phi`, `theta`.
+    """
+    try:
+        readout, phase, thickness = (float(parameters[key][0]) for key in ("lro", "lpe", "thk"))
+        sizes = (10 * readout / samples, 10 * phase / lines, thickness)
+        return Geometry(sizes) if all(map(math.isfinite, sizes)) else None
+    except (KeyError, ValueError, FormatError):
+        return None
 
 
 def _shape(parameters: dict[str, list[str]], layout: _Layout, name: str) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ Knoll et al., fastMRI: a publicly available raw k-space and DICOM dataset of kne
 
 from __future__ import annotations
 
+import json
 import math
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from mri_recon.errors import FormatError
 from mri_recon.io.formats.ismrmrd import Header, parse_header, refuse_declarations
+from mri_recon.io.geometry import Geometry, make_geometry
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.io.reading.axes import C_ORDER, find_layout
 from mri_recon.io.reading.hdf5 import (
@@ -181,6 +183,22 @@ class FastMRIFile:
         dataset = self._beside("mask")
         return None if dataset is None else read_array(dataset, max_bytes=max_bytes)
 
+    def read_geometry(self) -> Geometry | None:
+        """Read voxel size, position and orientation: the attribute `geometry` that `save_scan` writes, else the header.
+
+        fastMRI's headers have the field of view and the patient position, but no place and no orientation of slices.
+        """
+        try:
+            text = self._attribute("geometry")
+            values = json.loads(text) if isinstance(text, str) else None
+            if isinstance(values, dict):
+                return make_geometry(values)
+        except (ValueError, RecursionError, FormatError):
+            self.notes.append("the attribute geometry cannot be read and is left out")
+        return header_geometry(
+            self.header, self.layout.length("readout", self.shape), self.layout.length("phase", self.shape)
+        )
+
     def _beside(self, name: str) -> h5py.Dataset | None:
         """Read an array beside the k-space; None if there is none. Anything but an array is left out and noted."""
         with hdf5_errors(self.path):
@@ -261,6 +279,7 @@ def read_fastmri(
         indices = chosen_slices(slices, file.num_slices, where=path.name)
         target, target_name = file.read_target(slices, max_bytes=max_bytes) or (None, "none")
         header, mask = file.header, file.read_mask(max_bytes=max_bytes)
+        geometry = file.read_geometry()
         return RawScan(
             file.read_kspace(slices, max_bytes=max_bytes),
             name=path.name,
@@ -278,10 +297,28 @@ def read_fastmri(
                 **({"reader_warnings": file.warnings} if file.warnings else {}),
                 **slices_meta(indices, file.num_slices),
                 **file.attributes,
+                **_geometry_meta(geometry, indices),
                 **({"encoded_size": list(header.encoded_size)} if header.encoded_size else {}),
                 **({"header_recon_size": list(header.recon_size)} if header.recon_size else {}),
             },
         )
+
+
+def header_geometry(header: Header, readout: int, phase: int) -> Geometry | None:
+    """Make the geometry of a header without positions: the field of view, over the samples of k-space."""
+    if header.field_of_view is None:
+        return None
+    x, y, z = header.field_of_view
+    return Geometry((x / readout, y / phase, z / (header.depth or 1)), patient_position=header.patient_position)
+
+
+def _geometry_meta(geometry: Geometry | None, indices: list[int] | None) -> dict[str, Any]:
+    if geometry is None:
+        return {}
+    try:
+        return {"geometry": geometry.of_slices(indices).as_dict()}
+    except IndexError:  # positions of another number of slices, which the scan notes
+        return {"geometry": geometry.as_dict()}
 
 
 def _no_kspace(path: Path, variable: str, names: list[str]) -> str:

@@ -7,12 +7,14 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
 from mri_recon.errors import FormatError
+from mri_recon.io.geometry import PATIENT_POSITIONS
 
 __all__ = ["Header", "parse_header", "refuse_declarations"]
 
 # Entities are declared in a document type: without one, nothing can be expanded or fetched.
 _DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 _MAX_SIZE = 2**20
+_MAX_LENGTH = 1e5  # mm
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,18 @@ class Header:
         recon_size: matrix size of the image `(h, w)`: readout, then phase.
         limit_center: index of the phase-encoding step at the centre of k-space.
         limit_maximum: index of the last acquired phase-encoding step.
+        field_of_view: of the encoded space in mm: readout, phase, slice (of a 3-D scan: all partitions).
+        depth: number of partitions of the encoded space; 1 for a 2-D scan.
+        patient_position: DICOM's term, such as "HFS"; "" if the header has none.
     """
 
     encoded_size: tuple[int, int] | None = None
     recon_size: tuple[int, int] | None = None
     limit_center: int | None = None
     limit_maximum: int | None = None
+    field_of_view: tuple[float, float, float] | None = None
+    depth: int | None = None
+    patient_position: str = ""
 
     @property
     def padding(self) -> tuple[int, int] | None:
@@ -68,6 +76,9 @@ def parse_header(text: str, *, where: str) -> Header:
         recon_size=_size(root, f"{encoding}/{{*}}reconSpace/{{*}}matrixSize", where),
         limit_center=_number(root, f"{limits}/{{*}}center", where, least=0),
         limit_maximum=_number(root, f"{limits}/{{*}}maximum", where, least=0),
+        field_of_view=_lengths(root, f"{encoding}/{{*}}encodedSpace/{{*}}fieldOfView_mm"),
+        depth=_number(root, f"{encoding}/{{*}}encodedSpace/{{*}}matrixSize/{{*}}z", where, least=1),
+        patient_position=_patient_position(root),
     )
 
 
@@ -84,6 +95,22 @@ def refuse_declarations(text: str, *, where: str) -> None:
 def _size(root: ElementTree.Element, path: str, where: str) -> tuple[int, int] | None:
     x, y = (_number(root, f"{path}/{{*}}{axis}", where, least=1) for axis in "xy")
     return None if x is None or y is None else (x, y)
+
+
+def _lengths(root: ElementTree.Element, path: str) -> tuple[float, float, float] | None:
+    """Read three lengths in mm; None unless all are plausible. 1 x 1 x 1 mm stands for an unknown field of view."""
+    try:
+        x, y, z = (float(root.findtext(f"{path}/{{*}}{axis}") or "nan") for axis in "xyz")
+    except ValueError:
+        return None
+    if (x, y, z) == (1.0, 1.0, 1.0) or not all(0 < one < _MAX_LENGTH for one in (x, y, z)):
+        return None
+    return x, y, z
+
+
+def _patient_position(root: ElementTree.Element) -> str:
+    found = (root.findtext("{*}measurementInformation/{*}patientPosition") or "").strip()
+    return found if found in PATIENT_POSITIONS else ""
 
 
 def _number(root: ElementTree.Element, path: str, where: str, *, least: int) -> int | None:

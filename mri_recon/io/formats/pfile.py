@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.io.formats.pfile_geometry import MAX_HEADER, pfile_geometry
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.scan import RawScan
@@ -67,6 +68,8 @@ def read_pfile(
     size = path.stat().st_size
     with path.open("rb") as stream:
         header = _header(stream.read(HEAD_SIZE), path.name)
+        stream.seek(0)
+        head = stream.read(min(header.offset, MAX_HEADER))
     shape = (header.coils, header.slices, header.views, header.samples, 2)
     kind = np.dtype(np.int16 if header.point_size == 2 else np.int32).newbyteorder("<")
     check_declared(shape[:-1], 2 * header.point_size, where=path.name, max_bytes=max_bytes)
@@ -86,6 +89,10 @@ def read_pfile(
     lines = np.moveaxis(stored[:, :, 1:], (0, 1, 2, 3), (1, 0, 3, 2))
     kspace.real, kspace.imag = lines[..., 0], lines[..., 1]
     kspace[..., 1::2] *= -1
+    geometry, doubt = pfile_geometry(head, header.slices, header.samples, header.frames)
+    notes = [doubt] if doubt else []
+    if header.slices > 1:
+        notes.append(_ORDER)
     return RawScan(
         kspace,
         name=path.name,
@@ -98,7 +105,8 @@ def read_pfile(
             "revision": round(header.revision, 3),
             "done": ["sign of every other line inverted (alternating excitation)"],
             "left_out": ["one baseline view of each coil and slice"],
-            **({"reader_notes": [_ORDER]} if header.slices > 1 else {}),
+            **({} if geometry is None else {"geometry": geometry.of_slices(numbers).as_dict()}),
+            **({"reader_notes": notes} if notes else {}),
         },
     )
 

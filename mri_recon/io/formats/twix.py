@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from mri_recon.errors import FormatError
-from mri_recon.io.formats.twix_blocks import Line, find_lines, find_measurements, is_twix, oversampling
+from mri_recon.io.formats.twix_blocks import (
+    Line,
+    find_lines,
+    find_measurements,
+    is_twix,
+    oversampling,
+    read_protocol,
+)
+from mri_recon.io.formats.twix_geometry import twix_geometry
 from mri_recon.io.formats.twix_order import fill_kspace
 from mri_recon.io.reading.choice import parse_choice, pick_index
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
@@ -69,9 +77,12 @@ def read_twix(
             left_out[f"other measurements of the file (this is number {number})"] = len(measurements) - 1
         lines = _choose(lines, chosen, left_out, path.name)
         factor = oversampling(stream, measurement)
+        protocol = read_protocol(stream, measurement)
         kspace, acquired, done = fill_kspace(stream, lines, measurement, slices, factor, path.name, max_bytes)
     count = len({line.counter["Sli"] for line in lines}) * (max(line.counter["Par"] for line in lines) + 1)
     warnings = _warnings(lines, kspace.shape, interleaved="interleave" in chosen)
+    numbers = chosen_slices(slices, count, where=path.name)
+    geometry, doubt = twix_geometry(lines, protocol, kspace.shape, factor, numbers)
     first, last = int(np.flatnonzero(acquired)[0]), int(np.flatnonzero(acquired)[-1]) + 1
     return RawScan(
         kspace,
@@ -84,7 +95,9 @@ def read_twix(
             "readout_oversampling": factor,
             "done": done,
             "left_out": [f"{number} {what}" for what, number in left_out.items()],
-            **slices_meta(chosen_slices(slices, count, where=path.name), count),
+            **slices_meta(numbers, count),
+            **({} if geometry is None else {"geometry": geometry.as_dict()}),
+            **({"reader_notes": [doubt]} if doubt else {}),
             **({"reader_warnings": warnings} if warnings else {}),
         },
         mask=None if acquired[first:last].all() else acquired.astype(np.uint8),
@@ -141,7 +154,7 @@ def _choose(lines: list[Line], chosen: dict[str, str], left_out: Counter[str], n
         lines = [
             Line(
                 line.position, line.samples, line.channels, {**line.counter, "Lin": line.counter["Lin"] // step},
-                line.reversed, line.center_column, line.center_line // step, line.center_partition,
+                line.reversed, line.center_column, line.center_line // step, line.center_partition, line.place,
             )
             for line in lines
         ]  # fmt: skip

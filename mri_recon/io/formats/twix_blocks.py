@@ -21,7 +21,16 @@ import numpy.typing as npt
 from mri_recon.errors import FormatError
 from mri_recon.io.reading.choice import pick_index
 
-__all__ = ["Line", "Measurement", "find_lines", "find_measurements", "is_twix", "oversampling", "read_samples"]
+__all__ = [
+    "Line",
+    "Measurement",
+    "find_lines",
+    "find_measurements",
+    "is_twix",
+    "oversampling",
+    "read_protocol",
+    "read_samples",
+]
 
 _MAX_MEASUREMENTS = 64  # places in the table at the beginning of a VD/VE file
 _MAX_PROTOCOL = 2**26
@@ -64,6 +73,8 @@ class Line:
     center_column: int
     center_line: int
     center_partition: int
+    place: tuple[float, ...] = ()
+    """Position of the slice (x, y, z), patient frame LPS, in mm, and its orientation as a quaternion (w, x, y, z)."""
 
 
 def is_twix(head: bytes) -> bool:
@@ -160,11 +171,17 @@ def _image_lines(stream: IO[bytes], measurement: Measurement, left_out: Counter[
                 int(one.CenterCol),
                 int(one.CenterLin),
                 int(one.CenterPar),
+                _place(one.SliceData),
             )
         elif not mdh.is_flag_set(one, "SYNCDATA"):
             flags = (what for flag, what in _LEFT_OUT.items() if mdh.is_flag_set(one, flag))
             left_out[next(flags, "lines that are marked as no image")] += 1
         position += size
+
+
+def _place(data: Any) -> tuple[float, ...]:
+    place = data.SlicePos
+    return (float(place.Sag), float(place.Cor), float(place.Tra), *(float(one) for one in data.Quaternion))
 
 
 def read_samples(stream: IO[bytes], line: Line, measurement: Measurement) -> npt.NDArray[np.complex64]:
@@ -178,10 +195,15 @@ def read_samples(stream: IO[bytes], line: Line, measurement: Measurement) -> npt
     return data
 
 
+def read_protocol(stream: IO[bytes], measurement: Measurement) -> bytes:
+    """Read the protocol of a measurement, whose size was checked."""
+    stream.seek(measurement.start)
+    return stream.read(measurement.header_size)
+
+
 def oversampling(stream: IO[bytes], measurement: Measurement) -> float:
     """Find the oversampling factor of the readout in the protocol of a measurement; 1 if it is missing."""
-    stream.seek(measurement.start)
-    found = _OVERSAMPLING.search(stream.read(measurement.header_size))
+    found = _OVERSAMPLING.search(read_protocol(stream, measurement))
     try:
         factor = float(found[1]) if found else 1.0
     except ValueError:

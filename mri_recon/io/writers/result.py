@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon._system.files import Content
+from mri_recon.io.geometry import Geometry
 
 __all__ = ["NOTICE", "Encoded", "SavedResult", "Writer"]
 
@@ -25,9 +26,10 @@ class SavedResult:
         image: `(slice, h, w)`, complex64; float32 magnitudes if the method yields no phase.
         magnitude: float32 `(slice, h, w)`.
         metadata: plain JSON values and texts that UTF-8 can hold: `method`, `info`, `mask` (its receipt), `recon_size`,
-            `source_file`, `acquisition`, `patient_id`, `provenance`, `notice`, `software`, as far as known.
+            `source_file`, `acquisition`, `patient_id`, `geometry`, `provenance`, `notice`, `software`, as far as known.
         mask: the sampling mask, bool `(phase,)` or `(readout, phase)`.
         recon_size: height and width of the picture, from the scan.
+        geometry: voxel size, position and orientation of the slices; None if they are not known.
     """
 
     image: npt.NDArray[Any]
@@ -35,6 +37,7 @@ class SavedResult:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     mask: npt.NDArray[np.bool_] | None = None
     recon_size: tuple[int, int] | None = None
+    geometry: Geometry | None = None
 
 
 class Encoded(NamedTuple):
