@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mri_recon._arrays import as_tensor, center_crop
 from mri_recon.errors import FormatError
 from mri_recon.io.axes_check import refuse_wrong_axes
+from mri_recon.io.data_crimes.findings import DataCrime, find_data_crimes
 from mri_recon.io.geometry import Geometry, make_geometry
 from mri_recon.io.reading.axes import ORDER
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
@@ -111,8 +112,19 @@ class Scan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Reasons to doubt a picture of this scan, one sentence each: assumed axes, empty slices."""
-        return tuple(self.meta.get("warnings", ()))
+        """Reasons to doubt a picture of this scan, one sentence each: assumed axes, empty slices, data crimes."""
+        return (*self.meta.get("warnings", ()), *(crime.sentence for crime in self.data_crimes))
+
+    @cached_property
+    def data_crimes(self) -> tuple[DataCrime, ...]:
+        """What an acquisition does not do to k-space, found at first use: padding, symmetry, filters, combined coils.
+
+        A scan with a mask of its own is not examined; one that is undersampled without a mask, for padding alone.
+        """
+        if self.mask is not None and not self.fully_sampled:
+            return ()
+        declared = self.meta.get("padding") is not None
+        return find_data_crimes(self.samples, declared=declared, complete=self.fully_sampled)
 
 
 @dataclass(frozen=True)

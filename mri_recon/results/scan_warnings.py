@@ -9,9 +9,10 @@ __all__ = ["scan_warnings"]
 
 
 def scan_warnings(scan: Scan) -> list[str]:
-    """List the problems of a scan, findings of its reader and assumptions, each with advice.
+    """List the problems of a scan, findings of its reader, data crimes and assumptions, each with advice.
 
     Empty slices are left out: `reconstruct` warns of them.
     """
     assumed = [] if scan.axes_warning is None else [scan.axes_warning]
-    return [*scan.meta.get("reader_warnings", ()), *assumed, *echo_warnings(scan.samples, scan.support)]
+    crimes = [crime.sentence for crime in scan.data_crimes]
+    return [*scan.meta.get("reader_warnings", ()), *assumed, *crimes, *echo_warnings(scan.samples, scan.support)]

@@ -68,6 +68,7 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
         ("echo", _echo(echo)),
         ("noise", _noise(scan)),
         *(("warning", str(warning)) for warning in scan.meta.get("reader_warnings", ())),
+        *(("warning", crime.sentence) for crime in scan.data_crimes),
         *(("warning", warning) for warning in (echo.warnings() if echo else [])),
     ]
     for key, label in (("done", "done"), ("left_out", "left out")):
