@@ -24,6 +24,7 @@ __all__ = [
     "FileArgument",
     "JsonOption",
     "KindOption",
+    "LikeOption",
     "LowOption",
     "MaskOption",
     "MethodOptions",
@@ -87,6 +88,12 @@ CheckOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="Device to compute on, cpu (the default) or e.g. cuda")]
+LikeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--like", help="DICOM image of the same examination: patient, study and sequence for .dcm", metavar="FILE.dcm"
+    ),
+]
 
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Write the results to this file; - is standard output", metavar="OUT.json")

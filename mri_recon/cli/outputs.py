@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ def claim(
     *,
     suffixes: Mapping[str, tuple[str, ...]],
     appended: Iterable[str] = (),
+    beside: Callable[[Path], Mapping[str, Path]] | None = None,
 ) -> bool:
     """Check all outputs of a verb, see `check_outputs`, and print its notes as warnings.
+
+    `beside` names the further files that a format writes with an output; they are outputs too.
 
     `--json -` is standard output; the verb then prints everything else on standard error.
 
@@ -36,7 +39,13 @@ def claim(
     Raises:
         OutputError: an output cannot be written, or would replace an input or another output.
     """
-    for note in check_outputs(outputs, inputs, suffixes=suffixes, stdout=["--json"], appended=appended):
+    every, read = dict(outputs), list(inputs)
+    if beside is not None:
+        check_outputs(outputs, suffixes=suffixes, stdout=["--json"], appended=appended)
+        for option, path in outputs.items():
+            found = {} if path is None else beside(path)
+            every |= {f"{option} (its {suffix})": further for suffix, further in found.items()}
+    for note in check_outputs(every, read, suffixes=suffixes, stdout=["--json"], appended=appended):
         warn(note)
     return outputs.get("--json") == STDOUT
 
@@ -47,6 +56,7 @@ def files_read(
     mask: Path | None = None,
     prewhiten: str | None = None,
     options: Iterable[Mapping[str, Any]] = (),
+    like: Path | None = None,
 ) -> list[tuple[str, str | Path]]:
     """List the files that a verb reads: the name of each in messages, and its path.
 
@@ -54,12 +64,14 @@ def files_read(
         file: the scan.
         mask: as `--mask`.
         prewhiten: as `--prewhiten`.
+        like: as `--like`.
         options: options of methods; any text may name a file, such as weights with a card beside them.
     """
     found: list[tuple[str, str | Path | None]] = [
         ("the input FILE", file),
         ("the file of --mask", mask),
         ("the file of --prewhiten", prewhiten),
+        ("the file of --like", like),
     ]
     for several in options:
         for key, value in several.items():

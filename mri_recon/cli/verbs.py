@@ -20,6 +20,7 @@ from mri_recon.cli.options import (
     FileArgument,
     JsonOption,
     KindOption,
+    LikeOption,
     LowOption,
     MaskOption,
     MethodOptions,
@@ -93,7 +94,13 @@ def reconstruct(
     context: typer.Context,
     file: FileArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write: .h5, .npy, .npz, .mat, .png", metavar="OUT.h5")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write: .h5, .npy, .npz, .mat, .png, .dcm, .dcm.zip, .nii, .nii.gz, .mrd, .cfl",
+            metavar="OUT.h5",
+        ),
     ],
     method: Annotated[
         str, typer.Option(help="Name of the method, e.g. cs-wavelet or unrolled; `mri-recon methods` lists them")
@@ -112,6 +119,7 @@ def reconstruct(
     axes: AxesOption = None,
     variable: VariableOption = None,
     device: DeviceOption = None,
+    like: LikeOption = None,
 ) -> None:
     """Reconstruct FILE with one method and save the images.
 
@@ -120,7 +128,7 @@ def reconstruct(
     Example: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5
     """
     work = context.with_resource(working("starting"))
-    from mri_recon.io import RESULT_SUFFIXES
+    from mri_recon.io import RESULT_SUFFIXES, files_beside
     from mri_recon.methods.checks import check_name
     from mri_recon.methods.table import check_options
     from mri_recon.results.recipe import MaskChoice, Recipe, reconstruct_file
@@ -128,8 +136,9 @@ def reconstruct(
     options = dict(parse_option(text, method) for text in option or [])
     claim(
         {"-o": output},
-        files_read(file, mask=mask, prewhiten=prewhiten, options=[options]),
+        files_read(file, mask=mask, prewhiten=prewhiten, options=[options], like=like),
         suffixes={"-o": RESULT_SUFFIXES},
+        beside=files_beside,
     )
     check_options(method, options)
     check_name(check)
@@ -146,7 +155,7 @@ def reconstruct(
         device=device,
     )
     work.step(f"reading {file}")
-    run = reconstruct_file(file, recipe, output, on_progress=work.on_progress)
+    run = reconstruct_file(file, recipe, output, like=like, on_progress=work.on_progress)
     work.end()
     tell_run(run, output)
 

@@ -7,7 +7,16 @@ from mri_recon.io.loading import load
 from mri_recon.io.masks import load_mask
 from mri_recon.io.noise import load_noise
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
-from mri_recon.io.save import RESULT_SUFFIXES, check_holds, encode_result, load_image, load_result, save, save_scan
+from mri_recon.io.save import (
+    RESULT_SUFFIXES,
+    check_holds,
+    encode_result,
+    files_beside,
+    load_image,
+    load_result,
+    save,
+    save_scan,
+)
 from mri_recon.io.scan import Scan, sampled_pattern
 from mri_recon.io.writers.result import NOTICE
 
@@ -19,6 +28,7 @@ __all__ = [
     "Scan",
     "check_holds",
     "encode_result",
+    "files_beside",
     "load",
     "load_image",
     "load_mask",

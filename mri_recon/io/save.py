@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,19 @@ from mri_recon._system.files import check_target, unwritable, write_atomically
 from mri_recon._system.outputs import check_suffix
 from mri_recon._system.text import printable, storable
 from mri_recon.errors import FormatError, OutputError, ShapeError
-from mri_recon.io.geometry import Geometry
+from mri_recon.io.geometry import Geometry, make_geometry
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
 from mri_recon.io.reading.access import check_regular
 from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.scan import Scan
+from mri_recon.io.writers.bart import BART
+from mri_recon.io.writers.dicom import DICOM, DICOM_SERIES
+from mri_recon.io.writers.dicom_like import read_tags
 from mri_recon.io.writers.hdf5 import HDF5, hdf5_content, scan_header, write_dataset
 from mri_recon.io.writers.matlab import MAT
+from mri_recon.io.writers.mrd import MRD
+from mri_recon.io.writers.nifti import NIFTI, NIFTI_GZ
 from mri_recon.io.writers.numpy_arrays import NPY, NPZ
 from mri_recon.io.writers.png import PNG
 from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
@@ -45,13 +51,14 @@ __all__ = [
     "WRITERS",
     "check_holds",
     "encode_result",
+    "files_beside",
     "load_image",
     "load_result",
     "save",
     "save_scan",
 ]
 
-WRITERS: tuple[Writer, ...] = (HDF5, NPY, NPZ, MAT, PNG)
+WRITERS: tuple[Writer, ...] = (HDF5, NPY, NPZ, MAT, PNG, DICOM, DICOM_SERIES, NIFTI, NIFTI_GZ, MRD, BART)
 """All formats of a reconstruction."""
 
 RESULT_SUFFIXES = tuple(suffix for writer in WRITERS for suffix in writer.suffixes)
@@ -72,6 +79,7 @@ def save(
     mask: Mask | None = None,
     *,
     provenance: BaseModel | None = None,
+    like: str | Path | None = None,
 ) -> str:
     """Write a reconstruction in the format of the suffix, in one step: a half-written file is never seen.
 
@@ -82,6 +90,8 @@ def save(
     `.npy` holds the image, complex64 if the method yields phase, else float32 magnitudes. `.npz` and `.mat` hold
     `image` (in `.mat` `reconstruction`, `(h, w, slice)`), `mask` and `metadata` (JSON). `.png` holds 16-bit gray
     magnitudes, cropped to the scan's reconstruction size, with white as the largest value and the slices side by side.
+    `.dcm` (DICOM), `.dcm.zip` (a DICOM series), `.nii`, `.nii.gz` (NIfTI, with a `.json` beside) and `.mrd` (ISMRMRD
+    images) are cropped too and hold the geometry of the scan; `.cfl` (BART, with a `.hdr` beside) holds the image.
 
     Args:
         path: file to write or replace; if it is a symbolic link, its target is written.
@@ -89,6 +99,7 @@ def save(
         scan: the reconstructed scan, for the file's attributes; its own file is never replaced.
         mask: the mask of the reconstruction, for its receipt.
         provenance: a `mri_recon.results.provenance.Provenance`, from which `mri-recon replay` repeats the result.
+        like: DICOM image of the same examination, whose patient, study and sequence a DICOM output takes over.
 
     Returns:
         One sentence about data that the format cannot hold; "" if it holds everything.
@@ -99,11 +110,17 @@ def save(
             a full disk; an image that the format cannot hold.
         DataError: a `.png` of a scan that may not be pictured.
     """
-    _check_path(path, RESULT_SUFFIXES, None if scan is None else scan.source)
+    source = None if scan is None else scan.source
+    _check_path(path, RESULT_SUFFIXES, source)
+    beside = files_beside(path)
+    for one in beside.values():
+        _check_path(one, (), source)
     try:
-        encoded = encode_result(Path(path).name, reconstruction, scan, mask, provenance=provenance)
+        encoded = encode_result(Path(path).name, reconstruction, scan, mask, provenance=provenance, like=like)
     except OSError as error:
         raise unwritable(path, error) from error
+    for suffix, content in encoded.beside.items():
+        write_atomically(beside[suffix], content)
     write_atomically(path, encoded.content)
     return encoded.left_out
 
@@ -187,12 +204,14 @@ def encode_result(
     mask: Mask | None = None,
     *,
     provenance: BaseModel | None = None,
+    like: str | Path | None = None,
 ) -> Encoded:
     """Encode the file that `save` writes for a suffix.
 
     Raises:
         ShapeError: an image that is not `(slice, h, w)`.
-        OutputError: unknown suffix, or an image that the format cannot hold.
+        OutputError: unknown suffix, an image that the format cannot hold, or a library that is not installed.
+        FormatError: `like` is no DICOM image.
     """
     image = to_numpy(reconstruction.image)
     if image.ndim != 3:
@@ -219,6 +238,7 @@ def encode_result(
             mask=None if mask is None else mask.array,
             recon_size=None if scan is None else scan.recon_size,
             geometry=geometry,
+            tags={} if like is None else read_tags(like),
         )
     )
 
@@ -232,7 +252,8 @@ def check_holds(path: str | Path, shape: Sequence[int], meta: Mapping[str, Any])
         meta: `meta` of the scan.
 
     Raises:
-        OutputError: unknown suffix, or an image that is too large.
+        OutputError: unknown suffix, an image or geometry that the format cannot hold, or a library that is not
+            installed.
         DataError: a picture of a scan that may not be pictured.
     """
     writer = _writer(path)
@@ -242,6 +263,19 @@ def check_holds(path: str | Path, shape: Sequence[int], meta: Mapping[str, Any])
             f"cannot write {printable(path)}: its format holds at most {writer.max_bytes} bytes an array, the image "
             f"{tuple(shape)} takes {size}: choose {HDF5.suffixes[0]}"
         )
+    for library in writer.needs:
+        if find_spec(library) is None:
+            raise OutputError(
+                f"expected the library {library} for {printable(path)}, it is not installed: "
+                "pip install 'mri-recon[clinical]'"
+            )
+    if writer.max_side is not None and max(shape[-2:]) > writer.max_side:
+        raise OutputError(
+            f"cannot write {printable(path)}: its format holds at most {writer.max_side} rows and columns, the image "
+            f"has {shape[-2]} x {shape[-1]}: choose {HDF5.suffixes[0]}"
+        )
+    if writer.check is not None and meta.get("geometry") is not None:
+        writer.check(make_geometry(meta["geometry"]))
     if writer.is_picture:
         require_pictures_allowed(meta, what=f"the {writer.suffixes[0]}")
 
@@ -296,6 +330,17 @@ def _writer(path: str | Path) -> Writer:
     name = Path(path).name
     check_suffix(f"x{name}" if name.startswith(".") else name, RESULT_SUFFIXES)
     return next(writer for writer in WRITERS if name.lower().endswith(writer.suffixes))
+
+
+def files_beside(path: str | Path) -> dict[str, Path]:
+    """Return the further files that `save` writes with a file: their suffixes and paths; empty for most formats.
+
+    Raises:
+        OutputError: unknown suffix.
+    """
+    path, writer = Path(path), _writer(path)
+    matched = next(suffix for suffix in writer.suffixes if path.name.lower().endswith(suffix))
+    return {suffix: path.with_name(path.name[: -len(matched)] + suffix) for suffix in writer.beside}
 
 
 def _check_path(path: str | Path, suffixes: tuple[str, ...], source: Path | None = None) -> None:

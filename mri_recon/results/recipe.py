@@ -25,6 +25,7 @@ from torch import Tensor
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan, check_holds, load, load_noise, save
 from mri_recon.io.masks import choose_mask
+from mri_recon.io.writers.dicom_like import read_tags
 from mri_recon.masks.convert import as_mask, undersample
 from mri_recon.masks.types import Mask
 from mri_recon.methods.table import check_options
@@ -291,7 +292,12 @@ def run_batch(
 
 
 def reconstruct_file(
-    path: str | Path, recipe: Recipe, output: str | Path, *, on_progress: OnProgress | None = None
+    path: str | Path,
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    like: str | Path | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SavedRun:
     """Read a file, reconstruct it as a recipe says, and save the image with its provenance.
 
@@ -299,6 +305,7 @@ def reconstruct_file(
         path: file of k-space.
         recipe: what to do.
         output: file to write, see `save`.
+        like: DICOM image of the same examination, see `save`.
         on_progress: told of the work, as in `reconstruct`.
 
     Raises:
@@ -310,8 +317,10 @@ def reconstruct_file(
     scan = load_scan(path, recipe)
     data = undersampled(scan, recipe)
     check_holds(output, (scan.num_slices, *scan.kspace.shape[-2:]), scan.meta)
+    if like is not None:
+        read_tags(like)
     run = run_method(data, recipe, source=source_record(path, recipe, scan), on_progress=on_progress)
-    left_out = save(output, run.reconstruction, scan, run.mask, provenance=run.provenance)
+    left_out = save(output, run.reconstruction, scan, run.mask, provenance=run.provenance, like=like)
     return SavedRun(run.reconstruction, run.mask, run.provenance, scan, left_out)
 
 

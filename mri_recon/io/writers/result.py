@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ class SavedResult:
         mask: the sampling mask, bool `(phase,)` or `(readout, phase)`.
         recon_size: height and width of the picture, from the scan.
         geometry: voxel size, position and orientation of the slices; None if they are not known.
+        tags: values of an accompanying DICOM image by keyword, see `mri_recon.io.writers.dicom_like`.
     """
 
     image: npt.NDArray[Any]
@@ -38,13 +40,21 @@ class SavedResult:
     mask: npt.NDArray[np.bool_] | None = None
     recon_size: tuple[int, int] | None = None
     geometry: Geometry | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Encoded(NamedTuple):
-    """Bytes of a file, and one sentence about data that its format cannot hold; empty if it holds everything."""
+    """Hold the bytes of a file.
+
+    Attributes:
+        content: the file.
+        left_out: one sentence about data that the format cannot hold; empty if it holds everything.
+        beside: further files of the format, by the suffix that replaces that of the file.
+    """
 
     content: Content
     left_out: str = ""
+    beside: Mapping[str, Content] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,17 @@ class Writer:
         encode: function that makes the file.
         max_bytes: largest image that the format can hold; None for no limit.
         is_picture: whether the file is a picture of the image.
+        max_side: largest height or width that the format can hold; None for no limit.
+        beside: suffixes of further files that are written with it, see `Encoded.beside`.
+        needs: libraries that the format needs, all in the extra `clinical`.
+        check: function that refuses a geometry that the format cannot hold, before the work; None if it holds any.
     """
 
     suffixes: tuple[str, ...]
     encode: Callable[[SavedResult], Encoded]
     max_bytes: int | None = None
     is_picture: bool = False
+    max_side: int | None = None
+    beside: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    check: Callable[[Geometry], None] | None = None

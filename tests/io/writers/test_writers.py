@@ -118,9 +118,9 @@ def test_what_a_picture_cannot_show(image: torch.Tensor, scan: Any, tmp_path: Pa
     assert not (tmp_path / "b.png").exists()
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a", "a.h5.gz", ".h", "h5", "a.tif"])
+@pytest.mark.parametrize("name", ["a.gz", "a", "a.h5.gz", ".h", "h5", "a.tif"])
 def test_other_suffixes(name: str, image: torch.Tensor, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"ends in \.h5, \.hdf5, \.npy, \.npz, \.mat or \.png"):
+    with pytest.raises(OutputError, match=r"ends in \.h5, \.hdf5, \.npy, .*, \.mrd or \.cfl"):
         save(tmp_path / name, Reconstruction(image, "unet"))
     with pytest.raises(OutputError, match=r"ends in \.h5 or \.hdf5"):
         save_scan(tmp_path / name, image[:, None].numpy())
