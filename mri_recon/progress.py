@@ -25,9 +25,9 @@ class Progress:
     Attributes:
         method: name of the method.
         stage: "prepare" (pre-whitening, compression), "maps" (coil sensitivities), "iterate" (a solver), "adapt" (a
-            network to the scan), "network" or "check" (the hold-out check).
-        iteration: iterations (of a solver), steps (of an adaptation), slices (of a network) or folds (of a check)
-            completed in this stage, counted over all slices. Never decreases within a stage.
+            network to the scan), "network", "check" (the hold-out check) or "candidates" (of `auto`).
+        iteration: iterations (of a solver), steps (of an adaptation), slices (of a network), folds (of a check) or
+            runs (of candidates) completed in this stage, counted over all slices. Never decreases within a stage.
         total: largest possible value of `iteration`; None if unknown. Decreases when a slice needs fewer iterations.
         objective: latest known objective, summed over the slices so far, in the units of `info["objective"]`; None if
             unknown.

@@ -54,10 +54,12 @@ class UsedModel:
     Attributes:
         name: name on the model card.
         sha256: SHA-256 of the file of the weights.
+        candidate: the candidate of `auto` that has them, e.g. "unrolled"; None for any other method.
     """
 
     name: str
     sha256: str
+    candidate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,19 @@ class Reconstruction:
 
     @property
     def model(self) -> UsedModel | None:
-        """The weights of the network; None for a method without a network."""
+        """The weights of the network; None for a method without a network, and for one that tries several."""
         sha256 = self.info.get("model_sha256")
         return None if sha256 is None else UsedModel(str(self.info["model"]), str(sha256))
+
+    @property
+    def models(self) -> tuple[UsedModel, ...]:
+        """The weights of all networks: that of `model`, or those that `auto` tried."""
+        if self.model is not None:
+            return (self.model,)
+        return tuple(
+            UsedModel(str(one["name"]), str(one["sha256"]), str(one["candidate"]))
+            for one in self.info.get("models", ())
+        )
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -173,7 +185,7 @@ def reconstruct(
     start = _started(method, on_progress)
     y = problem.kspace.to(target)
     data = prepare(y, problem.mask, maps, prewhiten=noise, num_virtual_coils=num_virtual_coils)
-    split = None if check is None else _HoldOut.of(data, problem.mask, options)
+    split = None if check is None else _HoldOut.of(data, problem.mask, function, options)
     told = _noise_option(method, options, data.noise_sigma)
     given = of_kept(options, problem.kept, len(problem.whole)) | told | fixed_arguments(function, target, on_progress)
     if maps is not None:
@@ -306,9 +318,13 @@ class _HoldOut:
     sens_maps: Tensor | None
 
     @classmethod
-    def of(cls, prepared: Prepared, mask: Mask, options: Mapping[str, Any]) -> _HoldOut:
-        """Split the scan. A scan that cannot be split is refused before any work."""
+    def of(
+        cls, prepared: Prepared, mask: Mask, function: Callable[..., Any], options: Mapping[str, Any]
+    ) -> _HoldOut | None:
+        """Split the scan. A scan that cannot be split is refused before any work; None if the method checks itself."""
         folds = check_folds(prepared.kspace, mask)
+        if getattr(function, "holds_out", False):
+            return None
         maps = check_maps(prepared.kspace, mask, prepared.sens_maps, options)
         return cls(hold_out(prepared.kspace, mask, maps.everywhere, folds=folds), maps, prepared.sens_maps)
 

@@ -17,7 +17,8 @@ from benchmarks.networks.worlds import phantom_scans
 from mri_recon.coils.scan_maps import ScanMaps
 from mri_recon.errors import MriReconError
 from mri_recon.masks.convert import undersample
-from mri_recon.methods.candidates import Candidate, parse_candidates, run_candidate
+from mri_recon.methods.candidate import Candidate, parse_candidates
+from mri_recon.methods.candidate_runs import run_candidate
 from mri_recon.methods.holdout import HoldOutData, hold_out
 from mri_recon.models import Unet
 from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint

@@ -75,10 +75,16 @@ def files_read(
     ]
     for several in options:
         for key, value in several.items():
-            if isinstance(value, str):
+            texts = [value] if isinstance(value, str) else []
+            if key == "candidates" and texts:
+                from mri_recon.methods.candidate import parse_candidates
+
+                options_of = [one.options for one in parse_candidates(value)]
+                texts = [text for one in options_of for text in one.values() if isinstance(text, str)]
+            for text in texts:
                 found += [
-                    (f"the file of the option {key}", value),
-                    (f"the model card of the option {key}", _card(value)),
+                    (f"the file of the option {key}", text),
+                    (f"the model card of the option {key}", _card(text)),
                 ]
     found += [("a file of the shipped weights", path) for path in sorted(_SHIPPED.glob("*"))]
     return [(what, path) for what, path in found if path is not None]

@@ -31,6 +31,7 @@ _STAGES = {
     "adapt": "step",
     "network": "slice",
     "check": "hold-out check",
+    "candidates": "run",
 }
 
 Show = Callable[[str, int, int | None], None]

@@ -21,7 +21,7 @@ __all__ = ["tell_comparison", "tell_run", "write_comparison"]
 def tell_run(run: SavedRun, output: Path) -> None:
     """Print one line about a saved reconstruction, followed by its notes and warnings."""
     from mri_recon.results.comparison import preparation_caption
-    from mri_recon.results.trust import holdout_caption
+    from mri_recon.results.trust import auto_caption, holdout_caption
 
     result, meta = run.reconstruction, run.scan.meta
     shape = " x ".join(str(n) for n in result.image.shape)
@@ -34,8 +34,9 @@ def tell_run(run: SavedRun, output: Path) -> None:
         typer.echo(f"Slice {number} of {count} alone: support, noise and a drawn mask are found in it.")
     if done := preparation_caption(result.info):
         typer.echo(done)
-    if checked := holdout_caption(result.info):
-        typer.echo(checked)
+    for caption in (auto_caption(result.info), holdout_caption(result.info)):
+        if caption:
+            typer.echo(caption)
     for warning in result.warnings:
         warn(warning)
 

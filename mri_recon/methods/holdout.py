@@ -41,10 +41,12 @@ __all__ = [
     "compare_predictions",
     "difference_db",
     "hold_out",
+    "least_on_simplex",
     "mixture",
     "predict",
     "residual_grams",
     "scan_folds",
+    "standard_error",
     "with_phase",
 ]
 
@@ -241,7 +243,7 @@ def difference_db(one: Prediction, other: Prediction) -> tuple[float, float]:
         one, other: predictions of the same samples.
     """
     left = [10 * np.log10(np.maximum(_sums_without_each(each.errors), 1e-300)) for each in (one, other)]
-    return one.error_db - other.error_db, _jackknife(left[0] - left[1])
+    return one.error_db - other.error_db, standard_error(left[0] - left[1])
 
 
 def mixture(predicted: Sequence[Sequence[HeldOut]], weights: npt.NDArray[np.float64]) -> list[HeldOut]:
@@ -271,7 +273,7 @@ def best_mixture(data: HoldOutData, predicted: Sequence[Sequence[HeldOut]]) -> n
     Returns:
         weights `(method,)`.
     """
-    return _simplex_minimum(residual_grams(data, predicted).sum(axis=0))
+    return least_on_simplex(residual_grams(data, predicted).sum(axis=0))
 
 
 def residual_grams(data: HoldOutData, predicted: Sequence[Sequence[HeldOut]]) -> npt.NDArray[np.float64]:
@@ -296,8 +298,12 @@ def residual_grams(data: HoldOutData, predicted: Sequence[Sequence[HeldOut]]) ->
     return np.concatenate(found)
 
 
-def _simplex_minimum(gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Minimise w' G w over the simplex."""
+def least_on_simplex(gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Minimise w' G w over weights that are not negative and have the sum 1.
+
+    Args:
+        gram: G, symmetric and positive semidefinite, of at most 10 rows.
+    """
     count = len(gram)
     best, lowest = np.full(count, 1 / count), math.inf
     ridge = 1e-10 * max(float(np.trace(gram)), 1e-300) * np.eye(count)
@@ -332,7 +338,7 @@ def _energy(values: Tensor) -> npt.NDArray[np.float64]:
 
 def _jackknife_db(errors: npt.NDArray[np.float64], energies: npt.NDArray[np.float64]) -> float:
     left = _sums_without_each(errors) / np.maximum(_sums_without_each(energies), 1e-300)
-    return _jackknife(10 * np.log10(np.maximum(left, 1e-30)))
+    return standard_error(10 * np.log10(np.maximum(left, 1e-30)))
 
 
 def _sums_without_each(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -340,8 +346,12 @@ def _sums_without_each(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
     return without
 
 
-def _jackknife(values: npt.NDArray[np.float64]) -> float:
-    """Compute the standard error of a figure from its values without each unit."""
+def standard_error(values: npt.NDArray[np.float64]) -> float:
+    """Compute the standard error of a figure from its values without each unit (jackknife).
+
+    Args:
+        values: the figure without each of the units, one after the other.
+    """
     count = len(values)
     return float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
 

@@ -18,7 +18,8 @@ from mri_recon.coils.sensitivity_maps import estimate_maps
 from mri_recon.errors import MaskError, MethodError
 from mri_recon.masks.folds import Fold
 from mri_recon.masks.types import ColumnMask, Mask
-from mri_recon.methods.candidates import Candidate, predict_candidate, without_phase
+from mri_recon.methods.candidate import Candidate
+from mri_recon.methods.candidate_runs import predict_candidate, without_phase
 from mri_recon.methods.checks import num_runs
 from mri_recon.methods.holdout import (
     HeldOut,

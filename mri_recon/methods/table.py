@@ -148,6 +148,11 @@ _BUILT_IN: dict[str, MethodEntry] = {
             "mri_recon.methods.networks:unrolled_batch",
             "Unrolled network: steps of data consistency between learned refinements.",
         ),
+        MethodEntry(
+            "auto",
+            "mri_recon.methods.auto:auto",
+            summary="Mixture of the methods that best predict measured lines they were not shown.",
+        ),
     )
 }
 

@@ -45,6 +45,7 @@ _LABELS = {
     "cs-wavelet": "CS wavelet",
     "unet": "U-Net",
     "unrolled": "Unrolled",
+    "auto": "Auto",
 }
 _PANEL = (2.5, 3.6)  # largest width and height of a panel, inches
 _CELL = 2.1  # smallest width of a column: the metrics must fit under a narrow panel

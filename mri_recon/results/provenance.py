@@ -10,6 +10,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +76,7 @@ class ModelRecord(_Record):
 
     name: str
     sha256: str = _SHA256
+    candidate: str | None = Field(default=None, description="the candidate of `auto` that has them")
 
 
 class ImageRecord(_Record):
@@ -100,6 +102,7 @@ class Provenance(_Record):
     method: str
     options: dict[str, Any]
     model: ModelRecord | None = None
+    models: tuple[ModelRecord, ...] = Field(default=(), description="of a method that tries several networks")
     stop: str | None = Field(default=None, description="why an iterative method ended")
     batched: bool = Field(default=False, description="computed together with others, see `reconstruct_batch`")
     versions: dict[str, str | None]
@@ -169,6 +172,7 @@ def describe(
         method=result.method,
         options=jsonable(dict(options)),
         model=None if model is None else ModelRecord(name=model.name, sha256=model.sha256),
+        models=tuple(ModelRecord(**asdict(one)) for one in result.models) if model is None else (),
         stop=result.info.get("stop"),
         batched=batched,
         versions=versions(),

@@ -23,6 +23,7 @@ from mri_recon._system.hashes import array_sha256, file_sha256, file_size
 from mri_recon.errors import CheckpointError, FormatError, MethodError
 from mri_recon.io import load_result
 from mri_recon.io.loading import read
+from mri_recon.methods.candidate import Candidate, parse_candidates
 from mri_recon.methods.table import method_options
 from mri_recon.progress import OnProgress
 from mri_recon.reconstruction import Reconstruction, resolve_device
@@ -183,7 +184,21 @@ def _options(record: Provenance, model: str | Path | None) -> dict[str, Any]:
     options = dict(record.options)
     if record.model is not None and "model" in method_options(record.method):
         options["model"] = _located_model(record.model, record.options, model)
+    if record.models:
+        texts = options.get("candidates", method_options(record.method)["candidates"])
+        options["candidates"] = [_with_weights(one, record.models, model) for one in parse_candidates(texts)]
     return options
+
+
+def _with_weights(candidate: Candidate, models: Sequence[ModelRecord], model: str | Path | None) -> str:
+    """Write a candidate of `auto` with the recorded weights, as they are found now."""
+    for record in models:
+        if record.candidate == candidate.label:
+            path = None if model is None else Path(model)
+            given = path if path is not None and path.is_file() and file_sha256(path) == record.sha256 else None
+            found = _located_model(record, candidate.options, given)
+            return Candidate(candidate.method, {**candidate.options, "model": found}).label
+    return candidate.label
 
 
 def _relative_difference(new: npt.NDArray[Any], old: npt.NDArray[Any]) -> float:

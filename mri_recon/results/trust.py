@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["holdout_caption"]
+__all__ = ["auto_caption", "holdout_caption"]
 
 
 def holdout_caption(info: Mapping[str, Any]) -> str:
@@ -20,3 +20,8 @@ def holdout_caption(info: Mapping[str, Any]) -> str:
         f"Hold-out check: error {figure} on {count} that the method was not shown "
         f"(0 dB: predicts nothing; noise alone {report['noise_floor_db']:.1f} dB; {references})."
     )
+
+
+def auto_caption(info: Mapping[str, Any]) -> str:
+    """Say in one line what `auto` took and why; "" for any other method."""
+    return f"Auto took {info['auto']['why']}." if "auto" in info else ""

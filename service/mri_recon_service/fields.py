@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from mri_recon.errors import MethodError
+from mri_recon.methods.candidate import parse_candidates
 from mri_recon.methods.table import check_option_names, check_options, get_method, method_names, method_options
 from mri_recon.models.checkpoint import shipped_models
 from mri_recon_service.problems import Problem, invalid_request, shown
@@ -111,8 +112,11 @@ def _options(method: str, texts: Mapping[str, str], *, prefix: str, limits: Mapp
     _check_limits(options, prefix=prefix, limits=limits)
     try:
         check_options(method, options)
+        candidates = parse_candidates(options["candidates"]) if method == "auto" and "candidates" in options else []
     except MethodError as error:
         raise Problem("invalid-option", str(error)) from error
+    for candidate in candidates:
+        _check_limits(candidate.options, prefix=f"{prefix}candidates: {candidate.method}:", limits=limits)
     return options
 
 

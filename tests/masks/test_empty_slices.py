@@ -17,7 +17,10 @@ from mri_recon.metrics import evaluate, per_slice
 from mri_recon.reconstruction import reconstruct_batch
 from tests.support.methods import BUILT_IN
 
-QUICK = {"cs-wavelet": {"max_iters": 5}}
+QUICK: dict[str, dict[str, Any]] = {
+    "cs-wavelet": {"max_iters": 5},
+    "auto": {"candidates": "cg-sense,cs-wavelet:max_iters=5"},
+}
 
 
 def volume(coils: int, empty: list[int]) -> tuple[Tensor, Any]:

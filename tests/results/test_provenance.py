@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 import mri_recon as mr
+from mri_recon._system.hashes import file_sha256
 from mri_recon.cli import build_app
 from mri_recon.errors import CheckpointError, FormatError, MaskError, MethodError
 from mri_recon.io import load_result
@@ -34,6 +35,7 @@ METHODS = [
     *(("cs-wavelet", [f"prior={prior}", "max_iters=12"]) for prior in ("stationary", "orthonormal", "cycle-spinning")),
     ("unet", []),
     ("unrolled", ["data_consistency=exact"]),
+    ("auto", ["candidates=cg-sense,cs-wavelet:max_iters=12,unet"]),
 ]
 DRAWN = ["--acceleration", "2", "--num-low-frequencies", "8", "--seed", "3"]
 
@@ -347,6 +349,26 @@ def test_weights_are_found_by_their_content(scan_file: Path, tmp_path: Path) -> 
     assert _run("replay", out, "--input", scan_file, "--model", moved / weights.name).exit_code == 0
     with pytest.raises(CheckpointError, match="found none among unrolled"):
         replay(out, scan_file, model="unrolled")
+
+
+def test_every_network_of_auto_is_recorded_and_found_by_its_content(scan_file: Path, tmp_path: Path) -> None:
+    weights = [Path(tiny_weights(name, tmp_path)) for name in ("unet", "unrolled")]
+    texts = [f"{name}:model={path}" for name, path in zip(("unet", "unrolled"), weights, strict=True)]
+    out = _result(scan_file, "--option", f"candidates=cg-sense,{','.join(texts)}", method="auto")
+    record = Provenance.model_validate_json(load_result(out)[1] or "")
+    assert record.model is None
+    assert [one.candidate for one in record.models] == texts
+    assert [one.sha256 for one in record.models] == [file_sha256(path) for path in weights]
+    assert replay(out, scan_file).identical
+    moved = tmp_path / "moved.safetensors"
+    weights[1].with_suffix(".json").rename(moved.with_suffix(".json"))
+    weights[1].rename(moved)
+    assert replay(out, scan_file, model=moved).identical  # the other is where it was
+    with pytest.raises(CheckpointError, match=record.models[1].sha256):
+        replay(out, scan_file)
+    weights[0].write_bytes(moved.read_bytes())
+    with pytest.raises(CheckpointError, match=record.models[0].sha256):
+        replay(out, scan_file, model=moved)
 
 
 def test_a_method_that_is_gone(scan_file: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mri_recon.methods import table
 
-BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled"]
+BUILT_IN = ["zero-filled", "cg-sense", "cs-wavelet", "unet", "unrolled", "auto"]
 """Every method of the library, in the order of the table."""
 
 

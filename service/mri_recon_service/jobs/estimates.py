@@ -11,7 +11,8 @@ stationary transform holds all of its bands. Where its transforms are compiled, 
 as well. A network adds the working memory of its configuration (`models.footprint`), and its weights: 6 times their
 file while they are read (as bytes, in half and in single precision, and the network), afterwards 4.5 times, with the
 copies that the processor's library makes. An adaptation (`adapt`) adds its copies of the weights and everything that
-gradients need (`models.footprint.adaptation_bytes`). The constants were fitted to peaks of the resident memory, with a
+gradients need (`models.footprint.adaptation_bytes`). `auto` takes what its largest candidate takes, all weights, the
+maps, a fold and the predictions. The constants were fitted to peaks of the resident memory, with a
 margin. `benchmarks/service/memory.py` measures them on random cases, first calls in a process, later calls and batches.
 
 The time is `rate * slices * p * (coils + w)`, where `w` is the work done once for each slice instead of once for each
@@ -31,7 +32,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mri_recon.errors import MriReconError
+from mri_recon.methods.candidate import Candidate, parse_candidates
+from mri_recon.methods.checks import HOLDOUT, num_runs
 from mri_recon.methods.priors import choose_prior
+from mri_recon.methods.table import method_options
 from mri_recon.models.checkpoint import read_card, weights_file
 from mri_recon.models.footprint import adaptation_bytes, working_bytes
 from mri_recon.models.inference import slices_at_once, widest_margin
@@ -69,6 +73,7 @@ _COSTS: dict[str, _Cost] = {
     "cs-wavelet": _Cost(40 * _MIB, kspaces=12, slice_kspaces=6, images=12, slice_images=20, rate=1e-5),
     "unet": _Cost(36 * _MIB, kspaces=23, images=6, work_per_slice=1, rate=3e-6),
     "unrolled": _Cost(36 * _MIB, kspaces=23, images=6, work_per_slice=6, rate=2.2e-6),
+    "auto": _Cost(16 * _MIB, kspaces=6, images=6),  # besides its candidates
 }
 _UNKNOWN = _Cost(256 * _MIB, kspaces=32, images=12, slice_images=150)
 
@@ -105,6 +110,8 @@ class Estimates:
             options: the method's options.
         """
         options = options or {}
+        if method == "auto":
+            return _memory_of_auto(options, shape)
         cost = _COSTS.get(method, _UNKNOWN)
         slices, coils, readout, phase = shape
         pixels, own = readout * phase, 0.0
@@ -132,9 +139,15 @@ class Estimates:
         return int(most + images * _ITEM_BYTES * slices * readout * phase)
 
     def seconds(self, method: str, shape: Sequence[int]) -> float | None:
-        """Estimate the time of a run with default options. None: an unknown method that was never observed."""
+        """Estimate the time of a run with default options. None: an unknown method that was never observed.
+
+        `auto` takes the time of its candidates, each of which runs `num_runs("holdout")` times, until it is observed.
+        """
         with self._lock:
             rate = self._rates.get(method)
+        if rate is None and method == "auto":
+            times = [self.seconds(one.method, shape) for one in _candidates({})]
+            return num_runs(HOLDOUT) * math.fsum(time for time in times if time is not None)
         return None if rate is None else rate * _work(method, shape)
 
     def observe(self, method: str, shape: Sequence[int], seconds: float) -> None:
@@ -149,6 +162,33 @@ class Estimates:
                 rate = math.exp(known + _WEIGHT_OF_THE_NEWEST * (math.log(rate) - known))
             self._observed.add(method)
             self._rates[method] = rate
+
+
+def _candidates(options: Mapping[str, Any]) -> list[Candidate]:
+    """List the candidates of `auto`; none if they are invalid, because the request will be refused."""
+    try:
+        return parse_candidates(options.get("candidates", method_options("auto")["candidates"]))
+    except MriReconError:
+        return []
+
+
+def _memory_of_auto(options: Mapping[str, Any], shape: Sequence[int]) -> int:
+    """Bound the bytes of `auto`: its candidates run one after the other, beside the maps, a fold and predictions."""
+    candidates = _candidates(options)
+    most = max((Estimates.memory_bytes(one.method, shape, one.options) for one in candidates), default=0)
+    weights = sum(_weights_bytes(str(one.options.get("model", one.method))) for one in candidates)
+    slices, coils, readout, phase = shape
+    cost = _COSTS["auto"]
+    items = slices * readout * phase * (cost.kspaces * coils + cost.images + _IMAGES_A_METHOD * len(candidates))
+    return int(cost.fixed + most + _READ_WEIGHTS * weights + _ITEM_BYTES * items)
+
+
+def _weights_bytes(model: str) -> int:
+    """Count the bytes of a file of weights; 0 if there is none, as for a classical method."""
+    try:
+        return weights_file(model).stat().st_size
+    except (OSError, MriReconError):
+        return 0
 
 
 def _work(method: str, shape: Sequence[int]) -> float:

@@ -10,6 +10,7 @@ const LABELS = {
   "cs-wavelet": "CS wavelet",
   unet: "U-Net",
   unrolled: "Unrolled",
+  auto: "Auto",
 };
 
 /** How a method (or the reference) is called on the screen, as in the library's figures. */

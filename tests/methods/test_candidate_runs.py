@@ -1,4 +1,4 @@
-"""Candidates: how they are written, and that each makes the image its method makes by itself."""
+"""Every candidate makes the image that its method makes by itself."""
 
 from __future__ import annotations
 
@@ -10,41 +10,14 @@ import torch
 import mri_recon as mr
 from mri_recon.coils.scan_maps import ScanMaps
 from mri_recon.errors import MethodError
-from mri_recon.methods.candidates import Candidate, parse_candidates, run_candidate
+from mri_recon.methods.candidate import Candidate, parse_candidates
+from mri_recon.methods.candidate_runs import run_candidate
 from mri_recon.methods.holdout import hold_out, predict
 from mri_recon.methods.table import get_method, method_names
 from tests.methods.test_holdout_check import masked
 from tests.support.methods import add_method
 
 CPU = torch.device("cpu")
-
-
-def test_candidates_are_read_with_their_options() -> None:
-    found = parse_candidates("zero-filled, cg-sense:reg_weight=0.003:max_iters=7,unrolled:model=1")
-    assert found == [
-        Candidate("zero-filled"),
-        Candidate("cg-sense", {"reg_weight": 0.003, "max_iters": 7}),
-        Candidate("unrolled", {"model": "1"}),
-    ]
-    assert found[1].label == "cg-sense:reg_weight=0.003:max_iters=7"
-    assert parse_candidates(["cs-wavelet", "unet"]) == [Candidate("cs-wavelet"), Candidate("unet")]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "expected candidates, each once, got none"),
-        ("unet,unet", "each once, got unet, unet"),
-        ("nonsense", "expected one of the methods zero-filled"),
-        ("cg-sense:reg_weight", "expected a candidate as METHOD:KEY=VALUE"),
-        ("cg-sense:weight=1", "expected one of its options"),
-        ("cg-sense:reg_weight=-1", "expected reg_weight"),
-        ("cg-sense:maps=center", "without the option maps"),
-    ],
-)
-def test_what_cannot_be_a_candidate(text: str, message: str) -> None:
-    with pytest.raises(MethodError, match=message):
-        parse_candidates(text)
 
 
 @pytest.mark.parametrize("coils", [1, 3])

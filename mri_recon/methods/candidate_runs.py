@@ -1,14 +1,8 @@
-"""Run several methods on one scan with the same maps, so that their images can be compared and mixed.
-
-A candidate is written as the name of a method, with options after colons:
-
-    cs-wavelet      cg-sense:reg_weight=0.003      unrolled:model=my.safetensors
-"""
+"""Run several methods on one scan with the same maps, so that their images can be compared and mixed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,52 +12,17 @@ from mri_recon.coils.scan_maps import ScanMaps
 from mri_recon.errors import MethodError
 from mri_recon.masks.types import Mask
 from mri_recon.methods.calling import fixed_arguments
+from mri_recon.methods.candidate import Candidate
 from mri_recon.methods.holdout import HeldOut, HoldOutData, predict, with_phase
-from mri_recon.methods.option_values import option_types, parse_value
-from mri_recon.methods.table import check_options, get_method, method_options
+from mri_recon.methods.table import get_method, method_options
 
 if TYPE_CHECKING:
     from mri_recon.progress import OnProgress
 
-__all__ = ["Candidate", "parse_candidates", "predict_candidate", "run_candidate", "without_phase"]
+__all__ = ["predict_candidate", "run_candidate", "without_phase"]
 
 _CLASSICAL = ("cg-sense", "cs-wavelet")
 """Methods that estimate maps which fade outside the object, and weight their image by them."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Name a method with options.
-
-    Attributes:
-        method: name of the method.
-        options: its options; omitted ones keep their defaults.
-    """
-
-    method: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """The candidate as it is written, e.g. "cg-sense:reg_weight=0.003"."""
-        return ":".join([self.method, *(f"{key}={value}" for key, value in self.options.items())])
-
-
-def parse_candidates(texts: str | Sequence[str]) -> list[Candidate]:
-    """Read candidates from a text with commas, or from a list of texts.
-
-    Raises:
-        MethodError: no candidate, the same one twice, an unknown method or option, a value that an option does not
-            allow, or the option `maps`, since all candidates get the same maps.
-    """
-    parts = texts.split(",") if isinstance(texts, str) else list(texts)
-    found = [_parsed(part) for part in parts if part.strip()]
-    labels = [one.label for one in found]
-    if not found or len(set(labels)) < len(labels):
-        raise MethodError(
-            f"expected candidates, each once, got {', '.join(labels) or 'none'}: write e.g. cs-wavelet,unrolled"
-        )
-    return found
 
 
 def run_candidate(
@@ -129,22 +88,3 @@ def predict_candidate(
 def without_phase(image: Tensor, info: Mapping[str, Any]) -> Tensor:
     """Return the magnitude of an image whose phase is not that of the maps; any other image as it is."""
     return image.abs() if info.get("combination") == "adaptive" else image
-
-
-def _parsed(text: str) -> Candidate:
-    method, *parts = (part.strip() for part in text.split(":"))
-    types = option_types(get_method(method))
-    options: dict[str, Any] = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if not equals or not key:
-            raise MethodError(
-                f"expected a candidate as METHOD:KEY=VALUE, got {text!r}: write e.g. cg-sense:reg_weight=0.003"
-            )
-        options[key.strip()] = parse_value(value, types.get(key.strip(), Any))
-    check_options(method, options)
-    if "maps" in options:
-        raise MethodError(
-            f"expected candidates without the option maps, got {text!r}: all of them get the same maps; leave it out"
-        )
-    return Candidate(method, options)
