@@ -41,7 +41,8 @@ def test_no_method_takes_more_memory_than_estimated() -> None:
     found = run(cases, a_process=len(cases))
     _checked(found, len(cases))
     for case in found:
-        assert case["estimated"] < 400 << 20  # none is so generous that it would refuse a small scan
+        most = 500 if case["method"] == "auto" else 400  # auto holds the weights of two networks
+        assert case["estimated"] < most << 20  # none is so generous that it would refuse a small scan
 
 
 @pytest.mark.soak  # the same of many shapes, options and batches

@@ -180,7 +180,7 @@ def _memory_of_auto(options: Mapping[str, Any], shape: Sequence[int]) -> int:
     slices, coils, readout, phase = shape
     cost = _COSTS["auto"]
     items = slices * readout * phase * (cost.kspaces * coils + cost.images + _IMAGES_A_METHOD * len(candidates))
-    return int(cost.fixed + most + _READ_WEIGHTS * weights + _ITEM_BYTES * items)
+    return int(cost.fixed + most + _KEPT_WEIGHTS * weights + _ITEM_BYTES * items)
 
 
 def _weights_bytes(model: str) -> int:

@@ -48,3 +48,6 @@ def test_weights_that_know_a_person_are_not_measured_on_that_person() -> None:
         check_unseen(["cs-wavelet", "unet"], {"ulf-patient-6a", "ms-patient-01", "head-sagittal"})
     with pytest.raises(ConfigError, match="unrolled: expected weights .* got unet, which knows ulf-patient-6a"):
         check_unseen(["unrolled"], {"ulf-patient-6a"}, {"unrolled": {"model": "unet"}})
+    with pytest.raises(ConfigError, match="unet: expected weights .* got unet, which knows ulf-patient-6a"):
+        check_unseen(["auto"], {"ulf-patient-6a"})
+    check_unseen(["auto"], {"ulf-patient-6a"}, {"auto": {"candidates": "cs-wavelet,cg-sense"}})

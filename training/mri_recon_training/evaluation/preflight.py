@@ -11,6 +11,8 @@ import torch
 from mri_recon.errors import ConfigError, MethodError, MriReconError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
+from mri_recon.methods.candidate import parse_candidates
+from mri_recon.methods.table import method_options
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.reconstruction import reconstruct
 from mri_recon.results.comparison import check_methods
@@ -27,7 +29,7 @@ _SIGMA = 0.01
 def check_unseen(
     methods: Sequence[str], persons: Collection[str], options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
-    """Check by the model cards that no network was trained on a subject it is to be evaluated on.
+    """Check by the model cards that no network, those of `auto` included, was trained on a subject it is evaluated on.
 
     Args:
         methods: names of methods.
@@ -38,10 +40,15 @@ def check_unseen(
         ConfigError: a network was trained on one of them.
         CheckpointError: unknown or damaged weights.
     """
-    for method in methods:
+    chosen = options or {}
+    runs = [(method, chosen.get(method, {})) for method in methods if method != "auto"]
+    if "auto" in methods:
+        texts = chosen.get("auto", {}).get("candidates", method_options("auto")["candidates"])
+        runs += [(one.method, one.options) for one in parse_candidates(texts)]
+    for method, given in runs:
         if method not in shipped_models():
             continue  # no network, or one of another package, whose cards are its own
-        card = load_named(str((options or {}).get(method, {}).get("model", method))).card
+        card = load_named(str(given.get("model", method))).card
         seen = {person for rows in card.data if rows.get("split") == "train" for person in rows.get("persons", ())}
         known = sorted(seen.intersection(persons))
         if known:

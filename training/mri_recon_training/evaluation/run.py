@@ -169,6 +169,12 @@ def _coil_masks(config: EvaluationConfig) -> Masks:
     return Masks(accelerations, config.coil_seeds, config.center_fraction, config.num_low_frequencies)
 
 
+def _weights(info: Mapping[str, Any]) -> str | list[str]:
+    """Name the weights of a method: the SHA-256, or a list of them if it tries several networks."""
+    several = [str(one["sha256"]) for one in info.get("models", ())]
+    return str(info["model_sha256"]) if "model_sha256" in info else several
+
+
 def _settings(config: EvaluationConfig, tried: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Name everything but scan, acceleration and seed that decides a row."""
     return {
@@ -177,7 +183,7 @@ def _settings(config: EvaluationConfig, tried: Mapping[str, Mapping[str, Any]]) 
         "code": code_state(),
         "methods": config.methods,
         "options": config.options,
-        "weights": {name: info["model_sha256"] for name, info in tried.items() if "model_sha256" in info},
+        "weights": {name: found for name, info in tried.items() if (found := _weights(info))},
         "centre": [config.center_fraction, config.num_low_frequencies],
         "foreground": config.foreground,
         "coil_slices": config.coil_slices,
