@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mri_recon._system.outputs import STDOUT
-from mri_recon.cli.progress import working
+from mri_recon.cli.progress import Working, working
 from mri_recon.errors import ConfigError
 from mri_recon_training.evaluation.config import DEFAULT_SNR, EvaluationConfig, SimulatedArray
+from mri_recon_training.evaluation.lesions.config import DEFAULT_ARRAY, LesionConfig
 
 if TYPE_CHECKING:
     from mri_recon_training.evaluation.results import Evaluation
@@ -57,6 +59,10 @@ MeasuredCoils = Annotated[
 ]
 CoilSeeds = Annotated[str, typer.Option(help="Seeds of the masks of simulated k-space")]
 CoilSlices = Annotated[int, typer.Option(help="Middle slices of each image to simulate", min=1)]
+Lesions = Annotated[
+    bool,
+    typer.Option("--lesions", help="Test instead whether small lesions in simulated scans are kept, lost or invented"),
+]
 Json = Annotated[
     Path | None,
     typer.Option("--json", help="Write the results here; an interrupted run resumes. - is stdout", metavar="OUT.json"),
@@ -90,12 +96,15 @@ def evaluate(
     measured_coils: MeasuredCoils = "",
     coil_seeds: CoilSeeds = _COIL_SEEDS,
     coil_slices: CoilSlices = _DEFAULT.coil_slices,
+    lesions: Lesions = False,
     json: Json = None,
     markdown: Markdown = None,
     log: Log = None,
     device: Device = None,
 ) -> None:
     """Compare methods on every registered raw scan of a split: tables, plots, worst cases. A missing scan is an error.
+
+    --lesions takes the split's images, one a subject, with --coils (one array, default 4) and --coil-seeds.
 
     Example: mri-recon evaluate --split test --curve 2,6,12 --coils 1,8@10,8,8@200 --json results.json --markdown
     docs/results/results.md
@@ -106,6 +115,23 @@ def evaluate(
     from mri_recon_training.evaluation.run_log import command_text, commit
 
     names = method_list(methods)
+    arrays = (
+        *_arrays(coils, "--coils"),
+        *(replace(one, measured=True) for one in _arrays(measured_coils, "--measured-coils")),
+    )
+    if lesions:
+        lesion_config = _lesion_config(
+            split=split,
+            methods=tuple(names),
+            options=options_by_method(option or [], names),
+            accelerations=_numbers(acceleration, "--acceleration"),
+            seeds=_integers(coil_seeds, "--coil-seeds"),
+            arrays=arrays,
+            person=person,
+            device=device,
+        )
+        _evaluate_lesions(lesion_config, work, json, markdown, log)
+        return
     config = EvaluationConfig(
         split=split,
         methods=tuple(names),
@@ -119,16 +145,13 @@ def evaluate(
         foreground=foreground,
         curve_seeds=_integers(curve_seeds, "--curve-seeds"),
         part_seeds=_integers(part_seeds, "--part-seeds"),
-        arrays=(
-            *_arrays(coils, "--coils"),
-            *(replace(one, measured=True) for one in _arrays(measured_coils, "--measured-coils")),
-        ),
+        arrays=arrays,
         coil_seeds=_integers(coil_seeds, "--coil-seeds"),
         coil_slices=coil_slices,
         device=device,
     )
     keep = None if json is None or json == STDOUT else json.with_name(f"{json.name}.partial")
-    piped = _claim_outputs(config, json, keep, markdown, log)
+    piped = _claim_outputs(config.options.values(), json, keep, markdown, log)
     command, state = command_text(sys.argv[1:]), commit()
 
     def started(resumed: int) -> None:
@@ -149,8 +172,48 @@ def evaluate(
     run.finished.finish()
 
 
+def _lesion_config(*, arrays: tuple[SimulatedArray, ...], **given: Any) -> LesionConfig:
+    """Make the configuration of the test with lesions, which takes one array of coils."""
+    if len(arrays) > 1:
+        raise ConfigError(f"expected one array of coils with --lesions, got {len(arrays)}: run once for each")
+    return LesionConfig(array=arrays[0] if arrays else DEFAULT_ARRAY, **given)
+
+
+def _evaluate_lesions(
+    config: LesionConfig, work: Working, json: Path | None, markdown: Path | None, log: Path | None
+) -> None:
+    """Run the test with lesions, print its summary and write its files."""
+    from mri_recon.cli import tell
+    from mri_recon_training.evaluation.lesions.page import summary_lines, write_lesion_page
+    from mri_recon_training.evaluation.lesions.run import FULL, run_lesions
+    from mri_recon_training.evaluation.lesions.summary import document
+    from mri_recon_training.evaluation.run_log import command_text, commit
+
+    keep = None if json is None or json == STDOUT else json.with_name(f"{json.name}.partial")
+    piped = _claim_outputs(config.options.values(), json, keep, markdown, log)
+    command, state = command_text(sys.argv[1:]), commit()
+
+    def started(resumed: int) -> None:
+        if resumed:
+            tell(f"resuming with {resumed} finished scans of {keep}", err=True)
+        if config.split == "test":
+            _log(log, command)
+
+    run = run_lesions(config, keep=keep, started=started, report=work.step)
+    work.end()
+    methods = [FULL, *config.methods]
+    for line in summary_lines(run, methods):
+        typer.echo(line, err=piped)
+    if json is not None:
+        _write_json(json, dict(document(run, methods)))
+    if markdown is not None:
+        write_lesion_page(run, markdown, command=command, commit=state)
+        tell(f"page: {markdown}", err=piped)
+    run.finished.finish()
+
+
 def _claim_outputs(
-    config: EvaluationConfig, json: Path | None, keep: Path | None, markdown: Path | None, log: Path | None
+    options: Iterable[Mapping[str, Any]], json: Path | None, keep: Path | None, markdown: Path | None, log: Path | None
 ) -> bool:
     """Check before the work that every output can be written; returns whether the JSON goes to stdout."""
     from mri_recon._system.outputs import check_writable_folder
@@ -160,7 +223,7 @@ def _claim_outputs(
 
     piped = claim(
         {"--json": json, "--json .partial": keep, "--markdown": markdown, "--log": log},
-        [*files_read(options=config.options.values()), *(("registered data", path) for path in local_files())],
+        [*files_read(options=options), *(("registered data", path) for path in local_files())],
         suffixes={"--json": JSON_SUFFIXES, "--markdown": (".md",)},
         appended=["--log"],
     )

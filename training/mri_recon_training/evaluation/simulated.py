@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mri_recon.errors import DataError
 from mri_recon.io import Scan
@@ -29,7 +30,17 @@ from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_ph
 from mri_recon_training.evaluation.config import SimulatedArray
 from mri_recon_training.evaluation.sources import Source, attribution_of, labels_of
 
-__all__ = ["NUM_SLICES", "TARGET_SOURCE", "simulated_scan", "simulated_sources"]
+__all__ = [
+    "MAX_SHIFT",
+    "NUM_SLICES",
+    "PHASE_STRENGTH",
+    "TARGET_SOURCE",
+    "draw_array",
+    "middle_slices",
+    "seed_of",
+    "simulated_scan",
+    "simulated_sources",
+]
 
 PHASE_STRENGTH = 0.8  # radians
 MAX_SHIFT = 2.0  # samples that the k-space centre is off
@@ -56,7 +67,7 @@ def simulated_sources(split: str, array: SimulatedArray, *, num_slices: int = NU
     if not array.snr > 0:
         raise DataError(f"expected an SNR above 0 to simulate, got {array.snr:g}: 40 is common")
     if array.measured:
-        _draw_array(array, (16, 16), np.random.default_rng(0))  # fails here, not after an hour
+        draw_array(array, (16, 16), np.random.default_rng(0))  # fails here, not after an hour
     found = registry.files(split=split, kind="image")
     if not found:
         raise DataError(f"expected magnitude images in the split {split!r}, got none: leave --coils out")
@@ -86,17 +97,11 @@ def simulated_scan(*files: registry.RegisteredFile, array: SimulatedArray, num_s
         num_slices: middle slices of the volume.
     """
     file = files[0]
-    slices = load_slices([(one.name, one.path()) for one in files])
-    # Slices of one scan have one size; a volume that is cut along three axes gives several, and the commonest is kept.
-    size, _ = Counter(one.magnitude.shape for one in slices).most_common(1)[0]
-    planes = [one.magnitude.astype(np.float32) for one in slices if one.magnitude.shape == size]
-    first = max(0, (len(planes) - num_slices) // 2)
-    truth = torch.from_numpy(np.stack(planes[first : first + num_slices]))
-    shape = (int(size[0]), int(size[1]))
-    # Seeded by the file's name: a scan does not depend on which others are evaluated with it.
-    seed = int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:8], "big")
+    truth = middle_slices(*files, num_slices=num_slices)
+    shape = (int(truth.shape[-2]), int(truth.shape[-1]))
+    seed = seed_of(file.name)
     phases, coils = np.random.default_rng([seed, 0]), np.random.default_rng([seed, array.num_coils])
-    receive = _draw_array(array, shape, coils)
+    receive = draw_array(array, shape, coils)
     kspace = []
     for plane in truth:
         phase = torch.from_numpy(smooth_phase(shape, phases, strength=PHASE_STRENGTH, max_shift=MAX_SHIFT))
@@ -122,7 +127,28 @@ def simulated_scan(*files: registry.RegisteredFile, array: SimulatedArray, num_s
     )
 
 
-def _draw_array(array: SimulatedArray, shape: tuple[int, int], rng: np.random.Generator) -> ReceiveArray:
+def middle_slices(*files: registry.RegisteredFile, num_slices: int = NUM_SLICES) -> Tensor:
+    """Read the magnitudes of the middle slices of a volume, float32 `(slice, h, w)`, on their true k-space support.
+
+    Args:
+        *files: a magnitude file, or all files of a series (`registry.volumes`).
+        num_slices: how many.
+    """
+    slices = load_slices([(one.name, one.path()) for one in files])
+    # Slices of one scan have one size; a volume that is cut along three axes gives several, and the commonest is kept.
+    size, _ = Counter(one.magnitude.shape for one in slices).most_common(1)[0]
+    planes = [one.magnitude.astype(np.float32) for one in slices if one.magnitude.shape == size]
+    first = max(0, (len(planes) - num_slices) // 2)
+    return torch.from_numpy(np.stack(planes[first : first + num_slices]))
+
+
+def seed_of(name: str) -> int:
+    """Make a seed of a file's name: a scan does not depend on which others are evaluated with it."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def draw_array(array: SimulatedArray, shape: tuple[int, int], rng: np.random.Generator) -> ReceiveArray:
+    """Draw receive coils around the object, or take measured ones of a validation phantom."""
     if array.measured:
         return measured_array(array.num_coils, shape, rng, whiten=False, split="validation")
     return ReceiveArray(torch.from_numpy(coil_maps(array.num_coils, shape, rng)))
