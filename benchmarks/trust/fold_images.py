@@ -21,7 +21,7 @@ from mri_recon.methods.candidate import Candidate, parse_candidates
 from mri_recon.methods.candidate_runs import run_candidate
 from mri_recon.methods.holdout import HoldOutData, hold_out
 from mri_recon.models import Unet
-from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint
+from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint, weights_file
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.examples.validation_worlds import ValidationScan, validation_scans
 
@@ -72,8 +72,7 @@ def scans(*, each: int | None, seed: int = 0) -> Iterator[Scan]:
 
 def images(scan: Scan, candidate: Candidate, folder: Path) -> Images:
     """Run a candidate on a scan and its folds, or read what an earlier run kept."""
-    name = hashlib.sha256(candidate.label.encode()).hexdigest()[:12]
-    path = folder / f"{scan.number:03d}-{name}.npz"
+    path = kept_in(folder, scan, candidate)
     if not path.exists():
         mask, device = scan.scan.mask, torch.device("cpu")
         start = time.perf_counter()
@@ -88,6 +87,16 @@ def images(scan: Scan, candidate: Candidate, folder: Path) -> Images:
         part.rename(path)
     kept = np.load(path)
     return Images(torch.from_numpy(kept["image"]), torch.from_numpy(kept["folds"]), float(kept["seconds"]))
+
+
+def kept_in(folder: Path, scan: Scan, candidate: Candidate) -> Path:
+    """Name the file of a scan, a candidate and its weights, by their content."""
+    name = hashlib.sha256(candidate.label.encode())
+    name.update(scan.kspace.numpy().tobytes())
+    weights = weights_file(str(candidate.options.get("model", candidate.method)))
+    if weights.is_file():
+        name.update(weights.read_bytes())
+    return folder / f"{scan.number:03d}-{candidate.method}-{name.hexdigest()[:12]}.npz"
 
 
 def random_networks(folder: Path) -> list[Candidate]:

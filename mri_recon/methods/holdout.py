@@ -42,6 +42,7 @@ __all__ = [
     "difference_db",
     "hold_out",
     "least_on_simplex",
+    "measured",
     "mixture",
     "predict",
     "residual_grams",
