@@ -174,6 +174,7 @@ def compare(
     figure: FigureOption = None,
     slice_index: PictureSliceOption = None,
     option: OptionsByMethod = None,
+    check: CheckOption = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Measure again with the background masked")] = False,
     prewhiten: PrewhitenOption = None,
     num_virtual_coils: VirtualCoilsOption = None,
@@ -189,6 +190,7 @@ def compare(
     """
     names = method_list(methods)
     work = context.with_resource(working("starting", names))
+    from mri_recon.methods.checks import check_name
     from mri_recon.results.comparison import check_methods, compare_recipes
     from mri_recon.results.recipe import MaskChoice, Recipe, load_scan, source_record
 
@@ -199,6 +201,7 @@ def compare(
         suffixes={"--json": JSON_SUFFIXES, "--figure": FIGURE_SUFFIXES},
     )
     check_methods(names, options)
+    check_name(check)
     recipes = [
         Recipe(
             name,
@@ -206,6 +209,7 @@ def compare(
             MaskChoice(mask, acceleration, center_fraction, num_low_frequencies, seed, mask_kind),
             prewhiten=noise_source(prewhiten),
             num_virtual_coils=num_virtual_coils,
+            check=check,
             axes=axes,
             variable=variable,
             device=device,

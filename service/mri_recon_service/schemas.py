@@ -73,6 +73,11 @@ class ScanFields(BaseModel):
     slice: int | None = Field(
         default=None, ge=0, description="Index of the slice in pictures, from 0 [the middle slice]."
     )
+    check: Literal["holdout"] | None = Field(
+        default=None,
+        description="`holdout`: predict measured lines that the method was not shown, which takes four runs of it. "
+        "The figures are in `info.holdout` of each result, a warning is the first of `info.warnings`.",
+    )
     deadline_seconds: float | None = Field(
         default=None, gt=0, description="Stop the work this many seconds after the request's arrival."
     )

@@ -12,6 +12,7 @@ from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import require_pictures_allowed
 from mri_recon.masks.types import Mask
+from mri_recon.methods.candidate import parse_candidates
 from mri_recon.methods.table import can_batch
 from mri_recon.progress import OnProgress
 from mri_recon.reconstruction import Reconstruction
@@ -171,7 +172,10 @@ def prepare(
         )
         mask = choice.choose(scan, parsed.mask)
         for name, options in task.options.items():
-            _check_levels(scan, options, prefix="" if task.kind == "reconstruction" else f"{name}.")
+            prefix = "" if task.kind == "reconstruction" else f"{name}."
+            _check_levels(scan, options, prefix=prefix)
+            for candidate in parse_candidates(options["candidates"]) if "candidates" in options else ():
+                _check_levels(scan, candidate.options, prefix=f"{prefix}candidates: {candidate.method}:")
     except MriReconError as error:
         raise problem_of(error) from error
     return Prepared(task, scan, mask, index, sources)
@@ -181,7 +185,8 @@ def batch_key(prepared: Prepared) -> str | None:
     """Make the key of a task. Tasks with equal keys can share one run of a network. None: the task runs alone."""
     task = prepared.task
     (method, *more) = task.methods
-    if task.kind != "reconstruction" or more or not can_batch(method, task.options[method]):
+    alone = task.kind != "reconstruction" or more or task.fields.check is not None
+    if alone or not can_batch(method, task.options[method]):
         return None
     return json.dumps([method, sorted(task.options[method].items()), prepared.shape], default=repr)
 
@@ -227,6 +232,7 @@ def _recipes(prepared: Prepared, device: str) -> list[Recipe]:
             method,
             task.options[method],
             prepared.mask,
+            check=task.fields.check,
             axes=task.fields.axes,
             variable=task.fields.variable,
             device=device,

@@ -153,3 +153,27 @@ def test_every_built_in_method_has_a_time_before_its_first_run() -> None:
     estimates = Estimates()
     assert all(estimates.seconds(name, (1, 1, 64, 64)) for name in ("zero-filled", "cg-sense", "cs-wavelet"))
     assert all(estimates.seconds(name, (1, 1, 64, 64)) for name in ("unet", "unrolled"))
+
+
+def test_a_check_costs_runs_and_memory() -> None:
+    estimates, shape = Estimates(), (2, 4, 128, 96)
+    plain, checked = (estimates.seconds("cs-wavelet", shape, check=check) for check in (None, "holdout"))
+    assert plain is not None
+    assert checked == 4 * plain
+    assert estimates.seconds("auto", shape) == estimates.seconds("auto", shape, check="holdout")
+    for method in ("zero-filled", "unet"):
+        more = Estimates.memory_bytes(method, shape, check="holdout") - Estimates.memory_bytes(method, shape)
+        assert more >= 4 * Estimates.decoded_bytes(shape)
+    together = [Estimates.comparison_bytes({"unet": {}}, shape, check=check) for check in (None, "holdout")]
+    assert together[1] > together[0]
+
+
+def test_auto_takes_what_its_candidates_take() -> None:
+    estimates, shape = Estimates(), (2, 4, 128, 96)
+    each = [estimates.seconds(name, shape) for name in ("cs-wavelet", "unet", "unrolled")]
+    assert estimates.seconds("auto", shape) == pytest.approx(4 * sum(one or 0 for one in each))
+    estimates.observe("auto", shape, 7.0)
+    assert estimates.seconds("auto", shape) == pytest.approx(7)
+    few = Estimates.memory_bytes("auto", shape, {"candidates": "zero-filled"})
+    assert Estimates.memory_bytes("zero-filled", shape) < few < Estimates.memory_bytes("auto", shape)
+    assert Estimates.memory_bytes("auto", shape, {"candidates": "dream"}) > 0

@@ -278,3 +278,34 @@ def test_on_a_real_scan(real_data: Path, client: httpx.Client, serve: Any) -> No
     np.testing.assert_array_equal(array_of(npy), expected)
     with h5py.File(io.BytesIO(hdf5.content)) as file:
         np.testing.assert_array_equal(file["reconstruction_complex"][()], expected)
+
+
+def test_the_holdout_check_comes_with_the_answer(
+    client: httpx.Client, post: Post, kspace: Callable[..., Any], npy: Callable[[Any], bytes], tmp_path: Path
+) -> None:
+    content = npy(kspace(1, 3, 25, 60))
+    (tmp_path / "scan.npy").write_bytes(content)
+    scan = mr.load(tmp_path / "scan.npy")
+    mask = mr.random_mask(scan.width, acceleration=2, num_low_frequencies=8, seed=5, support=scan.support)
+    expected = mr.reconstruct(mr.undersample(scan.kspace, mask), mask, method="cg-sense", check="holdout").info[
+        "holdout"
+    ]
+    fields = {"method": "cg-sense", "acceleration": 2, "num_low_frequencies": 8, "seed": 5}
+    answer = post(client, content, check="holdout", **fields)
+    assert answer.status_code == 200, answer.text
+    found = json.loads(answer.headers["X-Reconstruction-Info"])["holdout"]
+    assert found["error_db"] == pytest.approx(expected["error_db"], abs=1e-3)
+    assert found["held_lines"] == expected["held_lines"]
+    assert "holdout" not in json.loads(post(client, content, **fields).headers["X-Reconstruction-Info"])
+    assert post(client, content, check="twice", **fields).status_code == 422
+    few = post(client, content, check="holdout", **{**fields, "acceleration": 6})
+    assert few.status_code == 422
+    assert "at least 6 sampled lines outside the fully sampled centre" in few.json()["detail"]
+
+
+def test_candidates_cannot_pad_without_limit(
+    client: httpx.Client, post: Post, kspace: Callable[..., Any], npy: Callable[[Any], bytes]
+) -> None:
+    answer = post(client, npy(kspace(1, 1, 25, 60)), method="auto", acceleration=2, candidates="cs-wavelet:levels=30")
+    assert answer.status_code == 422
+    assert "option 'candidates: cs-wavelet:levels': expected 1 to 4" in answer.json()["detail"]

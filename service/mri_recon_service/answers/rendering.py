@@ -129,12 +129,12 @@ def _provenance_header(provenance: Mapping[str, Any]) -> str:
 
 
 def _info_header(info: Mapping[str, Any]) -> str:
-    """Write the method's report as one line of JSON, without lists and objects except its notes and warnings."""
+    """Write the method's report as one line of JSON; of its lists and objects, notes, warnings and the check alone."""
     return json.dumps(
         {
             name: value
             for name, value in info.items()
-            if name in ("notes", "warnings") or not isinstance(value, dict | list)
+            if name in ("notes", "warnings", "holdout") or not isinstance(value, dict | list)
         }
     )
 

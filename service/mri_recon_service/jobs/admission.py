@@ -145,9 +145,9 @@ class Admission:
         """Bound the bytes that a task takes at once on k-space of a shape."""
         options = {name: task.options.get(name, {}) for name in task.methods}
         if task.kind == "comparison":
-            return self._estimates.comparison_bytes(options, shape)
+            return self._estimates.comparison_bytes(options, shape, check=task.fields.check)
         (method,) = task.methods
-        return self._estimates.memory_bytes(method, shape, options[method])
+        return self._estimates.memory_bytes(method, shape, options[method], check=task.fields.check)
 
     def small(self, prepared: Prepared) -> bool:
         """Tell whether work is small enough to be answered at once."""

@@ -85,6 +85,10 @@ _COMPARED_KSPACES, _COMPARED_IMAGES, _IMAGES_A_METHOD = 3.0, 6.0, 3.0
 """Arrays that a comparison holds besides: the reference, its metrics, and the image of every method."""
 
 
+_CHECKED_KSPACES = 4.0
+"""Arrays like the k-space that a check holds besides the method: maps of two kinds, a fold, predictions."""
+
+
 class Estimates:
     """Estimates for k-space of shape `(slice, coil, readout, phase)`. Observed times improve them. Thread-safe."""
 
@@ -99,7 +103,9 @@ class Estimates:
         return math.prod(shape) * _ITEM_BYTES
 
     @staticmethod
-    def memory_bytes(method: str, shape: Sequence[int], options: Mapping[str, Any] | None = None) -> int:
+    def memory_bytes(
+        method: str, shape: Sequence[int], options: Mapping[str, Any] | None = None, *, check: str | None = None
+    ) -> int:
         """Bound the bytes that a method will hold at once, its input included.
 
         Several requests in one batch take no more than their sum.
@@ -108,8 +114,13 @@ class Estimates:
             method: name of the method. For an unknown name the estimate is generous, but no bound.
             shape: shape of the k-space, `(slice, coil, readout, phase)`.
             options: the method's options.
+            check: check of the result. It holds the maps, a fold and the predictions, and runs CG-SENSE.
         """
         options = options or {}
+        if check is not None and method != "auto":
+            both = {"cg-sense": {}, method: options}
+            most = max(Estimates.memory_bytes(name, shape, given) for name, given in both.items())
+            return most + int(_ITEM_BYTES * _CHECKED_KSPACES * math.prod(shape))
         if method == "auto":
             return _memory_of_auto(options, shape)
         cost = _COSTS.get(method, _UNKNOWN)
@@ -126,29 +137,34 @@ class Estimates:
         return int(cost.fixed + _ITEM_BYTES * items + own)
 
     @staticmethod
-    def comparison_bytes(methods: Mapping[str, Mapping[str, Any]], shape: Sequence[int]) -> int:
+    def comparison_bytes(
+        methods: Mapping[str, Mapping[str, Any]], shape: Sequence[int], *, check: str | None = None
+    ) -> int:
         """Bound the bytes of a comparison. Its methods run one after the other, and their images stay in memory.
 
         Args:
             methods: options of each method by its name.
             shape: shape of the k-space, `(slice, coil, readout, phase)`.
+            check: check of the results.
         """
-        most = max(Estimates.memory_bytes(name, shape, options) for name, options in methods.items())
+        most = max(Estimates.memory_bytes(name, shape, options, check=check) for name, options in methods.items())
         slices, coils, readout, phase = shape
         images = _COMPARED_IMAGES + _IMAGES_A_METHOD * len(methods) + _COMPARED_KSPACES * coils
         return int(most + images * _ITEM_BYTES * slices * readout * phase)
 
-    def seconds(self, method: str, shape: Sequence[int]) -> float | None:
+    def seconds(self, method: str, shape: Sequence[int], *, check: str | None = None) -> float | None:
         """Estimate the time of a run with default options. None: an unknown method that was never observed.
 
         `auto` takes the time of its candidates, each of which runs `num_runs("holdout")` times, until it is observed.
+        With a check, any other method runs that often.
         """
         with self._lock:
             rate = self._rates.get(method)
         if rate is None and method == "auto":
             times = [self.seconds(one.method, shape) for one in _candidates({})]
             return num_runs(HOLDOUT) * math.fsum(time for time in times if time is not None)
-        return None if rate is None else rate * _work(method, shape)
+        runs = 1 if method == "auto" else num_runs(check)
+        return None if rate is None else runs * rate * _work(method, shape)
 
     def observe(self, method: str, shape: Sequence[int], seconds: float) -> None:
         """Learn from a run with default options. The first run replaces the built-in rate; later runs are averaged."""

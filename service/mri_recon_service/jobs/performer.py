@@ -70,6 +70,6 @@ class Performer:
         self.admission.learn(seconds)
         task = several[0].task
         if task.kind == "reconstruction":
-            if not any(task.options.values()):
+            if not any(task.options.values()) and task.fields.check is None:
                 self.estimates.observe(task.methods[0], several[0].shape, seconds)
             self.metrics.observe_reconstruction(task.methods[0], whole, batch=len(several))

@@ -110,8 +110,8 @@ def _examine(
     costs = [
         MethodCost(
             method=name,
-            memory_bytes=estimates.memory_bytes(name, shape, task.options.get(name)),
-            seconds=estimates.seconds(name, shape),
+            memory_bytes=estimates.memory_bytes(name, shape, task.options.get(name), check=task.fields.check),
+            seconds=estimates.seconds(name, shape, check=task.fields.check),
         )
         for name in task.methods
     ]

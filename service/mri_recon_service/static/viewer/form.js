@@ -87,6 +87,7 @@ export class Form {
       add("center_fraction", $("center").value);
       add("seed", $("seed").value);
     }
+    if ($("check").checked) form.append("check", "holdout");
     if (only) form.append("method", only);
     else form.append("methods", this.chosen.join(","));
     for (const input of $("methods").querySelectorAll("[data-option]")) {

@@ -102,12 +102,21 @@ export class Result {
   remarks(method) {
     const info = this.row(method)?.info ?? {};
     const remarks = [...(info.warnings ?? [])].map((text) => ({ kind: "warning", text }));
+    if (info.holdout) remarks.push({ kind: "info", text: heldOut(info.holdout) });
+    if (info.auto) remarks.push({ kind: "info", text: `took ${info.auto.why}` });
     if (info.stop === "max_iters") {
       remarks.push({ kind: "info", text: `stopped at the limit of ${info.iterations} iterations, not converged` });
     }
     for (const text of [info.notes ?? []].flat()) remarks.push({ kind: "info", text: String(text) });
     return remarks;
   }
+}
+
+/** The hold-out check in one line, as the library's caption. */
+function heldOut(report) {
+  const count = report.held_lines === undefined ? `${report.held_samples} samples` : `${report.held_lines} lines`;
+  const references = Object.entries(report.references).map(([name, one]) => `${label(name)} ${one.error_db.toFixed(1)} dB`);
+  return `hold-out check: error ${report.error_db.toFixed(1)} ± ${report.uncertainty_db.toFixed(1)} dB on ${count} it was not shown (0 dB: predicts nothing; noise alone ${report.noise_floor_db.toFixed(1)} dB; ${references.join(", ")})`;
 }
 
 /** "28.95 dB" and its like: the three metrics and the time of a row as they are printed. */
