@@ -122,7 +122,10 @@ def test_outputs_of_one_command(exists: bool, folder: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reconstruct", *ONE, "-o", "out.tif"], "-o: expected a name that ends in .h5, .hdf5, .npy, .npz, .mat, .png,"),
+        (
+            ["reconstruct", *ONE, "-o", "out.tif"],
+            "-o: expected a name that ends in .h5, .hdf5, .npy, .npz, .mat,",
+        ),
         (["reconstruct", *ONE, "-o", "out"], "which says the format, got out"),
         (["reconstruct", *ONE, "-o", "-"], "expected the name of a file, got -: name one"),
         (["reconstruct", *ONE, "-o", "/dev/null"], "it is a device"),

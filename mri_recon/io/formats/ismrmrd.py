@@ -1,4 +1,4 @@
-"""Parse the ISMRMRD header of fastMRI files: matrix sizes and encoding limits from untrusted XML."""
+"""Parse the ISMRMRD header of fastMRI and MRD files: sizes, limits and calibration from untrusted XML."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = ["Header", "parse_header", "refuse_declarations"]
 _DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 _MAX_SIZE = 2**20
 _MAX_LENGTH = 1e5  # mm
+_MAX_WORD = 100
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Header:
         field_of_view: of the encoded space in mm: readout, phase, slice (of a 3-D scan: all partitions).
         depth: number of partitions of the encoded space; 1 for a 2-D scan.
         patient_position: DICOM's term, such as "HFS"; "" if the header has none.
+        recon_field_of_view: of the reconstructed space in mm; smaller along readout where it is oversampled.
+        partition_center: index of the partition at the centre of k-space.
+        trajectory: such as "cartesian".
+        calibration_mode: such as "embedded"; "" if the header has none.
+        protocol: name of the protocol.
     """
 
     encoded_size: tuple[int, int] | None = None
@@ -38,6 +44,11 @@ class Header:
     field_of_view: tuple[float, float, float] | None = None
     depth: int | None = None
     patient_position: str = ""
+    recon_field_of_view: tuple[float, float, float] | None = None
+    partition_center: int | None = None
+    trajectory: str = ""
+    calibration_mode: str = ""
+    protocol: str = ""
 
     @property
     def padding(self) -> tuple[int, int] | None:
@@ -51,8 +62,13 @@ class Header:
         return left, left + self.limit_maximum + 1
 
 
-def parse_header(text: str, *, where: str) -> Header:
+def parse_header(text: str, *, where: str, encoding: int = 0) -> Header:
     """Parse an ISMRMRD header, with or without its namespace; entities and document types are refused before parsing.
+
+    Args:
+        text: the header.
+        where: the file, for messages.
+        encoding: number of the encoding; the first one by default.
 
     Raises:
         FormatError: longer than a mebibyte, a document type or entity, not XML, or sizes that are no positive integers.
@@ -69,16 +85,24 @@ def parse_header(text: str, *, where: str) -> Header:
         raise FormatError(
             f"expected an ISMRMRD header in XML in {where}, got text that is not: it is damaged"
         ) from error
-    encoding = "{*}encoding"
-    limits = f"{encoding}/{{*}}encodingLimits/{{*}}kspace_encoding_step_1"
+    spaces = root.findall("{*}encoding")
+    if encoding and encoding >= len(spaces):
+        raise FormatError(f"expected encoding {encoding} in the header of {where}, it has {len(spaces)}: it is damaged")
+    space = spaces[encoding] if spaces else root
+    limits = "{*}encodingLimits/{*}kspace_encoding_step_1"
     return Header(
-        encoded_size=_size(root, f"{encoding}/{{*}}encodedSpace/{{*}}matrixSize", where),
-        recon_size=_size(root, f"{encoding}/{{*}}reconSpace/{{*}}matrixSize", where),
-        limit_center=_number(root, f"{limits}/{{*}}center", where, least=0),
-        limit_maximum=_number(root, f"{limits}/{{*}}maximum", where, least=0),
-        field_of_view=_lengths(root, f"{encoding}/{{*}}encodedSpace/{{*}}fieldOfView_mm"),
-        depth=_number(root, f"{encoding}/{{*}}encodedSpace/{{*}}matrixSize/{{*}}z", where, least=1),
+        encoded_size=_size(space, "{*}encodedSpace/{*}matrixSize", where),
+        recon_size=_size(space, "{*}reconSpace/{*}matrixSize", where),
+        limit_center=_number(space, f"{limits}/{{*}}center", where, least=0),
+        limit_maximum=_number(space, f"{limits}/{{*}}maximum", where, least=0),
+        field_of_view=_lengths(space, "{*}encodedSpace/{*}fieldOfView_mm"),
+        depth=_number(space, "{*}encodedSpace/{*}matrixSize/{*}z", where, least=1),
         patient_position=_patient_position(root),
+        recon_field_of_view=_lengths(space, "{*}reconSpace/{*}fieldOfView_mm"),
+        partition_center=_number(space, "{*}encodingLimits/{*}kspace_encoding_step_2/{*}center", where, least=0),
+        trajectory=_word(space, "{*}trajectory"),
+        calibration_mode=_word(space, "{*}parallelImaging/{*}calibrationMode"),
+        protocol=_word(root, "{*}measurementInformation/{*}protocolName"),
     )
 
 
@@ -113,12 +137,17 @@ def _patient_position(root: ElementTree.Element) -> str:
     return found if found in PATIENT_POSITIONS else ""
 
 
+def _word(root: ElementTree.Element, path: str) -> str:
+    text = (root.findtext(path) or "").strip()
+    return "".join(one for one in text[:_MAX_WORD] if one.isprintable())
+
+
 def _number(root: ElementTree.Element, path: str, where: str, *, least: int) -> int | None:
     text = root.findtext(path)
     if text is None:
         return None
     if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text, re.ASCII) or int(text) < least:
-        name = path.replace("{*}", "")
+        name = ("encoding/" if root.tag.endswith("encoding") else "") + path.replace("{*}", "")
         raise FormatError(
             f"expected an integer of at least {least} for {name} in {where}, got {text[:20]!a}: correct the header"
         )

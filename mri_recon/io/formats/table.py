@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from mri_recon.errors import FormatError
 from mri_recon.io.formats.agilent import is_fid, read_fid
-from mri_recon.io.formats.fastmri import read_fastmri
+from mri_recon.io.formats.hdf5_kinds import read_hdf5
 from mri_recon.io.formats.matlab import read_mat
 from mri_recon.io.formats.matlab_hdf5 import read_mat_hdf5
 from mri_recon.io.formats.numpy_arrays import read_npy, read_npz
@@ -21,8 +21,8 @@ from mri_recon.io.scan import RawScan
 __all__ = ["FORMATS", "HEAD", "TABLE", "Format", "Reader", "format_of"]
 
 FORMATS = (
-    "fastMRI HDF5 (.h5), NumPy (.npy, .npz), MATLAB (.mat), Siemens raw data (.dat), GE P-files (.7) and Agilent fid "
-    "with procpar"
+    "fastMRI HDF5 (.h5), ISMRMRD raw data (.h5, .mrd), NumPy (.npy, .npz), MATLAB (.mat), Siemens raw data (.dat), GE "
+    "P-files (.7) and Agilent fid with procpar"
 )
 """The formats in words, for messages."""
 
@@ -68,7 +68,7 @@ class Format(NamedTuple):
 
 TABLE = (
     Format("mat-hdf5", lambda head, _: head.startswith(b"MATLAB 7.3"), read_mat_hdf5),
-    Format("hdf5", lambda head, _: head.startswith(_HDF5) or head[512:520] == _HDF5, read_fastmri),
+    Format("hdf5", lambda head, _: head.startswith(_HDF5) or head[512:520] == _HDF5, read_hdf5),
     Format("npy", lambda head, _: head.startswith(b"\x93NUMPY"), read_npy),
     Format("npz", lambda head, _: head.startswith(b"PK\x03\x04"), read_npz),
     Format("mat", lambda head, _: head.startswith(b"MATLAB 5.0"), read_mat),

@@ -9,12 +9,11 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from mri_recon._arrays import center_window
 from mri_recon.errors import FormatError
+from mri_recon.io.formats.readout_lines import partitions_to_slices, without_oversampling
 from mri_recon.io.formats.twix_blocks import Line, Measurement, read_samples
 from mri_recon.io.reading.limits import check_declared
 from mri_recon.io.reading.slices import Slices, chosen_slices
-from mri_recon.transforms.array_fourier import fft_of_array, ifft_of_array
 
 __all__ = ["fill_kspace"]
 
@@ -89,12 +88,12 @@ def fill_kspace(
     if readout.partial or phase.partial:
         done.append("partial Fourier: unacquired samples are zero, with the centre of k-space in the middle")
     if partitions > 1:
-        kspace = _partitions_to_slices(kspace, lines[0].center_partition, name)
+        kspace = partitions_to_slices(kspace, lines[0].center_partition, name)
         done.append(f"{partitions} partitions transformed to slices")
         order = chosen_slices(slices, len(kspace), where=name)
     else:
         kspace = kspace[:, 0]
-    kspace, cropped = _without_oversampling(kspace if order is None else kspace[order], factor)
+    kspace, cropped = without_oversampling(kspace if order is None else kspace[order], factor)
     return kspace, acquired, done + cropped
 
 
@@ -151,28 +150,3 @@ def _place(stored: int, center: int) -> _Placement:
         return _Placement(0, max(stored, 2 * center), partial=off > close)
     length = 2 * (stored - center)
     return _Placement(length - stored, length, partial=True)
-
-
-def _partitions_to_slices(kspace: npt.NDArray[np.complex64], center: int, name: str) -> npt.NDArray[np.complex64]:
-    slabs, partitions = kspace.shape[:2]
-    if center > 0 and abs(center - partitions // 2) > 2:
-        raise FormatError(
-            f"expected all partitions of the 3-D scan {name}, their centre is number {center} of {partitions}: "
-            "partial Fourier along partitions is not read"
-        )
-    images = np.stack([ifft_of_array(slab, (0,)) for slab in kspace])
-    return images.reshape(slabs * partitions, *kspace.shape[2:])
-
-
-def _without_oversampling(
-    kspace: npt.NDArray[np.complex64], factor: float
-) -> tuple[npt.NDArray[np.complex64], list[str]]:
-    """Crop the image along the readout to the requested field of view."""
-    size = round(kspace.shape[-2] / factor)
-    if size >= kspace.shape[-2]:
-        return kspace, []
-    out = np.empty((*kspace.shape[:2], size, kspace.shape[-1]), dtype=np.complex64)
-    rows, _ = center_window(kspace.shape[-2:], (size, kspace.shape[-1]))
-    for index, part in enumerate(kspace):  # slice by slice, to avoid a second copy of the whole in memory
-        out[index] = fft_of_array(ifft_of_array(part, (-2,))[:, rows], (-2,))
-    return out, [f"readout oversampling of {factor:g} removed"]

@@ -376,7 +376,7 @@ def _check_dataset(dataset: Any, name: bytes, path: Path, *, foreign: bool) -> N
     if not foreign and not _is_plain(kind):
         raise FormatError(
             f"expected arrays of numbers or text, {where} has records, references or objects: "
-            "convert it first (raw ISMRMRD files: sort the readouts into k-space, in fastMRI's layout)"
+            "convert it to arrays of numbers first"
         )
     if plist.get_layout() == h5py.h5d.CHUNKED:
         chunk = math.prod(plist.get_chunk()) * kind.get_size()

@@ -50,7 +50,10 @@ def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
     """Describe the body of a route that takes a scan: a form, or a raw file with its fields as query parameters."""
     schema = fields.model_json_schema()
     properties: dict[str, Any] = {
-        "file": {**_FILE, "description": "The scan: fastMRI HDF5, .npy, .npz, MATLAB .mat, Siemens .dat or GE .7."},
+        "file": {
+            **_FILE,
+            "description": "The scan: fastMRI HDF5, ISMRMRD .mrd, .npy, .npz, MATLAB .mat, Siemens .dat or GE .7.",
+        },
         **schema["properties"],
     }
     properties["mask"] = {

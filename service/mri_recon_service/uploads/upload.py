@@ -84,5 +84,5 @@ RAW_TYPES = {
 }
 """Content types of a scan or mask, with the format's suffix. application/octet-stream needs a file name instead."""
 
-SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat", ".dat", ".7")
+SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".mat", ".mrd", ".dat", ".7")
 """Suffixes of file names that name a format."""

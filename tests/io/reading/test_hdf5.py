@@ -204,7 +204,7 @@ ATTACKS: list[tuple[Callable[[h5py.File, Path], None], str]] = [
     (virtual_mask, "'mask' of a.h5 is a virtual dataset"),
     (references, "'refs' of a.h5 has records, references or objects"),
     (objects, "'mask' of a.h5 has records, references or objects"),
-    (records, "sort the readouts into k-space"),
+    (records, "convert it to arrays of numbers first"),
     (opaque, "'blob' of a.h5 has records, references or objects"),
     (foreign_filter, "expected gzip, lzf, szip or no compression, 'kspace' of a.h5 uses the HDF5 filter 305"),
     (gzip_in_gzip, "expected each filter once, 'kspace' of a.h5 has one twice"),

@@ -1,0 +1,47 @@
+"""Finish k-space that was sorted from a scanner's lines: partitions to slices, readout oversampling removed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mri_recon._arrays import center_window
+from mri_recon.errors import FormatError
+from mri_recon.transforms.array_fourier import fft_of_array, ifft_of_array
+
+__all__ = ["partitions_to_slices", "without_oversampling"]
+
+
+def partitions_to_slices(kspace: npt.NDArray[np.complex64], center: int, name: str) -> npt.NDArray[np.complex64]:
+    """Transform the partitions of a 3-D scan to slices.
+
+    Args:
+        kspace: `(slab, partition, coil, readout, phase)`.
+        center: partition of the centre of k-space; 0 if the file does not say.
+        name: name of the file, for messages.
+
+    Raises:
+        FormatError: partial Fourier along partitions.
+    """
+    slabs, partitions = kspace.shape[:2]
+    if center > 0 and abs(center - partitions // 2) > 2:
+        raise FormatError(
+            f"expected all partitions of the 3-D scan {name}, their centre is number {center} of {partitions}: "
+            "partial Fourier along partitions is not read"
+        )
+    images = np.stack([ifft_of_array(slab, (0,)) for slab in kspace])
+    return images.reshape(slabs * partitions, *kspace.shape[2:])
+
+
+def without_oversampling(
+    kspace: npt.NDArray[np.complex64], factor: float
+) -> tuple[npt.NDArray[np.complex64], list[str]]:
+    """Crop the image along the readout to the requested field of view."""
+    size = round(kspace.shape[-2] / factor)
+    if size >= kspace.shape[-2]:
+        return kspace, []
+    out = np.empty((*kspace.shape[:2], size, kspace.shape[-1]), dtype=np.complex64)
+    rows, _ = center_window(kspace.shape[-2:], (size, kspace.shape[-1]))
+    for index, part in enumerate(kspace):  # slice by slice, to avoid a second copy of the whole in memory
+        out[index] = fft_of_array(ifft_of_array(part, (-2,))[:, rows], (-2,))
+    return out, [f"readout oversampling of {factor:g} removed"]

@@ -1,0 +1,122 @@
+"""Small ISMRMRD (MRD) raw-data files, written with plain h5py from the format's description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+Complex = npt.NDArray[np.complex64]
+
+NOISE, CALIBRATION, CALIBRATION_AND_IMAGE, REVERSE, NAVIGATOR = (1 << (bit - 1) for bit in (19, 20, 21, 22, 23))
+
+COUNTERS = (
+    "kspace_encode_step_1",
+    "kspace_encode_step_2",
+    "average",
+    "slice",
+    "contrast",
+    "phase",
+    "repetition",
+    "set",
+)
+_IDX = np.dtype([*((name, "<u2") for name in (*COUNTERS, "segment")), ("user", "<u2", 8)])
+_HEAD = np.dtype(
+    [
+        ("version", "<u2"), ("flags", "<u8"), ("measurement_uid", "<u4"), ("scan_counter", "<u4"),
+        ("acquisition_time_stamp", "<u4"), ("physiology_time_stamp", "<u4", 3), ("number_of_samples", "<u2"),
+        ("available_channels", "<u2"), ("active_channels", "<u2"), ("channel_mask", "<u8", 16), ("discard_pre", "<u2"),
+        ("discard_post", "<u2"), ("center_sample", "<u2"), ("encoding_space_ref", "<u2"),
+        ("trajectory_dimensions", "<u2"), ("sample_time_us", "<f4"), ("position", "<f4", 3), ("read_dir", "<f4", 3),
+        ("phase_dir", "<f4", 3), ("slice_dir", "<f4", 3), ("patient_table_position", "<f4", 3), ("idx", _IDX),
+        ("user_int", "<i4", 8), ("user_float", "<f4", 8),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Samples `(coil, sample)`, flags, counters, and other fields of the header."""
+
+    data: Complex
+    flags: int = 0
+    idx: dict[str, int] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def readouts_of(kspace: Complex, **fields: Any) -> list[Readout]:
+    """Readouts of k-space `(slice, coil, readout, phase)`, line by line, slice by slice."""
+    return [
+        Readout(
+            np.ascontiguousarray(plane[..., line]),
+            idx={"kspace_encode_step_1": line, "slice": number},
+            fields={"center_sample": kspace.shape[-2] // 2, **fields},
+        )
+        for number, plane in enumerate(kspace)
+        for line in range(kspace.shape[-1])
+    ]
+
+
+def xml(
+    encoded: Sequence[int],
+    recon: Sequence[int] | None = None,
+    *,
+    fov: Sequence[float] = (1, 1, 1),
+    recon_fov: Sequence[float] | None = None,
+    limits: str = "",
+    calibration: str = "",
+    trajectory: str = "cartesian",
+    copies: int = 1,
+) -> str:
+    """A header; `limits` is the XML inside `encodingLimits`."""
+
+    def space(name: str, size: Sequence[int], length: Sequence[float]) -> str:
+        sizes = "".join(f"<{axis}>{one}</{axis}>" for axis, one in zip("xyz", size, strict=True))
+        lengths = "".join(f"<{axis}>{one}</{axis}>" for axis, one in zip("xyz", length, strict=True))
+        return f"<{name}><matrixSize>{sizes}</matrixSize><fieldOfView_mm>{lengths}</fieldOfView_mm></{name}>"
+
+    parallel = f"<parallelImaging><calibrationMode>{calibration}</calibrationMode></parallelImaging>" * bool(
+        calibration
+    )
+    encoding = (
+        f"<encoding>{space('encodedSpace', encoded, fov)}{space('reconSpace', recon or encoded, recon_fov or fov)}"
+        f"<encodingLimits>{limits}</encodingLimits><trajectory>{trajectory}</trajectory>{parallel}</encoding>"
+    )
+    return (
+        '<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><measurementInformation>'
+        "<patientPosition>HFS</patientPosition><protocolName>t1_se</protocolName></measurementInformation>"
+        f"{encoding * copies}</ismrmrdHeader>"
+    )
+
+
+def step(name: str, maximum: int, center: int) -> str:
+    """Limits of one counter."""
+    return f"<{name}><minimum>0</minimum><maximum>{maximum}</maximum><center>{center}</center></{name}>"
+
+
+def mrd(path: Path, readouts: Sequence[Readout], header: str, *, waveforms: int = 0) -> Path:
+    """Write a file; the C++ library writes records in chunks of one."""
+    vlen = h5py.vlen_dtype(np.float32)
+    records = np.zeros(len(readouts), dtype=np.dtype([("head", _HEAD), ("traj", vlen), ("data", vlen)]))
+    for record, one in zip(records, readouts, strict=True):
+        head = record["head"]
+        head["flags"], head["version"] = one.flags, 1
+        head["active_channels"], head["number_of_samples"] = one.data.shape
+        for name, value in one.idx.items():
+            head["idx"][name] = value
+        for name, value in one.fields.items():
+            head[name] = value
+        record["traj"] = np.zeros(0, np.float32)
+        record["data"] = np.ascontiguousarray(one.data, dtype=np.complex64).reshape(-1).view(np.float32)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("dataset")
+        group.create_dataset("xml", data=np.array([header], dtype=object), dtype=h5py.string_dtype())
+        group.create_dataset("data", data=records, chunks=(1,), maxshape=(None,))
+        if waveforms:
+            group.create_dataset("waveforms", data=np.zeros(waveforms, np.uint32))
+    return path
