@@ -76,19 +76,17 @@ def tell_comparison(comparison: Comparison, written: dict[str, Path], *, foregro
     """
     from mri_recon._system.jsonable import json_text
     from mri_recon.results.comparison import convention, mask_caption, preparation_caption
-    from mri_recon.results.trust import auto_caption, holdout_caption
+    from mri_recon.results.trust import trust_lines
 
     done = preparation_caption(comparison.rows[0]["info"])
-    trust = [
-        f"{row['method']}: {caption}"
-        for row in comparison.rows
-        for caption in (auto_caption(row["info"]), holdout_caption(row["info"]))
-        if caption
-    ]
     print_results(
         comparison.rows,
         title=f"{comparison.file}{' (simulated)' if comparison.simulated else ''}: {mask_caption(comparison.receipt)}",
-        notes=[convention(comparison.target_source, foreground=foreground), *([done] if done else []), *trust],
+        notes=[
+            convention(comparison.target_source, foreground=foreground),
+            *([done] if done else []),
+            *trust_lines(comparison.rows),
+        ],
         warnings=comparison.warnings,
         err=piped,
     )

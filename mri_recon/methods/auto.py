@@ -142,7 +142,7 @@ def _info(
         name: compare_predictions(data, one) for name, one in reference_predictions(data, runner.maps).items()
     }
     holdout, behind = assemble(_cross_fitted(trial, how), references, data, method="auto")
-    runner_up, why = _explained(trial, weights, how)
+    runner_up, why = _explained(trial, weights)
     failed = [f"auto left out {label}: {reason}" for label, reason in trial.left_out.items()]
     own = [text for label in used for text in runner.reports[label].get("warnings", [])]
     return {
@@ -176,18 +176,18 @@ def _cross_fitted(trial: Trial, how: str) -> Prediction:
     return Prediction(errors, first.energies, first.folds, first.floor)
 
 
-def _explained(trial: Trial, weights: npt.NDArray[np.float64], how: str) -> tuple[str | None, str]:
+def _explained(trial: Trial, weights: npt.NDArray[np.float64]) -> tuple[str | None, str]:
     """Name the runner-up, and say in a sentence what was taken and why."""
     labels = [one.label for one in trial.candidates]
     order = np.argsort(-weights, kind="stable").tolist()
     first, others = order[0], sorted(order[1:], key=lambda number: trial.compared[number].error)
     taken = [f"{labels[number]} ({weights[number]:.2f})" for number in order if weights[number] > 0]
     best = trial.compared[first]
-    why = f"{how} of {' and '.join(taken)}; " if len(taken) > 1 else ""
-    why += f"{labels[first]} predicts the lines held out with an error of {best.error_db:.1f} dB"
+    what = f"a mixture of {', '.join(taken)}; {labels[first]} alone" if len(taken) > 1 else f"{labels[first]}, which"
+    why = f"{what} predicts the lines held out with an error of {best.error_db:.1f} dB"
     if not others:
         return None, why
     second = trial.compared[others[0]]
     worse, error = difference_db(second, best)
     label = labels[others[0]]
-    return label, f"{why}, the runner-up {label} with {second.error_db:.1f} dB ({worse:+.1f} +- {error:.1f} dB)"
+    return label, f"{why}; the runner-up {label} with {second.error_db:.1f} dB ({worse:+.1f} +- {error:.1f} dB)"

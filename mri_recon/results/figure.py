@@ -23,6 +23,7 @@ from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
 from mri_recon.masks.types import PatternMask
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.results.comparison import Comparison, mask_caption
+from mri_recon.results.trust import trust_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,7 +174,8 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
     layout = _Layout.of((size[0], size[1]), columns=len(panels.images) + 1, with_reference=panels.reference is not None)
     room = int((layout.size[0] - 2 * layout.margin) * _SMALL_PER_INCH)
     warned = [line for text in comparison.warnings for line in textwrap.wrap(text, room)]
-    footer = [*warned, *textwrap.wrap(_scales(comparison, panels), room)]
+    trusted = [line for text in trust_lines(comparison.rows) for line in textwrap.wrap(text, room)]
+    footer = [*warned, *trusted, *textwrap.wrap(_scales(comparison, panels), room)]
     layout = replace(layout, footer_lines=len(footer))
     figure = Figure(figsize=layout.size, dpi=layout.dpi, facecolor=_BACKGROUND)
     _draw_header(figure, layout, comparison, index)

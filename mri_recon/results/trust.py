@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["auto_caption", "holdout_caption"]
+__all__ = ["auto_caption", "holdout_caption", "trust_lines"]
 
 
 def holdout_caption(info: Mapping[str, Any]) -> str:
@@ -25,3 +25,13 @@ def holdout_caption(info: Mapping[str, Any]) -> str:
 def auto_caption(info: Mapping[str, Any]) -> str:
     """Say in one line what `auto` took and why; "" for any other method."""
     return f"Auto took {info['auto']['why']}." if "auto" in info else ""
+
+
+def trust_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the captions of the rows of a comparison, each with the name of its method."""
+    return [
+        f"{row['method']}: {caption}"
+        for row in rows
+        for caption in (auto_caption(row["info"]), holdout_caption(row["info"]))
+        if caption
+    ]
