@@ -44,7 +44,9 @@ __all__ = [
 
 FileArgument = Annotated[
     Path,
-    typer.Argument(help="k-space: .h5, .mrd, .npy, .npz, .mat, Siemens .dat, GE .7, Agilent fid", metavar="FILE"),
+    typer.Argument(
+        help="k-space: .h5, .mrd, .npy, .npz, .mat, Siemens .dat, GE .7, BART .cfl, Agilent fid", metavar="FILE"
+    ),
 ]
 AxesOption = Annotated[
     str | None,

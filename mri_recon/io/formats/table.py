@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from mri_recon.errors import FormatError
 from mri_recon.io.formats.agilent import is_fid, read_fid
+from mri_recon.io.formats.bart import is_bart, is_bart_header, read_bart
 from mri_recon.io.formats.hdf5_kinds import read_hdf5
 from mri_recon.io.formats.matlab import read_mat
 from mri_recon.io.formats.matlab_hdf5 import read_mat_hdf5
@@ -22,7 +23,7 @@ __all__ = ["FORMATS", "HEAD", "TABLE", "Format", "Reader", "format_of"]
 
 FORMATS = (
     "fastMRI HDF5 (.h5), ISMRMRD raw data (.h5, .mrd), NumPy (.npy, .npz), MATLAB (.mat), Siemens raw data (.dat), GE "
-    "P-files (.7) and Agilent fid with procpar"
+    "P-files (.7), BART arrays (.cfl with .hdr) and Agilent fid with procpar"
 )
 """The formats in words, for messages."""
 
@@ -71,6 +72,7 @@ TABLE = (
     Format("hdf5", lambda head, _: head.startswith(_HDF5) or head[512:520] == _HDF5, read_hdf5),
     Format("npy", lambda head, _: head.startswith(b"\x93NUMPY"), read_npy),
     Format("npz", lambda head, _: head.startswith(b"PK\x03\x04"), read_npz),
+    Format("bart", lambda head, _: is_bart_header(head), read_bart),
     Format("mat", lambda head, _: head.startswith(b"MATLAB 5.0"), read_mat),
     # Formats without a magic number come last; for these, the first bytes must be consistent with the rest.
     Format("pfile", lambda head, _: is_pfile(head), read_pfile),
@@ -94,7 +96,7 @@ def format_of(path: Path) -> Format:
     except OSError as error:
         raise cannot_read(path, error) from error
     for one in TABLE:
-        if one.recognises(head, size):
+        if one.recognises(head, size) or (one.name == "bart" and is_bart(path)):
             return one
     what = (
         "an empty file"
