@@ -40,10 +40,14 @@ def line_power(planes: Planes, axis: int) -> npt.NDArray[Any]:
         float64 `(lines,)`; 0 where a line holds nothing.
     """
     power = np.abs(planes).astype(np.float64) ** 2
+    across = -1 if axis == -2 else -2
+    if power.all():  # the usual case, several times as fast
+        plain: npt.NDArray[Any] = np.quantile(power, _QUANTILE, axis=across).mean(axis=0)
+        return plain
     power[power == 0] = np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the quantile of an empty line is not a number: 0 below
-        found = np.nanquantile(power, _QUANTILE, axis=-1 if axis == -2 else -2)
+        found = np.nanquantile(power, _QUANTILE, axis=across)
     averaged: npt.NDArray[Any] = np.nan_to_num(found, nan=0.0).mean(axis=0)
     return averaged
 

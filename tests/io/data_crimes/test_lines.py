@@ -31,6 +31,12 @@ def test_power_is_a_quantile_without_zeros_averaged_over_planes() -> None:
     np.testing.assert_allclose(line_power(planes, -1), [*expected, 0], rtol=1e-6)
 
 
+def test_power_is_the_same_quantile_without_zeros() -> None:
+    planes = noise(2, 70, 5)
+    expected = [np.mean([np.quantile(np.abs(one[:, c]) ** 2, 0.8) for one in planes]) for c in range(5)]
+    np.testing.assert_allclose(line_power(planes, -1), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("axis", "size"), [(-2, 90), (-1, 91)])
 def test_a_step_is_found_where_it_is(axis: int, size: int) -> None:
     planes = np.moveaxis(noise(1, 90, 91), axis, 0)
