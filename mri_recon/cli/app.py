@@ -78,7 +78,7 @@ def build_app() -> typer.Typer:
         help="Accelerated MRI reconstruction: undersampled k-space in, images out. Research only, not for diagnosis.",
     )
     app.callback()(_start)
-    for verb in (verbs.info, verbs.reconstruct, verbs.compare, verbs.replay, verbs.methods):
+    for verb in (verbs.info, verbs.reconstruct, verbs.compare, verbs.replay, verbs.convert, verbs.methods):
         app.command(verb.__name__)(verb)
     return app
 

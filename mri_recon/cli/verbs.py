@@ -41,7 +41,7 @@ from mri_recon.cli.outputs import JSON_SUFFIXES, claim, files_read, tell
 from mri_recon.cli.progress import working
 from mri_recon.cli.reports import tell_comparison, tell_run, write_comparison
 
-__all__ = ["compare", "info", "methods", "reconstruct", "replay"]
+__all__ = ["compare", "convert", "info", "methods", "reconstruct", "replay"]
 
 
 def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, variable: VariableOption = None) -> None:
@@ -67,6 +67,41 @@ def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, va
     console.print(Text(printable(file), style="italic"), soft_wrap=True)
     console.print(table)
     console.print(f"Noise: {NOISE_RULE}.", style="dim", highlight=False)
+
+
+def convert(
+    context: typer.Context,
+    file: FileArgument,
+    output: Annotated[
+        Path,
+        typer.Argument(
+            help="File to write. K-space: .h5, .npy, .npz, .mat, .cfl, .mrd; of a result also .dcm, .dcm.zip, .nii, "
+            ".nii.gz, .png",
+            metavar="OUT",
+        ),
+    ],
+    axes: AxesOption = None,
+    variable: VariableOption = None,
+    slice_index: OneSliceOption = None,
+    like: LikeOption = None,
+) -> None:
+    """Write the content of FILE in the format of OUT's suffix, and say what OUT cannot hold.
+
+    FILE is k-space of any format, or a result of reconstruct in .h5.
+
+    Example: mri-recon convert meas.dat scan.h5
+    """
+    work = context.with_resource(working(f"reading {file}"))
+    from mri_recon.io import files_beside
+    from mri_recon.io.conversion import CONVERT_SUFFIXES
+    from mri_recon.io.conversion import convert as run
+
+    claim({"OUT": output}, files_read(file, like=like), suffixes={"OUT": CONVERT_SUFFIXES}, beside=files_beside)
+    left_out = run(file, output, axes=axes, variable=variable, slices=slice_index, like=like)
+    work.end()
+    tell(f"{output}: converted from {file}")
+    if left_out:
+        tell(left_out)
 
 
 def methods() -> None:

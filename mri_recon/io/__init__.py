@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mri_recon.io.conversion import convert
 from mri_recon.io.geometry import Geometry
 from mri_recon.io.loading import load
 from mri_recon.io.masks import load_mask
@@ -27,6 +28,7 @@ __all__ = [
     "Geometry",
     "Scan",
     "check_holds",
+    "convert",
     "encode_result",
     "files_beside",
     "load",

@@ -50,7 +50,9 @@ __all__ = [
     "SCAN_SUFFIXES",
     "WRITERS",
     "check_holds",
+    "check_path",
     "encode_result",
+    "encode_saved",
     "files_beside",
     "load_image",
     "load_result",
@@ -111,10 +113,10 @@ def save(
         DataError: a `.png` of a scan that may not be pictured.
     """
     source = None if scan is None else scan.source
-    _check_path(path, RESULT_SUFFIXES, source)
+    check_path(path, RESULT_SUFFIXES, source)
     beside = files_beside(path)
     for one in beside.values():
-        _check_path(one, (), source)
+        check_path(one, (), source)
     try:
         encoded = encode_result(Path(path).name, reconstruction, scan, mask, provenance=provenance, like=like)
     except OSError as error:
@@ -157,7 +159,7 @@ def save_scan(
         ShapeError: k-space that is not complex or has the wrong rank, or a target that does not fit.
         OutputError: unknown suffix; a path that cannot be written or is not an ordinary file; a full disk.
     """
-    _check_path(path, SCAN_SUFFIXES)
+    check_path(path, SCAN_SUFFIXES)
     data = to_numpy(kspace)
     if data.ndim not in (3, 4) or data.dtype.kind != "c":
         raise ShapeError(
@@ -241,6 +243,15 @@ def encode_result(
             tags={} if like is None else read_tags(like),
         )
     )
+
+
+def encode_saved(suffix: str | Path, result: SavedResult) -> Encoded:
+    """Encode a result that was read back from a file.
+
+    Raises:
+        OutputError: unknown suffix, or an image that the format cannot hold.
+    """
+    return _writer(suffix).encode(result)
 
 
 def check_holds(path: str | Path, shape: Sequence[int], meta: Mapping[str, Any]) -> None:
@@ -343,8 +354,17 @@ def files_beside(path: str | Path) -> dict[str, Path]:
     return {suffix: path.with_name(path.name[: -len(matched)] + suffix) for suffix in writer.beside}
 
 
-def _check_path(path: str | Path, suffixes: tuple[str, ...], source: Path | None = None) -> None:
-    """Refuse, before encoding, each output that `write_atomically` or the format would refuse afterwards."""
+def check_path(path: str | Path, suffixes: tuple[str, ...], source: Path | None = None) -> None:
+    """Refuse, before encoding, each output that `write_atomically` or the format would refuse afterwards.
+
+    Args:
+        path: file to write.
+        suffixes: allowed suffixes; an empty tuple allows any.
+        source: file that must not be replaced.
+
+    Raises:
+        OutputError: as above.
+    """
     try:
         found = check_target(path)
     except (OSError, ValueError) as error:

@@ -148,7 +148,6 @@ def _dims(header: Path) -> list[int]:
 def _refuse_patterns(kspace: npt.NDArray[np.complex64], name: str) -> None:
     """Refuse partitions with different lines: their transform would mix sampled and unsampled places."""
     lines: npt.NDArray[np.bool_] = np.asarray((kspace != 0).any(axis=(2, 3)))  # (slice, partition, phase)
-    filled = lines.any(axis=-1)
     if any(len(np.unique(plane[plane.any(axis=-1)], axis=0)) > 1 for plane in lines):
         raise FormatError(
             f"expected the same lines in every partition of {name}, got different ones (undersampled in two "

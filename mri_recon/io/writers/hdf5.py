@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import h5py
+import numpy as np
 import numpy.typing as npt
 
 from mri_recon._system.files import Content
 from mri_recon.io.writers.result import Encoded, SavedResult, Writer
 
-__all__ = ["HDF5", "hdf5_content", "scan_header", "write_dataset"]
+__all__ = ["HDF5", "hdf5_content", "scan_header", "write_dataset", "write_xml"]
 
 
 def hdf5_content(fill: Callable[[h5py.File], None]) -> Content:
@@ -32,6 +33,12 @@ def write_dataset(file: h5py.File, name: str, data: npt.NDArray[Any]) -> None:
     """Write an array in one chunk for each slice, to read slices separately, with checksums that reveal damage."""
     chunks = (1, *data.shape[1:]) if data.size else None
     file.create_dataset(name, data=data, chunks=chunks, fletcher32=chunks is not None)
+
+
+def write_xml(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
+    """Write XML texts in ASCII, as the C++ library of ISMRMRD reads them; other characters become references."""
+    data = np.array([text.encode("ascii", "xmlcharrefreplace") for text in texts], dtype=object)
+    group.create_dataset(name, data=data, dtype=h5py.string_dtype("ascii"))
 
 
 def scan_header(size: tuple[int, int], recon: tuple[int, int], left: int, right: int, coils: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from mri_recon._arrays import center_crop
 from mri_recon.io.geometry import Geometry
 from mri_recon.io.writers.dicom_modules import derivation
-from mri_recon.io.writers.hdf5 import hdf5_content
+from mri_recon.io.writers.hdf5 import hdf5_content, write_xml
 from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
 
 __all__ = ["IMAGE_HEADER", "MRD"]
@@ -51,14 +51,13 @@ def _encode(result: SavedResult) -> Encoded:
 
     def fill(file: h5py.File) -> None:
         group = file.create_group("dataset")
-        text = h5py.string_dtype()
-        group.create_dataset("xml", data=np.array([_xml(result)], dtype=object), dtype=text)
+        write_xml(group, "xml", [_xml(result)])
         images = group.create_group("images_0")
         images.create_dataset("header", data=headers)
         # x is the readout: rows of our image are columns there.
         pixels = np.ascontiguousarray(image.transpose(0, 2, 1)[:, None, None])
         images.create_dataset("data", data=pixels.view(_PAIR) if is_complex else pixels)
-        images.create_dataset("attributes", data=np.array([attributes] * len(image), dtype=object), dtype=text)
+        write_xml(images, "attributes", [attributes] * len(image))
 
     known = result.geometry is not None and result.geometry.known
     places = "" if known else "; the scan has no known place in the patient, so the headers have none"

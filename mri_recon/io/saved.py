@@ -1,0 +1,112 @@
+"""Read a result in HDF5 back with everything that describes it, to write it in another format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mri_recon.errors import FormatError
+from mri_recon.io.geometry import make_geometry
+from mri_recon.io.pictures import NO_PICTURES
+from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array, read_attribute
+from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
+from mri_recon.io.writers.result import SavedResult
+
+__all__ = ["is_result", "read_saved"]
+
+_TEXTS = ("method", "source_file", "acquisition", "patient_id", "notice", "software", "simulated", NO_PICTURES)
+_RECORDS = ("info", "mask", "geometry")
+_MAX_WIDTH = 2**20
+
+
+def is_result(path: Path) -> bool:
+    """Tell whether a file is HDF5 with a reconstruction and no k-space; False also for a file that cannot be read."""
+    try:
+        with open_hdf5(path, scan=False, foreign=True) as file, hdf5_errors(path):
+            return "reconstruction" in file and "kspace" not in file
+    except FormatError:
+        return False
+
+
+def read_saved(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> SavedResult:
+    """Read a result that `save` wrote to HDF5; its provenance, which belongs to that file, is left out.
+
+    Raises:
+        FormatError: not such a file, unsafe or damaged.
+    """
+    with open_hdf5(path) as file:
+        real, phased = get_dataset(file, "reconstruction"), get_dataset(file, "reconstruction_complex")
+        if real is None:
+            raise FormatError(f"expected a dataset 'reconstruction' in {path.name}, found none: it is no result")
+        magnitude = read_array(real, max_bytes=max_bytes)
+        image = magnitude if phased is None else read_array(phased, max_bytes=max_bytes)
+        metadata: dict[str, Any] = {}
+        for name in _TEXTS:
+            value = read_attribute(file, name)
+            if value is not None:
+                metadata[name] = value
+        metadata |= {name: record for name in _RECORDS if (record := _record(file, name, path)) is not None}
+        recon_size = _recon_size(file, path)
+    if magnitude.ndim != 3 or magnitude.dtype.kind not in "iuf" or image.shape != magnitude.shape:
+        raise FormatError(
+            f"expected images (slice, h, w) in {path.name}, got {magnitude.shape} and {image.shape}: save it again"
+        )
+    geometry = make_geometry(metadata["geometry"]) if "geometry" in metadata else None
+    if geometry is not None and geometry.positions is not None and len(geometry.positions) != len(magnitude):
+        raise FormatError(
+            f"expected a position for each of {len(magnitude)} slices in {path.name}, got {len(geometry.positions)}: "
+            "save it again"
+        )
+    if recon_size is not None:
+        metadata["recon_size"] = list(recon_size)
+    return SavedResult(
+        image=image if image.dtype.kind == "c" else np.abs(image.astype(np.float32)),
+        magnitude=magnitude.astype(np.float32, copy=False),
+        metadata=metadata,
+        mask=_mask(metadata.get("mask")),
+        recon_size=recon_size,
+        geometry=geometry,
+    )
+
+
+def _record(file: h5py.File, name: str, path: Path) -> dict[str, Any] | None:
+    text = read_attribute(file, name)
+    if text is None:
+        return None
+    try:
+        value = json.loads(str(text))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(
+            f"expected JSON in the attribute {name} of {path.name}, got other text: save it again"
+        ) from error
+    return value if isinstance(value, dict) else None
+
+
+def _recon_size(file: h5py.File, path: Path) -> tuple[int, int] | None:
+    with hdf5_errors(path):
+        if "recon_size" not in file.attrs:
+            return None
+        attribute = file.attrs.get_id("recon_size")
+        if attribute.shape != (2,) or attribute.dtype.kind not in "iu":
+            raise FormatError(f"expected two whole numbers as recon_size of {path.name}, got others: save it again")
+        height, width = (int(one) for one in file.attrs["recon_size"])
+    if min(height, width) < 1:
+        raise FormatError(f"expected a positive recon_size in {path.name}, got {height} x {width}: save it again")
+    return height, width
+
+
+def _mask(receipt: Any) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """Draw the lines of a mask's receipt again; None for a mask of single points, of which it has only a checksum."""
+    try:
+        width, lines = int(receipt["width"]), np.asarray(receipt["lines"], dtype=np.int64)
+        if not 0 < width <= _MAX_WIDTH or lines.min(initial=0) < 0:
+            return None
+        mask = np.zeros(width, dtype=np.bool_)
+        mask[lines] = True
+    except (TypeError, KeyError, ValueError, IndexError, OverflowError):
+        return None
+    return mask
