@@ -43,7 +43,7 @@ from mri_recon.methods.holdout import (
     residual_grams,
 )
 from mri_recon.methods.holdout_check import REFERENCES
-from mri_recon.methods.weights import best_alone, kept_mixture
+from mri_recon.methods.trials import weigh
 from mri_recon.metrics import evaluate
 from mri_recon.transforms.fourier import fft2c, ifft2c
 from mri_recon_training.markdown import table
@@ -92,9 +92,9 @@ def measured_row(scan: Scan, candidates: Sequence[Candidate], names: Sequence[st
     grams = residual_grams(scan.data, predicted)
     floor = max(psnr(scan, one.image) for one in references)
     rules = {
-        "choice": best_alone(grams),
+        "choice": weigh(candidates, grams, compared[0].energies, "choice"),
         "least squares": least_on_simplex(grams.sum(axis=0)),
-        "mixture": kept_mixture(grams),
+        "mixture": weigh(candidates, grams, compared[0].energies, "mixture"),
     }
     mixed = {name: sum_of(weights, found) for name, weights in rules.items()}
     mixed["by band"], _ = by_band(scan, found)

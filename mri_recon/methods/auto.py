@@ -23,17 +23,14 @@ from mri_recon.methods.candidate import Candidate, parse_candidates
 from mri_recon.methods.holdout import HoldOutData, Prediction, compare_predictions, difference_db, hold_out
 from mri_recon.methods.holdout_check import assemble, check_folds, reference_predictions
 from mri_recon.methods.option_values import Between, OneOf, check_values
-from mri_recon.methods.trials import Runner, Trial, try_candidates, weighted_images
+from mri_recon.methods.trials import FALLBACK, Runner, Trial, try_candidates, weighted_images
 from mri_recon.methods.weights import unit_errors
 from mri_recon.progress import OnProgress
 
-__all__ = ["CANDIDATES", "FALLBACK", "MOST_CANDIDATES", "auto"]
+__all__ = ["CANDIDATES", "MOST_CANDIDATES", "auto"]
 
 CANDIDATES = "cs-wavelet,unet,unrolled"
 """Candidates by default. On the validation scans, CG-SENSE and zero-filled add nothing to them."""
-
-FALLBACK = "cs-wavelet"
-"""Method for a scan with too few lines to hold any out."""
 
 MOST_CANDIDATES = 8
 
@@ -57,9 +54,9 @@ def auto(
 
         x = sum_m w_m x_m,   min_w sum |y - F S sum_m w_m x_m|^2 over the samples held out,   w_m >= 0,   sum_m w_m = 1
 
-    A candidate has the weight 0 unless the prediction without it is worse by a standard error
-    (`weights.kept_mixture`). Every candidate runs on three folds, and once more if it has a weight: four runs of each
-    at most.
+    A candidate has the weight 0 if it predicts worse than nothing, or if the prediction without it is not worse by a
+    standard error (`weights.kept_mixture`). Every candidate runs on three folds, and once more if it has a weight: four
+    runs of each at most.
 
     Args:
         kspace: complex64 `(slice, coil, readout, phase)`.
@@ -79,7 +76,8 @@ def auto(
         sentence; `holdout`, the report of the hold-out check (`holdout_check`), the weights of each fold computed from
         the other folds; `models`, the networks that were tried, with `candidate`, `name` and `sha256`; `reports`, the
         info of the candidates that have a weight; `warnings`; `seconds`. With too few lines outside the fully sampled
-        centre, the image is that of `FALLBACK`, with a warning and without `holdout`.
+        centre, the image is that of `FALLBACK`, with a warning and without `holdout`. If no candidate predicts better
+        than nothing, the image is that of the candidate `FALLBACK`, with a warning.
 
     Raises:
         MethodError: candidates that `parse_candidates` refuses, more than `MOST_CANDIDATES`, or all of which fail.
@@ -143,6 +141,14 @@ def _info(
     }
     holdout, behind = assemble(_cross_fitted(trial, how), references, data, method="auto")
     runner_up, why = _explained(trial, weights)
+    unsure = (
+        []
+        if trial.informed
+        else [
+            "auto could not tell the candidates apart, none of which predicts the lines held out better than nothing: "
+            f"it took {used[0]}; more lines would be needed"
+        ]
+    )
     failed = [f"auto left out {label}: {reason}" for label, reason in trial.left_out.items()]
     own = [text for label in used for text in runner.reports[label].get("warnings", [])]
     return {
@@ -161,7 +167,7 @@ def _info(
             if label in labels and "model_sha256" in report
         ],
         "reports": {label: runner.reports[label] for label in used},
-        "warnings": list(dict.fromkeys([*behind, *failed, *own])),
+        "warnings": list(dict.fromkeys([*behind, *unsure, *failed, *own])),
     }
 
 

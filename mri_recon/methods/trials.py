@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,10 @@ from mri_recon.methods.holdout import HeldOut, HoldOutData, Prediction, compare_
 from mri_recon.methods.weights import best_alone, kept_mixture
 from mri_recon.progress import OnProgress, Progress
 
-__all__ = ["Runner", "Trial", "try_candidates", "weighted_images"]
+__all__ = ["FALLBACK", "Runner", "Trial", "try_candidates", "weigh", "weighted_images"]
+
+FALLBACK = "cs-wavelet"
+"""Method for a scan whose lines cannot tell the candidates apart."""
 
 
 @dataclass
@@ -94,8 +97,13 @@ class Trial:
         Returns:
             weights `(candidate,)`, not negative, of sum 1.
         """
-        grams = self.grams if units is None else self.grams[units]
-        return best_alone(grams) if how == "choice" else kept_mixture(grams)
+        chosen = slice(None) if units is None else units
+        return weigh(self.candidates, self.grams[chosen], self.compared[0].energies[chosen], how)
+
+    @property
+    def informed(self) -> bool:
+        """Whether any candidate predicts the samples held out better than nothing, 0 dB."""
+        return any(one.error < 1 for one in self.compared)
 
     def without(self, candidate: Candidate, reason: str) -> Trial:
         """Leave a candidate out.
@@ -115,6 +123,29 @@ class Trial:
             grams=self.grams[:, kept][:, :, kept],
             left_out=left_out,
         )
+
+
+def weigh(
+    candidates: Sequence[Candidate], grams: npt.NDArray[np.float64], energies: npt.NDArray[np.float64], how: str
+) -> npt.NDArray[np.float64]:
+    """Weigh candidates by their residuals; by the rule for `FALLBACK` if none predicts better than nothing.
+
+    A test in which nothing predicts better than 0 dB says little. Then `FALLBACK` is taken, which no training can lead
+    astray, or the candidate that predicts best if it is none of them.
+
+    Args:
+        candidates: the candidates.
+        grams: inner products of their residuals, `(unit, candidate, candidate)`.
+        energies: energy of the samples of each unit, `(unit,)`.
+        how: "choice" or "mixture".
+
+    Returns:
+        weights `(candidate,)`, not negative, of sum 1.
+    """
+    if np.einsum("umm->m", grams).min() >= energies.sum():
+        usual = [number for number, one in enumerate(candidates) if one.method == FALLBACK]
+        return np.eye(len(candidates))[usual[0]] if usual else best_alone(grams)
+    return best_alone(grams) if how == "choice" else kept_mixture(grams, energies)
 
 
 def try_candidates(runner: Runner, data: HoldOutData, candidates: list[Candidate]) -> Trial:

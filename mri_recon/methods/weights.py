@@ -44,21 +44,25 @@ def best_alone(grams: Array) -> Array:
     return weights
 
 
-def kept_mixture(grams: Array, *, least_gain: float = LEAST_GAIN) -> Array:
+def kept_mixture(grams: Array, energies: Array, *, least_gain: float = LEAST_GAIN) -> Array:
     """Compute the weights, not negative and of sum 1, that predict best, from the methods that are needed.
 
-    Least squares gives a small weight even to an image of noise, and adjusts to the few units there are. Therefore the
-    method that is needed least is left out, one after the other, until leaving out any method worsens the prediction by
-    at least `least_gain` standard errors of the difference (jackknife over units).
+    Least squares gives a small weight even to an image of noise, and adjusts to the few units there are. Therefore
+    methods that predict worse than nothing (an error above 0 dB) are left out first; if all do, the best one is taken
+    alone. Of the others, the method that is needed least is left out, one after the other, until leaving out any method
+    worsens the prediction by at least `least_gain` standard errors of the difference (jackknife over units).
 
     Args:
         grams: G `(unit, method, method)`, of at most 10 methods.
+        energies: energy of the samples of each unit, `(unit,)`.
         least_gain: see above.
 
     Returns:
         `(method,)`; 0 for a method that was left out.
     """
-    kept = list(range(grams.shape[1]))
+    kept = np.flatnonzero(np.einsum("umm->m", grams) < energies.sum()).tolist()
+    if not kept:
+        return best_alone(grams)
     while len(kept) > 1:
         weights, errors = _least(grams, kept)
         needs = [_need(_least(grams, [other for other in kept if other != one])[1] - errors) for one in kept]

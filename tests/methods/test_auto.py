@@ -210,3 +210,19 @@ def test_progress_counts_runs_and_can_stop() -> None:
 
     with pytest.raises(Cancelled, match="enough"):
         mr.reconstruct(kspace, mask, method="auto", candidates=CHEAP, on_progress=stop)
+
+
+def test_where_nothing_predicts_better_than_nothing_compressed_sensing_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wrong(kspace: Tensor, mask: Any, **_: Any) -> tuple[Tensor, dict[str, Any]]:
+        image = ifft2c(kspace)[:, 0]
+        spikes = torch.zeros_like(image)
+        spikes[:, 3, 5] = 2 * image.abs().max()
+        return image + spikes, {}
+
+    add_method(monkeypatch, "wrong", wrong)
+    kspace, mask = masked((1, 1, 33, 61))
+    alone = mr.reconstruct(kspace, mask, method="auto", candidates="wrong")
+    assert alone.info["auto"]["predictions"]["wrong"]["error_db"] > 0
+    assert any("it took wrong; more lines would be needed" in text for text in alone.warnings)
