@@ -28,7 +28,7 @@ def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tenso
         FormatError: as `load`, or an array of the wrong rank.
     """
     path = Path(path)
-    if format_of(path).name == "hdf5" and is_mrd(path):
+    if (name := format_of(path).name) == "mrd2" or (name == "hdf5" and is_mrd(path)):
         return as_tensor(read_mrd_noise(path, max_bytes=max_bytes))
-    variable = None if format_of(path).name == "npy" else "noise"
+    variable = None if name == "npy" else "noise"
     return load(path, axes="readout phase", variable=variable, max_bytes=max_bytes).kspace[0, 0]

@@ -1,6 +1,7 @@
-"""Read ISMRMRD (MRD) raw data in HDF5, version 1, Cartesian.
+"""Read ISMRMRD (MRD) raw data, version 1 in HDF5 and version 2, Cartesian.
 
-`mrd_readouts` reads headers and samples, this module selects the readouts of one contrast, `mrd_order` fills k-space.
+`mrd_readouts` and `mrd_stream` read headers and samples, this module selects the readouts of one contrast, `mrd_order`
+fills k-space.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.formats.ismrmrd import Header, parse_header
+from mri_recon.io.formats.ismrmrd import Header
 from mri_recon.io.formats.mrd_order import Layout, fill, lay_out
 from mri_recon.io.formats.mrd_readouts import FLAGS, Readouts, is_mrd, open_readouts
+from mri_recon.io.formats.mrd_stream import is_mrd_stream, open_stream
 from mri_recon.io.formats.readout_lines import partitions_to_slices, without_oversampling
 from mri_recon.io.geometry import Geometry, Vector
 from mri_recon.io.reading.choice import parse_choice, pick_index
@@ -23,7 +25,7 @@ from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.scan import RawScan
 
-__all__ = ["is_mrd", "read_mrd", "read_mrd_noise"]
+__all__ = ["is_mrd", "is_mrd_stream", "read_mrd", "read_mrd_noise"]
 
 Chosen = npt.NDArray[np.int64]
 
@@ -69,10 +71,11 @@ def read_mrd(
     if axes is not None:
         raise FormatError(f"expected no axes for the MRD file {path.name}, it says them itself: leave axes out")
     chosen = parse_choice(variable, _NAMES, where=path.name)
-    with open_readouts(path) as readouts:
+    stream = _is_stream(path)
+    with open_stream(path) if stream else open_readouts(path) as readouts:
         left_out: Counter[str] = Counter()
         indices, number = _image_lines(readouts, chosen, left_out)
-        header = parse_header(readouts.xml, where=path.name, encoding=number)
+        header = readouts.header(number)
         if header.trajectory not in ("cartesian", "epi", ""):
             raise FormatError(
                 f"expected a Cartesian trajectory in {path.name}, got {header.trajectory!a}: not read, grid it first"
@@ -114,7 +117,7 @@ def read_mrd(
         planes,
         name=path.name,
         meta={
-            "format": "ISMRMRD raw data (MRD, HDF5)",
+            "format": "MRD raw data (version 2)" if stream else "ISMRMRD raw data (MRD, HDF5)",
             "file": path.name,
             "axes": "slice coil readout phase",
             "axes_assumed": False,
@@ -141,7 +144,7 @@ def read_mrd_noise(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDA
     Raises:
         FormatError: no noise scans, or as `read_mrd`.
     """
-    with open_readouts(path) as readouts:
+    with open_stream(path) if _is_stream(path) else open_readouts(path) as readouts:
         noise = np.flatnonzero(readouts.has("noise scans"))
         if not noise.size:
             raise FormatError(f"expected noise scans in {path.name}, found none: give another file, or edge")
@@ -160,6 +163,11 @@ def read_mrd_noise(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDA
             ratio = times[index] / times[image[0]] if times[index] > 0 and times[image[0]] > 0 else 1.0
             found.append(data * np.float32(np.sqrt(ratio) if np.isfinite(ratio) else 1.0))
     return np.concatenate(found, axis=1)
+
+
+def _is_stream(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return is_mrd_stream(stream.read(16))
 
 
 def _image_lines(readouts: Readouts, chosen: dict[str, str], left_out: Counter[str]) -> tuple[Chosen, int]:

@@ -9,7 +9,7 @@ Inati et al., ISMRM Raw data format, Magn Reson Med 77:411 (2017).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.io.formats.ismrmrd import Header, parse_header
 from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_text
 from mri_recon.io.reading.limits import show
 
-__all__ = ["FLAGS", "Readouts", "find_group", "is_mrd", "open_readouts"]
+__all__ = ["COUNTERS", "FIELDS", "FLAGS", "Readouts", "find_group", "is_mrd", "open_readouts"]
 
 FLAGS = {
     "noise scans": 19,
@@ -42,11 +43,11 @@ FLAGS = {
 """Number of the bit, from 1, of each kind of readout in `flags`."""
 
 _MAX_READOUTS = 2**24
-_FIELDS = (
+FIELDS = (
     "flags", "number_of_samples", "active_channels", "discard_pre", "discard_post", "center_sample",
     "encoding_space_ref", "sample_time_us", "position", "read_dir", "phase_dir", "slice_dir", "idx",
 )  # fmt: skip
-_COUNTERS = (
+COUNTERS = (
     "kspace_encode_step_1", "kspace_encode_step_2", "average", "slice", "contrast", "phase", "repetition", "set",
 )  # fmt: skip
 _BLOCK = 2**26  # bytes of samples that are read at once
@@ -58,17 +59,17 @@ class Readouts:
 
     Attributes:
         name: name of the file.
-        xml: text of the header.
-        heads: records of `_FIELDS`, one for each readout.
-        others: further contents of the group, in words: waveforms and images.
+        header: function that returns the header of an encoding.
+        heads: records of `FIELDS`, one for each readout.
+        others: further contents of the file, in words: waveforms and images.
+        _read: function that reads the samples of a range of readouts, float32 arrays of real and imaginary parts.
     """
 
     name: str
-    xml: str
+    header: Callable[[int], Header]
     heads: npt.NDArray[Any]
     others: tuple[str, ...]
-    _path: Path
-    _data: h5py.Dataset
+    _read: Callable[[int, int], Sequence[Any]]
 
     def counter(self, which: str) -> npt.NDArray[np.int64]:
         """Return a counter of each readout, such as "slice" or "kspace_encode_step_1"."""
@@ -97,8 +98,7 @@ class Readouts:
                 size += self._length(wanted[stop]) * 4
                 stop += 1
             first, last = wanted[start], wanted[stop - 1]
-            with hdf5_errors(self._path):
-                block = self._data.fields("data")[first : last + 1]
+            block = self._read(first, last + 1)
             for index in wanted[start:stop]:
                 values = np.asarray(block[index - first])
                 if values.dtype != np.float32 or values.shape != (self._length(index),):
@@ -158,21 +158,29 @@ def open_readouts(path: Path) -> Iterator[Readouts]:
                 raise FormatError(f"expected 1 to {_MAX_READOUTS} readouts in {path.name}, got {count}: it is damaged")
             heads = data.fields("head")[:]
             others = _others(file[name])
-        heads = heads[list(_FIELDS)]
+        heads = heads[list(FIELDS)]
         _check_sizes(heads, path)
-        yield Readouts(path.name, text, heads, others, path, data)
+
+        def read(first: int, last: int) -> Sequence[Any]:
+            with hdf5_errors(path):
+                block: Sequence[Any] = data.fields("data")[first:last]
+            return block
+
+        yield Readouts(
+            path.name, lambda number: parse_header(text, where=path.name, encoding=number), heads, others, read
+        )
 
 
 def _check_record(data: h5py.Dataset, path: Path) -> None:
     wrong = FormatError(f"expected readouts of ISMRMRD, version 1, in {path.name}, got other records: convert it")
     with hdf5_errors(path):
         kind, shape = data.dtype, data.shape
-        if len(shape) != 1 or kind["head"].names is None or not {*_FIELDS} <= set(kind["head"].names):
+        if len(shape) != 1 or kind["head"].names is None or not {*FIELDS} <= set(kind["head"].names):
             raise wrong
         idx = kind["head"]["idx"]
-        if idx.names is None or not {*_COUNTERS} <= set(idx.names):
+        if idx.names is None or not {*COUNTERS} <= set(idx.names):
             raise wrong
-        numbers = [kind["head"][one] for one in _FIELDS if one != "idx"] + [idx[one] for one in _COUNTERS]
+        numbers = [kind["head"][one] for one in FIELDS if one != "idx"] + [idx[one] for one in COUNTERS]
         if any(one.base.kind not in "uif" for one in numbers) or h5py.check_vlen_dtype(kind["data"]) != np.float32:
             raise wrong
         vectors = [kind["head"][one].shape for one in ("position", "read_dir", "phase_dir", "slice_dir")]

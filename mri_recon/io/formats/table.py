@@ -12,6 +12,7 @@ from mri_recon.io.formats.bart import is_bart, is_bart_header, read_bart
 from mri_recon.io.formats.hdf5_kinds import read_hdf5
 from mri_recon.io.formats.matlab import read_mat
 from mri_recon.io.formats.matlab_hdf5 import read_mat_hdf5
+from mri_recon.io.formats.mrd import is_mrd_stream, read_mrd
 from mri_recon.io.formats.numpy_arrays import read_npy, read_npz
 from mri_recon.io.formats.pfile import is_pfile, read_pfile
 from mri_recon.io.formats.twix import is_twix, read_twix
@@ -22,8 +23,8 @@ from mri_recon.io.scan import RawScan
 __all__ = ["FORMATS", "HEAD", "TABLE", "Format", "Reader", "format_of"]
 
 FORMATS = (
-    "fastMRI HDF5 (.h5), ISMRMRD raw data (.h5, .mrd), NumPy (.npy, .npz), MATLAB (.mat), Siemens raw data (.dat), GE "
-    "P-files (.7), BART arrays (.cfl with .hdr) and Agilent fid with procpar"
+    "fastMRI HDF5 (.h5), ISMRMRD and MRD raw data (.h5, .mrd), NumPy (.npy, .npz), MATLAB (.mat), "
+    "Siemens raw data (.dat), GE P-files (.7), BART arrays (.cfl with .hdr) and Agilent fid with procpar"
 )
 """The formats in words, for messages."""
 
@@ -70,6 +71,7 @@ class Format(NamedTuple):
 TABLE = (
     Format("mat-hdf5", lambda head, _: head.startswith(b"MATLAB 7.3"), read_mat_hdf5),
     Format("hdf5", lambda head, _: head.startswith(_HDF5) or head[512:520] == _HDF5, read_hdf5),
+    Format("mrd2", lambda head, _: is_mrd_stream(head), read_mrd),
     Format("npy", lambda head, _: head.startswith(b"\x93NUMPY"), read_npy),
     Format("npz", lambda head, _: head.startswith(b"PK\x03\x04"), read_npz),
     Format("bart", lambda head, _: is_bart_header(head), read_bart),

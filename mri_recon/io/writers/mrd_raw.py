@@ -118,14 +118,15 @@ def _header(scan: Scan, size: tuple[int, int], left: int, right: int) -> str:
             f"<y>{length[1]:.9g}</y><z>{length[2]:.9g}</z></fieldOfView_mm></{name}>"
         )
 
-    slices = scan.num_slices - 1
+    last = scan.num_slices - 1
+    lines = f"<minimum>0</minimum><maximum>{right - left - 1}</maximum><center>{size[1] // 2 - left}</center>"
+    slices = f"<minimum>0</minimum><maximum>{last}</maximum><center>{last // 2}</center>"
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">'
         f"{measurement}<acquisitionSystemInformation><receiverChannels>{scan.num_coils}</receiverChannels>"
         "</acquisitionSystemInformation><experimentalConditions><H1resonanceFrequency_Hz>0</H1resonanceFrequency_Hz>"
         f"</experimentalConditions><encoding>{space('encodedSpace', *size, fov)}"
-        f"{space('reconSpace', *scan.recon_size, recon_fov)}<encodingLimits><kspace_encoding_step_1>"
-        f"<minimum>0</minimum><maximum>{right - left - 1}</maximum><center>{size[1] // 2 - left}</center>"
-        f"</kspace_encoding_step_1><slice><minimum>0</minimum><maximum>{slices}</maximum><center>{slices // 2}</center></slice></encodingLimits>"
+        f"{space('reconSpace', *scan.recon_size, recon_fov)}<encodingLimits>"
+        f"<kspace_encoding_step_1>{lines}</kspace_encoding_step_1><slice>{slices}</slice></encodingLimits>"
         "<trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"
     )
