@@ -1,24 +1,22 @@
-"""Bound the error of a whole image from the samples held out: split conformal prediction over subjects.
+"""Bound the error of a whole image by its map of trust: split conformal prediction over subjects.
 
-The error on held-out lines, carried over to all lines that were not sampled, predicts the error of the image:
+    NMSE <= 10^q P,   P = sum t^2 / sum |x|^2
 
-    P = (max(E - F, 0) U / H + S sigma^2) / ||x||^2
-
-E is the squared error of the prediction on H held-out units (lines, or samples of a pattern), F the part of it that is
-noise, U the number of units that were not sampled, S the number of pixels, sigma^2 the noise of one sample and x the
-image. The NMSE of an image is then at most 10^q P, where q is the largest log10(NMSE / P) on n subjects that no network
-has learned from. If a new subject is exchangeable with these, the bound holds with a probability of at least
-n / (n + 1), for one scan chosen at random of each subject (Lei et al., JASA 2018; Lee, Barber and Willett 2023 for
-several scans of a subject). Another scanner or another anatomy is not exchangeable with them.
+t is the map of trust (`trust_map`), which rests on the samples held out, on other methods and on the noise, and x is
+the image. q is the largest log10(NMSE / P) on n subjects that no network has learned from. If a new subject is
+exchangeable with these, the bound holds with a probability of at least n / (n + 1), for one scan chosen at random of
+each subject (Lei et al., JASA 2018; Lee, Barber and Willett 2023 for several scans of a subject). Another scanner or
+another anatomy is not exchangeable with them.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
+
+from torch import Tensor
 
 __all__ = ["BoundModel", "bound_model", "image_bound", "predicted_nmse"]
 
@@ -30,12 +28,12 @@ class BoundModel:
     """Hold the calibration of the bound.
 
     Attributes:
-        offset: q.
+        offsets: q of a mixture, "auto", and of one method by itself, "one".
         subjects: names of the n subjects.
         command: the command that computed it.
     """
 
-    offset: float
+    offsets: dict[str, float]
     subjects: tuple[str, ...]
     command: str
 
@@ -52,7 +50,7 @@ class BoundModel:
     def from_json(cls, text: str) -> BoundModel:
         """Read `to_json`."""
         found = json.loads(text)
-        return cls(found["offset"], tuple(found["subjects"]), found["command"])
+        return cls(found["offsets"], tuple(found["subjects"]), found["command"])
 
 
 def bound_model() -> BoundModel:
@@ -60,38 +58,29 @@ def bound_model() -> BoundModel:
     return BoundModel.from_json((files("mri_recon.methods") / _RESOURCE).read_text())
 
 
-def predicted_nmse(
-    *, error: float, floor: float, held: int, unsampled: int, pixels: int, sigma_square: float, energy: float
-) -> float:
-    """Predict the NMSE of an image, P.
+def predicted_nmse(image: Tensor, trust: Tensor) -> float:
+    """Predict the NMSE of an image, P; 0 for an empty image.
 
     Args:
-        error: E, summed over slices, coils and the samples of the held-out units.
-        floor: F, the expected part of `error` that is noise.
-        held: H, number of units held out, over all folds.
-        unsampled: U, number of units of the matrix that were not sampled.
-        pixels: S, over all slices.
-        sigma_square: E|n|^2 of one sample of one coil, mean over the slices.
-        energy: ||x||^2, over all slices.
+        image: x, real or complex `(slice, h, w)`.
+        trust: t, like its magnitude.
     """
-    missing = max(error - floor, 0.0) * unsampled / max(held, 1)
-    return (missing + pixels * sigma_square) / max(energy, math.ulp(0.0))
+    energy = float(image.abs().double().square().sum())
+    return float(trust.double().square().sum()) / energy if energy else 0.0
 
 
-def image_bound(predicted: float, model: BoundModel) -> dict[str, Any]:
+def image_bound(image: Tensor, trust: Tensor, model: BoundModel, kind: str) -> dict[str, Any]:
     """Report the bound for `info`, ready for JSON.
 
     Args:
-        predicted: result of `predicted_nmse`.
+        image: real or complex `(slice, h, w)`.
+        trust: its map of trust.
         model: the calibration.
+        kind: "auto" or "one".
 
     Returns:
-        `predicted_nmse`; `nmse_bound`, at most 1 is informative; `level`, the probability with which it holds on a
-        subject like those of the calibration; `subjects`, their number.
+        `nmse_bound`; `level`, the probability with which it holds on a subject like those of the calibration;
+        `subjects`, their number.
     """
-    return {
-        "predicted_nmse": predicted,
-        "nmse_bound": predicted * 10**model.offset,
-        "level": model.level,
-        "subjects": len(model.subjects),
-    }
+    bound = predicted_nmse(image, trust) * 10 ** model.offsets[kind]
+    return {"nmse_bound": bound, "level": model.level, "subjects": len(model.subjects)}

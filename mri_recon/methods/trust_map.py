@@ -3,14 +3,14 @@
     t(r)^2 = sum_j a_j f_j(r)^2,    a_j >= 0
 
 t is a magnitude in the units of the image. On scans like those it was fitted on, the error of the magnitude is at most
-t in 90 % of the object's pixels. The features f_j need no reference image:
+t in 90 % of the object's pixels. The features f_j need no reference image (R: positions over sampled ones):
 
-    folds      jackknife: sqrt((g - 1) / F sum_f (|x_f| - |x|)^2), x_f the images without one of g = 5 groups of lines,
-               F of which are made
-    methods    root mean square of |x_m| - |x| over other methods
-    noise      sigma sqrt(R), the noise of a pixel if R-fold undersampling cost nothing but averaging
-    edges      magnitude of the gradient of |x|, per pixel
-    level      |x|
+    folds      jackknife: sqrt(R (g - 1) / F sum_f (|x_f| - |x|)^2), x_f the images without one of g = 5 groups of
+               lines, F of which are made
+    methods    sqrt(R) times the root mean square of |x_mf| - |x_f| over the folds and over other methods m
+    level      sqrt(R) |x|
+    noise      sigma, the noise of one sample
+    reference  sigma sqrt(1 - 1/R) for one coil, else 0: the reference of one coil has the noise of its samples
 
 Squares are averaged with a Gaussian over neighbouring pixels, because a spread of three images alone is itself noise.
 The weights a_j are fitted by quantile regression (Koenker and Bassett, Econometrica 1978) on validation subjects, by
@@ -21,7 +21,6 @@ of the samples and every method share.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 
@@ -29,13 +28,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mri_recon.coils.noise import sigma_from_below
 from mri_recon.errors import ShapeError
 from mri_recon.masks.folds import SHARE
+from mri_recon.masks.types import Mask
 
-__all__ = ["FEATURES", "TrustModel", "trust_features", "trust_map", "trust_model"]
+__all__ = ["FEATURES", "KINDS", "TrustModel", "noise_of", "trust_features", "trust_map", "trust_model"]
 
-FEATURES = ("folds", "methods", "noise", "edges", "level")
+FEATURES = ("folds", "methods", "level", "noise", "reference")
 """Names of the features, in order."""
+
+KINDS = ("auto", "one")
+"""What the weights are fitted for: a mixture beside its candidates, or one method beside CG-SENSE."""
 
 _GROUPS = round(1 / SHARE)
 """Groups of lines, of which each fold leaves one out."""
@@ -51,13 +55,13 @@ class TrustModel:
     """Hold the fitted weights, and what they were fitted on.
 
     Attributes:
-        weights: a of each of the `FEATURES`.
+        weights: a of each of the `FEATURES`, for each of the `KINDS`.
         coverage: share of the object's pixels in which the error is at most the map.
         subjects: names of the subjects.
         command: the command that fitted it.
     """
 
-    weights: dict[str, float]
+    weights: dict[str, dict[str, float]]
     coverage: float
     subjects: tuple[str, ...]
     command: str
@@ -74,8 +78,12 @@ class TrustModel:
             ValueError: other features than `FEATURES`.
         """
         found = json.loads(text)
-        if set(found["weights"]) != set(FEATURES):
-            raise ValueError(f"expected weights of {', '.join(FEATURES)}, got {', '.join(found['weights'])}: fit again")
+        for kind in KINDS:
+            named = found["weights"].get(kind, {})
+            if set(named) != set(FEATURES):
+                raise ValueError(
+                    f"expected weights of {', '.join(FEATURES)} for {kind!r}, got {', '.join(named)}: fit again"
+                )
         return cls(found["weights"], found["coverage"], tuple(found["subjects"]), found["command"])
 
 
@@ -85,16 +93,24 @@ def trust_model() -> TrustModel:
 
 
 def trust_features(
-    image: Tensor, fold_images: Sequence[Tensor], other_images: Sequence[Tensor], sigma: Tensor, acceleration: float
+    image: Tensor,
+    fold_images: Tensor,
+    other_images: Tensor | None,
+    *,
+    sigma: Tensor,
+    acceleration: float,
+    num_coils: int,
 ) -> Tensor:
     """Compute the features of every pixel.
 
     Args:
-        image: real or complex `(slice, h, w)`.
-        fold_images: images of the same method from the samples of each fold, like `image`.
-        other_images: images of other methods from all samples, like `image`; none: the feature is 0.
+        image: x, real or complex `(slice, h, w)`.
+        fold_images: x_f, the images of the same method from the samples of each fold, `(fold, slice, h, w)`.
+        other_images: x_mf, the images of other methods from the same samples, `(method, fold, slice, h, w)`; None: the
+            feature is 0.
         sigma: noise sqrt(E|n|^2) of one sample of each slice, `(slice,)`.
         acceleration: R, positions over sampled ones.
+        num_coils: number of coils.
 
     Returns:
         real `(feature, slice, h, w)`, not negative, in the units of the image.
@@ -102,39 +118,48 @@ def trust_features(
     Raises:
         ShapeError: images of another shape, or no image of a fold.
     """
-    magnitude = image.abs()
-    if not fold_images:
-        raise ShapeError("expected the image of at least one fold, got none: run the hold-out check")
-    for one in (*fold_images, *other_images):
-        if one.shape != image.shape:
-            raise ShapeError(f"expected images of the shape {tuple(image.shape)}, got {tuple(one.shape)}: crop alike")
-    folds = _squares(magnitude, fold_images).sum(dim=0) * ((_GROUPS - 1) / len(fold_images))
-    methods = _squares(magnitude, other_images).mean(dim=0) if other_images else torch.zeros_like(magnitude)
-    noise = (sigma.to(magnitude).square() * acceleration)[:, None, None].expand_as(magnitude)
-    smooth = [_blurred(square) for square in (folds, methods, _gradient_square(magnitude), magnitude.square())]
-    return torch.stack([smooth[0], smooth[1], noise, smooth[2], smooth[3]]).clamp_min(0).sqrt()
+    magnitude, of_folds = image.abs(), fold_images.abs()
+    if of_folds.shape[1:] != image.shape or len(of_folds) == 0:
+        raise ShapeError(
+            f"expected images of folds (fold, {', '.join(map(str, image.shape))}), got {tuple(of_folds.shape)}: run "
+            "the hold-out check on the same scan"
+        )
+    if other_images is not None and other_images.shape[1:] != fold_images.shape:
+        raise ShapeError(
+            f"expected images of other methods (method, {', '.join(map(str, fold_images.shape))}), got "
+            f"{tuple(other_images.shape)}: run them on the same folds"
+        )
+    folds = (of_folds - magnitude).square().sum(dim=0) * ((_GROUPS - 1) / len(of_folds))
+    methods = torch.zeros_like(magnitude)
+    if other_images is not None:
+        methods = (other_images.abs() - of_folds).square().mean(dim=(0, 1))
+    smooth = torch.stack([_blurred(square) for square in (folds, methods, magnitude.square())])
+    noise = sigma.to(magnitude).square()[:, None, None].expand_as(magnitude)
+    reference = noise * (1 - 1 / acceleration if num_coils == 1 else 0.0)
+    return torch.cat([acceleration * smooth, noise[None], reference[None]]).clamp_min(0).sqrt()
 
 
-def trust_map(features: Tensor, model: TrustModel) -> Tensor:
+def noise_of(kspace: Tensor, mask: Mask) -> tuple[Tensor, float]:
+    """Estimate the noise of one sample of each slice, `(slice,)`, and compute R.
+
+    Args:
+        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
+        mask: its sampling mask.
+    """
+    return sigma_from_below(kspace, mask).flatten(), mask.array.size / max(int(mask.array.sum()), 1)
+
+
+def trust_map(features: Tensor, model: TrustModel, kind: str) -> Tensor:
     """Combine the features, t = sqrt(sum_j a_j f_j^2), real `(slice, h, w)`.
 
     Args:
         features: result of `trust_features`.
         model: the weights.
+        kind: one of `KINDS`.
     """
-    weights = torch.tensor([model.weights[name] for name in FEATURES], dtype=features.dtype, device=features.device)
+    chosen = [model.weights[kind][name] for name in FEATURES]
+    weights = torch.tensor(chosen, dtype=features.dtype, device=features.device)
     return (weights[:, None, None, None] * features.square()).sum(dim=0).sqrt()
-
-
-def _squares(magnitude: Tensor, images: Sequence[Tensor]) -> Tensor:
-    return torch.stack([(one.abs() - magnitude).square() for one in images])
-
-
-def _gradient_square(magnitude: Tensor) -> Tensor:
-    """Compute the squared length of the gradient by differences over two pixels; the ends are repeated."""
-    padded = functional.pad(magnitude[None], (1, 1, 1, 1), mode="replicate")[0]
-    along = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1], padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
-    return (along[0].square() + along[1].square()) / 4
 
 
 def _blurred(square: Tensor) -> Tensor:

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mri_recon.methods.image_bound import BoundModel, image_bound, predicted_nmse
 
-SCAN = {"error": 3.0, "floor": 1.0, "held": 4, "unsampled": 20, "pixels": 100, "sigma_square": 0.1, "energy": 50.0}
+MODEL = BoundModel(offsets={"auto": 0.3, "one": 0.5}, subjects=("a", "b", "c"), command="fit")
 
 
-def test_the_held_out_error_is_carried_over_to_what_was_not_sampled() -> None:
-    assert predicted_nmse(**SCAN) == pytest.approx((2.0 * 20 / 4 + 100 * 0.1) / 50)  # type: ignore[arg-type]
-
-
-def test_noise_alone_predicts_noise_alone() -> None:
-    noisy = {**SCAN, "error": 0.5}
-    assert predicted_nmse(**noisy) == pytest.approx(100 * 0.1 / 50)  # type: ignore[arg-type]
-
-
-def test_the_prediction_has_no_units() -> None:
-    square = 1e12
-    scaled = {**SCAN, **{key: SCAN[key] * square for key in ("error", "floor", "sigma_square", "energy")}}
-    assert predicted_nmse(**scaled) == pytest.approx(predicted_nmse(**SCAN))  # type: ignore[arg-type]
+def test_the_prediction_is_the_energy_of_the_map_over_that_of_the_image() -> None:
+    image = torch.tensor([[[3.0 + 4.0j, 0.0]]])
+    trust = torch.tensor([[[1.0, 2.0]]])
+    assert predicted_nmse(image, trust) == pytest.approx(5 / 25)
+    assert predicted_nmse(1e6 * image, 1e6 * trust) == pytest.approx(5 / 25)
+    assert predicted_nmse(0 * image, trust) == 0
 
 
 def test_the_level_is_what_the_subjects_allow() -> None:
-    model = BoundModel(offset=0.3, subjects=("a", "b", "c"), command="fit")
-    found = image_bound(0.01, model)
-    assert found["level"] == 0.75
-    assert found["subjects"] == 3
-    assert found["nmse_bound"] == pytest.approx(0.01 * 10**0.3)
-    assert BoundModel.from_json(model.to_json()) == model
-    nine = BoundModel(0.3, tuple("abcdefghi"), "fit")
-    assert nine.level == 0.9
+    image, trust = torch.full((2, 5, 3), 10.0), torch.full((2, 5, 3), 1.0)
+    found = image_bound(image, trust, MODEL, "auto")
+    assert found == {"nmse_bound": pytest.approx(0.01 * 10**0.3), "level": 0.75, "subjects": 3}
+    assert image_bound(image, trust, MODEL, "one")["nmse_bound"] == pytest.approx(0.01 * 10**0.5)
+    assert BoundModel({}, tuple("abcdefghi"), "fit").level == 0.9
+
+
+def test_the_model_comes_back_from_json() -> None:
+    assert BoundModel.from_json(MODEL.to_json()) == MODEL
