@@ -101,7 +101,7 @@ def released_unet() -> nn.Module:
 
 CONTENDERS: dict[str, Contender] = {
     REFERENCE: Contender("fastMRI's U-Net: 32 channels, 4 poolings, instance norm", fastmri_unet),
-    "unet": Contender("ours as configured: 2x2 patches, 56 channels, 3 poolings, group norm", released_unet),
+    "unet": Contender("ours as configured: 16 channels, 5 poolings, instance norm", released_unet),
 }
 
 
