@@ -3,10 +3,11 @@
     python -m benchmarks.trust.fit FOLDER [--write]
 
 FOLDER holds the images of all candidates (`benchmarks.trust.fold_images`); those that are missing are made. Subjects
-are the persons of the validation split; no network has learned from them. The table has, by world, the share of the
-object's pixels whose error is at most the map, with the scored subject left out of the fit, the size of the map beside
-that of the error, and how often the NMSE is at most its bound. Worlds without a person (procedural pictures, phantoms)
-are in no fit: they show what happens on scans unlike the subjects'. `--write` stores the fits in the package.
+are the persons of the validation split; no network has learned from them. Procedural pictures are a group of their own
+beside them, which no bound counts. The table has, by world, the share of the object's pixels whose error is at most the
+map, with the scored subject left out of everything that was fitted, the size of the map beside that of the error, and
+how often the NMSE is at most its bound. Phantoms are in no fit: they show what happens on scans unlike the subjects'.
+`--write` stores the fits in the package.
 """
 
 from __future__ import annotations
@@ -22,23 +23,27 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
-from mri_recon.methods.auto import CANDIDATES
-from mri_recon.methods.weights import kept_mixture
 from scipy.optimize import brentq, minimize
 from torch import Tensor
 
 import mri_recon.methods
 from benchmarks.trust.fold_images import Images, Scan, images, scans
 from mri_recon._arrays import to_numpy
-from mri_recon.methods.candidates import Candidate, parse_candidates
+from mri_recon.methods.auto import CANDIDATES
+from mri_recon.methods.candidate import parse_candidates
 from mri_recon.methods.holdout import HeldOut, predict, residual_grams
 from mri_recon.methods.image_bound import BoundModel
-from mri_recon.methods.trust_map import FEATURES, KINDS, TrustModel, noise_of, trust_features
+from mri_recon.methods.trust_map import FEATURES, KINDS, METHODS, TrustModel, noise_of, trust_features
+from mri_recon.methods.weights import kept_mixture
 from mri_recon_data import registry
+from mri_recon_data.examples.validation_worlds import ValidationScan
 from mri_recon_training.markdown import table
 
 COMMAND = "python -m benchmarks.trust.fit FOLDER --write"
 COVERAGE = 0.9
+
+
+PICTURES = "pictures"
 _OBJECT = 0.05  # of the 99th percentile of the reference: darker pixels belong to the air
 _PIXELS = 4000  # of a scan in a fit
 Array = npt.NDArray[np.float64]
@@ -51,7 +56,7 @@ class Scored:
     Attributes:
         kind: "auto", or "one" for a method by itself.
         world: of the scan, with its acceleration.
-        subject: person; "" for none.
+        subject: person, "pictures", or "" for a phantom.
         features: `(feature, pixel)` of the object's pixels.
         errors: error of the magnitude at the same pixels.
         squares: mean of each squared feature over all pixels, over that of the squared image: P is their weighted sum.
@@ -67,24 +72,26 @@ class Scored:
     nmse: float
 
 
-def subject_of(source: str) -> str:
-    """Name the person of a set of the validation split; each set has one there."""
-    persons = {file.person for file in registry.files(split="validation") if file.set_name == source.split("/")[-1]}
-    return next(iter(persons)) if source else ""
+def subject_of(scan: ValidationScan) -> str:
+    """Name the person of a scan; each set of the validation split has one."""
+    if scan.kind.startswith("procedural"):
+        return PICTURES
+    name = scan.source.split("/")[-1]
+    return next((file.person for file in registry.files(split="validation") if file.set_name == name), "")
 
 
 def score(scan: Scan, folder: Path) -> list[Scored]:
     """Score the mixture, and every candidate by itself."""
     candidates = parse_candidates(CANDIDATES)
     made = [images(scan, one, folder) for one in candidates]
-    beside = images(scan, Candidate("cg-sense"), folder)
     guesses = [_predicted(scan, one) for one in made]
     weights = kept_mixture(residual_grams(scan.data, guesses))
-    mixed = Images(_mixed(weights, [one.image for one in made]), _mixed(weights, [one.folds for one in made]), 0.0)
+    mixed = Images(
+        _mixed(weights, [one.image for one in made]), _mixed(weights, [one.folds.abs() for one in made]), 0.0
+    )
     others = torch.stack([one.folds for one in made])
-    found = [_scored("auto", scan, mixed, others)]
-    found += [_scored("one", scan, one, beside.folds[None]) for one in made]
-    return found
+    alone = [one for one, candidate in zip(made, candidates, strict=True) if candidate.method in METHODS]
+    return [_scored("auto", scan, mixed, others), *(_scored("one", scan, one, None) for one in alone)]
 
 
 def _predicted(scan: Scan, made: Images) -> list[HeldOut]:
@@ -96,13 +103,13 @@ def _mixed(weights: Array, parts: list[Tensor]) -> Tensor:
     return torch.stack([weight * one for weight, one in zip(weights.tolist(), parts, strict=True)]).sum(dim=0)
 
 
-def _scored(kind: str, scan: Scan, made: Images, others: Tensor) -> Scored:
+def _scored(kind: str, scan: Scan, made: Images, others: Tensor | None) -> Scored:
     kspace, mask, reference = scan.kspace, scan.scan.mask, scan.reference
     sigma, acceleration = noise_of(kspace, mask)
     features = trust_features(
         made.image,
         made.folds.unsqueeze(1),
-        others.unsqueeze(2),
+        None if others is None else others.unsqueeze(2),
         sigma=sigma,
         acceleration=acceleration,
         num_coils=int(kspace.shape[1]),
@@ -113,7 +120,7 @@ def _scored(kind: str, scan: Scan, made: Images, others: Tensor) -> Scored:
     nmse = float(error.square().sum() / reference.square().sum())
     pixels = to_numpy(features[:, inside].double())
     squares = to_numpy(features.double().square().mean(dim=(1, 2, 3)) / made.image.abs().double().square().mean())
-    subject = subject_of(scan.scan.source)
+    subject = subject_of(scan.scan)
     return Scored(kind, scan.scan.kind, subject, pixels, to_numpy(error[inside].double()), squares, nmse)
 
 
@@ -151,7 +158,7 @@ def fit_weights(
     typical = np.array([max(np.mean([s[j].mean() for s in squares]), 1e-12) for j in range(len(squares[0]))])
     found = minimize(loss, -np.log(typical), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
     weights: Array = np.exp(found)
-    return np.where(weights * typical < 1e-6, 0.0, weights)
+    return np.where((weights * typical < 1e-6) | (typical <= 1e-12), 0.0, weights)
 
 
 def widening(covered: Sequence[tuple[Array, Array]], wanted: float) -> float:
@@ -171,20 +178,17 @@ def widening(covered: Sequence[tuple[Array, Array]], wanted: float) -> float:
 def fit_map(scored: Sequence[Scored]) -> Array:
     """Fit the weights of one kind of image, and widen the map for subjects that are not in the fit.
 
-    Every subject counts the same. With several subjects, one factor makes the map cover the wanted share of the pixels
-    of subjects that were left out of the fit, in the mean of the subjects.
+    Every group (subject, or pictures) counts the same. Each group in turn is left out of a fit. The factor that makes
+    the map of this fit cover the wanted share of the group's pixels says how much too narrow the map is for it. The
+    largest of these factors widens the map of the fit of all groups.
     """
     weights = _fitted(scored)
-    subjects = sorted({one.subject for one in scored})
-    if len(subjects) == 1:
-        return weights
-    unseen = []
-    for subject in subjects:
-        others = _fitted([one for one in scored if one.subject != subject])
-        own = [one for one in scored if one.subject == subject]
-        errors, sizes = (np.concatenate(part) for part in zip(*(_sample(one, others) for one in own), strict=True))
-        unseen.append((errors, sizes))
-    return weights * widening(unseen, COVERAGE) ** 2
+    factors = []
+    for group in sorted({one.subject for one in scored}):
+        others = _fitted([one for one in scored if one.subject != group])
+        pairs = [_sample(one, others) for one in scored if one.subject == group]
+        factors.append(widening(pairs, COVERAGE))
+    return weights * max(factors) ** 2
 
 
 def _fitted(scored: Sequence[Scored]) -> Array:
@@ -220,6 +224,11 @@ def predicted(one: Scored, weights: Array) -> float:
     return float(weights @ one.squares)
 
 
+def persons(scored: Sequence[Scored]) -> list[Scored]:
+    """Keep the scans of persons."""
+    return [one for one in scored if one.subject not in ("", PICTURES)]
+
+
 def bound_offset(scored: Sequence[Scored], weights: Array) -> float:
     """Compute q, the largest log10(NMSE / P)."""
     return max(float(np.log10(one.nmse / predicted(one, weights))) for one in scored)
@@ -227,12 +236,12 @@ def bound_offset(scored: Sequence[Scored], weights: Array) -> float:
 
 def rows(scored: Sequence[Scored]) -> list[list[str]]:
     """Make the rows of the table, for one kind of image."""
-    subjects = sorted({one.subject for one in scored if one.subject})
+    groups = sorted({one.subject for one in scored if one.subject})
     fits = {}
-    for left_out in ("", *subjects):
+    for left_out in ("", *groups):
         kept = [one for one in scored if one.subject and one.subject != left_out]
         weights = fit_map(kept)
-        fits[left_out] = weights, bound_offset(kept, weights)
+        fits[left_out] = weights, bound_offset(persons(kept), weights)
     by_world: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
         by_world[one.world].append(one)
@@ -259,14 +268,14 @@ def main(
     """Fit, print the tables, and store the fits if asked to."""
     folder.mkdir(parents=True, exist_ok=True)
     scored = [one for scan in scans(each=each) for one in score(scan, folder)]
-    subjects = tuple(sorted({one.subject for one in scored if one.subject}))
+    subjects = tuple(sorted({one.subject for one in persons(scored)}))
     models, offsets = {}, {}
     for kind in KINDS:
         of_kind = [one for one in scored if one.kind == kind]
         known = [one for one in of_kind if one.subject]
         weights = fit_map(known)
         models[kind] = dict(zip(FEATURES, weights.tolist(), strict=True))
-        offsets[kind] = bound_offset(known, weights)
+        offsets[kind] = bound_offset(persons(known), weights)
         shown = ", ".join(f"{name} {weight:.3g}" for name, weight in models[kind].items())
         print(f"\n{kind}: a = {shown}; q = {offsets[kind]:.3f}\n")
         header = [

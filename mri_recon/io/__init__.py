@@ -15,6 +15,7 @@ from mri_recon.io.save import (
     files_beside,
     load_image,
     load_result,
+    load_trust_map,
     save,
     save_scan,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "load_mask",
     "load_noise",
     "load_result",
+    "load_trust_map",
     "sampled_pattern",
     "save",
     "save_scan",

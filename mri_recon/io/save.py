@@ -29,7 +29,7 @@ from mri_recon.io.scan import Scan
 from mri_recon.io.writers.bart import BART
 from mri_recon.io.writers.dicom import DICOM, DICOM_SERIES
 from mri_recon.io.writers.dicom_like import read_tags
-from mri_recon.io.writers.hdf5 import HDF5, hdf5_content, scan_header, write_dataset
+from mri_recon.io.writers.hdf5 import HDF5, TRUST_MAP, hdf5_content, scan_header, write_dataset
 from mri_recon.io.writers.matlab import MAT
 from mri_recon.io.writers.mrd import MRD
 from mri_recon.io.writers.nifti import NIFTI, NIFTI_GZ
@@ -56,6 +56,7 @@ __all__ = [
     "files_beside",
     "load_image",
     "load_result",
+    "load_trust_map",
     "save",
     "save_scan",
 ]
@@ -85,13 +86,14 @@ def save(
 ) -> str:
     """Write a reconstruction in the format of the suffix, in one step: a half-written file is never seen.
 
-    `.h5` and `.hdf5` hold everything: datasets `reconstruction`, float32 magnitudes `(slice, h, w)`, and
-    `reconstruction_complex`, complex64, if the method yields phase; attributes `method`, `info` and `mask` (JSON),
-    `recon_size`, `source_file`, `acquisition`, `patient_id`, `geometry` (JSON), `notice`, `software`, and `provenance`
-    (JSON) if given.
+    `.h5` and `.hdf5` hold everything: datasets `reconstruction`, float32 magnitudes `(slice, h, w)`,
+    `reconstruction_complex`, complex64, if the method yields phase, and `trust_map`, float32, if there is one;
+    attributes `method`, `info` and `mask` (JSON), `recon_size`, `source_file`, `acquisition`, `patient_id`, `geometry`
+    (JSON), `notice`, `software`, and `provenance` (JSON) if given.
     `.npy` holds the image, complex64 if the method yields phase, else float32 magnitudes. `.npz` and `.mat` hold
-    `image` (in `.mat` `reconstruction`, `(h, w, slice)`), `mask` and `metadata` (JSON). `.png` holds 16-bit gray
-    magnitudes, cropped to the scan's reconstruction size, with white as the largest value and the slices side by side.
+    `image` (in `.mat` `reconstruction`, `(h, w, slice)`), `mask` and `metadata` (JSON); `.npz` holds `trust_map` too.
+    `.png` holds 16-bit gray magnitudes, cropped to the scan's reconstruction size, with white as the largest value and
+    the slices side by side.
     `.dcm` (DICOM), `.dcm.zip` (a DICOM series), `.nii`, `.nii.gz` (NIfTI, with a `.json` beside) and `.mrd` (ISMRMRD
     images) are cropped too and hold the geometry of the scan; `.cfl` (BART, with a `.hdr` beside) holds the image.
 
@@ -241,6 +243,7 @@ def encode_result(
             recon_size=None if scan is None else scan.recon_size,
             geometry=geometry,
             tags={} if like is None else read_tags(like),
+            trust_map=None if reconstruction.trust_map is None else to_numpy(reconstruction.trust_map),
         )
     )
 
@@ -311,6 +314,27 @@ def load_image(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.N
             "save the result again"
         )
     return image.astype(np.float32, copy=False)
+
+
+def load_trust_map(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[np.float32] | None:
+    """Load the map of trust `(slice, h, w)` of a file that `save` wrote; None if it has none.
+
+    Raises:
+        FormatError: not such a file, unsafe or damaged.
+    """
+    path = Path(path)
+    check_regular(path, "a saved reconstruction")
+    with open_hdf5(path) as file:
+        dataset = get_dataset(file, TRUST_MAP)
+        if dataset is None:
+            return None
+        found = read_array(dataset, max_bytes=max_bytes)
+    if found.ndim != 3 or found.dtype.kind != "f":
+        raise FormatError(
+            f"expected a real map of trust (slice, h, w) in {path.name}, got {found.dtype} of shape {found.shape}: "
+            "save the result again"
+        )
+    return found.astype(np.float32, copy=False)
 
 
 def load_result(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> tuple[npt.NDArray[Any], str | None]:

@@ -24,6 +24,7 @@ from mri_recon.methods.holdout import HoldOutData, Prediction, compare_predictio
 from mri_recon.methods.holdout_check import assemble, check_folds, reference_predictions
 from mri_recon.methods.option_values import Between, OneOf, check_values
 from mri_recon.methods.trials import FALLBACK, Runner, Trial, try_candidates, weighted_images
+from mri_recon.methods.trust import TRUST_MAP, assess
 from mri_recon.methods.weights import unit_errors
 from mri_recon.progress import OnProgress
 
@@ -74,10 +75,11 @@ def auto(
         candidate, `predictions` by candidate (`Prediction.report`), `left_out`, the reason for each candidate that
         failed, `runner_up`, the candidate that predicts best besides the one with the largest weight, and `why`, a
         sentence; `holdout`, the report of the hold-out check (`holdout_check`), the weights of each fold computed from
-        the other folds; `models`, the networks that were tried, with `candidate`, `name` and `sha256`; `reports`, the
-        info of the candidates that have a weight; `warnings`; `seconds`. With too few lines outside the fully sampled
-        centre, the image is that of `FALLBACK`, with a warning and without `holdout`. If no candidate predicts better
-        than nothing, the image is that of the candidate `FALLBACK`, with a warning.
+        the other folds; `trust` and `trust_map` (`trust.assess`); `models`, the networks that were tried, with
+        `candidate`, `name` and `sha256`; `reports`, the info of the candidates that have a weight; `warnings`;
+        `seconds`. With too few lines outside the fully sampled centre, the image is that of `FALLBACK`, with a warning
+        and without `holdout` and `trust`. If no candidate predicts better than nothing, the image is that of the
+        candidate `FALLBACK`, with a warning.
 
     Raises:
         MethodError: candidates that `parse_candidates` refuses, more than `MOST_CANDIDATES`, or all of which fail.
@@ -98,6 +100,7 @@ def auto(
         trial = try_candidates(runner, data, chosen)
         trial, weights, image = weighted_images(runner, trial, kspace, mask, how)
         info = _info(runner, trial, weights, data, how)
+        info[TRUST_MAP], info["trust"] = _trust(trial, weights, image, data, mask)
     return image, info | {"seconds": time.perf_counter() - start}
 
 
@@ -169,6 +172,15 @@ def _info(
         "reports": {label: runner.reports[label] for label in used},
         "warnings": list(dict.fromkeys([*behind, *unsure, *failed, *own])),
     }
+
+
+def _trust(
+    trial: Trial, weights: npt.NDArray[np.float64], image: Tensor, data: HoldOutData, mask: Mask
+) -> tuple[Tensor, dict[str, Any]]:
+    """Assess the mixture beside its candidates; the magnitudes of the folds are mixed as if their phases were equal."""
+    pairs = zip(weights.tolist(), trial.magnitudes, strict=True)
+    mixed = torch.stack([weight * one for weight, one in pairs]).sum(dim=0)
+    return assess(image, mixed, torch.stack(trial.magnitudes), data.kspace, mask, "auto")
 
 
 def _cross_fitted(trial: Trial, how: str) -> Prediction:

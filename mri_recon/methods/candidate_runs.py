@@ -13,13 +13,13 @@ from mri_recon.errors import MethodError
 from mri_recon.masks.types import Mask
 from mri_recon.methods.calling import fixed_arguments
 from mri_recon.methods.candidate import Candidate
-from mri_recon.methods.holdout import HeldOut, HoldOutData, predict, with_phase
+from mri_recon.methods.holdout import HoldOutData, fold_images, with_phase
 from mri_recon.methods.table import get_method, method_options
 
 if TYPE_CHECKING:
     from mri_recon.progress import OnProgress
 
-__all__ = ["predict_candidate", "run_candidate", "without_phase"]
+__all__ = ["candidate_images", "run_candidate", "without_phase"]
 
 _CLASSICAL = ("cg-sense", "cs-wavelet")
 """Methods that estimate maps which fade outside the object, and weight their image by them."""
@@ -69,20 +69,20 @@ def run_candidate(
     return with_phase(image if weight is None else image * weight, kspace, maps.everywhere), info
 
 
-def predict_candidate(
+def candidate_images(
     candidate: Candidate,
     data: HoldOutData,
     maps: ScanMaps,
     *,
     sigma: float | None = None,
     on_progress: OnProgress | None = None,
-) -> list[HeldOut]:
-    """Run a candidate on every fold and predict the samples held out; arguments and errors as `run_candidate`."""
+) -> list[Tensor]:
+    """Run a candidate on every fold, see `holdout.fold_images`; arguments and errors as `run_candidate`."""
 
     def run(y: Tensor, mask: Mask) -> Tensor:
         return run_candidate(candidate, y, mask, maps, device=y.device, sigma=sigma, on_progress=on_progress)[0]
 
-    return predict(data, run)
+    return fold_images(data, run)
 
 
 def without_phase(image: Tensor, info: Mapping[str, Any]) -> Tensor:

@@ -40,11 +40,13 @@ __all__ = [
     "best_mixture",
     "compare_predictions",
     "difference_db",
+    "fold_images",
     "hold_out",
     "least_on_simplex",
     "measured",
     "mixture",
     "predict",
+    "predicted_samples",
     "residual_grams",
     "scan_folds",
     "standard_error",
@@ -182,21 +184,40 @@ def scan_folds(
 def predict(data: HoldOutData, run: Run) -> list[HeldOut]:
     """Reconstruct every fold from the samples shown, and predict those held out.
 
+    Args:
+        data: the folds.
+        run: the method, as in `fold_images`.
+
+    Returns:
+        the predicted samples of each fold.
+    """
+    return predicted_samples(data, fold_images(data, run))
+
+
+def fold_images(data: HoldOutData, run: Run) -> list[Tensor]:
+    """Reconstruct every fold from the samples shown: complex `(slice, h, w)`, in the phase of the maps.
+
     A magnitude image receives the phase of the zero-filled image, combined with the maps.
 
     Args:
         data: the folds.
         run: the method. Its images have the size of k-space and, if they are complex, the phase of the maps.
-
-    Returns:
-        the predicted samples of each fold.
     """
     found = []
     for fold in data.folds:
         shown = undersample(data.kspace, fold.shown)
-        image = with_phase(run(shown, fold.shown), shown, data.maps)
-        found.append(_units(fft2c(data.maps * image.unsqueeze(1)), fold))
+        found.append(with_phase(run(shown, fold.shown), shown, data.maps))
     return found
+
+
+def predicted_samples(data: HoldOutData, images: Sequence[Tensor]) -> list[HeldOut]:
+    """Predict the samples held out of each fold from its image.
+
+    Args:
+        data: the folds.
+        images: result of `fold_images`.
+    """
+    return [_units(fft2c(data.maps * image.unsqueeze(1)), fold) for image, fold in zip(images, data.folds, strict=True)]
 
 
 def with_phase(image: Tensor, kspace: Tensor, maps: Tensor) -> Tensor:

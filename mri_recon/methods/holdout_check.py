@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mri_recon.coils.scan_maps import ScanMaps
@@ -19,7 +21,7 @@ from mri_recon.errors import MaskError, MethodError
 from mri_recon.masks.folds import Fold
 from mri_recon.masks.types import ColumnMask, Mask
 from mri_recon.methods.candidate import Candidate
-from mri_recon.methods.candidate_runs import predict_candidate, without_phase
+from mri_recon.methods.candidate_runs import candidate_images, without_phase
 from mri_recon.methods.checks import num_runs
 from mri_recon.methods.holdout import (
     HeldOut,
@@ -27,13 +29,15 @@ from mri_recon.methods.holdout import (
     Prediction,
     compare_predictions,
     difference_db,
-    predict,
+    fold_images,
+    predicted_samples,
     scan_folds,
 )
 
 __all__ = [
     "REFERENCES",
     "STANDARD_ERRORS",
+    "Checked",
     "assemble",
     "behind",
     "check_folds",
@@ -68,9 +72,24 @@ def check_folds(kspace: Tensor, mask: Mask) -> list[Fold]:
         raise MaskError(f"hold-out check: {error}") from error
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Hold the result of a check.
+
+    Attributes:
+        report: for `info["holdout"]`.
+        warnings: one sentence if the method is behind a reference.
+        images: the method's images of the folds, `(fold, slice, h, w)`.
+    """
+
+    report: dict[str, Any]
+    warnings: list[str]
+    images: Tensor
+
+
 def holdout_report(
     data: HoldOutData, maps: ScanMaps, run: Run, *, method: str, on_run: Callable[[int], None] | None = None
-) -> tuple[dict[str, Any], list[str]]:
+) -> Checked:
     """Run a method and the references on the folds, and compare their predictions with the samples held out.
 
     Args:
@@ -81,10 +100,9 @@ def holdout_report(
         on_run: called after every fold with the number of finished ones; an exception from it stops the work.
 
     Returns:
-        the report for `info["holdout"]`: the figures of `Prediction.report`; `held_lines` (of a column mask) or
+        the images, the warnings and the report: the figures of `Prediction.report`; `held_lines` (of a column mask) or
         `held_samples`; `references`, by name, with the same figures, `behind_db`, how much worse than the reference
-        the method is, and `behind_uncertainty_db`, the standard error of this difference; `runs` and `seconds`. And
-        the warnings: one sentence if the method is behind a reference.
+        the method is, and `behind_uncertainty_db`, the standard error of this difference; `runs` and `seconds`.
 
     Raises:
         MethodError: the method's image is smaller than k-space.
@@ -105,10 +123,12 @@ def holdout_report(
             on_run(done)
         return found
 
-    own = compare_predictions(data, predict(data, image))
+    images = fold_images(data, image)
+    own = compare_predictions(data, predicted_samples(data, images))
     found = {name: compare_predictions(data, one) for name, one in reference_predictions(data, maps).items()}
     report, warnings = assemble(own, found, data, method=method)
-    return {**report, "runs": num_runs("holdout"), "seconds": time.perf_counter() - start}, warnings
+    report |= {"runs": num_runs("holdout"), "seconds": time.perf_counter() - start}
+    return Checked(report, warnings, torch.stack(images))
 
 
 def assemble(
@@ -128,7 +148,7 @@ def reference_predictions(data: HoldOutData, maps: ScanMaps) -> dict[str, list[H
         data: the folds.
         maps: the maps of the scan.
     """
-    return {one.method: predict_candidate(one, data, maps) for one in REFERENCES}
+    return {one.method: predicted_samples(data, candidate_images(one, data, maps)) for one in REFERENCES}
 
 
 def behind(own: Prediction, reference: Prediction) -> bool:

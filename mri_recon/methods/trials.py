@@ -16,7 +16,15 @@ from mri_recon.errors import Cancelled, MethodError, MriReconError
 from mri_recon.masks.types import Mask
 from mri_recon.methods.candidate import Candidate
 from mri_recon.methods.candidate_runs import run_candidate
-from mri_recon.methods.holdout import HeldOut, HoldOutData, Prediction, compare_predictions, predict, residual_grams
+from mri_recon.methods.holdout import (
+    HeldOut,
+    HoldOutData,
+    Prediction,
+    compare_predictions,
+    fold_images,
+    predicted_samples,
+    residual_grams,
+)
 from mri_recon.methods.weights import best_alone, kept_mixture
 from mri_recon.progress import OnProgress, Progress
 
@@ -76,6 +84,7 @@ class Trial:
     Attributes:
         candidates: the candidates.
         predicted: their predictions of the samples held out, in the same order.
+        magnitudes: magnitudes of their images of the folds, float32 `(fold, slice, h, w)` each.
         compared: the same compared with what was measured.
         grams: inner products of their residuals, `(unit, candidate, candidate)`.
         left_out: the reason for each candidate that failed, by its label.
@@ -83,6 +92,7 @@ class Trial:
 
     candidates: list[Candidate]
     predicted: list[list[HeldOut]]
+    magnitudes: list[Tensor]
     compared: list[Prediction]
     grams: npt.NDArray[np.float64]
     left_out: dict[str, str]
@@ -119,6 +129,7 @@ class Trial:
             self,
             candidates=[self.candidates[number] for number in kept],
             predicted=[self.predicted[number] for number in kept],
+            magnitudes=[self.magnitudes[number] for number in kept],
             compared=[self.compared[number] for number in kept],
             grams=self.grams[:, kept][:, :, kept],
             left_out=left_out,
@@ -156,19 +167,22 @@ def try_candidates(runner: Runner, data: HoldOutData, candidates: list[Candidate
     """
     runner.total = len(candidates) * (len(data.folds) + 1)
     working, predicted, left_out = list[Candidate](), list[list[HeldOut]](), dict[str, str]()
+    magnitudes = list[Tensor]()
     for candidate in candidates:
         try:
-            predicted.append(predict(data, _bound(runner, candidate)))
+            images = fold_images(data, _bound(runner, candidate))
         except Cancelled:
             raise
         except MriReconError as error:
             left_out[candidate.label] = str(error)
         else:
             working.append(candidate)
+            predicted.append(predicted_samples(data, images))
+            magnitudes.append(torch.stack([one.abs() for one in images]))
     if not working:
         raise _none_works(left_out)
     compared = [compare_predictions(data, one) for one in predicted]
-    return Trial(working, predicted, compared, residual_grams(data, predicted), left_out)
+    return Trial(working, predicted, magnitudes, compared, residual_grams(data, predicted), left_out)
 
 
 def weighted_images(

@@ -33,13 +33,18 @@ from mri_recon.errors import ShapeError
 from mri_recon.masks.folds import SHARE
 from mri_recon.masks.types import Mask
 
-__all__ = ["FEATURES", "KINDS", "TrustModel", "noise_of", "trust_features", "trust_map", "trust_model"]
+__all__ = ["FEATURES", "KINDS", "METHODS", "TrustModel", "noise_of", "trust_features", "trust_map", "trust_model"]
 
 FEATURES = ("folds", "methods", "level", "noise", "reference")
 """Names of the features, in order."""
 
 KINDS = ("auto", "one")
-"""What the weights are fitted for: a mixture beside its candidates, or one method beside CG-SENSE."""
+"""What the weights are fitted for: a mixture beside its candidates, or one method by itself."""
+
+METHODS = ("cs-wavelet", "unet", "unrolled")
+"""Methods that have a map by themselves. The runs of a method without a prior agree on the aliasing, and show
+nothing.
+"""
 
 _GROUPS = round(1 / SHARE)
 """Groups of lines, of which each fold leaves one out."""

@@ -89,6 +89,11 @@ class Comparison:
         """Magnitudes of a method, `(slice, h, w)`, centre-cropped to `image_size`."""
         return center_crop(self.reconstructions[method].magnitude.cpu(), self.image_size)
 
+    def trust_map(self, method: str) -> Tensor | None:
+        """Map of trust of a method, cropped like its magnitudes; None without the hold-out check."""
+        found = self.reconstructions[method].trust_map
+        return None if found is None else center_crop(found.cpu(), self.image_size)
+
     @property
     def warnings(self) -> list[str]:
         """Problems of the scan or the results, to print beside the table, see `warning_lines`."""

@@ -63,6 +63,7 @@ class _Panels:
     reference: FloatArray | None
     images: dict[str, FloatArray]
     errors: dict[str, FloatArray]  # per cent of the reference's maximum
+    trust: dict[str, FloatArray]  # the same; without a reference, of the largest value of all images
     window: float
     error_limit: float
 
@@ -87,17 +88,17 @@ class _Layout:
     bar: float = 0.72
 
     @classmethod
-    def of(cls, size: tuple[int, int], *, columns: int, with_reference: bool) -> _Layout:
-        """Choose the layout for images of `size` (h, w)."""
+    def of(cls, size: tuple[int, int], *, columns: int, rows: int) -> _Layout:
+        """Choose the layout for images of `size` (h, w), and rows of errors or maps of trust under them."""
         height, width = size
         inches = min(_PANEL[0] / width, _PANEL[1] / height)  # an image pixel, square
         dots = max(1, int(210 * inches))  # the number of whole dots for each pixel at about 210 dots per inch
         return cls(
             columns=columns,
-            rows=2 if with_reference else 1,
+            rows=rows,
             panel=(width * inches, height * inches),
             dpi=dots / inches,
-            bar=0.72 if with_reference else 0.0,
+            bar=0.72 if rows > 1 else 0.0,
         )
 
     @property
@@ -171,7 +172,8 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
     index = _checked_slice(comparison, slice_index)
     panels = _panels(comparison, index)
     size = next(iter(panels.images.values())).shape
-    layout = _Layout.of((size[0], size[1]), columns=len(panels.images) + 1, with_reference=panels.reference is not None)
+    trust_row = 1 + bool(panels.errors)
+    layout = _Layout.of((size[0], size[1]), columns=len(panels.images) + 1, rows=trust_row + bool(panels.trust))
     room = int((layout.size[0] - 2 * layout.margin) * _SMALL_PER_INCH)
     warned = [line for text in comparison.warnings for line in textwrap.wrap(text, room)]
     trusted = [line for text in trust_lines(comparison.rows) for line in textwrap.wrap(text, room)]
@@ -182,10 +184,14 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
     if panels.reference is not None:
         _draw_image(figure, layout, 0, panels.reference, "Reference", panels.window)
     _draw_mask(figure, layout, comparison)
+    if panels.trust:
+        _draw_legend(figure, layout, trust_row)
     for column, (name, image) in enumerate(panels.images.items(), start=1):
         _draw_image(figure, layout, column, image, _LABELS.get(name, name), panels.window)
         if name in panels.errors:
-            _draw_error(figure, layout, column, panels.errors[name], panels.error_limit)
+            _draw_error(figure, layout, 1, column, panels.errors[name], panels.error_limit, "|error|")
+        if name in panels.trust:
+            _draw_error(figure, layout, trust_row, column, panels.trust[name], panels.error_limit, "trust map")
         _caption(figure, layout, column, *_measured(_row_of(comparison, name)))
     for line, text in enumerate([*footer, RESEARCH_ONLY]):
         figure.text(
@@ -215,9 +221,13 @@ def _checked_slice(comparison: Comparison, slice_index: int | None) -> int:
 
 def _panels(comparison: Comparison, index: int) -> _Panels:
     images = {name: _array(comparison.magnitude(name)[index]) for name in comparison.reconstructions}
+    maps = {name: comparison.trust_map(name) for name in comparison.reconstructions}
+    known = {name: _array(one[index]) for name, one in maps.items() if one is not None}
     if comparison.target is None:
         window = max(float(np.percentile(image, _WINDOW_PERCENTILE)) for image in images.values())
-        return _Panels(None, images, {}, window=window or 1.0, error_limit=1.0)
+        largest = max(float(image.max()) for image in images.values()) or 1.0
+        trust = {name: 100 * one / np.float32(largest) for name, one in known.items()}
+        return _Panels(None, images, {}, trust, window=window or 1.0, error_limit=_limit(trust))
     reference = _array(comparison.target[index])
     peak = float(comparison.target.max()) or 1.0
     errors = {name: 100 * np.abs(image - reference) / np.float32(peak) for name, image in images.items()}
@@ -225,9 +235,14 @@ def _panels(comparison: Comparison, index: int) -> _Panels:
         reference=reference,
         images=images,
         errors=errors,
+        trust={name: 100 * one / np.float32(peak) for name, one in known.items()},
         window=float(np.percentile(reference, _WINDOW_PERCENTILE)) or 1.0,
-        error_limit=_round_up(max(float(np.percentile(error, _ERROR_PERCENTILE)) for error in errors.values())),
+        error_limit=_limit(errors),
     )
+
+
+def _limit(shown: dict[str, FloatArray]) -> float:
+    return _round_up(max((float(np.percentile(one, _ERROR_PERCENTILE)) for one in shown.values()), default=1.0))
 
 
 def _array(image: Any) -> FloatArray:
@@ -263,32 +278,48 @@ def _draw_image(figure: Figure, layout: _Layout, column: int, image: FloatArray,
     _heading(figure, layout, column, label)
 
 
-def _draw_error(figure: Figure, layout: _Layout, column: int, error: FloatArray, limit: float) -> None:
-    box = layout.box(1, column)
+def _draw_error(
+    figure: Figure, layout: _Layout, row: int, column: int, error: FloatArray, limit: float, label: str
+) -> None:
+    box = layout.box(row, column)
     drawn = _axes(figure, box).imshow(error, cmap=_ERROR_MAP, vmin=0.0, vmax=limit)
     if column < layout.columns - 1:
         return
-    # One bar at the right end serves all errors, because they share a scale.
+    # One bar at the right end serves the whole row, because its panels share a scale.
     axes = figure.add_axes((box[0] + box[2] + layout.x(0.12), box[1], layout.x(0.11), box[3]))
     bar = figure.colorbar(drawn, cax=axes)
     bar.outline.set_visible(False)
     axes.tick_params(colors=_MUTED, labelsize=8, length=2)
-    axes.set_ylabel("|error|, % of maximum", color=_MUTED, fontsize=8)
+    axes.set_ylabel(f"{label}, % of maximum", color=_MUTED, fontsize=8)
+
+
+def _draw_legend(figure: Figure, layout: _Layout, row: int) -> None:
+    """Say what the maps of trust are, at the left of their row."""
+    left, bottom, width, height = layout.box(row, 0)
+    text = (
+        "Map of trust: made without the reference. |error| is smaller in 90 % of the object's pixels on scans like "
+        "those of its fit."
+    )
+    lines = textwrap.wrap(text, int(width * layout.size[0] * _SMALL_PER_INCH))
+    middle = bottom + height / 2
+    shown = figure.text(left + width / 2, middle, "\n".join(lines), color=_MUTED, fontsize=_SMALL, ha="center")
+    shown.set_verticalalignment("center")
 
 
 def _draw_mask(figure: Figure, layout: _Layout, comparison: Comparison) -> None:
     """Draw the mask in the panel that has no error: under the reference, or first if there is none."""
-    axes = _axes(figure, layout.box(layout.rows - 1, 0))
+    row = 0 if comparison.target is None else 1
+    axes = _axes(figure, layout.box(row, 0))
     mask, receipt = comparison.mask, comparison.receipt
     axes.imshow(np.atleast_2d(mask.array), cmap=_IMAGE_MAP, vmin=0.0, vmax=1.15, interpolation="nearest", aspect="auto")
-    if layout.rows == 1:
+    if row == 0:
         _heading(figure, layout, 0, "Sampling")
     count = (
         f"{receipt['num_samples']} samples"
         if isinstance(mask, PatternMask)
         else f"{receipt['num_lines']} of {receipt['support_width']} columns"
     )
-    _caption(figure, layout, 0, "Sampled k-space", f"{count}, R = {receipt['realised_acceleration']:.2f}")
+    _caption(figure, layout, 0, "Sampled k-space", f"{count}, R = {receipt['realised_acceleration']:.2f}", row=row)
 
 
 def _measured(row: dict[str, Any]) -> tuple[str, str]:
@@ -299,8 +330,8 @@ def _measured(row: dict[str, Any]) -> tuple[str, str]:
     return f"PSNR {psnr}    SSIM {row['ssim']:.3f}", f"NMSE {row['nmse']:.4f}    {seconds}"
 
 
-def _caption(figure: Figure, layout: _Layout, column: int, first: str, second: str) -> None:
-    left, bottom, width, _ = layout.box(layout.rows - 1, column)
+def _caption(figure: Figure, layout: _Layout, column: int, first: str, second: str, *, row: int | None = None) -> None:
+    left, bottom, width, _ = layout.box(layout.rows - 1 if row is None else row, column)
     under = (1 - bottom) * layout.size[1] + 0.08
     figure.text(left + width / 2, layout.y(under), first, color=_TEXT, fontsize=9.5, ha="center", va="top")
     figure.text(left + width / 2, layout.y(under + 0.2), second, color=_MUTED, fontsize=8.5, ha="center", va="top")

@@ -165,7 +165,7 @@ def test_pictures_are_what_their_names_say(suffix: str, start: bytes, folder: Pa
 def test_what_a_format_leaves_out_is_said(folder: Path, tmp_path: Path) -> None:
     for suffix, words in (
         ("h5", ""),
-        ("npy", ".npy holds the float32 magnitudes alone, no mask and no provenance"),
+        ("npy", ".npy holds the float32 magnitudes alone, no mask, no map of trust and no provenance"),
         ("npz", "replay reads .h5 only"),
         ("mat", "replay reads .h5 only"),
         ("png", ".png holds magnitudes from 0 (black) to "),

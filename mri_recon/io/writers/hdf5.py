@@ -18,7 +18,10 @@ import numpy.typing as npt
 from mri_recon._system.files import Content
 from mri_recon.io.writers.result import Encoded, SavedResult, Writer
 
-__all__ = ["HDF5", "hdf5_content", "scan_header", "write_dataset", "write_xml"]
+__all__ = ["HDF5", "TRUST_MAP", "hdf5_content", "scan_header", "write_dataset", "write_xml"]
+
+TRUST_MAP = "trust_map"
+"""Dataset of the map of trust."""
 
 
 def hdf5_content(fill: Callable[[h5py.File], None]) -> Content:
@@ -65,6 +68,8 @@ def _encode(result: SavedResult) -> Encoded:
         write_dataset(file, "reconstruction", result.magnitude)
         if result.image.dtype.kind == "c":
             write_dataset(file, "reconstruction_complex", result.image)
+        if result.trust_map is not None:
+            write_dataset(file, TRUST_MAP, result.trust_map)
         for name, value in result.metadata.items():
             file.attrs[name] = json.dumps(value, allow_nan=False) if isinstance(value, dict) else value
 

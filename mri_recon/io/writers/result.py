@@ -32,6 +32,7 @@ class SavedResult:
         recon_size: height and width of the picture, from the scan.
         geometry: voxel size, position and orientation of the slices; None if they are not known.
         tags: values of an accompanying DICOM image by keyword, see `mri_recon.io.writers.dicom_like`.
+        trust_map: map of trust, float32 `(slice, h, w)`; None without the hold-out check.
     """
 
     image: npt.NDArray[Any]
@@ -41,6 +42,7 @@ class SavedResult:
     recon_size: tuple[int, int] | None = None
     geometry: Geometry | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
+    trust_map: npt.NDArray[np.float32] | None = None
 
 
 class Encoded(NamedTuple):
