@@ -31,10 +31,10 @@ from benchmarks.trust.fold_images import Images, Scan, images, scans
 from mri_recon._arrays import to_numpy
 from mri_recon.methods.auto import CANDIDATES
 from mri_recon.methods.candidate import parse_candidates
-from mri_recon.methods.holdout import HeldOut, predict, residual_grams
+from mri_recon.methods.holdout import HeldOut, compare_predictions, predict, residual_grams
 from mri_recon.methods.image_bound import BoundModel
+from mri_recon.methods.trials import weigh
 from mri_recon.methods.trust_map import FEATURES, KINDS, METHODS, TrustModel, noise_of, trust_features
-from mri_recon.methods.weights import kept_mixture
 from mri_recon_data import registry
 from mri_recon_data.examples.validation_worlds import ValidationScan
 from mri_recon_training.markdown import table
@@ -85,7 +85,8 @@ def score(scan: Scan, folder: Path) -> list[Scored]:
     candidates = parse_candidates(CANDIDATES)
     made = [images(scan, one, folder) for one in candidates]
     guesses = [_predicted(scan, one) for one in made]
-    weights = kept_mixture(residual_grams(scan.data, guesses))
+    energies = compare_predictions(scan.data, guesses[0]).energies
+    weights = weigh(candidates, residual_grams(scan.data, guesses), energies, "mixture")
     mixed = Images(
         _mixed(weights, [one.image for one in made]), _mixed(weights, [one.folds.abs() for one in made]), 0.0
     )
