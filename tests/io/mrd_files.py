@@ -1,4 +1,4 @@
-"""Small ISMRMRD (MRD) raw-data files, written with plain h5py from the format's description."""
+"""Small ISMRMRD (MRD) raw-data files: version 1 by plain h5py from its description, version 2 by its library."""
 
 from __future__ import annotations
 
@@ -120,3 +120,41 @@ def mrd(path: Path, readouts: Sequence[Readout], header: str, *, waveforms: int 
         if waveforms:
             group.create_dataset("waveforms", data=np.zeros(waveforms, np.uint32))
     return path
+
+
+def write_stream(path: Path, readouts: list[Readout], header: Any, *, waveform: bool = False) -> Path:
+    """Write a stream of MRD version 2, by the library mrd-python."""
+    import mrd
+
+    items = []
+    for one in readouts:
+        head = mrd.AcquisitionHeader(flags=mrd.AcquisitionFlags(one.flags), idx=mrd.EncodingCounters(**one.idx))
+        for name, value in one.fields.items():
+            setattr(head, name, np.asarray(value, np.float32) if np.ndim(value) else value)
+        items.append(mrd.StreamItem.Acquisition(mrd.Acquisition(head=head, data=one.data.astype(np.complex64))))
+    if waveform:
+        items.append(mrd.StreamItem.WaveformUint32(mrd.Waveform(data=np.zeros((1, 5), np.uint32))))
+    with mrd.BinaryMrdWriter(str(path)) as writer:
+        writer.write_header(header)
+        writer.write_data(items)
+    return path
+
+
+def stream_header(
+    encoded: tuple[int, int, int], *, fov: tuple[float, ...] = (1, 1, 1), center: int | None = None
+) -> Any:
+    """Make a header of MRD version 2."""
+    import mrd
+
+    space = mrd.EncodingSpaceType(
+        matrix_size=mrd.MatrixSizeType(**dict(zip("xyz", encoded, strict=True))),
+        field_of_view_mm=mrd.FieldOfViewMm(**dict(zip("xyz", fov, strict=True))),
+    )
+    limits = mrd.EncodingLimitsType()
+    if center is not None:
+        limits.kspace_encoding_step_1 = mrd.LimitType(
+            maximum=encoded[1] - 1 - (encoded[1] // 2 - center), center=center
+        )
+    about = mrd.MeasurementInformationType(patient_position=mrd.PatientPosition.F_FP, protocol_name="t2")
+    encoding = mrd.EncodingType(encoded_space=space, recon_space=space, encoding_limits=limits)
+    return mrd.Header(encoding=[encoding], measurement_information=about)

@@ -12,6 +12,7 @@ import pytest
 
 from mri_recon.io import save_scan
 from mri_recon.io.pictures import NO_PICTURES
+from tests.io.mrd_files import mrd, readouts_of, stream_header, write_stream, xml
 from tests.io.scanner_files import lines_of, pfile, twix_ve
 
 Post = Callable[..., httpx.Response]
@@ -22,13 +23,18 @@ def _whole_numbers(*shape: int) -> Any:
     return (rng.integers(-999, 999, shape) + 1j * rng.integers(-999, 999, shape)).astype(np.complex64)
 
 
-@pytest.mark.parametrize("kind", ["dat", "7"])
+@pytest.mark.parametrize("kind", ["dat", "7", "mrd", "h5"])
 def test_a_scanners_file_is_reconstructed(kind: str, client: httpx.Client, post: Post, tmp_path: Path) -> None:
     kspace = _whole_numbers(2, 3, 24, 32)
     path = tmp_path / f"scan.{kind}"
     if kind == "dat":
         pytest.importorskip("twixtools")
         twix_ve(path, lines_of(kspace))
+    elif kind == "mrd":
+        pytest.importorskip("mrd")
+        write_stream(path, readouts_of(kspace), stream_header((24, 32, 1)))
+    elif kind == "h5":
+        mrd(path, readouts_of(kspace), xml((24, 32, 1)))
     else:
         pfile(path, kspace)
     answer = post(client, path.read_bytes(), name=path.name, method="zero-filled", acceleration=2)

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,11 @@ _MATRIX, _COMPRESSED = 14, 15  # types of an element at the top level
 _INT8, _INT32, _UINT32 = 1, 5, 6  # types of its parts
 _CLASSES = {1: "cell", 2: "struct", 3: "object", 4: "text", 5: "sparse", 16: "function", 17: "opaque"}
 _ITEMSIZE = {6: 8, 7: 4, 8: 1, 9: 1, 10: 2, 11: 2, 12: 4, 13: 4, 14: 8, 15: 8}  # double, single, int8 ... uint64
+_STORED = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # bytes of a number by the type of its part
 _COMPLEX_FLAG = 0x0800
 _MAX_VARIABLES = 4096
 _HEAD = 4096
+_Bytes = TypeVar("_Bytes", bytes, memoryview)
 _DAMAGED = "is damaged or cut short: copy or export it again"
 
 
@@ -178,7 +180,7 @@ def _describe(head: bytes, order: str, path: Path, offset: int, stored: int, com
     return _Variable(name.decode("latin-1"), kind, shape, itemsize, offset, stored, compressed)
 
 
-def _part(data: bytes, order: str, expected: int, path: Path) -> tuple[bytes, bytes]:
+def _part(data: _Bytes, order: str, expected: int, path: Path) -> tuple[_Bytes, _Bytes]:
     """Split one part of an element from the rest; short parts share eight bytes with their tag."""
     if len(data) >= 8:
         (word,) = struct.unpack(f"{order}I", data[:4])
@@ -213,7 +215,24 @@ def _read(stream: IO[bytes], one: _Variable, order: str, path: Path, max_bytes: 
             raise FormatError(f"expected {declared} bytes in {where}, got {len(element) - 8}: it {_DAMAGED}")
     else:
         element = struct.pack(f"{order}II", _MATRIX, one.stored) + content
+    _check_numbers(memoryview(element), one, order, path)
     return _decode(element, one, order, where)
+
+
+def _check_numbers(element: memoryview, one: _Variable, order: str, path: Path) -> None:
+    """Refuse numbers of a type that does not exist, for which SciPy would read outside its memory."""
+    flags, rest = _part(element[8:], order, _UINT32, path)
+    for expected in (_INT32, _INT8):  # dimensions and name
+        _, rest = _part(rest, order, expected, path)
+    is_complex = bool(struct.unpack(f"{order}I", flags[:4])[0] & _COMPLEX_FLAG)
+    for _ in range(2 if is_complex else 1):
+        word, length = struct.unpack(f"{order}II", rest[:8]) if len(rest) >= 8 else (0, 0)
+        kind, step = word, 8 + -(-length // 8) * 8
+        if word >> 16:  # up to four bytes share eight with their tag
+            kind, length, step = word & 0xFFFF, word >> 16, 8
+        if kind not in _STORED or length != math.prod(one.shape) * _STORED[kind]:
+            raise FormatError(f"expected numbers in {show(one.name)} of {path.name}, which {_DAMAGED}")
+        rest = rest[step:]
 
 
 def _decode(element: bytes, one: _Variable, order: str, where: str) -> npt.NDArray[Any]:

@@ -178,6 +178,8 @@ def _warm_up(config: ParserConfig) -> None:
 
     with suppress(ImportError):  # an extra: without it the reader of Siemens data asks for its installation
         import twixtools  # noqa: F401
+    with suppress(ImportError):  # likewise, of MRD version 2
+        import mrd  # noqa: F401
 
     for codec in ("ascii", "utf-8", "latin-1", "utf-16", "utf-32"):  # of texts in HDF5, MATLAB and XML
         codecs.lookup(codec)

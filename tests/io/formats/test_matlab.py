@@ -232,3 +232,22 @@ def test_every_real_file_equals_what_scipy_reads(real_data: Path) -> None:
         assert scan.target is not None
         found = np.abs(array).reshape(*array.shape[:2], -1).max(axis=(0, 2)) > 1e-8 * np.abs(array).max()
         np.testing.assert_array_equal(scan.support, found)
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_numbers_of_a_type_that_does_not_exist_are_refused(is_complex: bool, tmp_path: Path) -> None:
+    """SciPy would look it up outside its table, and end the process."""
+    array = np.ones((4, 5, 3), np.complex64 if is_complex else np.float32)
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"kspace": array})
+    content = bytearray(path.read_bytes())
+    tag = struct.pack("<II", 7, 240)  # single precision, 60 numbers
+    positions = [at for at in range(len(content) - 8) if content[at : at + 8] == tag]
+    assert len(positions) == (2 if is_complex else 1)
+    for position in positions:
+        for kind in (0, 8, 39, 2**16 + 7, 2**31):
+            changed = content.copy()
+            struct.pack_into("<I", changed, position, kind)
+            path.write_bytes(changed)
+            with pytest.raises(FormatError, match="a.mat"):
+                load(path)

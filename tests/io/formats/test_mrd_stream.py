@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mri_recon.errors import FormatError
 from mri_recon.io import load, load_noise
-from tests.io.mrd_files import NOISE, Complex, Readout, readouts_of
+from tests.io.mrd_files import NOISE, Complex, Readout, readouts_of, stream_header, write_stream
 from tests.support.damage import assert_cuts_are_refused, assert_flips_are_errors_or_harmless
 from tests.support.oblique import ROTATION, oblique
 
-mrd = pytest.importorskip("mrd", reason="the extra 'scanners' is not installed")
+pytest.importorskip("mrd", reason="the extra 'scanners' is not installed")
 
 
 def _noise(*shape: int) -> Complex:
     rng = np.random.default_rng(0)
     return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
-
-
-def _write(path: Path, readouts: list[Readout], header: Any, *, waveform: bool = False) -> Path:
-    items = []
-    for one in readouts:
-        head = mrd.AcquisitionHeader(flags=mrd.AcquisitionFlags(one.flags), idx=mrd.EncodingCounters(**one.idx))
-        for name, value in one.fields.items():
-            setattr(head, name, np.asarray(value, np.float32) if np.ndim(value) else value)
-        items.append(mrd.StreamItem.Acquisition(mrd.Acquisition(head=head, data=one.data.astype(np.complex64))))
-    if waveform:
-        items.append(mrd.StreamItem.WaveformUint32(mrd.Waveform(data=np.zeros((1, 5), np.uint32))))
-    with mrd.BinaryMrdWriter(str(path)) as writer:
-        writer.write_header(header)
-        writer.write_data(items)
-    return path
-
-
-def _header(encoded: tuple[int, int, int], *, fov: tuple[float, ...] = (1, 1, 1), center: int | None = None) -> Any:
-    space = mrd.EncodingSpaceType(
-        matrix_size=mrd.MatrixSizeType(**dict(zip("xyz", encoded, strict=True))),
-        field_of_view_mm=mrd.FieldOfViewMm(**dict(zip("xyz", fov, strict=True))),
-    )
-    limits = mrd.EncodingLimitsType()
-    if center is not None:
-        limits.kspace_encoding_step_1 = mrd.LimitType(
-            maximum=encoded[1] - 1 - (encoded[1] // 2 - center), center=center
-        )
-    about = mrd.MeasurementInformationType(patient_position=mrd.PatientPosition.F_FP, protocol_name="t2")
-    encoding = mrd.EncodingType(encoded_space=space, recon_space=space, encoding_limits=limits)
-    return mrd.Header(encoding=[encoding], measurement_information=about)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -60,7 +29,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         for one in readouts_of(kspace)
     ]
     noise = Readout(_noise(2, 50), NOISE, fields={"sample_time_us": 1.0})
-    path = _write(tmp_path / "a.mrd", [noise, *lines], _header((7, 6, 1), fov=(10.5, 12, 5)), waveform=True)
+    path = write_stream(tmp_path / "a.mrd", [noise, *lines], stream_header((7, 6, 1), fov=(10.5, 12, 5)), waveform=True)
     scan = load(path)
     np.testing.assert_array_equal(scan.samples, kspace)
     np.testing.assert_array_equal(load(path, slices=[2, 0]).samples, kspace[[2, 0]])
@@ -76,19 +45,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_lines_lie_by_the_limits(tmp_path: Path) -> None:
     kspace = _noise(1, 1, 6, 8)
-    path = _write(tmp_path / "a.mrd", readouts_of(kspace[..., 3:]), _header((6, 8, 1), center=1))
+    path = write_stream(tmp_path / "a.mrd", readouts_of(kspace[..., 3:]), stream_header((6, 8, 1), center=1))
     np.testing.assert_array_equal(load(path).samples[..., 3:], kspace[..., 3:])
 
 
 def test_damaged_files_are_errors(tmp_path: Path) -> None:
-    path = _write(tmp_path / "a.mrd", readouts_of(_noise(1, 2, 8, 6)), _header((8, 6, 1)))
+    path = write_stream(tmp_path / "a.mrd", readouts_of(_noise(1, 2, 8, 6)), stream_header((8, 6, 1)))
     assert_cuts_are_refused(path, step=path.stat().st_size // 40)
     assert_flips_are_errors_or_harmless(path, flips=40)
 
 
 def test_lengths_beyond_the_file_take_no_memory(tmp_path: Path) -> None:
     """The declared samples of the first readout are made 2^40: refused, and not allocated."""
-    path = _write(tmp_path / "a.mrd", readouts_of(_noise(1, 2, 8, 6)), _header((8, 6, 1)))
+    path = write_stream(tmp_path / "a.mrd", readouts_of(_noise(1, 2, 8, 6)), stream_header((8, 6, 1)))
     content = path.read_bytes()
     at = content.index(bytes([2, 8]) + readouts_of(_noise(1, 2, 8, 6))[0].data.tobytes()[:16])
     path.write_bytes(content[:at] + bytes([2]) + bytes([128] * 5) + bytes([64]) + content[at + 2 :])
@@ -98,6 +67,6 @@ def test_lengths_beyond_the_file_take_no_memory(tmp_path: Path) -> None:
 
 def test_streams_without_readouts(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="expected a header and readouts in a.mrd, found none"):
-        load(_write(tmp_path / "a.mrd", [], _header((8, 6, 1))))
+        load(write_stream(tmp_path / "a.mrd", [], stream_header((8, 6, 1))))
     with pytest.raises(FormatError, match="expected image lines in b.mrd, found none"):
-        load(_write(tmp_path / "b.mrd", [Readout(_noise(1, 4), NOISE)], _header((8, 6, 1))))
+        load(write_stream(tmp_path / "b.mrd", [Readout(_noise(1, 4), NOISE)], stream_header((8, 6, 1))))
