@@ -14,6 +14,7 @@ from mri_recon.io.geometry import make_geometry
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array, read_attribute
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
+from mri_recon.io.writers.hdf5 import TRUST_MAP
 from mri_recon.io.writers.result import SavedResult
 
 __all__ = ["is_result", "read_saved"]
@@ -44,6 +45,8 @@ def read_saved(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> SavedResult
             raise FormatError(f"expected a dataset 'reconstruction' in {path.name}, found none: it is no result")
         magnitude = read_array(real, max_bytes=max_bytes)
         image = magnitude if phased is None else read_array(phased, max_bytes=max_bytes)
+        bound = get_dataset(file, TRUST_MAP)
+        trust_map = None if bound is None else read_array(bound, max_bytes=max_bytes)
         metadata: dict[str, Any] = {}
         for name in _TEXTS:
             value = read_attribute(file, name)
@@ -54,6 +57,11 @@ def read_saved(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> SavedResult
     if magnitude.ndim != 3 or magnitude.dtype.kind not in "iuf" or image.shape != magnitude.shape:
         raise FormatError(
             f"expected images (slice, h, w) in {path.name}, got {magnitude.shape} and {image.shape}: save it again"
+        )
+    if trust_map is not None and (trust_map.shape != magnitude.shape or trust_map.dtype.kind != "f"):
+        raise FormatError(
+            f"expected a map of trust of shape {magnitude.shape} in {path.name}, got {trust_map.dtype} "
+            f"{trust_map.shape}: save it again"
         )
     geometry = make_geometry(metadata["geometry"]) if "geometry" in metadata else None
     if geometry is not None and geometry.positions is not None and len(geometry.positions) != len(magnitude):
@@ -70,6 +78,7 @@ def read_saved(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> SavedResult
         mask=_mask(metadata.get("mask")),
         recon_size=recon_size,
         geometry=geometry,
+        trust_map=None if trust_map is None else trust_map.astype(np.float32, copy=False),
     )
 
 

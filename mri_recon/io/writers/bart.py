@@ -41,7 +41,7 @@ def _encode(result: SavedResult) -> Encoded:
     comment = f"{result.metadata.get('software', 'mri-recon')}: {result.metadata.get('method', '')}. {NOTICE}"
     comment = " ".join(comment.split())
     content, beside = cfl_content(result.image[:, None].astype(np.complex64), comment)
-    return Encoded(content, "BART's files hold the image alone, no geometry, no mask and no provenance", beside)
+    return Encoded(content, "BART's files hold the image alone, no geometry, mask, map of trust and provenance", beside)
 
 
 BART = Writer((".cfl",), _encode, beside=(".hdr",))

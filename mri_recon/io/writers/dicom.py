@@ -1,7 +1,8 @@
 """Write reconstructions as DICOM images: magnitudes, 16 bits, cropped to the scan's reconstruction size.
 
 `.dcm` is one file: MR Image Storage for one slice, Enhanced MR Image Storage for several. `.dcm.zip` holds a series of
-MR Image Storage, one file a slice, for programs that read no multi-frame images. Where position or orientation are not
+MR Image Storage, one file a slice, for programs that read no multi-frame images, and the map of trust, if there is one,
+as a second series. Where position or orientation are not
 known the images are Secondary Capture, so that no viewer marks a side of the patient that nobody knows.
 
 DICOM PS3.3 2024e: A.4 (MR), A.36.2 (Enhanced MR), A.8.1 and A.8.4 (Secondary Capture); PS3.12 annex V (ZIP files).
@@ -28,6 +29,7 @@ from mri_recon.io.writers.dicom_modules import (
     add_pixels,
     add_plane,
     decimal,
+    name_trust_map,
     new_uid,
 )
 from mri_recon.io.writers.result import Encoded, SavedResult, Writer
@@ -45,13 +47,13 @@ _MR = "1.2.840.10008.5.1.4.1.1.4"
 _ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"
 _SECONDARY_FRAMES = "1.2.840.10008.5.1.4.1.1.7.3"
+_FOLDERS = ("DICOM", "TRUST")
 
 
 class _Image:
     """Hold the pixels of a result in DICOM's units, and the data that all of its files share."""
 
-    def __init__(self, result: SavedResult) -> None:
-        magnitude = result.magnitude
+    def __init__(self, result: SavedResult, magnitude: npt.NDArray[np.float32]) -> None:
         if result.recon_size is not None:
             magnitude = center_crop(magnitude, result.recon_size)
         if not np.isfinite(magnitude).all():
@@ -63,28 +65,37 @@ class _Image:
         self.pixels: npt.NDArray[np.uint16] = scaled.clip(0, _WHITE).astype(np.uint16)
         self.geometry = result.geometry if result.geometry is not None and result.geometry.known else None
         self.series, self.study, self.frame_of_reference = new_uid(), new_uid(), new_uid()
+        self.is_trust_map = False
 
 
 def _encode_file(result: SavedResult) -> Encoded:
-    image = _Image(result)
-    if len(image.pixels) == 1:
-        return Encoded(_content(_single(image, 0)), _left_out(image))
-    return Encoded(_content(_several(image)), _left_out(image))
+    image = _Image(result, result.magnitude)
+    told = _left_out(image, "no phase, no map of trust and no provenance")
+    return Encoded(_content(_single(image, 0) if len(image.pixels) == 1 else _several(image)), told)
 
 
 def _encode_series(result: SavedResult) -> Encoded:
-    image = _Image(result)
+    image = _Image(result, result.magnitude)
+    series = [image] if result.trust_map is None else [image, _trust(image, result.trust_map)]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number in range(len(image.pixels)):
-            # Names of at most eight capital letters and digits, as DICOM's media have them.
-            archive.writestr(zipfile.ZipInfo(f"DICOM/IM{number + 1:06d}"), _content(_single(image, number)))
-    return Encoded(buffer.getvalue(), _left_out(image))
+        for folder, one in zip(_FOLDERS, series, strict=False):
+            for number in range(len(one.pixels)):
+                # Names of at most eight capital letters and digits, as DICOM's media have them.
+                archive.writestr(zipfile.ZipInfo(f"{folder}/IM{number + 1:06d}"), _content(_single(one, number)))
+    return Encoded(buffer.getvalue(), _left_out(image, "no phase and no provenance"))
 
 
-def _left_out(image: _Image) -> str:
+def _trust(image: _Image, trust_map: npt.NDArray[np.float32]) -> _Image:
+    """Make the second series, the map of trust, of the same study and frame of reference."""
+    made = _Image(image.result, trust_map)
+    made.study, made.frame_of_reference, made.is_trust_map = image.study, image.frame_of_reference, True
+    return made
+
+
+def _left_out(image: _Image, missing: str) -> str:
     places = "" if image.geometry is not None else " The scan has no known place in the patient: Secondary Capture."
-    return f"DICOM holds magnitudes in steps of {float(image.slope):.3g}, no phase and no provenance: .h5 does.{places}"
+    return f"DICOM holds magnitudes in steps of {float(image.slope):.3g}, {missing}: .h5 does.{places}"
 
 
 def _single(image: _Image, number: int) -> Dataset:
@@ -130,6 +141,8 @@ def _start(image: _Image, sop_class: str) -> Dataset:
         data.PositionReferenceIndicator = tags.get("PositionReferenceIndicator", "")
         data.PatientPosition = image.geometry.patient_position or tags.get("PatientPosition", "")
     add_contributing_equipment(data, image.result.metadata)
+    if image.is_trust_map:
+        name_trust_map(data)
     return data
 
 

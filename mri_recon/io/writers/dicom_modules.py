@@ -28,6 +28,7 @@ __all__ = [
     "code",
     "decimal",
     "derivation",
+    "name_trust_map",
     "new_uid",
     "orientation",
 ]
@@ -128,6 +129,14 @@ def add_patient_and_study(data: Dataset, result: SavedResult, study: str, series
     data.SeriesNumber = None
     description = f"{_SOFTWARE} {metadata.get('method', '')} RESEARCH ONLY {metadata.get('acquisition', '')}"
     data.SeriesDescription = _plain(description).strip()[:_MAX_LONG]
+
+
+def name_trust_map(data: Dataset) -> None:
+    """Say that the pixels are a bound of the error and no image of a subject."""
+    data.SeriesDescription = f"MAP OF TRUST {data.SeriesDescription}"[:_MAX_LONG]
+    bound = "Map of trust: bound of the error of the magnitude, in its units, that holds in 90 % of the object's pixels"
+    data.DerivationDescription = f"{bound}. {data.DerivationDescription}"[:_MAX_TEXT]
+    data.ImageComments = f"{bound} on scans like those it was fitted on. {NOTICE}"
 
 
 def add_contributing_equipment(data: Dataset, metadata: Mapping[str, Any]) -> None:

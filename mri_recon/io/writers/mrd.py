@@ -1,7 +1,7 @@
 """Write reconstructions as ISMRMRD (MRD) images in HDF5, as Gadgetron and the vendors' converters read them.
 
 The file has a group `dataset` with `xml`, the header, and `images_0`: `header` (a record for each slice), `data`
-`(slice, channel, z, phase, readout)` and `attributes` (an XML text for each slice).
+`(slice, channel, z, phase, readout)` and `attributes` (an XML text for each slice). `images_1` is the map of trust.
 Inati et al., ISMRM Raw data format, Magn Reson Med 77:411 (2017); https://ismrmrd.readthedocs.io.
 """
 
@@ -52,16 +52,27 @@ def _encode(result: SavedResult) -> Encoded:
     def fill(file: h5py.File) -> None:
         group = file.create_group("dataset")
         write_xml(group, "xml", [_xml(result)])
-        images = group.create_group("images_0")
-        images.create_dataset("header", data=headers)
-        # x is the readout: rows of our image are columns there.
-        pixels = np.ascontiguousarray(image.transpose(0, 2, 1)[:, None, None])
-        images.create_dataset("data", data=pixels.view(_PAIR) if is_complex else pixels)
-        write_xml(images, "attributes", [attributes] * len(image))
+        _write_images(group, "images_0", image, headers, attributes)
+        if result.trust_map is not None:
+            trust = result.trust_map if result.recon_size is None else center_crop(result.trust_map, result.recon_size)
+            about = _attributes(result, role="Map of trust: bound of the error of the magnitude")
+            heads = np.zeros(len(trust), dtype=IMAGE_HEADER)
+            _fill_headers(heads, trust.shape[-2:], result.geometry, False, len(about))
+            heads["image_series_index"] = 1
+            _write_images(group, "images_1", trust, heads, about)
 
     known = result.geometry is not None and result.geometry.known
     places = "" if known else "; the scan has no known place in the patient, so the headers have none"
     return Encoded(hdf5_content(fill), f"MRD images hold no mask and no provenance: .h5 does{places}")
+
+
+def _write_images(group: h5py.Group, name: str, image: Any, headers: Any, attributes: str) -> None:
+    images = group.create_group(name)
+    images.create_dataset("header", data=headers)
+    # x is the readout: rows of our image are columns there.
+    pixels = np.ascontiguousarray(image.transpose(0, 2, 1)[:, None, None])
+    images.create_dataset("data", data=pixels.view(_PAIR) if pixels.dtype.kind == "c" else pixels)
+    write_xml(images, "attributes", [attributes] * len(image))
 
 
 def _fill_headers(
@@ -84,8 +95,8 @@ def _fill_headers(
         headers["read_dir"], headers["phase_dir"], headers["slice_dir"] = geometry.directions
 
 
-def _attributes(result: SavedResult) -> str:
-    values = {"DataRole": "Image", "ImageComment": NOTICE, "ImageProcessingHistory": derivation(result.metadata)}
+def _attributes(result: SavedResult, role: str = "Image") -> str:
+    values = {"DataRole": role, "ImageComment": NOTICE, "ImageProcessingHistory": derivation(result.metadata)}
     body = "".join(f"<meta><name>{name}</name><value>{escape(value)}</value></meta>" for name, value in values.items())
     return f'<?xml version="1.0"?><ismrmrdMeta>{body}</ismrmrdMeta>'
 

@@ -74,7 +74,11 @@ def _encode(result: SavedResult, *, packed: bool) -> Encoded:
         content = gzip.compress(content, mtime=0)
     text = json.dumps(_sidecar(result, geometry, order), indent=2, allow_nan=False).encode() + b"\n"
     places = "" if known else "; the scan has no known place in the patient, so the file has none"
-    return Encoded(content, f"NIfTI holds magnitudes, no phase and no provenance: .h5 does{places}", {".json": text})
+    return Encoded(
+        content,
+        f"NIfTI holds magnitudes, no phase, no map of trust and no provenance: .h5 does{places}",
+        {".json": text},
+    )
 
 
 def _sidecar(result: SavedResult, geometry: Geometry | None, order: list[int]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from mri_recon._arrays import center_crop
 from mri_recon.errors import FormatError, OutputError
 from mri_recon.io import Geometry, Scan, check_holds, load, save, save_scan
 from mri_recon.io.geometry import make_geometry
@@ -184,6 +185,30 @@ def test_hdf5_results_hold_the_geometry(tmp_path: Path) -> None:
     save(tmp_path / "a.h5", result, scan)
     with h5py.File(tmp_path / "a.h5") as file:
         assert make_geometry(json.loads(file.attrs["geometry"])) == oblique(3)
+
+
+def test_the_map_of_trust_is_a_second_series_at_the_same_place(tmp_path: Path) -> None:
+    scan, result = _scan(tmp_path, oblique(3))
+    bound = torch.rand(result.magnitude.shape, generator=torch.Generator().manual_seed(0))
+    result = Reconstruction(result.image, result.method, result.info, bound)
+    save(tmp_path / "a.dcm.zip", result, scan)
+    with zipfile.ZipFile(tmp_path / "a.dcm.zip") as archive:
+        files = {name: pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist()}
+    image, trust = files["DICOM/IM000002"], files["TRUST/IM000002"]
+    assert len(files) == 6
+    assert image.StudyInstanceUID == trust.StudyInstanceUID
+    assert image.FrameOfReferenceUID == trust.FrameOfReferenceUID
+    assert image.SeriesInstanceUID != trust.SeriesInstanceUID
+    assert image.ImagePositionPatient == trust.ImagePositionPatient
+    assert trust.SeriesDescription.startswith("MAP OF TRUST")
+    assert "not for diagnosis" in trust.ImageComments
+    expected = center_crop(bound, SIZE)[1].numpy()
+    np.testing.assert_allclose(trust.pixel_array * float(trust.RescaleSlope), expected, atol=1e-4)
+    save(tmp_path / "a.mrd", result, scan)
+    with h5py.File(tmp_path / "a.mrd") as file:
+        np.testing.assert_allclose(file["dataset/images_1/data"][1, 0, 0].T, expected, rtol=1e-6)
+        assert (file["dataset/images_1/header"]["position"] == file["dataset/images_0/header"]["position"]).all()
+        assert b"Map of trust" in file["dataset/images_1/attributes"][0]
 
 
 def test_bart_files(tmp_path: Path) -> None:
