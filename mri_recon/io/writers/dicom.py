@@ -101,7 +101,9 @@ def _left_out(image: _Image, missing: str) -> str:
 def _single(image: _Image, number: int) -> Dataset:
     """Make the file of one slice."""
     data = _start(image, _SECONDARY if image.geometry is None else _MR)
-    data.InstanceNumber = str(number + 1)
+    order = None if image.geometry is None else image.geometry.slice_order
+    # Viewers sort by this number: it follows the places of the slices, where they are known.
+    data.InstanceNumber = str((number if order is None else order.index(number)) + 1)
     data.Laterality = ""
     if image.geometry is None:
         data.ConversionType = "WSD"

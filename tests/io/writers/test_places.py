@@ -131,6 +131,30 @@ def test_nifti(suffix: str, order: list[int], tmp_path: Path) -> None:
     assert beside.get("SlicesOfTheScan") == (None if order == [0, 1, 2] else [2, 0, 1])
 
 
+@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="Debian's dcm2niix is not installed")
+@pytest.mark.parametrize("suffix", [".dcm", ".dcm.zip"])
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_a_converter_of_others_finds_the_voxel_in_its_place(suffix: str, order: list[int], tmp_path: Path) -> None:
+    """`dcm2niix` reads both kinds of DICOM, sorts the slices itself and applies the slope."""
+    geometry = oblique(3).of_slices(order)
+    scan, result = _scan(tmp_path, geometry)
+    folder = tmp_path / "dicom"
+    folder.mkdir()
+    save(tmp_path / f"a{suffix}", result, scan)
+    if suffix == ".dcm":
+        shutil.move(tmp_path / "a.dcm", folder / "a.dcm")
+    else:
+        with zipfile.ZipFile(tmp_path / "a.dcm.zip") as archive:
+            archive.extractall(folder)
+    done = ["dcm2niix", "-f", "x", "-b", "n", str(folder)]
+    subprocess.run(done, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    image = nibabel.load(folder / "x.nii")
+    data = np.asarray(image.dataobj)
+    place = (image.affine @ [*_brightest(data), 1])[:3]
+    np.testing.assert_allclose(place, _place(geometry, BRIGHT) * [-1, -1, 1], atol=1e-4)
+    assert data.max() == pytest.approx(float(result.magnitude.max()), rel=1e-4)
+
+
 def test_nifti_and_dicom_have_one_affine(tmp_path: Path) -> None:
     scan, result = _scan(tmp_path, oblique(3, gap=0.7))
     save(tmp_path / "a.nii", result, scan)
