@@ -399,3 +399,36 @@ def test_sizes_have_to_be_integers(write_fastmri: Any, make_header: Any, value: 
     said = "expected an integer of at least 1 for encoding/reconSpace/matrixSize/x in file.h5"
     assert said in scan.meta["note"]
     assert scan.recon_size == (8, 12), "nothing of a header is believed in part"
+
+
+@pytest.mark.parametrize("coils", [1, 4])
+@pytest.mark.parametrize("is_test", [False, True])
+def test_the_four_flavours_of_the_public_files(
+    coils: int, is_test: bool, noise: Any, write_fastmri: Any, make_header: Any
+) -> None:
+    """Single and several coils, for training (full, with a reconstruction) and for testing (masked, without)."""
+    kspace = noise(3, coils, 24, 20) if coils > 1 else noise(3, 24, 20)
+    reference = np.abs(noise(3, 12, 12)).astype(np.float32)
+    arrays: dict[str, Any] = {"ismrmrd_header": make_header(24, 20, 12, 12, coils=coils)}
+    if is_test:
+        mask = np.arange(20) % 2 == 0
+        mask[8:12] = True
+        kspace = kspace * mask
+        arrays["mask"] = mask.astype(np.uint8)
+    else:
+        arrays["reconstruction_rss"] = reference
+        if coils == 1:
+            arrays["reconstruction_esc"] = 2 * reference
+    scan = load(write_fastmri(kspace, attrs={"acquisition": "CORPD_FBK", "patient_id": "p1"}, **arrays))
+    np.testing.assert_array_equal(scan.samples, kspace.reshape(3, coils, 24, 20))
+    assert (scan.recon_size, scan.meta["axes_assumed"], scan.fully_sampled) == ((12, 12), False, not is_test)
+    assert scan.geometry is not None
+    assert scan.geometry.voxel_size == pytest.approx((280 / 24, 161 / 20, 4.5))
+    if is_test:
+        assert scan.target is None
+        assert scan.mask is not None
+        np.testing.assert_array_equal(scan.mask.array, mask)
+    else:
+        assert scan.mask is None
+        assert scan.target_source == ("file: reconstruction_rss" if coils > 1 else "file: reconstruction_esc")
+        np.testing.assert_array_equal(scan.reference, reference if coils > 1 else 2 * reference)
