@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mri_recon.errors import FormatError, ShapeError
 
-__all__ = ["PATIENT_POSITIONS", "Directions", "Geometry", "Vector", "make_geometry"]
+__all__ = ["PATIENT_POSITIONS", "SIDES_ASSUMED", "Directions", "Geometry", "Vector", "make_geometry"]
 
 Vector = tuple[float, float, float]
 """A point or direction in the patient frame (LPS), or three lengths, in millimetres."""
@@ -28,6 +28,9 @@ Directions = tuple[Vector, Vector, Vector]
 
 PATIENT_POSITIONS = ("HFS", "HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR", "FFDL")
 """Known values of `Geometry.patient_position`, DICOM's terms: head or feet first; supine, prone or on a side."""
+
+SIDES_ASSUMED = "Left and right, front and back are not verified: compare one image with the scanner's own"
+"""Warning about a geometry with `sides_assumed`."""
 
 _MAX_SLICES = 2**20
 _LARGEST = 1e5  # mm; a hundred metres is no scanner
@@ -46,6 +49,8 @@ class Geometry:
         positions: position of the pixel `(h // 2, w // 2)` of each slice; None if the file has none.
         directions: unit vectors along readout, phase and slice, orthogonal in pairs; None if the file has none.
         patient_position: DICOM's term, such as "HFS"; "" if the file has none.
+        sides_assumed: whether the signs of readout and phase direction follow a convention that nobody checked for this
+            kind of file, so that the image may be mirrored. Outputs say so.
 
     Raises:
         FormatError: numbers that are not finite or far outside a scanner, directions that are not orthogonal unit
@@ -56,6 +61,7 @@ class Geometry:
     positions: tuple[Vector, ...] | None = None
     directions: Directions | None = None
     patient_position: str = ""
+    sides_assumed: bool = False
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(one) and 0 < one < _LARGEST for one in self.voxel_size) or len(self.voxel_size) != 3:
@@ -163,6 +169,7 @@ class Geometry:
             "positions": None if self.positions is None else [list(one) for one in self.positions],
             "directions": None if self.directions is None else [list(one) for one in self.directions],
             "patient_position": self.patient_position,
+            "sides_assumed": self.sides_assumed,
         }
 
     def describe(self) -> list[tuple[str, str]]:
@@ -187,7 +194,9 @@ class Geometry:
         normal = np.abs(self.directions[2])
         tilt = math.degrees(math.acos(min(1.0, float(normal.max()))))
         plane = _PLANES[int(normal.argmax())] + (f", oblique by {tilt:.1f} degrees" if tilt > 0.1 else "")
-        return f"{plane}; rows run to {_toward(self.directions[1])}, columns to {_toward(self.directions[0])}{patient}"
+        sides = f". {SIDES_ASSUMED}" if self.sides_assumed else ""
+        rows, columns = _toward(self.directions[1]), _toward(self.directions[0])
+        return f"{plane}; rows run to {rows}, columns to {columns}{patient}{sides}"
 
     def _placed(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         if not self.positions or self.directions is None:
@@ -225,6 +234,7 @@ def make_geometry(values: Mapping[str, Any]) -> Geometry:
             None if positions is None else tuple(_vector(one) for one in positions),
             None if directions is None else (_vector(directions[0]), _vector(directions[1]), _vector(directions[2])),
             str(values.get("patient_position", "")),
+            bool(values.get("sides_assumed", False)),
         )
     except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
         raise _wrong("a geometry with voxel_size, positions and directions", values) from error

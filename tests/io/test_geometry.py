@@ -115,7 +115,8 @@ def test_siemens_lines_carry_place_and_quaternion(vb: bool, tmp_path: Path) -> N
     np.testing.assert_allclose(geometry.positions, [(1, 2, 3), (1, 2, 10)])
     c, s = np.cos(np.deg2rad(20)), np.sin(np.deg2rad(20))
     np.testing.assert_allclose(geometry.directions, [(-s, c, 0), (c, s, 0), (0, 0, 1)], atol=1e-6)
-    assert geometry.patient_position == "HFP"
+    assert (geometry.patient_position, geometry.sides_assumed) == ("HFP", True)
+    assert "are not verified: compare one image" in dict(geometry.describe())["orientation"]
     one = load(path, slices=1).geometry
     assert one is not None
     assert one.positions == geometry.positions[1:]  # type: ignore[index]

@@ -1,7 +1,9 @@
 """Find voxel size, position and orientation of the slices of Siemens raw data.
 
 Each line has the position of its slice and a quaternion. The rotation of the quaternion, scalar first, has the phase,
-readout and slice directions as columns, in the patient frame LPS. Field of view and thickness are in the protocol.
+readout and slice directions as columns, in the patient frame LPS, as ISMRMRD's converter takes it. Whether samples run
+along these directions or against them depends on the scanner's conventions, so the sides of the image are assumed.
+Field of view and thickness are in the protocol.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def twix_geometry(
             slabs = np.asarray([place[:3] for place in places], dtype=np.float64)
             offsets = (np.arange(partitions) - partitions // 2) * voxel[2]
             every = slabs[:, None] + offsets[:, None] * np.asarray(directions[2])
-            found = Geometry(voxel, _vectors(every.reshape(-1, 3)), directions, position)
+            found = Geometry(voxel, _vectors(every.reshape(-1, 3)), directions, position, sides_assumed=True)
     except FormatError as error:
         return None, f"the geometry of the header is left out ({error})"
     told = "the slices are not parallel: their places are left out" if tilted else ""

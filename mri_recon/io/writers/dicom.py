@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import OutputError
-from mri_recon.io.geometry import Geometry
+from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
 from mri_recon.io.writers.dicom_frames import add_frames, add_pages
 from mri_recon.io.writers.dicom_modules import (
     add_common,
@@ -31,6 +31,7 @@ from mri_recon.io.writers.dicom_modules import (
     decimal,
     name_trust_map,
     new_uid,
+    sides_assumed,
 )
 from mri_recon.io.writers.result import Encoded, SavedResult, Writer
 
@@ -95,6 +96,8 @@ def _trust(image: _Image, trust_map: npt.NDArray[np.float32]) -> _Image:
 
 def _left_out(image: _Image, missing: str) -> str:
     places = "" if image.geometry is not None else " The scan has no known place in the patient: Secondary Capture."
+    if sides_assumed(image.result):
+        places = f" {SIDES_ASSUMED}."
     return f"DICOM holds magnitudes in steps of {float(image.slope):.3g}, {missing}: .h5 does.{places}"
 
 

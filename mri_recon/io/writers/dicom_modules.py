@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mri_recon.io.geometry import Geometry
+from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
 from mri_recon.io.writers.result import NOTICE, SavedResult
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "name_trust_map",
     "new_uid",
     "orientation",
+    "sides_assumed",
 ]
 
 _SOFTWARE = "mri-recon"
@@ -112,6 +113,12 @@ def add_common(data: Dataset, sop_class: str, metadata: Mapping[str, Any]) -> No
     data.PatientOrientation = ""
 
 
+def sides_assumed(result: SavedResult) -> bool:
+    """Tell whether the image has a place whose sides nobody checked."""
+    geometry = result.geometry
+    return geometry is not None and geometry.known and geometry.sides_assumed
+
+
 def add_patient_and_study(data: Dataset, result: SavedResult, study: str, series: str) -> None:
     """Fill Patient, Study, Series and Equipment, from the accompanying DICOM if there is one."""
     metadata, tags = result.metadata, result.tags
@@ -127,7 +134,10 @@ def add_patient_and_study(data: Dataset, result: SavedResult, study: str, series
     data.SeriesInstanceUID = series
     data.Modality = "MR"
     data.SeriesNumber = None
-    description = f"{_SOFTWARE} {metadata.get('method', '')} RESEARCH ONLY {metadata.get('acquisition', '')}"
+    sides = "SIDES UNVERIFIED " if sides_assumed(result) else ""
+    description = f"{_SOFTWARE} {metadata.get('method', '')} {sides}RESEARCH ONLY {metadata.get('acquisition', '')}"
+    if sides:
+        data.ImageComments = f"{SIDES_ASSUMED}. {data.ImageComments}"
     data.SeriesDescription = _plain(description).strip()[:_MAX_LONG]
 
 

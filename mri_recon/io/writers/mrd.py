@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 
 from mri_recon._arrays import center_crop
-from mri_recon.io.geometry import Geometry
-from mri_recon.io.writers.dicom_modules import derivation
+from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
+from mri_recon.io.writers.dicom_modules import derivation, sides_assumed
 from mri_recon.io.writers.hdf5 import hdf5_content, write_xml
 from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
 
@@ -63,6 +63,8 @@ def _encode(result: SavedResult) -> Encoded:
 
     known = result.geometry is not None and result.geometry.known
     places = "" if known else "; the scan has no known place in the patient, so the headers have none"
+    if sides_assumed(result):
+        places = f". {SIDES_ASSUMED}"
     return Encoded(hdf5_content(fill), f"MRD images hold no mask and no provenance: .h5 does{places}")
 
 

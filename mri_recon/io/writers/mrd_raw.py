@@ -87,6 +87,8 @@ def encode_raw(scan: Scan) -> Encoded:
     told = ["the reference of the file"] * (scan.reference is not None)
     if scan.mask is not None and scan.mask.array.ndim == 2:
         told.append("the mask's rows (whole lines are written)")
+    if scan.geometry is not None and scan.geometry.known and scan.geometry.sides_assumed:
+        told.append("that left and right are not verified")
     return Encoded(hdf5_content(fill), f".mrd leaves out {' and '.join(told)}" if told else "")
 
 

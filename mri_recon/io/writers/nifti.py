@@ -16,8 +16,8 @@ import numpy as np
 from mri_recon._arrays import center_crop
 from mri_recon._system.files import Content
 from mri_recon.errors import OutputError, ShapeError
-from mri_recon.io.geometry import Geometry
-from mri_recon.io.writers.dicom_modules import derivation
+from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
+from mri_recon.io.writers.dicom_modules import derivation, sides_assumed
 from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
 
 __all__ = ["NIFTI", "NIFTI_GZ", "TO_RAS", "check_spacing"]
@@ -74,6 +74,8 @@ def _encode(result: SavedResult, *, packed: bool) -> Encoded:
         content = gzip.compress(content, mtime=0)
     text = json.dumps(_sidecar(result, geometry, order), indent=2, allow_nan=False).encode() + b"\n"
     places = "" if known else "; the scan has no known place in the patient, so the file has none"
+    if sides_assumed(result):
+        places = f". {SIDES_ASSUMED}"
     return Encoded(
         content,
         f"NIfTI holds magnitudes, no phase, no map of trust and no provenance: .h5 does{places}",
@@ -104,6 +106,8 @@ def _sidecar(result: SavedResult, geometry: Geometry | None, order: list[int]) -
         found["SliceThickness"] = geometry.voxel_size[2]
         if geometry.slice_spacing is not None:
             found["SpacingBetweenSlices"] = geometry.slice_spacing
+        if sides_assumed(result):
+            found["OrientationNote"] = SIDES_ASSUMED
         if geometry.patient_position:
             found["PatientPosition"] = geometry.patient_position
         if geometry.directions is not None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import FormatError, OutputError
-from mri_recon.io import Geometry, Scan, check_holds, load, save, save_scan
+from mri_recon.io import Geometry, Scan, check_holds, convert, load, save, save_scan
 from mri_recon.io.geometry import make_geometry
 from mri_recon.masks.draw import random_mask
 from mri_recon.reconstruction import Reconstruction, reconstruct
@@ -327,6 +328,18 @@ def test_without_a_known_place_none_is_written(tmp_path: Path) -> None:
     header = nibabel.load(tmp_path / "a.nii").header
     assert (int(header["sform_code"]), int(header["qform_code"])) == (0, 0)
     np.testing.assert_allclose(header.get_zooms(), (1.5, 2.0, 5.0))
+
+
+def test_sides_that_nobody_checked_are_told_in_every_file(tmp_path: Path) -> None:
+    scan, result = _scan(tmp_path, replace(oblique(3), sides_assumed=True))
+    for suffix in (".dcm", ".dcm.zip", ".nii", ".mrd"):
+        assert "Left and right, front and back are not verified" in save(tmp_path / f"a{suffix}", result, scan)
+    data = pydicom.dcmread(tmp_path / "a.dcm")
+    assert "SIDES UNVERIFIED" in data.SeriesDescription
+    assert "compare one image with the scanner's own" in data.ImageComments
+    assert "not verified" in json.loads((tmp_path / "a.json").read_bytes())["OrientationNote"]
+    assert convert(tmp_path / "scan.h5", tmp_path / "b.mrd") == ".mrd leaves out that left and right are not verified"
+    assert load(tmp_path / "scan.h5").geometry == replace(oblique(3), sides_assumed=True)
 
 
 def test_what_these_formats_cannot_hold(tmp_path: Path) -> None:
