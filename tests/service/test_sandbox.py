@@ -21,6 +21,7 @@ from mri_recon.io import load, load_mask
 from mri_recon.io.masks import choose_mask
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
+from mri_recon_service.uploads import parser_process
 from mri_recon_service.uploads.parser_pool import ParserPool
 from tests.service.attacks.corpus import Canary, noise, sound_files
 from tests.service.attacks.hostile import COMMAND
@@ -227,6 +228,23 @@ def test_answers_that_are_none(
     detail = order(*words).detail
     assert "the reader failed on it" in detail or "not read within 4 s" in detail
     assert "DO " not in caplog.text
+
+
+def test_a_worker_that_refuses_a_file_and_stays_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setattr(parser_process, "_ENDING_SECONDS", 0.2)
+    # A start has as long as it wants: the next request must not wait for the end of the worker as for a start.
+    monkeypatch.setattr(parser_process, "_START_SECONDS", 1e5)
+    pool = ParserPool(Settings(upload_dir=tmp_path, **LIMITS), command=COMMAND)
+    pool.start()
+    try:
+        (tmp_path / "upload.npy").write_text("DO refuse 1")  # a pool counts its requests from 1
+        with pytest.raises(Problem, match="refused"):
+            pool.load(tmp_path / "upload.npy")
+        np.save(tmp_path / "sound.npy", noise(24, 20))
+        assert pool.load(tmp_path / "sound.npy").scan.num_slices == 1
+    finally:
+        pool.close()
 
 
 def test_a_worker_that_is_ended_while_it_waits(pool: ParserPool, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL"
 _SET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
 
 _START_SECONDS = 120.0
+_ENDING_SECONDS = 5.0
+"""Time in which a worker that answered its last request has to end: one that was taken over may answer and stay."""
 
 _GRACE_SECONDS = 2.0
 
@@ -86,6 +88,7 @@ class Parser:
         self._buffers: dict[int, bytearray] = {}
         self.started = 0
         self._restrictions: Isolation | None = None  # of the waiting worker; None until one is ready
+        self._ends = False  # whether a worker has answered its last request and has to end
         self._files = 0
         self._number = 0
         self._closed = False
@@ -166,9 +169,17 @@ class Parser:
                 return self._restrictions
             if self._child is None:
                 self.start()
-            deadline = time.monotonic() + _START_SECONDS
+            deadline = time.monotonic() + (_ENDING_SECONDS if self._ends else _START_SECONDS)
             while True:
-                message = self._line([self._events], deadline)[1]
+                try:
+                    message = self._line([self._events], deadline)[1]
+                except TimeoutError:
+                    if not self._ends:
+                        raise
+                    self._replace()
+                    deadline = time.monotonic() + _START_SECONDS
+                    continue
+                self._ends = False
                 if "ready" in message:
                     self._restrictions = Isolation(**message["ready"])
                     self.started += 1
@@ -230,10 +241,10 @@ class Parser:
             if message.get("number") != request.number:
                 raise ValueError("expected the answer to this request")
             if "error" in message:
-                self._restrictions = None  # the worker ends
+                self._restrictions, self._ends = None, True  # the worker ends
                 raise _problem(Refusal.model_validate(message), path)
             if request.last:
-                self._restrictions = None
+                self._restrictions, self._ends = None, True
             findings = Findings.model_validate(message)
             arrays = read_arrays(result, max_bytes=2 * self._settings.max_decoded_bytes)
             mask_file = arrays.pop("mask_file", None)
@@ -324,14 +335,14 @@ class Parser:
 
     def _replace(self) -> None:
         """Have the template kill the worker, whatever it does, and fork another."""
-        self._restrictions = None
+        self._restrictions, self._ends = None, False
         if self._child is not None:
             with suppress(ProcessLookupError):
                 self._child.send_signal(END_WORKER)
 
     def stop(self) -> None:
         """Kill the process and its forks. The next request starts another."""
-        child, self._child, self._restrictions = self._child, None, None
+        child, self._child, self._restrictions, self._ends = self._child, None, None, False
         if child is not None:
             _kill(child)
             child.wait()

@@ -151,6 +151,13 @@ def lie(kind: str) -> None:
     hang()
 
 
+def refuse(number: str) -> None:
+    """A proper refusal, after which a worker has to end."""
+    answer = {"number": int(number), "error": "FormatError", "message": "refused"}
+    os.write(_config().answers, json.dumps(answer).encode() + b"\n")
+    hang()
+
+
 def _works(attempt: Callable[[], Any]) -> bool:
     try:
         attempt()
@@ -164,6 +171,7 @@ def _config() -> ParserConfig:
 
 
 _VERBS: dict[str, Callable[..., Any]] = {
+    "refuse": refuse,
     "hang": hang,
     "spin": spin,
     "eat": eat,
