@@ -678,3 +678,46 @@ def test_half_precision_and_damaged_bundles(visit: Visit) -> None:
     np.savez_compressed(packed, half=numbers)
     with pytest.raises(playwright.Error, match="is compressed; expected a stored zip"):
         visit.page.evaluate(script, list(packed.getvalue()))
+
+
+def test_the_map_of_trust_is_drawn_after_a_check(server: httpx.Client, browser: Any) -> None:
+    context = browser.new_context(viewport=LAPTOP)
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    expect = playwright.expect
+    page.goto(str(server.base_url))
+    expect(page.locator("input[name=method]")).not_to_have_count(0)
+    page.locator("#welcome-sample").press("Enter")
+    expect(page.locator("#run")).to_be_focused()
+    for method in ("unet", "unrolled"):
+        page.locator(f"input[name=method][value={method}]").uncheck()
+    page.get_by_role("button", name="Options of CS wavelet").press("Enter")
+    page.locator("[data-method=cs-wavelet][data-option=max_iters]").fill(str(MAX_ITERS))
+    page.locator("#check").check()
+    page.locator("#run").press("Enter")
+    expect(page.locator("#pane-results table")).to_be_visible(timeout=1000 * PATIENCE)
+    expect(page.locator('[data-tile="cs-wavelet"]')).to_contain_text("hold-out check: error")
+    page.locator("#stage").press("d")
+    page.locator("#against").select_option("trust")
+    expect(page.locator("#scale-unit")).to_have_text("map of trust, % of maximum")
+    scan = mr.load(SAMPLE)
+    mask = mr.random_mask(scan.width, acceleration=4, seed=0, support=scan.support)
+    result = mr.reconstruct(
+        mr.undersample(scan.kspace, mask), mask, method="cs-wavelet", max_iters=MAX_ITERS, check="holdout"
+    )
+    assert result.trust_map is not None
+    assert scan.target is not None
+    row, column = 60, 64
+    expected = 100 * float(result.trust_map[MIDDLE, row, column]) / float(scan.target.max())
+    box = page.locator('[data-tile="cs-wavelet"] canvas').bounding_box()
+    height, width = scan.target.shape[-2:]
+    scale = min(box["width"] / width, box["height"] / height)
+    x, y = (box["width"] + (2 * column + 1 - width) * scale) / 2, (box["height"] + (2 * row + 1 - height) * scale) / 2
+    page.locator('[data-tile="cs-wavelet"] canvas').hover(position={"x": x, "y": y})
+    shown = page.locator('[data-tile="cs-wavelet"] .value').inner_text()
+    assert float(shown.rstrip(" %")) == pytest.approx(expected, abs=0.02)
+    # Zero-filled has no map: its tile stays an image.
+    assert "%" not in page.locator('[data-tile="zero-filled"] .value').inner_text()
+    if folder := os.environ.get("MRI_RECON_TEST_PICTURES"):
+        page.screenshot(path=str(Path(folder) / "viewer-trust.png"))
+    context.close()

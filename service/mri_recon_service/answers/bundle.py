@@ -26,8 +26,9 @@ FAINTEST = -6.0
 class Bundle:
     """A result as arrays and JSON-able metadata, the content of its npz file.
 
-    A reconstruction has `image`, complex64 or float32 `(slice, h, w)`. A comparison has `image.METHOD` and, if it is
-    known, `reference`: float32 magnitudes `(slice, h, w)` of the shown size. It also has `kspace`, float32
+    A reconstruction has `image`, complex64 or float32 `(slice, h, w)`, and `trust_map`, float32, if there is one. A
+    comparison has `image.METHOD`, `trust.METHOD` where there is a map of trust, and, if it is known, `reference`:
+    float32 magnitudes `(slice, h, w)` of the shown size. It also has `kspace`, float32
     `(slice, readout, phase)`: the decadic logarithm of the sampled k-space (root sum of squares over coils, divided by
     its largest value), at least -6. Both have `mask`, uint8 `(phase,)` or `(readout, phase)`.
     """

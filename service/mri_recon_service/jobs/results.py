@@ -40,6 +40,8 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
     if isinstance(outcome.result, Reconstruction):
         result = outcome.result
         arrays = {"image": result.image.detach().cpu().resolve_conj().numpy(), **arrays}
+        if result.trust_map is not None:
+            arrays["trust_map"] = _float_array(result.trust_map)
         metadata = {
             "method": result.method,
             "info": jsonable(result.info),
@@ -54,6 +56,9 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
     comparison = outcome.result
     for name in comparison.reconstructions:
         arrays[f"image.{name}"] = _float_array(comparison.magnitude(name))
+        trust = comparison.trust_map(name)
+        if trust is not None:
+            arrays[f"trust.{name}"] = _float_array(trust)
     if comparison.target is not None:
         arrays["reference"] = _float_array(comparison.target)
     if with_kspace:

@@ -69,7 +69,8 @@ function reset(store) {
 function showResult(state) {
   const { result } = state;
   const names = result.ids.map((id) => [id, label(id)]);
-  for (const name of ["left", "right", "single", "against"]) fill($(name), names, state[name]);
+  for (const name of ["left", "right", "single"]) fill($(name), names, state[name]);
+  fill($("against"), result.comparands.map((id) => [id, label(id)]), state.against);
   $("slice").max = String(result.slices - 1);
   $("slice-field").hidden = result.slices < 2;
   $("zoom-value").textContent = `${short(state.zoom, 3)}×`;
@@ -120,7 +121,8 @@ function showWindow(state) {
   const ticks = [low, (low + high) / 2, high].map((value) => short(value, 3) + unit);
   $("scale-ticks").replaceChildren(...ticks.map((text) => make("span", {}, text)));
   canvas.setAttribute("aria-label", `${difference ? "Colours" : "Grays"} from ${ticks[0]} to ${ticks[2]}`);
-  $("scale-unit").textContent = difference ? "|difference|, % of maximum" : "magnitude";
+  const shown = state.against === "trust" ? "map of trust" : "|difference|";
+  $("scale-unit").textContent = difference ? `${shown}, % of maximum` : "magnitude";
 }
 
 function showReadout(state) {

@@ -90,7 +90,7 @@ export class Painter {
 
 /** Whether a tile shows a difference now: the reference of the difference stays an image. */
 export function isDifference(id, state) {
-  return state.show === "difference" && id !== state.against && id !== "kspace" && id !== "reference";
+  return state.show === "difference" && id !== "kspace" && state.result.differs(id, state.against);
 }
 
 /** The value under the probe as it is printed: a magnitude, or a difference in per cent. */

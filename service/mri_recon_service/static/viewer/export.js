@@ -66,6 +66,9 @@ export async function pictureOf(state, tiles, notice) {
 
 /** The scale of the picture in words. */
 export function scaleText(state) {
+  if (state.show === "difference" && state.against === "trust") {
+    return `0 to ${short(state.scale, 3)} %: map of trust in per cent of the maximum`;
+  }
   if (state.show === "difference") {
     return `0 to ${short(state.scale, 3)} %: |image − ${label(state.against)}| in per cent of its maximum`;
   }
@@ -75,7 +78,8 @@ export function scaleText(state) {
 
 function titleOf(id, state) {
   if (id === "kspace") return `k-space, log10, ${state.floor} to 0`;
-  const what = isDifference(id, state) ? `${label(id)} − ${label(state.against)}` : label(id);
+  const what = !isDifference(id, state) ? label(id)
+    : state.against === "trust" ? `${label(id)}, map of trust` : `${label(id)} − ${label(state.against)}`;
   const row = state.result.row(id);
   return row && row.nmse !== null ? `${what}   ${measured(row).psnr} dB, SSIM ${measured(row).ssim}` : what;
 }

@@ -11,6 +11,7 @@ const LABELS = {
   unet: "U-Net",
   unrolled: "Unrolled",
   auto: "Auto",
+  trust: "Map of trust",
 };
 
 /** How a method (or the reference) is called on the screen, as in the library's figures. */
@@ -38,9 +39,12 @@ export class Result {
     this.buffer = buffer;
     this.metadata = JSON.parse(new TextDecoder().decode(arrays.get("metadata").data));
     this.volumes = new Map();
+    this.trust = new Map();
     if (arrays.has("reference")) this.volumes.set("reference", new Volume(arrays.get("reference")));
     for (const row of this.metadata.results) {
       this.volumes.set(row.method, new Volume(arrays.get(`image.${row.method}`)));
+      const trust = arrays.get(`trust.${row.method}`);
+      if (trust) this.trust.set(row.method, new Volume(trust));
     }
     this.kspace = arrays.has("kspace") ? new Volume(arrays.get("kspace")) : null;
     this.mask = arrays.get("mask");
@@ -50,6 +54,11 @@ export class Result {
 
   get ids() {
     return [...this.volumes.keys()];
+  }
+
+  /** What an image can be compared with: the others, or what its own map of trust allows. */
+  get comparands() {
+    return this.trust.size ? [...this.ids, "trust"] : this.ids;
   }
 
   get methods() {
@@ -75,17 +84,30 @@ export class Result {
     return { low: 0, high: high || 1 };
   }
 
-  /** Pixel i of |image - other| in per cent of the other's maximum over the volume. */
+  /**
+   * Pixel i of |image - other| in per cent of the other's maximum over the volume; of the map of trust, in per cent of
+   * the reference's maximum, or of the image's where there is none.
+   */
   difference(id, against, slice) {
+    if (against === "trust") {
+      const trust = this.trust.get(id).slice(slice);
+      const share = 100 / (this.volumes.get(this.hasReference ? "reference" : id).maximum || 1);
+      return (i) => trust[i] * share;
+    }
     const image = this.volumes.get(id).slice(slice), other = this.volumes.get(against);
     const base = other.slice(slice), factor = 100 / (other.maximum || 1);
     return (i) => Math.abs(image[i] - base[i]) * factor;
   }
 
+  /** Whether an image has a difference to this one, or a map of trust. */
+  differs(id, against) {
+    return against === "trust" ? this.trust.has(id) : id !== against && id !== "reference";
+  }
+
   /** The scale of differences that shows all but 0.5 % of the pixels of every method, rounded up to be read. */
   differenceScale(against, slice) {
     const size = this.height * this.width;
-    const limits = this.ids.filter((id) => id !== against && id !== "reference").map((id) => {
+    const limits = this.ids.filter((id) => this.differs(id, against)).map((id) => {
       const value = this.difference(id, against, slice);
       return percentile(Float32Array.from({ length: size }, (_, i) => value(i)), 99.5);
     });

@@ -307,7 +307,8 @@ function clamped(centre, size, scale, width, height) {
 function describe(id, state) {
   if (id === "kspace") return "Undersampled k-space, logarithm of the magnitude over the coils";
   if (id === "swipe") return `${label(state.left)} on the left and ${label(state.right)} on the right, slice ${state.slice}`;
-  const what = isDifference(id, state) ? `difference of ${label(id)} to ${label(state.against)}` : label(id);
+  const what = !isDifference(id, state) ? label(id)
+    : state.against === "trust" ? `map of trust of ${label(id)}` : `difference of ${label(id)} to ${label(state.against)}`;
   return `${what}, slice ${state.slice}`;
 }
 

@@ -28,7 +28,8 @@ export function viewOf(result, before) {
   const same = ["slices", "height", "width"].every((name) => before.result?.[name] === result[name]);
   const kept = (name, usual) => (same && result.ids.includes(before[name]) ? before[name] : usual);
   const slice = same ? before.slice : Math.floor(result.slices / 2);
-  const against = kept("against", result.hasReference ? "reference" : methods[0]);
+  const usual = result.hasReference ? "reference" : methods[0];
+  const against = same && result.comparands.includes(before.against) ? before.against : usual;
   const automatic = !same || before.scaleChoice === "auto";
   return {
     result,
