@@ -17,11 +17,13 @@ from benchmarks.networks.worlds import phantom_scans
 from mri_recon.coils.scan_maps import ScanMaps
 from mri_recon.errors import MriReconError
 from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
 from mri_recon.methods.candidate import Candidate, parse_candidates
 from mri_recon.methods.candidate_runs import run_candidate
 from mri_recon.methods.holdout import HoldOutData, hold_out
 from mri_recon.models import Unet
 from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint, weights_file
+from mri_recon_data import registry
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.examples.validation_worlds import ValidationScan, validation_scans
 
@@ -50,13 +52,32 @@ class Scan:
         return self.scan.reference[None]
 
 
-def scans(*, each: int | None, seed: int = 0) -> Iterator[Scan]:
+def raw_test_scans() -> Iterator[ValidationScan]:
+    """Yield the middle slice of every fully sampled raw scan of the test split at R = 4 and 8, mask 0."""
+    for file in registry.files(split="test", kind="raw"):
+        scan = file.load()
+        if not file.fully_sampled:  # no truth
+            continue
+        kspace = torch.as_tensor(scan.kspace).to(torch.complex64)[scan.num_slices // 2]
+        for acceleration in (4, 8):
+            mask = random_mask(scan.width, acceleration, seed=0, support=scan.support)
+            name = f"{file.set_name}-{scan.num_coils}coil-{acceleration}x"
+            yield ValidationScan(name, kspace, mask, source=f"raw/{file.set_name}")
+
+
+def scans(*, each: int | None, seed: int = 0, test: bool = False) -> Iterator[Scan]:
     """Yield the validation scans of every world, then the phantoms; the first `each` of a kind, or all.
+
+    With `test`, yield `raw_test_scans` in their place.
 
     A scan with too few lines for the check is left out, as `auto` leaves it to compressed sensing.
     """
-    slices = RegistrySlices.read("validation")
-    every = itertools.chain(validation_scans(slices.raw, slices.images, seed=seed, measured=True), phantom_scans())
+    every: Iterator[ValidationScan]
+    if test:
+        every = raw_test_scans()
+    else:
+        slices = RegistrySlices.read("validation")
+        every = itertools.chain(validation_scans(slices.raw, slices.images, seed=seed, measured=True), phantom_scans())
     seen: dict[str, int] = {}
     for number, scan in enumerate(every):
         seen[scan.kind] = seen.get(scan.kind, 0) + 1

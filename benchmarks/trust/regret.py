@@ -2,7 +2,8 @@
 
     python -m benchmarks.trust.regret -o rows.jsonl [--folder IMAGES] [--each 1]
     python -m benchmarks.trust.regret -o random.jsonl --random
-    python -m benchmarks.trust.regret -o rows.jsonl --table
+    python -m benchmarks.trust.regret -o rows.jsonl --table [--every]
+    python -m benchmarks.trust.regret -o test.jsonl --test
 
 A row for each validation scan is appended to the file as soon as it is there, and a scan that is there already is not
 run again. The images of every candidate are kept in the folder, under names that depend on the weights, so that another
@@ -143,8 +144,8 @@ def rank(row: dict[str, Any]) -> float:
     return float(spearmanr([-one["error_db"] for one in values], [one["psnr"] for one in values]).statistic)
 
 
-def lines(rows: list[dict[str, Any]]) -> list[str]:
-    """Tables in Markdown: regret by world, single scans of few lines, and rates of warnings."""
+def lines(rows: list[dict[str, Any]], *, every: bool = False) -> list[str]:
+    """Tables in Markdown: regret by world, single scans (those that lose 0.5 dB, or all), and rates of warnings."""
     worlds = defaultdict[str, list[dict[str, Any]]](list)
     for row in rows:
         worlds[row["world"]].append(row)
@@ -163,7 +164,7 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
         seconds = fmean(4 * sum(one["seconds"] for one in row["candidates"].values()) for row in group)
         cells.append([name, str(len(group)), f"{fmean(map(rank, group)):.2f}", *shown, f"{seconds:.0f}"])
     found = [*table(header, cells, text=1), ""]
-    single = [row for row in rows if max(regrets(row)[rule] for rule in ("choice", "mixture")) > 0.5]
+    single = [row for row in rows if every or max(regrets(row)[rule] for rule in ("choice", "mixture")) > 0.5]
     names = list(rows[0]["candidates"])
     header = ["scan", "world", "lines held out", *(f"{name}: prediction, PSNR" for name in names), "choice", "mixture"]
     cells = []
@@ -202,11 +203,13 @@ def main(
     candidates: Annotated[str, typer.Option(help="Candidates, as the option of auto")] = CANDIDATES,
     each: Annotated[int | None, typer.Option(help="Scans of each world and acceleration; default: all")] = None,
     random: Annotated[bool, typer.Option("--random", help="Random weights in place of trained ones")] = False,
+    test: Annotated[bool, typer.Option("--test", help="The raw test scans; look once, choose nothing by them")] = False,
     show: Annotated[bool, typer.Option("--table", help="Print the tables of the rows that are there")] = False,
+    every: Annotated[bool, typer.Option("--every", help="With --table: list every scan")] = False,
 ) -> None:
     """Measure the validation scans, or print the tables."""
     if show:
-        print("\n".join(lines(read(output))))
+        print("\n".join(lines(read(output), every=every)))
         return
     folder.mkdir(parents=True, exist_ok=True)
     chosen = parse_candidates(candidates)
@@ -218,7 +221,7 @@ def main(
         chosen += networks
     done = {row["scan"] for row in read(output)}
     with output.open("a") as out:
-        for scan in scans(each=each):
+        for scan in scans(each=each, test=test):
             if scan.number not in done:
                 out.write(json.dumps(measured_row(scan, chosen, names, folder)) + "\n")
                 out.flush()

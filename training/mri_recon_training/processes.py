@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import TYPE_CHECKING, Literal
 
@@ -60,8 +61,15 @@ def launch(config: TrainConfig) -> Fabric:
             strategy=DDPStrategy(find_unused_parameters=unused),
             precision=precision,
         )
+        atexit.register(_leave_group)
     fabric.launch()
     return fabric
+
+
+def _leave_group() -> None:
+    """End the threads of the process group: C++ ends a process that leaves them to its own exit."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def share_of_batch(batch_size: int, processes: int) -> int:
