@@ -88,6 +88,12 @@ _COMPARED_KSPACES, _COMPARED_IMAGES, _IMAGES_A_METHOD = 3.0, 6.0, 3.0
 _CHECKED_KSPACES = 4.0
 """Arrays like the k-space that a check holds besides the method: maps of two kinds, a fold, predictions."""
 
+_TRUST_IMAGES = 10.0
+"""Images that a map of trust takes while it is made: the images of the folds, features and their averages."""
+
+_FOLD_IMAGES_A_CANDIDATE = 4.5
+"""Images that `auto` holds for each candidate: magnitudes of three folds, and differences while the map is made."""
+
 
 class Estimates:
     """Estimates for k-space of shape `(slice, coil, readout, phase)`. Observed times improve them. Thread-safe."""
@@ -120,7 +126,8 @@ class Estimates:
         if check is not None and method != "auto":
             both = {"cg-sense": {}, method: options}
             most = max(Estimates.memory_bytes(name, shape, given) for name, given in both.items())
-            return most + int(_ITEM_BYTES * _CHECKED_KSPACES * math.prod(shape))
+            images = _TRUST_IMAGES * math.prod(shape) / shape[1]
+            return most + int(_ITEM_BYTES * (_CHECKED_KSPACES * math.prod(shape) + images))
         if method == "auto":
             return _memory_of_auto(options, shape)
         cost = _COSTS.get(method, _UNKNOWN)
@@ -195,7 +202,8 @@ def _memory_of_auto(options: Mapping[str, Any], shape: Sequence[int]) -> int:
     weights = sum(_weights_bytes(str(one.options.get("model", one.method))) for one in candidates)
     slices, coils, readout, phase = shape
     cost = _COSTS["auto"]
-    items = slices * readout * phase * (cost.kspaces * coils + cost.images + _IMAGES_A_METHOD * len(candidates))
+    held = (_IMAGES_A_METHOD + _FOLD_IMAGES_A_CANDIDATE) * len(candidates)
+    items = slices * readout * phase * (cost.kspaces * coils + cost.images + _TRUST_IMAGES + held)
     return int(cost.fixed + most + _KEPT_WEIGHTS * weights + _ITEM_BYTES * items)
 
 
