@@ -58,6 +58,8 @@ def draw_cases(count: int, seed: int, methods: list[str], largest_bytes: int = 4
                 case["options"]["levels"] = int(rng.integers(1, 7))
         elif method == "cg-sense":
             case["options"] = {"max_iters": 5}
+        elif method == "auto":  # more iterations take longer and no more memory
+            case["options"] = {"candidates": "cs-wavelet:max_iters=3,unet,unrolled"}
         elif method in ("unet", "unrolled") and rng.random() < 0.4:
             if rng.random() < 0.25:
                 case["options"] = {"adapt": 2}

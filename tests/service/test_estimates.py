@@ -38,6 +38,8 @@ def test_no_method_takes_more_memory_than_estimated() -> None:
     for case in cases:
         if case["method"] in ("cg-sense", "cs-wavelet"):
             case["options"] = {"max_iters": 5}
+        elif case["method"] == "auto":
+            case["options"] = {"candidates": "cs-wavelet:max_iters=5,unet,unrolled"}
     found = run(cases, a_process=len(cases))
     _checked(found, len(cases))
     for case in found:
