@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mri_recon._system.files import unwritable, write_atomically
+from mri_recon._system.files import unwritable
 from mri_recon.errors import OutputError
 from mri_recon.io.loading import load
 from mri_recon.io.pictures import NO_PICTURES
@@ -24,6 +24,7 @@ from mri_recon.io.save import (
     encode_saved,
     files_beside,
     save_scan,
+    write_encoded,
 )
 from mri_recon.io.saved import is_result, read_saved
 from mri_recon.io.scan import Scan
@@ -85,7 +86,7 @@ def convert(
         encoded = encode(scan)
     except OSError as error:
         raise unwritable(output, error) from error
-    return _write(output, encoded)
+    return write_encoded(output, encoded)
 
 
 def _convert_result(source: Path, output: Path, like: str | Path | None, max_bytes: int) -> str:
@@ -93,15 +94,7 @@ def _convert_result(source: Path, output: Path, like: str | Path | None, max_byt
     check_holds(output, result.image.shape, {**result.metadata, "file": source.name})
     if like is not None:
         result = replace(result, tags=read_tags(like))
-    return _write(output, encode_saved(output, replace(result, metadata={**result.metadata, "notice": NOTICE})))
-
-
-def _write(output: Path, encoded: Encoded) -> str:
-    beside = files_beside(output)
-    for suffix, content in encoded.beside.items():
-        write_atomically(beside[suffix], content)
-    write_atomically(output, encoded.content)
-    return encoded.left_out
+    return write_encoded(output, encode_saved(output, replace(result, metadata={**result.metadata, "notice": NOTICE})))
 
 
 def _write_hdf5(output: Path, scan: Scan) -> str:

@@ -59,6 +59,7 @@ __all__ = [
     "load_trust_map",
     "save",
     "save_scan",
+    "write_encoded",
 ]
 
 WRITERS: tuple[Writer, ...] = (HDF5, NPY, NPZ, MAT, PNG, DICOM, DICOM_SERIES, NIFTI, NIFTI_GZ, MRD, BART)
@@ -116,13 +117,18 @@ def save(
     """
     source = None if scan is None else scan.source
     check_path(path, RESULT_SUFFIXES, source)
-    beside = files_beside(path)
-    for one in beside.values():
+    for one in files_beside(path).values():
         check_path(one, (), source)
     try:
         encoded = encode_result(Path(path).name, reconstruction, scan, mask, provenance=provenance, like=like)
     except OSError as error:
         raise unwritable(path, error) from error
+    return write_encoded(path, encoded)
+
+
+def write_encoded(path: str | Path, encoded: Encoded) -> str:
+    """Write a file and those beside it, each in one step, and return what they leave out."""
+    beside = files_beside(path)
     for suffix, content in encoded.beside.items():
         write_atomically(beside[suffix], content)
     write_atomically(path, encoded.content)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from mri_recon.errors import FormatError
 from mri_recon.io.formats.ismrmrd import Header
 from mri_recon.io.formats.mrd_readouts import Readouts
+from mri_recon.io.formats.readout_lines import average_repeats, different_lines
 from mri_recon.io.reading.limits import check_declared
 
 __all__ = ["Layout", "fill", "lay_out"]
@@ -120,17 +121,10 @@ def fill(
         with np.errstate(over="ignore", invalid="ignore"):
             kspace[(*at, slice(None), rows, column)] += part[:, keep]
         count[(*at, column)] += 1
-    repeats = int(count.max())
-    if repeats > 1:
-        with np.errstate(over="ignore", invalid="ignore"):
-            kspace /= np.maximum(count, 1)[:, :, None, None].astype(np.float32)
-    acquired: npt.NDArray[np.bool_] = np.asarray(count.any(axis=(0, 1)), dtype=np.bool_)
+    acquired, repeats = average_repeats(kspace, count)
     planes = count.any(axis=-1)  # partitions that were left out are zero in every slab
     if not (count[planes][:, acquired] > 0).all() or (planes.any(axis=0) & ~planes).any():
-        raise FormatError(
-            f"expected the same lines in every slice and partition of {readouts.name}, got different ones: it was not "
-            "finished, or it is undersampled in two directions, which is not read; read some slices only"
-        )
+        raise different_lines(readouts.name)
     return kspace, acquired, repeats
 
 

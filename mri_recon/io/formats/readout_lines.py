@@ -1,4 +1,4 @@
-"""Finish k-space that was sorted from a scanner's lines: partitions to slices, readout oversampling removed."""
+"""Finish k-space sorted from a scanner's lines: repeats averaged, partitions to slices, oversampling removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,34 @@ from mri_recon._arrays import center_window
 from mri_recon.errors import FormatError
 from mri_recon.transforms.array_fourier import fft_of_array, ifft_of_array
 
-__all__ = ["partitions_to_slices", "without_oversampling"]
+__all__ = ["average_repeats", "different_lines", "partitions_to_slices", "without_oversampling"]
+
+
+def average_repeats(
+    kspace: npt.NDArray[np.complex64], count: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Divide the sum of repeated lines by their number, in place.
+
+    Args:
+        kspace: sums, `(slab, partition, coil, readout, phase)`.
+        count: number of lines in each place, `(slab, partition, phase)`.
+
+    Returns:
+        the columns that were acquired anywhere, and the largest number of repeats of a line.
+    """
+    repeats = int(count.max())
+    if repeats > 1:
+        with np.errstate(over="ignore", invalid="ignore"):
+            kspace /= np.maximum(count, 1)[:, :, None, None].astype(np.float32)
+    return np.asarray(count.any(axis=(0, 1)), dtype=np.bool_), repeats
+
+
+def different_lines(name: str) -> FormatError:
+    """Make the error of a file whose slices or partitions have different lines."""
+    return FormatError(
+        f"expected the same lines in every slice and partition of {name}, got different ones: it was not finished, "
+        "or it is undersampled in two directions, which is not read; read some slices only"
+    )
 
 
 def partitions_to_slices(kspace: npt.NDArray[np.complex64], center: int, name: str) -> npt.NDArray[np.complex64]:

@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.formats.readout_lines import partitions_to_slices, without_oversampling
+from mri_recon.io.formats.readout_lines import (
+    average_repeats,
+    different_lines,
+    partitions_to_slices,
+    without_oversampling,
+)
 from mri_recon.io.formats.twix_blocks import Line, Measurement, read_samples
 from mri_recon.io.reading.limits import check_declared
 from mri_recon.io.reading.slices import Slices, chosen_slices
@@ -123,16 +128,9 @@ def _averaged(
         with np.errstate(over="ignore", invalid="ignore"):
             kspace[(*at, slice(None), inside, column)] += data[:, ::-1] if line.reversed else data
         count[(*at, column)] += 1
-    repeats = int(count.max())
-    if repeats > 1:
-        with np.errstate(over="ignore", invalid="ignore"):
-            kspace /= np.maximum(count, 1)[:, :, None, None].astype(np.float32)
-    acquired: npt.NDArray[np.bool_] = np.asarray(count.any(axis=(0, 1)), dtype=np.bool_)
+    acquired, repeats = average_repeats(kspace, count)
     if not (count[..., acquired] > 0).all():
-        raise FormatError(
-            f"expected the same lines in every slice and partition of {name}, got different ones: it was not finished, "
-            "or it is undersampled in two directions, which is not read; read some slices only"
-        )
+        raise different_lines(name)
     return kspace, acquired, repeats
 
 
