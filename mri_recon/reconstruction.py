@@ -379,7 +379,7 @@ class _HoldOut:
         )
         info = {**info, "holdout": found.report}
         if method in METHODS:
-            info[TRUST_MAP], info["trust"] = assess(image, found.images, None, self.data.kspace, mask, "one")
+            info[TRUST_MAP], info["trust"] = assess(image, found.images, None, self.data, mask, "one")
         return _with_first_warnings(info, found.warnings)
 
 

@@ -27,14 +27,15 @@ from scipy.optimize import brentq, minimize
 from torch import Tensor
 
 import mri_recon.methods
-from benchmarks.trust.fold_images import Images, Scan, images, scans
+from benchmarks.trust.fold_images import Images, Scan, images, predictions, scans
 from mri_recon._arrays import to_numpy
 from mri_recon.methods.auto import CANDIDATES
 from mri_recon.methods.candidate import parse_candidates
-from mri_recon.methods.holdout import HeldOut, compare_predictions, predict, residual_grams
+from mri_recon.methods.holdout import compare_predictions, residual_grams
 from mri_recon.methods.image_bound import BoundModel
 from mri_recon.methods.trials import weigh
-from mri_recon.methods.trust_map import FEATURES, KINDS, METHODS, TrustModel, noise_of, trust_features
+from mri_recon.methods.trust import features_of
+from mri_recon.methods.trust_map import FEATURES, KINDS, METHODS, TrustModel
 from mri_recon_data import registry
 from mri_recon_data.examples.validation_worlds import ValidationScan
 from mri_recon_training.markdown import table
@@ -84,7 +85,7 @@ def score(scan: Scan, folder: Path) -> list[Scored]:
     """Score the mixture, and every candidate by itself."""
     candidates = parse_candidates(CANDIDATES)
     made = [images(scan, one, folder) for one in candidates]
-    guesses = [_predicted(scan, one) for one in made]
+    guesses = [predictions(scan, one) for one in made]
     energies = compare_predictions(scan.data, guesses[0]).energies
     weights = weigh(candidates, residual_grams(scan.data, guesses), energies, "mixture")
     mixed = Images(
@@ -95,25 +96,18 @@ def score(scan: Scan, folder: Path) -> list[Scored]:
     return [_scored("auto", scan, mixed, others), *(_scored("one", scan, one, None) for one in alone)]
 
 
-def _predicted(scan: Scan, made: Images) -> list[HeldOut]:
-    kept = iter(made.folds)
-    return predict(scan.data, lambda kspace, mask: next(kept)[None])
-
-
 def _mixed(weights: Array, parts: list[Tensor]) -> Tensor:
     return torch.stack([weight * one for weight, one in zip(weights.tolist(), parts, strict=True)]).sum(dim=0)
 
 
 def _scored(kind: str, scan: Scan, made: Images, others: Tensor | None) -> Scored:
-    kspace, mask, reference = scan.kspace, scan.scan.mask, scan.reference
-    sigma, acceleration = noise_of(kspace, mask)
-    features = trust_features(
+    reference = scan.reference
+    features = features_of(
         made.image,
         made.folds.unsqueeze(1),
         None if others is None else others.unsqueeze(2),
-        sigma=sigma,
-        acceleration=acceleration,
-        num_coils=int(kspace.shape[1]),
+        scan.data,
+        scan.scan.mask,
     )
     error = (made.image.abs() - reference).abs()
     level = float(reference.flatten().kthvalue(max(1, int(0.99 * reference.numel()))).values)

@@ -19,8 +19,8 @@ from mri_recon.errors import MriReconError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
 from mri_recon.methods.candidate import Candidate, parse_candidates
-from mri_recon.methods.candidate_runs import run_candidate
-from mri_recon.methods.holdout import HoldOutData, hold_out
+from mri_recon.methods.candidate_runs import candidate_images, run_candidate
+from mri_recon.methods.holdout import HeldOut, HoldOutData, hold_out, predicted_samples
 from mri_recon.models import Unet
 from mri_recon.models.checkpoint import build_network, load_named, save_checkpoint, weights_file
 from mri_recon_data import registry
@@ -99,15 +99,17 @@ def images(scan: Scan, candidate: Candidate, folder: Path) -> Images:
         start = time.perf_counter()
         image, _ = run_candidate(candidate, scan.kspace, mask, scan.maps, device=device)
         seconds = time.perf_counter() - start
-        found = [
-            run_candidate(candidate, undersample(scan.kspace, fold.shown), fold.shown, scan.maps, device=device)[0]
-            for fold in scan.data.folds
-        ]
+        found = candidate_images(candidate, scan.data, scan.maps)
         part = path.with_suffix(".part.npz")
         np.savez(part, image=image.numpy(), folds=torch.cat(found).numpy(), seconds=seconds)
         part.rename(path)
     kept = np.load(path)
     return Images(torch.from_numpy(kept["image"]), torch.from_numpy(kept["folds"]), float(kept["seconds"]))
+
+
+def predictions(scan: Scan, found: Images) -> list[HeldOut]:
+    """Predict the samples held out from the images of the folds."""
+    return predicted_samples(scan.data, list(found.folds.unsqueeze(1)))
 
 
 def kept_in(folder: Path, scan: Scan, candidate: Candidate) -> Path:

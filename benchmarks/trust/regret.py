@@ -30,17 +30,15 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from benchmarks.networks.worlds import PHANTOM, read
-from benchmarks.trust.fold_images import Images, Scan, images, random_networks, scans
+from benchmarks.trust.fold_images import Images, Scan, images, predictions, random_networks, scans
 from mri_recon.methods.auto import CANDIDATES
 from mri_recon.methods.candidate import Candidate, parse_candidates
 from mri_recon.methods.holdout import (
-    HeldOut,
     Prediction,
     compare_predictions,
     difference_db,
     least_on_simplex,
     measured,
-    predict,
     residual_grams,
 )
 from mri_recon.methods.holdout_check import REFERENCES
@@ -54,12 +52,6 @@ FEW = 10
 INNER = 0.15
 """Columns nearer to the centre than this share of the width are the inner band."""
 STANDARD_ERRORS = (1.0, 2.0)
-
-
-def predictions(scan: Scan, found: Images) -> list[HeldOut]:
-    """Predict the samples held out from the images of the folds."""
-    folds = iter(found.folds)
-    return predict(scan.data, lambda kspace, mask: next(folds)[None])
 
 
 def by_band(scan: Scan, found: Sequence[Images]) -> tuple[Tensor, npt.NDArray[np.float64]]:

@@ -180,7 +180,7 @@ def _trust(
     """Assess the mixture beside its candidates; the magnitudes of the folds are mixed as if their phases were equal."""
     pairs = zip(weights.tolist(), trial.magnitudes, strict=True)
     mixed = torch.stack([weight * one for weight, one in pairs]).sum(dim=0)
-    return assess(image, mixed, torch.stack(trial.magnitudes), data.kspace, mask, "auto")
+    return assess(image, mixed, torch.stack(trial.magnitudes), data, mask, "auto")
 
 
 def _cross_fitted(trial: Trial, how: str) -> Prediction:

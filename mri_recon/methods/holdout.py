@@ -37,14 +37,12 @@ __all__ = [
     "HeldOut",
     "HoldOutData",
     "Prediction",
-    "best_mixture",
     "compare_predictions",
     "difference_db",
     "fold_images",
     "hold_out",
     "least_on_simplex",
     "measured",
-    "mixture",
     "predict",
     "predicted_samples",
     "residual_grams",
@@ -71,13 +69,13 @@ class HoldOutData:
         kspace: complex64 `(slice, coil, readout, phase)`, zero outside the mask.
         folds: the splits of its mask.
         maps: maps that turn an image into the samples of the coils, like `kspace`, sum |S|^2 = 1.
-        noise_energy: expected energy of the noise of one sample, summed over slices and coils.
+        sigma: noise sqrt(E|n|^2) of one sample of each slice, `(slice,)`.
     """
 
     kspace: Tensor
     folds: list[Fold]
     maps: Tensor
-    noise_energy: float
+    sigma: Tensor
 
 
 @dataclass(frozen=True)
@@ -160,8 +158,7 @@ def hold_out(
         maps = torch.ones_like(kspace)
     else:
         maps = estimate_maps(kspace, mask, everywhere=True)
-    noise = float(sigma_from_below(kspace, mask).double().square().sum()) * kspace.shape[1]
-    return HoldOutData(kspace, folds, maps, noise)
+    return HoldOutData(kspace, folds, maps, sigma_from_below(kspace, mask).flatten())
 
 
 def scan_folds(
@@ -250,7 +247,7 @@ def compare_predictions(data: HoldOutData, predicted: Sequence[HeldOut]) -> Pred
     numbers = [np.full(len(truth), number) for number, truth in enumerate(truths)]
     energy = np.concatenate([_energy(truth) for truth in truths])
     samples = sum(truth.numel() for truth in truths)
-    per_sample = data.noise_energy / (data.kspace.shape[0] * data.kspace.shape[1])
+    per_sample = float(data.sigma.double().square().mean())
     floor = per_sample * samples / float(energy.sum())
     return Prediction(np.concatenate(errors), energy, np.concatenate(numbers), floor)
 
@@ -266,36 +263,6 @@ def difference_db(one: Prediction, other: Prediction) -> tuple[float, float]:
     """
     left = [10 * np.log10(np.maximum(_sums_without_each(each.errors), 1e-300)) for each in (one, other)]
     return one.error_db - other.error_db, standard_error(left[0] - left[1])
-
-
-def mixture(predicted: Sequence[Sequence[HeldOut]], weights: npt.NDArray[np.float64]) -> list[HeldOut]:
-    """Predict the samples of each fold by the mixture sum_m w_m x_m of the methods' images.
-
-    Args:
-        predicted: result of `predict` for each method.
-        weights: w `(method,)`.
-    """
-    return [
-        torch.stack([w * one for w, one in zip(weights.tolist(), fold, strict=True)]).sum(dim=0)
-        for fold in zip(*predicted, strict=True)
-    ]
-
-
-def best_mixture(data: HoldOutData, predicted: Sequence[Sequence[HeldOut]]) -> npt.NDArray[np.float64]:
-    """Compute the weights, not negative and of sum 1, whose mixture of images predicts the held-out samples best.
-
-        min_w sum |y - sum_m w_m F S x_m|^2,   w_m >= 0,   sum_m w_m = 1
-
-    The optimum is found exactly, by solving the equality-constrained problem on every set of methods.
-
-    Args:
-        data: the folds.
-        predicted: result of `predict` for each method, of at most 10 methods.
-
-    Returns:
-        weights `(method,)`.
-    """
-    return least_on_simplex(residual_grams(data, predicted).sum(axis=0))
 
 
 def residual_grams(data: HoldOutData, predicted: Sequence[Sequence[HeldOut]]) -> npt.NDArray[np.float64]:

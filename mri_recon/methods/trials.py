@@ -83,15 +83,13 @@ class Trial:
 
     Attributes:
         candidates: the candidates.
-        predicted: their predictions of the samples held out, in the same order.
-        magnitudes: magnitudes of their images of the folds, float32 `(fold, slice, h, w)` each.
-        compared: the same compared with what was measured.
+        magnitudes: magnitudes of their images of the folds, float32 `(fold, slice, h, w)` each, in the same order.
+        compared: their predictions of the samples held out, compared with what was measured.
         grams: inner products of their residuals, `(unit, candidate, candidate)`.
         left_out: the reason for each candidate that failed, by its label.
     """
 
     candidates: list[Candidate]
-    predicted: list[list[HeldOut]]
     magnitudes: list[Tensor]
     compared: list[Prediction]
     grams: npt.NDArray[np.float64]
@@ -128,7 +126,6 @@ class Trial:
         return replace(
             self,
             candidates=[self.candidates[number] for number in kept],
-            predicted=[self.predicted[number] for number in kept],
             magnitudes=[self.magnitudes[number] for number in kept],
             compared=[self.compared[number] for number in kept],
             grams=self.grams[:, kept][:, :, kept],
@@ -182,7 +179,7 @@ def try_candidates(runner: Runner, data: HoldOutData, candidates: list[Candidate
     if not working:
         raise _none_works(left_out)
     compared = [compare_predictions(data, one) for one in predicted]
-    return Trial(working, predicted, magnitudes, compared, residual_grams(data, predicted), left_out)
+    return Trial(working, magnitudes, compared, residual_grams(data, predicted), left_out)
 
 
 def weighted_images(

@@ -28,12 +28,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mri_recon.coils.noise import sigma_from_below
 from mri_recon.errors import ShapeError
 from mri_recon.masks.folds import SHARE
-from mri_recon.masks.types import Mask
 
-__all__ = ["FEATURES", "KINDS", "METHODS", "TrustModel", "noise_of", "trust_features", "trust_map", "trust_model"]
+__all__ = ["FEATURES", "KINDS", "METHODS", "TrustModel", "trust_features", "trust_map", "trust_model"]
 
 FEATURES = ("folds", "methods", "level", "noise", "reference")
 """Names of the features, in order."""
@@ -142,16 +140,6 @@ def trust_features(
     noise = sigma.to(magnitude).square()[:, None, None].expand_as(magnitude)
     reference = noise * (1 - 1 / acceleration if num_coils == 1 else 0.0)
     return torch.cat([acceleration * smooth, noise[None], reference[None]]).clamp_min(0).sqrt()
-
-
-def noise_of(kspace: Tensor, mask: Mask) -> tuple[Tensor, float]:
-    """Estimate the noise of one sample of each slice, `(slice,)`, and compute R.
-
-    Args:
-        kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
-        mask: its sampling mask.
-    """
-    return sigma_from_below(kspace, mask).flatten(), mask.array.size / max(int(mask.array.sum()), 1)
 
 
 def trust_map(features: Tensor, model: TrustModel, kind: str) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.trust.fold_images import Images
-from benchmarks.trust.regret import by_band, lines, predictions, rank, regrets
+from benchmarks.trust.fold_images import Images, predictions
+from benchmarks.trust.regret import by_band, lines, rank, regrets
 from mri_recon.methods.holdout import compare_predictions, hold_out
 from tests.methods.test_holdout_check import masked
 
