@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ from mri_recon.io.scan import Scan
 from mri_recon.io.writers.bart import cfl_content
 from mri_recon.io.writers.dicom_like import read_tags
 from mri_recon.io.writers.mrd_raw import encode_raw
-from mri_recon.io.writers.result import NOTICE, Encoded
+from mri_recon.io.writers.result import Encoded, notice_of
 
 __all__ = ["CONVERT_SUFFIXES", "KSPACE_SUFFIXES", "convert"]
 
 _MAX_MAT = 2**31 - 1
-_KEPT = ("simulated", NO_PICTURES)
+_KEPT = ("simulated", NO_PICTURES, "notice", "copyright")
 
 
 def convert(
@@ -94,7 +94,11 @@ def _convert_result(source: Path, output: Path, like: str | Path | None, max_byt
     check_holds(output, result.image.shape, {**result.metadata, "file": source.name})
     if like is not None:
         result = replace(result, tags=read_tags(like))
-    return write_encoded(output, encode_saved(output, replace(result, metadata={**result.metadata, "notice": NOTICE})))
+    return write_encoded(output, encode_saved(output, replace(result, metadata=_with_notice(result.metadata))))
+
+
+def _with_notice(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {**metadata, "notice": notice_of(metadata)}
 
 
 def _write_hdf5(output: Path, scan: Scan) -> str:
@@ -141,7 +145,8 @@ def _to_mat(scan: Scan) -> Encoded:
 
 
 def _to_bart(scan: Scan) -> Encoded:
-    content, beside = cfl_content(scan.samples, f"mri-recon: {scan.meta.get('format', 'array')}. {NOTICE}")
+    comment = f"mri-recon: {scan.meta.get('format', 'array')}. {notice_of(scan.meta)}"
+    content, beside = cfl_content(scan.samples, comment)
     return Encoded(content, _left_out(scan, ".cfl", mask=False), beside)
 
 
@@ -158,6 +163,7 @@ def _left_out(scan: Scan, suffix: str, *, mask: bool) -> str:
         ("the reconstruction size", scan.recon_size != scan.samples.shape[-2:]),
         ("the name of the sequence", bool(scan.meta.get("acquisition"))),
         ("that it is SIMULATED", bool(scan.meta.get("simulated"))),
+        ("that no picture of it may be drawn", bool(scan.meta.get(NO_PICTURES))),
     ]
     missing = [name for name, there in parts if there]
     return f"{suffix} leaves out {', '.join(missing)}: .h5 holds everything" if missing else ""

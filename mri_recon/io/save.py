@@ -35,7 +35,7 @@ from mri_recon.io.writers.mrd import MRD
 from mri_recon.io.writers.nifti import NIFTI, NIFTI_GZ
 from mri_recon.io.writers.numpy_arrays import NPY, NPZ
 from mri_recon.io.writers.png import PNG
-from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
+from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer, notice_of
 from mri_recon.masks.types import Mask
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def encode_result(
         SavedResult(
             image=image.astype(np.complex64) if image.dtype.kind == "c" else np.abs(image.astype(np.float32)),
             magnitude=to_numpy(reconstruction.magnitude),
-            metadata=_plain({**metadata, "notice": NOTICE, "software": _software()}),
+            metadata=_plain({**metadata, "notice": notice_of(metadata), "software": _software()}),
             mask=None if mask is None else mask.array,
             recon_size=None if scan is None else scan.recon_size,
             geometry=geometry,

@@ -21,6 +21,7 @@ from mri_recon.io.data_crimes.findings import DataCrime, find_data_crimes
 from mri_recon.io.geometry import Geometry, make_geometry
 from mri_recon.io.reading.axes import ORDER
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
+from mri_recon.io.writers.result import SIMULATED
 from mri_recon.masks.convert import column_mask_from_lines, drop_constant_axes, other_values
 from mri_recon.masks.empty_slices import empty_slices
 from mri_recon.masks.types import Mask, PatternMask
@@ -300,6 +301,8 @@ def _axes_warning(meta: Mapping[str, Any]) -> str | None:
 def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[str]:
     assumed = _axes_warning(meta)
     told = [*meta.get("reader_warnings", ()), *([] if assumed is None else [assumed])]
+    if meta.get("simulated"):
+        told.append(SIMULATED)
     if empty:
         listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
         told.append(f"{len(empty)} of {num_slices} slices are empty, with zeros only: {listed}.")

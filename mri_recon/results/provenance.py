@@ -94,6 +94,7 @@ class Provenance(_Record):
     created: str = Field(description="UTC, ISO 8601")
     research_only: str = RESEARCH_ONLY
     input: InputFile
+    simulated: bool = Field(default=False, description="whether the input says that its k-space is simulated")
     prewhiten: Literal["edge", "samples"] | None = None
     noise: InputFile | None = Field(default=None, description='the noise samples, for prewhiten "samples"')
     num_virtual_coils: int | None = None
@@ -141,6 +142,7 @@ def describe(
     num_virtual_coils: int | None = None,
     device: str | torch.device | None = None,
     batched: bool = False,
+    simulated: bool = False,
 ) -> Provenance:
     """Record the provenance of a result that this process has just computed.
 
@@ -153,6 +155,7 @@ def describe(
         num_virtual_coils: as given to `reconstruct`.
         device: where the result was computed; None is the CPU.
         batched: whether the result was computed together with others.
+        simulated: whether the scan says that its k-space is simulated.
 
     Raises:
         MethodError: a device that this machine does not have.
@@ -164,6 +167,7 @@ def describe(
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         input=source,
+        simulated=simulated,
         prewhiten="samples" if isinstance(prewhiten, InputFile) else "edge" if prewhiten is not None else None,
         noise=prewhiten if isinstance(prewhiten, InputFile) else None,
         num_virtual_coils=num_virtual_coils,

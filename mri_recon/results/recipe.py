@@ -169,12 +169,14 @@ class UndersampledScan:
         mask: the undersampling mask.
         prewhiten: "edge" or noise samples `(coil, sample)`, as in `reconstruct`; None for no pre-whitening.
         warnings: problems of the whole scan.
+        simulated: whether the scan says that its k-space is simulated.
     """
 
     kspace: Tensor
     mask: Mask
     prewhiten: Tensor | npt.NDArray[Any] | str | None
     warnings: tuple[str, ...]
+    simulated: bool = False
 
 
 def load_scan(path: str | Path, recipe: Recipe) -> Scan:
@@ -209,7 +211,9 @@ def undersampled(scan: Scan, recipe: Recipe) -> UndersampledScan:
     choice = recipe.mask
     mask = choice.choose(scan) if isinstance(choice, MaskChoice) else as_mask(choice, tuple(scan.kspace.shape))
     noise = load_noise(recipe.prewhiten) if isinstance(recipe.prewhiten, Path) else recipe.prewhiten
-    return UndersampledScan(undersample(scan.kspace, mask), mask, noise, tuple(scan_warnings(scan)))
+    return UndersampledScan(
+        undersample(scan.kspace, mask), mask, noise, tuple(scan_warnings(scan)), bool(scan.meta.get("simulated"))
+    )
 
 
 def run_method(
@@ -343,5 +347,6 @@ def _finished(
         num_virtual_coils=recipe.num_virtual_coils,
         device=recipe.device,
         batched=batched,
+        simulated=data.simulated,
     )
     return Run(result, data.mask, provenance)

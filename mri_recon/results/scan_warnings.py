@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from mri_recon.io import Scan
+from mri_recon.io.writers.result import SIMULATED
 from mri_recon.masks.echo import echo_warnings
 
 __all__ = ["scan_warnings"]
 
 
 def scan_warnings(scan: Scan) -> list[str]:
-    """List the problems of a scan, findings of its reader, data crimes and assumptions, each with advice.
+    """List the problems of a scan: simulation, findings of its reader, data crimes and assumptions, each with advice.
 
     Empty slices are left out: `reconstruct` warns of them.
     """
+    made = [SIMULATED] if scan.meta.get("simulated") else []
     assumed = [] if scan.axes_warning is None else [scan.axes_warning]
     crimes = [crime.sentence for crime in scan.data_crimes]
-    return [*scan.meta.get("reader_warnings", ()), *assumed, *crimes, *echo_warnings(scan.samples, scan.support)]
+    return [*made, *scan.meta.get("reader_warnings", ()), *assumed, *crimes, *echo_warnings(scan.samples, scan.support)]

@@ -11,6 +11,7 @@ from mri_recon._arrays import center_crop
 from mri_recon.coils.outermost import OUTER_FRACTION, edge_samples, sigma_of_array
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan
+from mri_recon.io.writers.result import SIMULATED
 from mri_recon.masks.echo import Echo, find_echo
 from mri_recon.masks.types import ColumnMask
 from mri_recon.results.scan_warnings import scan_warnings
@@ -67,6 +68,7 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
         ("reference", scan.target_source + (", SIMULATED k-space" if scan.meta.get("simulated") else "")),
         ("echo", _echo(echo)),
         ("noise", _noise(scan)),
+        *([("warning", SIMULATED)] if scan.meta.get("simulated") else []),
         *(("warning", str(warning)) for warning in scan.meta.get("reader_warnings", ())),
         *(("warning", crime.sentence) for crime in scan.data_crimes),
         *(("warning", warning) for warning in (echo.warnings() if echo else [])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,33 @@ def test_unknown_files(tmp_path: Path) -> None:
         load(tmp_path / "no.h5")
     with pytest.raises(FormatError, match=r"expected a k-space file, .* is a folder: name a file in it"):
         load(tmp_path)
-    for content, what in {b"": "an empty file", b"x" * 600: "another", b"\0" * 128 + b"DICM": "a DICOM image"}.items():
+    for content, what in {b"": "an empty file", b"x" * 600: "another"}.items():
         (tmp_path / "a.h5").write_bytes(content)
         with pytest.raises(FormatError, match=f"expected fastMRI HDF5 .*MATLAB .*, a.h5 is {what}"):
             load(tmp_path / "a.h5")
+
+
+def test_magnitude_images_are_refused_and_the_command_for_them_named(tmp_path: Path) -> None:
+    nifti = b"\0" * 344 + b"n+1\0" + b"\0" * 300
+    (tmp_path / "series").mkdir()
+    contents = {
+        "a.dcm": (b"\0" * 128 + b"DICM" + b"\0" * 400, "a.dcm is a DICOM image"),
+        "series/1": (b"\0" * 128 + b"DICM" + b"\0" * 400, "1 is a DICOM image"),
+        "a.nii": (nifti, "a.nii is a NIfTI image"),
+        "a.nii.gz": (gzip.compress(nifti), "a.nii.gz is a NIfTI image"),
+        "two.nii": (b"\x1c\x02\0\0n+2\0" + b"\0" * 600, "two.nii is a NIfTI image"),
+    }
+    for name, (content, told) in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(
+            FormatError, match=f"{told}, which holds no k-space.*`mri-recon data simulate IMAGES OUT.h5`"
+        ):
+            load(tmp_path / name)
+    with pytest.raises(FormatError, match="series is a folder of DICOM images, which holds no k-space"):
+        load(tmp_path / "series")
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(nifti)[:15])
+    with pytest.raises(FormatError, match="a.nii.gz is another"):
+        load(tmp_path / "a.nii.gz")
 
 
 def test_the_content_decides_not_the_name(noise: Any, tmp_path: Path) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mri_recon.errors import FormatError
 from mri_recon.io.geometry import PATIENT_POSITIONS
+from mri_recon.io.pictures import NO_PICTURES
 
-__all__ = ["Header", "parse_header", "refuse_declarations"]
+__all__ = ["SCAN_MARKS", "SIDES", "Header", "parse_header", "refuse_declarations", "scan_marks"]
+
+SIDES = "sides_assumed"
+"""User parameter of a place whose sides nobody checked, see `Geometry.sides_assumed`."""
+
+SCAN_MARKS = ("simulated", NO_PICTURES)
+"""Keys of `Scan.meta` that a header keeps as user parameters of the value "true"."""
 
 # Entities are declared in a document type: without one, nothing can be expanded or fetched.
 _DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
@@ -35,6 +43,7 @@ class Header:
         trajectory: such as "cartesian".
         calibration_mode: such as "embedded"; "" if the header has none.
         protocol: name of the protocol.
+        marks: names of the user parameters of this project's writer, `SCAN_MARKS` and `SIDES`, that are true.
     """
 
     encoded_size: tuple[int, int] | None = None
@@ -49,6 +58,7 @@ class Header:
     trajectory: str = ""
     calibration_mode: str = ""
     protocol: str = ""
+    marks: tuple[str, ...] = ()
 
     @property
     def padding(self) -> tuple[int, int] | None:
@@ -103,6 +113,17 @@ def parse_header(text: str, *, where: str, encoding: int = 0) -> Header:
         trajectory=_word(space, "{*}trajectory"),
         calibration_mode=_word(space, "{*}parallelImaging/{*}calibrationMode"),
         protocol=_word(root, "{*}measurementInformation/{*}protocolName"),
+        marks=scan_marks(
+            (_word(one, "{*}name"), _word(one, "{*}value"))
+            for one in root.findall("{*}userParameters/{*}userParameterString")
+        ),
+    )
+
+
+def scan_marks(parameters: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the names among `SCAN_MARKS` and `SIDES` of user parameters, pairs of name and value, that are true."""
+    return tuple(
+        sorted({name for name, value in parameters if name in (*SCAN_MARKS, SIDES) and value.lower() == "true"})
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.formats.ismrmrd import Header
+from mri_recon.io.formats.ismrmrd import SCAN_MARKS, SIDES, Header
 from mri_recon.io.formats.mrd_order import Layout, fill, lay_out
 from mri_recon.io.formats.mrd_readouts import FLAGS, Readouts, is_mrd, open_readouts
 from mri_recon.io.formats.mrd_stream import is_mrd_stream, open_stream
@@ -127,6 +127,7 @@ def read_mrd(
             **slices_meta(numbers, count),
             **({} if geometry is None else {"geometry": geometry.as_dict()}),
             **({"acquisition": header.protocol} if header.protocol else {}),
+            **{name: True for name in SCAN_MARKS if name in header.marks},
             **({"reader_notes": notes} if notes else {}),
             **({"reader_warnings": warnings} if warnings else {}),
         },
@@ -269,6 +270,7 @@ def _geometry(readouts: Readouts, indices: Chosen, header: Header, layout: Layou
                 tuple(_vector(one) for one in places.reshape(-1, 3)),
                 (directions[0], directions[1], directions[2]),
                 header.patient_position,
+                sides_assumed=SIDES in header.marks,
             ),
             "",
         )

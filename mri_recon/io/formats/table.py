@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,7 +23,7 @@ from mri_recon.io.reading.access import cannot_read, check_regular
 from mri_recon.io.reading.slices import Slices
 from mri_recon.io.scan import RawScan
 
-__all__ = ["FORMATS", "HEAD", "TABLE", "Format", "Reader", "format_of"]
+__all__ = ["FORMATS", "HEAD", "TABLE", "Format", "Reader", "format_of", "image_without_kspace"]
 
 FORMATS = (
     "fastMRI HDF5 (.h5), ISMRMRD and MRD raw data (.h5, .mrd), NumPy (.npy, .npz), MATLAB (.mat), "
@@ -31,6 +34,7 @@ FORMATS = (
 HEAD = 520
 """Number of first bytes of a file that identify its format."""
 
+_LOOKED_AT = 20  # files of a folder
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -84,12 +88,48 @@ TABLE = (
 """All formats, in the order in which a file is tested."""
 
 
+def image_without_kspace(what: str) -> FormatError:
+    """Make the error of magnitude images, which hold no k-space, with the command that simulates some."""
+    return FormatError(
+        f"expected k-space, {what}, which holds no k-space: give the scanner's raw data; for teaching and tests "
+        "`mri-recon data simulate IMAGES OUT.h5` makes k-space from images, marked as simulated"
+    )
+
+
+def _image_of(path: Path, head: bytes) -> str | None:
+    """Name the format of a magnitude image; None for any other file."""
+    if head[128:132] == b"DICM":
+        return "a DICOM image"
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            with gzip.open(path, "rb") as stream:
+                head = stream.read(HEAD)
+        except (OSError, EOFError, zlib.error):
+            return None
+    magics = (b"n+1\0", b"ni1\0"), (b"n+2\0", b"ni2\0")
+    return "a NIfTI image" if head[344:348] in magics[0] or head[4:8] in magics[1] else None
+
+
+def _has_dicom(folder: Path) -> bool:
+    """Tell whether one of the first files of a folder is a DICOM image."""
+    try:
+        for path in islice((one for one in folder.iterdir() if one.is_file()), _LOOKED_AT):
+            with path.open("rb") as stream:
+                if stream.read(132)[128:] == b"DICM":
+                    return True
+    except (OSError, ValueError):  # no folder, or one that cannot be read: the next check says why
+        pass
+    return False
+
+
 def format_of(path: Path) -> Format:
     """Find the format of a file by its first bytes; its name does not matter.
 
     Raises:
         FormatError: no such file, or an unknown format.
     """
+    if _has_dicom(path):
+        raise image_without_kspace(f"{path.name or path} is a folder of DICOM images")
     check_regular(path, "a k-space file")
     try:
         with path.open("rb") as stream:
@@ -100,13 +140,9 @@ def format_of(path: Path) -> Format:
     for one in TABLE:
         if one.recognises(head, size) or (one.name == "bart" and is_bart(path)):
             return one
-    what = (
-        "an empty file"
-        if not head
-        else "a DICOM image, which holds no k-space"
-        if head[128:132] == b"DICM"
-        else "another"
-    )
+    if (image := _image_of(path, head)) is not None:
+        raise image_without_kspace(f"{path.name} is {image}")
+    what = "an empty file" if not head else "another"
     if path.suffix.lower() == ".mat" and head:
         what = "not MATLAB's of version 5 and later (-v4 and text are not read: save it with -v7)"
     raise FormatError(f"expected {FORMATS}, {path.name} is {what}: convert the k-space to one of these")

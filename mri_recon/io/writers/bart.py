@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon._system.files import Content
-from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
+from mri_recon.io.writers.result import Encoded, SavedResult, Writer, notice_of
 
 __all__ = ["BART", "COIL", "NUM_DIMS", "SLICE", "cfl_content"]
 
@@ -38,7 +38,8 @@ def cfl_content(array: npt.NDArray[np.complexfloating], comment: str) -> tuple[C
 
 
 def _encode(result: SavedResult) -> Encoded:
-    comment = f"{result.metadata.get('software', 'mri-recon')}: {result.metadata.get('method', '')}. {NOTICE}"
+    about = result.metadata
+    comment = f"{about.get('software', 'mri-recon')}: {about.get('method', '')}. {notice_of(about)}"
     comment = " ".join(comment.split())
     content, beside = cfl_content(result.image[:, None].astype(np.complex64), comment)
     return Encoded(content, "BART's files hold the image alone, no geometry, mask, map of trust and provenance", beside)

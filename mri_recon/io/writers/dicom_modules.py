@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
-from mri_recon.io.writers.result import NOTICE, SavedResult
+from mri_recon.io.writers.result import NOTICE, SavedResult, notice_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -107,7 +107,7 @@ def add_common(data: Dataset, sop_class: str, metadata: Mapping[str, Any]) -> No
     data.ContentDate, data.ContentTime = data.InstanceCreationDate, data.InstanceCreationTime
     data.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     data.DerivationDescription = derivation(metadata)
-    data.ImageComments = NOTICE
+    data.ImageComments = notice_of(metadata)
     data.BurnedInAnnotation = "NO"
     data.LossyImageCompression = "00"
     data.PatientOrientation = ""
@@ -135,7 +135,10 @@ def add_patient_and_study(data: Dataset, result: SavedResult, study: str, series
     data.Modality = "MR"
     data.SeriesNumber = None
     sides = "SIDES UNVERIFIED " if sides_assumed(result) else ""
-    description = f"{_SOFTWARE} {metadata.get('method', '')} {sides}RESEARCH ONLY {metadata.get('acquisition', '')}"
+    made = "SIMULATED " if metadata.get("simulated") else ""
+    description = (
+        f"{_SOFTWARE} {metadata.get('method', '')} {made}{sides}RESEARCH ONLY {metadata.get('acquisition', '')}"
+    )
     if sides:
         data.ImageComments = f"{SIDES_ASSUMED}. {data.ImageComments}"
     data.SeriesDescription = _plain(description).strip()[:_MAX_LONG]
@@ -146,7 +149,7 @@ def name_trust_map(data: Dataset) -> None:
     data.SeriesDescription = f"MAP OF TRUST {data.SeriesDescription}"[:_MAX_LONG]
     bound = "Map of trust: bound of the error of the magnitude, in its units, that holds in 90 % of the object's pixels"
     data.DerivationDescription = f"{bound}. {data.DerivationDescription}"[:_MAX_TEXT]
-    data.ImageComments = f"{bound} on scans like those it was fitted on. {NOTICE}"
+    data.ImageComments = f"{bound} on scans like those it was fitted on. {data.ImageComments}"
 
 
 def add_contributing_equipment(data: Dataset, metadata: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from mri_recon._arrays import center_crop
 from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
 from mri_recon.io.writers.dicom_modules import derivation, sides_assumed
 from mri_recon.io.writers.hdf5 import hdf5_content, write_xml
-from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
+from mri_recon.io.writers.result import Encoded, SavedResult, Writer, notice_of
 
 __all__ = ["IMAGE_HEADER", "MRD"]
 
@@ -98,7 +98,11 @@ def _fill_headers(
 
 
 def _attributes(result: SavedResult, role: str = "Image") -> str:
-    values = {"DataRole": role, "ImageComment": NOTICE, "ImageProcessingHistory": derivation(result.metadata)}
+    values = {
+        "DataRole": role,
+        "ImageComment": notice_of(result.metadata),
+        "ImageProcessingHistory": derivation(result.metadata),
+    }
     body = "".join(f"<meta><name>{name}</name><value>{escape(value)}</value></meta>" for name, value in values.items())
     return f'<?xml version="1.0"?><ismrmrdMeta>{body}</ismrmrdMeta>'
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from mri_recon.errors import OutputError
+from mri_recon.io.formats.ismrmrd import SCAN_MARKS, SIDES
 from mri_recon.io.writers.hdf5 import hdf5_content, write_xml
 from mri_recon.io.writers.result import Encoded
 
@@ -87,8 +88,6 @@ def encode_raw(scan: Scan) -> Encoded:
     told = ["the reference of the file"] * (scan.reference is not None)
     if scan.mask is not None and scan.mask.array.ndim == 2:
         told.append("the mask's rows (whole lines are written)")
-    if scan.geometry is not None and scan.geometry.known and scan.geometry.sides_assumed:
-        told.append("that left and right are not verified")
     return Encoded(hdf5_content(fill), f".mrd leaves out {' and '.join(told)}" if told else "")
 
 
@@ -130,5 +129,16 @@ def _header(scan: Scan, size: tuple[int, int], left: int, right: int) -> str:
         f"</experimentalConditions><encoding>{space('encodedSpace', *size, fov)}"
         f"{space('reconSpace', *scan.recon_size, recon_fov)}<encodingLimits>"
         f"<kspace_encoding_step_1>{lines}</kspace_encoding_step_1><slice>{slices}</slice></encodingLimits>"
-        "<trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"
+        f"<trajectory>cartesian</trajectory></encoding>{_marks(scan)}</ismrmrdHeader>"
     )
+
+
+def _marks(scan: Scan) -> str:
+    """State what a reader must not lose: that k-space is simulated, has unverified sides, or may not be pictured."""
+    sides = scan.geometry is not None and scan.geometry.known and scan.geometry.sides_assumed
+    marks = [
+        f"<userParameterString><name>{name}</name><value>true</value></userParameterString>"
+        for name, there in (*((one, scan.meta.get(one)) for one in SCAN_MARKS), (SIDES, sides))
+        if there
+    ]
+    return f"<userParameters>{''.join(marks)}</userParameters>" if marks else ""

@@ -18,7 +18,7 @@ from mri_recon._system.files import Content
 from mri_recon.errors import OutputError, ShapeError
 from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
 from mri_recon.io.writers.dicom_modules import derivation, sides_assumed
-from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer
+from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer, notice_of
 
 __all__ = ["NIFTI", "NIFTI_GZ", "TO_RAS", "check_spacing"]
 
@@ -65,7 +65,8 @@ def _encode(result: SavedResult, *, packed: bool) -> Encoded:
     known = geometry is not None and geometry.known
     image = make(np.moveaxis(magnitude[order], 0, -1), affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = NOTICE.encode()[:79]
+    made = "SIMULATED. " if result.metadata.get("simulated") else ""
+    image.header["descrip"] = f"{made}{NOTICE}".encode()[:79]
     image.header.set_dim_info(freq=0, phase=1, slice=2)
     image.set_sform(affine, code=1 if known else 0)
     image.set_qform(affine, code=1 if known else 0)
@@ -95,7 +96,7 @@ def _sidecar(result: SavedResult, geometry: Geometry | None, order: list[int]) -
         "ReconstructionMethod": metadata.get("method"),
         "ReconstructionDescription": derivation(metadata),
         "PhaseEncodingAxis": "j",
-        "Notice": NOTICE,
+        "Notice": notice_of(metadata),
     }
     mask = metadata.get("mask")
     if isinstance(mask, dict) and isinstance(mask.get("realised_acceleration"), int | float):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import OutputError
-from mri_recon.io.writers.result import Encoded, SavedResult, Writer
+from mri_recon.io.writers.result import Encoded, SavedResult, Writer, notice_of
 
 __all__ = ["PNG"]
 
@@ -36,12 +36,14 @@ def _encode(result: SavedResult) -> Encoded:
     picture, rows, columns = _montage(pixels)
     text = PngInfo()
     metadata = result.metadata
-    text.add_text("Title", f"{metadata.get('method', 'reconstruction')}, {len(pixels)} slices, {rows} x {columns}")
+    made = "SIMULATED, " if metadata.get("simulated") else ""
+    title = f"{made}{metadata.get('method', 'reconstruction')}, {len(pixels)} slices, {rows} x {columns}"
+    text.add_text("Title", title)
     text.add_text("Window", f"0 {high:.9g}")
     for keyword, name in (("Mask", "mask"), ("Provenance", "provenance")):
         if name in metadata:
             text.add_text(keyword, json.dumps(metadata[name], allow_nan=False))
-    text.add_text("Disclaimer", str(metadata.get("notice", "")))
+    text.add_text("Disclaimer", notice_of(metadata))
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="png", pnginfo=text)
     slices = f", {len(pixels)} slices in {rows} rows of {columns} from the upper left" if len(pixels) > 1 else ""

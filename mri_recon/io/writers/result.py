@@ -13,10 +13,18 @@ import numpy.typing as npt
 from mri_recon._system.files import Content
 from mri_recon.io.geometry import Geometry
 
-__all__ = ["NOTICE", "Encoded", "SavedResult", "Writer"]
+__all__ = ["NOTICE", "SIMULATED", "Encoded", "SavedResult", "Writer", "notice_of"]
 
 NOTICE = "Research only: not a medical device, not for diagnosis or treatment."
 """Notice in every written file."""
+
+SIMULATED = "The k-space is SIMULATED, no measurement: numbers and images from it show no scanner and no patient."
+"""Warning about k-space that was made from images, and about every result of it."""
+
+
+def notice_of(metadata: Mapping[str, Any]) -> str:
+    """Return the notice for a file of a result: `NOTICE`, behind `SIMULATED` where its k-space says so."""
+    return f"{SIMULATED} {NOTICE}" if metadata.get("simulated") else NOTICE
 
 
 @dataclass(frozen=True)
