@@ -25,12 +25,13 @@ from mri_recon.errors import MriReconError
 from mri_recon.io import convert, load, save_scan
 from mri_recon.io.geometry import Geometry
 from tests.io.mrd_files import mrd, readouts_of, stream_header, write_stream, xml
-from tests.io.scanner_files import fid, lines_of, pfile, twix_vb, twix_ve
+from tests.io.scanner_files import Block, fid, lines_of, pfile, twix_vb, twix_ve
 
 _PATIENCE = 60.0  # seconds without an answer
 _MAX_BYTES = 2**28
 _RNG = np.random.default_rng(0)
 KSPACE = np.round(99 * (_RNG.standard_normal((2, 2, 12, 10)) + 1j * _RNG.standard_normal((2, 2, 12, 10)))).astype("c8")
+NOISE = [Block(KSPACE[number, :, 0], ("NOISEADJSCAN",), {"Lin": number}) for number in range(2)]
 GEOMETRY = Geometry((1.0, 2.0, 3.0), ((0.0, 0.0, 0.0), (0.0, 0.0, 3.0)), ((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0)), "HFS")
 
 
@@ -60,8 +61,8 @@ FORMATS: dict[str, Callable[[Path], Path]] = {
     "mrd-written": _converted(".mrd"),
     "mrd": lambda folder: mrd(folder / "a.h5", readouts_of(KSPACE), xml((12, 10, 1), fov=(9, 9, 9))),
     "mrd2": lambda folder: write_stream(folder / "a.mrd", readouts_of(KSPACE), stream_header((12, 10, 1))),
-    "twix-ve": lambda folder: twix_ve(folder / "a.dat", lines_of(KSPACE)),
-    "twix-vb": lambda folder: twix_vb(folder / "a.dat", lines_of(KSPACE)),
+    "twix-ve": lambda folder: twix_ve(folder / "a.dat", [*NOISE], lines_of(KSPACE)),
+    "twix-vb": lambda folder: twix_vb(folder / "a.dat", [*NOISE, *lines_of(KSPACE)]),
     "pfile": lambda folder: pfile(folder / "a.7", KSPACE, tables=(6.0, 2.0, {0: (3, 1, 4), 1: (3, 9, 4)})),
     "fid": lambda folder: fid(folder / "fid", KSPACE),
 }

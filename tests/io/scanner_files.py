@@ -28,6 +28,12 @@ class Block:
     center_line: int = 0
     center_partition: int = 0
     place: tuple[float, ...] = (0.0,) * 7  # position (LPS, mm) and quaternion (w, x, y, z) of the slice
+    channels: tuple[int, ...] = ()  # numbers of the receive channels; by default 0, 1, 2, ...
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of the channels."""
+        return self.channels or tuple(range(len(self.data)))
 
 
 def lines_of(kspace: Complex, **about: Any) -> list[Block]:
@@ -70,7 +76,7 @@ def twix_vb(path: Path, blocks: list[Block], *, oversampling: float = 1.0, proto
             struct.pack_into("<H", head, 64, block.center_column)
             struct.pack_into("<HH", head, 76, block.center_line, block.center_partition)
             struct.pack_into("<7f", head, 96, *block.place)
-            struct.pack_into("<H", head, 124, channel)
+            struct.pack_into("<H", head, 124, block.numbers[channel])
             content += head + data.astype("<c8").tobytes()
     path.write_bytes(content + _end(128))
     return path
@@ -86,7 +92,10 @@ def _block_ve(block: Block) -> bytes:
     struct.pack_into("<7f", head, 100, *block.place)
     if "SYNCDATA" in block.flags:
         return bytes(head) + block.data.astype("<c8").tobytes() + bytes(32 * channels)
-    return bytes(head) + b"".join(bytes(32) + data.astype("<c8").tobytes() for data in block.data)
+    return bytes(head) + b"".join(
+        bytes(24) + struct.pack("<H", number) + bytes(6) + data.astype("<c8").tobytes()
+        for number, data in zip(block.numbers, block.data, strict=True)
+    )
 
 
 def _protocol(oversampling: float, more: str = "") -> bytes:

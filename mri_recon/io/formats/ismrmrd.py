@@ -11,7 +11,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io.geometry import PATIENT_POSITIONS
 from mri_recon.io.pictures import NO_PICTURES
 
-__all__ = ["SCAN_MARKS", "SIDES", "Header", "parse_header", "refuse_declarations", "scan_marks"]
+__all__ = ["SCAN_MARKS", "SIDES", "Header", "parse_header", "plausible_bandwidth", "refuse_declarations", "scan_marks"]
 
 SIDES = "sides_assumed"
 """User parameter of a place whose sides nobody checked, see `Geometry.sides_assumed`."""
@@ -24,6 +24,7 @@ _DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 _MAX_SIZE = 2**20
 _MAX_LENGTH = 1e5  # mm
 _MAX_WORD = 100
+_LEAST_BANDWIDTH = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Header:
         trajectory: such as "cartesian".
         calibration_mode: such as "embedded"; "" if the header has none.
         protocol: name of the protocol.
+        noise_bandwidth: relative receiver noise bandwidth, 1 where the header has none.
         marks: names of the user parameters of this project's writer, `SCAN_MARKS` and `SIDES`, that are true.
     """
 
@@ -58,6 +60,7 @@ class Header:
     trajectory: str = ""
     calibration_mode: str = ""
     protocol: str = ""
+    noise_bandwidth: float = 1.0
     marks: tuple[str, ...] = ()
 
     @property
@@ -113,6 +116,7 @@ def parse_header(text: str, *, where: str, encoding: int = 0) -> Header:
         trajectory=_word(space, "{*}trajectory"),
         calibration_mode=_word(space, "{*}parallelImaging/{*}calibrationMode"),
         protocol=_word(root, "{*}measurementInformation/{*}protocolName"),
+        noise_bandwidth=_bandwidth(root),
         marks=scan_marks(
             (_word(one, "{*}name"), _word(one, "{*}value"))
             for one in root.findall("{*}userParameters/{*}userParameterString")
@@ -151,6 +155,19 @@ def _lengths(root: ElementTree.Element, path: str) -> tuple[float, float, float]
     if (x, y, z) == (1.0, 1.0, 1.0) or not all(0 < one < _MAX_LENGTH for one in (x, y, z)):
         return None
     return x, y, z
+
+
+def _bandwidth(root: ElementTree.Element) -> float:
+    try:
+        value = float(root.findtext("{*}acquisitionSystemInformation/{*}relativeReceiverNoiseBandwidth") or 1)
+    except ValueError:
+        return 1.0
+    return plausible_bandwidth(value)
+
+
+def plausible_bandwidth(value: float) -> float:
+    """Return a relative receiver noise bandwidth; 1 in place of a value that no filter has."""
+    return value if _LEAST_BANDWIDTH <= value <= 1 else 1.0
 
 
 def _patient_position(root: ElementTree.Element) -> str:

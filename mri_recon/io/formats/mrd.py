@@ -18,7 +18,7 @@ from mri_recon.io.formats.ismrmrd import SCAN_MARKS, SIDES, Header
 from mri_recon.io.formats.mrd_order import Layout, fill, lay_out
 from mri_recon.io.formats.mrd_readouts import FLAGS, Readouts, is_mrd, open_readouts
 from mri_recon.io.formats.mrd_stream import is_mrd_stream, open_stream
-from mri_recon.io.formats.readout_lines import partitions_to_slices, without_oversampling
+from mri_recon.io.formats.readout_lines import noise_scale, partitions_to_slices, without_oversampling
 from mri_recon.io.geometry import Geometry, Vector
 from mri_recon.io.reading.choice import parse_choice, pick_index
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared
@@ -140,7 +140,8 @@ def read_mrd(
 def read_mrd_noise(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[np.complex64]:
     """Read the noise scans of ISMRMRD raw data, complex64 `(coil, sample)`, in the units of its image lines.
 
-    Noise of another sample time is scaled by the square root of the ratio, since its power grows with the bandwidth.
+    Noise of another sample time, through a receiver filter that is not flat, and beside averaged lines is scaled as
+    `noise_scale` says.
 
     Raises:
         FormatError: no noise scans, or as `read_mrd`.
@@ -149,7 +150,9 @@ def read_mrd_noise(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDA
         noise = np.flatnonzero(readouts.has("noise scans"))
         if not noise.size:
             raise FormatError(f"expected noise scans in {path.name}, found none: give another file, or edge")
-        image, _ = _image_lines(readouts, {}, Counter())
+        indices, number = _image_lines(readouts, {}, Counter())
+        header = readouts.header(number)
+        image = _choose(readouts, indices, header, {}, Counter())
         channels = readouts.field("active_channels")
         noise = noise[channels[noise] == channels[image[0]]]
         if not noise.size:
@@ -159,11 +162,20 @@ def read_mrd_noise(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDA
         samples = int(readouts.field("number_of_samples")[noise].sum())
         check_declared((int(channels[image[0]]), samples), 8, where=path.name, max_bytes=max_bytes)
         times = readouts.heads["sample_time_us"].astype(np.float64)
+        repeats = _repeats(readouts, image)
         found = []
         for index, data in readouts.samples([int(one) for one in noise]):
-            ratio = times[index] / times[image[0]] if times[index] > 0 and times[image[0]] > 0 else 1.0
-            found.append(data * np.float32(np.sqrt(ratio) if np.isfinite(ratio) else 1.0))
+            scale = noise_scale(float(times[index]), float(times[image[0]]), header.noise_bandwidth, repeats)
+            found.append(data * scale)
     return np.concatenate(found, axis=1)
+
+
+def _repeats(readouts: Readouts, indices: Chosen) -> int:
+    """Count how often most places of k-space were acquired."""
+    counters = ("kspace_encode_step_1", "kspace_encode_step_2", "slice")
+    places = np.stack([readouts.counter(one)[indices] for one in counters], axis=1)
+    _, counts = np.unique(places, axis=0, return_counts=True)
+    return int(Counter(counts.tolist()).most_common(1)[0][0])
 
 
 def _is_stream(path: Path) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon.errors import FormatError
-from mri_recon.io.formats.ismrmrd import Header, scan_marks
+from mri_recon.io.formats.ismrmrd import Header, plausible_bandwidth, scan_marks
 from mri_recon.io.formats.mrd_readouts import COUNTERS, Readouts
 from mri_recon.io.geometry import PATIENT_POSITIONS
 
@@ -119,6 +119,7 @@ def _header(mrd: Any, header: Any, number: int, name: str) -> Header:
     lines, partitions = limits.kspace_encoding_step_1, limits.kspace_encoding_step_2
     about = header.measurement_information
     position = "" if about is None else about.patient_position.name.replace("_", "")
+    system = header.acquisition_system_information
     strings = [] if header.user_parameters is None else header.user_parameters.user_parameter_string
     mode = None if one.parallel_imaging is None else one.parallel_imaging.calibration_mode
     return Header(
@@ -134,6 +135,7 @@ def _header(mrd: Any, header: Any, number: int, name: str) -> Header:
         trajectory=one.trajectory.name.lower(),
         calibration_mode="" if mode is None else mode.name.lower(),
         protocol="" if about is None or about.protocol_name is None else about.protocol_name[:100],
+        noise_bandwidth=1.0 if system is None else plausible_bandwidth(system.relative_receiver_noise_bandwidth or 1.0),
         marks=scan_marks((str(one.name), str(one.value)) for one in strings),
     )
 

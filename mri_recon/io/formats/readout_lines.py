@@ -9,7 +9,7 @@ from mri_recon._arrays import center_window
 from mri_recon.errors import FormatError
 from mri_recon.transforms.array_fourier import fft_of_array, ifft_of_array
 
-__all__ = ["average_repeats", "different_lines", "partitions_to_slices", "without_oversampling"]
+__all__ = ["average_repeats", "different_lines", "noise_scale", "partitions_to_slices", "without_oversampling"]
 
 
 def average_repeats(
@@ -29,6 +29,28 @@ def average_repeats(
         with np.errstate(over="ignore", invalid="ignore"):
             kspace /= np.maximum(count, 1)[:, :, None, None].astype(np.float32)
     return np.asarray(count.any(axis=(0, 1)), dtype=np.bool_), repeats
+
+
+def noise_scale(noise_time: float, image_time: float, bandwidth: float = 1.0, repeats: int = 1) -> np.float32:
+    """Compute the factor from samples of a noise scan to the noise of image lines.
+
+    The power of white noise is inversely proportional to the sample time t, and a receiver filter that is not flat
+    passes the fraction b of it:
+
+        scale^2 = t_noise / (t_image b r),
+
+    r the number of averaged lines. Image lines are read in the middle of the filter, where it is flat.
+
+    Args:
+        noise_time, image_time: sample times in one unit; where one of them is not known (0) their ratio counts as 1.
+        bandwidth: relative receiver noise bandwidth b.
+        repeats: number of lines that were averaged.
+
+    Source: Kellman and McVeigh, Magn Reson Med 54:1439 (2005).
+    """
+    ratio = noise_time / image_time if noise_time > 0 and image_time > 0 else 1.0
+    power = ratio / (bandwidth * repeats) if bandwidth > 0 and repeats > 0 else ratio
+    return np.float32(np.sqrt(power) if np.isfinite(power) and power > 0 else 1.0)
 
 
 def different_lines(name: str) -> FormatError:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from mri_recon.errors import FormatError
 from mri_recon.io.formats.twix_blocks import (
@@ -22,13 +23,14 @@ from mri_recon.io.formats.twix_blocks import (
     read_protocol,
 )
 from mri_recon.io.formats.twix_geometry import twix_geometry
+from mri_recon.io.formats.twix_noise import count_noise, noise_of
 from mri_recon.io.formats.twix_order import fill_kspace
 from mri_recon.io.reading.choice import parse_choice, pick_index
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.scan import RawScan
 
-__all__ = ["is_twix", "read_twix"]
+__all__ = ["is_twix", "read_twix", "read_twix_noise"]
 
 _NAMES = {
     "measurement": "number of the measurement in the file",
@@ -52,7 +54,8 @@ def read_twix(
     """Read one k-space of a Siemens raw-data file; see `mri_recon.io.load`.
 
     Reflected lines are reversed, repeated averages are averaged, readout oversampling is removed, and a second
-    phase-encoding direction (3-D) becomes slices. Noise scans, calibration and phase-correction lines are left out.
+    phase-encoding direction (3-D) becomes slices. Calibration and phase-correction lines are left out, and so are noise
+    scans, which `read_twix_noise` reads.
     `meta["done"]` and `meta["left_out"]` list which of these happened.
 
     Args:
@@ -79,10 +82,14 @@ def read_twix(
         factor = oversampling(stream, measurement)
         protocol = read_protocol(stream, measurement)
         kspace, acquired, done = fill_kspace(stream, lines, measurement, slices, factor, path.name, max_bytes)
+        num_noise = count_noise(stream, measurements, path.name)
     count = len({line.counter["Sli"] for line in lines}) * (max(line.counter["Par"] for line in lines) + 1)
     warnings = _warnings(lines, kspace.shape, interleaved="interleave" in chosen)
     numbers = chosen_slices(slices, count, where=path.name)
     geometry, doubt = twix_geometry(lines, protocol, kspace.shape, factor, numbers)
+    notes = [doubt] if doubt else []
+    if num_noise:
+        notes.append(f"{num_noise} noise scans can whiten the coils: give this file to --prewhiten")
     first, last = int(np.flatnonzero(acquired)[0]), int(np.flatnonzero(acquired)[-1]) + 1
     return RawScan(
         kspace,
@@ -97,12 +104,27 @@ def read_twix(
             "left_out": [f"{number} {what}" for what, number in left_out.items()],
             **slices_meta(numbers, count),
             **({} if geometry is None else {"geometry": geometry.as_dict()}),
-            **({"reader_notes": [doubt]} if doubt else {}),
+            **({"reader_notes": notes} if notes else {}),
             **({"reader_warnings": warnings} if warnings else {}),
         },
         mask=None if acquired[first:last].all() else acquired.astype(np.uint8),
         padding=None if acquired[0] and acquired[-1] else (first, last),
     )
+
+
+def read_twix_noise(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDArray[np.complex64]:
+    """Read the noise scans of Siemens raw data, complex64 `(coil, sample)`, in the units of its image lines.
+
+    The image lines are those that `read_twix` reads by default.
+
+    Raises:
+        FormatError: no noise scans, or as `read_twix`.
+    """
+    with path.open("rb") as stream:
+        measurements = find_measurements(stream, os.fstat(stream.fileno()).st_size, path.name)
+        number, lines, left_out = find_lines(stream, measurements, {}, path.name)
+        lines = _choose(lines, {}, left_out, path.name)
+        return noise_of(stream, measurements, number, lines, path.name, max_bytes)
 
 
 def _warnings(lines: Sequence[Line], shape: tuple[int, ...], *, interleaved: bool) -> list[str]:

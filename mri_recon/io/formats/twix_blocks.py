@@ -26,8 +26,10 @@ __all__ = [
     "Measurement",
     "find_lines",
     "find_measurements",
+    "find_noise",
     "is_twix",
     "oversampling",
+    "read_channels",
     "read_protocol",
     "read_samples",
 ]
@@ -38,8 +40,9 @@ _COUNTED = ("Lin", "Sli", "Par", "Eco", "Phs", "Rep", "Set", "Ida", "Idb")
 _OVERSAMPLING = re.compile(
     rb'<ParamDouble\."flReadoutOSFactor">\s{0,20}\{\s{0,20}(?:<Precision>\s{0,20}\d{1,4})?\s{0,20}([0-9.]{1,12})\s{0,20}\}'
 )
+_NOISE = "noise scans"
 _LEFT_OUT = {
-    "NOISEADJSCAN": "noise scans",
+    "NOISEADJSCAN": _NOISE,
     "PHASCOR": "phase-correction lines",
     "PATREFSCAN": "calibration lines of parallel imaging",
     "RTFEEDBACK": "feedback lines",
@@ -133,7 +136,25 @@ def find_lines(
     raise FormatError(f"expected image lines in {which}, found none: it holds adjustments or other data only")
 
 
+def find_noise(stream: IO[bytes], measurement: Measurement, name: str) -> list[Line]:
+    """Find the noise scans of a measurement, readouts without excitation; empty if it has none.
+
+    Raises:
+        FormatError: as `find_lines`.
+    """
+    return [line for kind, line in _walk(stream, measurement, name) if kind == _NOISE and line is not None]
+
+
 def _image_lines(stream: IO[bytes], measurement: Measurement, left_out: Counter[str], name: str) -> Iterator[Line]:
+    for kind, line in _walk(stream, measurement, name):
+        if not kind and line is not None:
+            yield line
+        else:
+            left_out[kind] += 1
+
+
+def _walk(stream: IO[bytes], measurement: Measurement, name: str) -> Iterator[tuple[str, Line | None]]:
+    """Yield every block: "" and the line of an image line, else what it is, in words, and the line if it has one."""
     mdh = _twixtools()
     header = mdh.VB17_header if measurement.per_channel else mdh.Scan_header
     head_size = 128 if measurement.per_channel else 192
@@ -148,9 +169,9 @@ def _image_lines(stream: IO[bytes], measurement: Measurement, left_out: Counter[
         one = header.from_buffer_copy(head)
         if mdh.is_flag_set(one, "ACQEND"):
             return
-        if mdh.is_flag_set(one, "SYNCDATA"):
+        other = bool(mdh.is_flag_set(one, "SYNCDATA"))
+        if other:
             size = int(mdh.get_dma_len(one))
-            left_out["blocks of other data (SYNCDATA)"] += 1
         else:
             samples, channels = int(one.SamplesInScan), int(one.UsedChannels)
             size = channels * (8 * samples + 128) if measurement.per_channel else 192 + channels * (8 * samples + 32)
@@ -160,23 +181,28 @@ def _image_lines(stream: IO[bytes], measurement: Measurement, left_out: Counter[
             raise FormatError(
                 f"expected Siemens raw data, got {name}, which is damaged at byte {position}: copy or export it again"
             )
-        if mdh.is_image_scan(one):
-            counter = one.Counter
-            yield Line(
-                position,
-                samples,
-                channels,
-                {key: int(getattr(counter, key)) for key in _COUNTED},
-                mdh.is_flag_set(one, "REFLECT"),
-                int(one.CenterCol),
-                int(one.CenterLin),
-                int(one.CenterPar),
-                _place(one.SliceData),
-            )
-        elif not mdh.is_flag_set(one, "SYNCDATA"):
+        if other:
+            yield "blocks of other data (SYNCDATA)", None
+        else:
             flags = (what for flag, what in _LEFT_OUT.items() if mdh.is_flag_set(one, flag))
-            left_out[next(flags, "lines that are marked as no image")] += 1
+            kind = "" if mdh.is_image_scan(one) else next(flags, "lines that are marked as no image")
+            yield kind, _line(mdh, one, position)
         position += size
+
+
+def _line(mdh: Any, one: Any, position: int) -> Line:
+    counter = one.Counter
+    return Line(
+        position,
+        int(one.SamplesInScan),
+        int(one.UsedChannels),
+        {key: int(getattr(counter, key)) for key in _COUNTED},
+        mdh.is_flag_set(one, "REFLECT"),
+        int(one.CenterCol),
+        int(one.CenterLin),
+        int(one.CenterPar),
+        _place(one.SliceData),
+    )
 
 
 def _place(data: Any) -> tuple[float, ...]:
@@ -186,13 +212,24 @@ def _place(data: Any) -> tuple[float, ...]:
 
 def read_samples(stream: IO[bytes], line: Line, measurement: Measurement) -> npt.NDArray[np.complex64]:
     """Read the samples `(coil, readout)` of a line, whose size was checked."""
+    data: npt.NDArray[np.complex64] = _records(stream, line, measurement)["data"]
+    return data
+
+
+def read_channels(stream: IO[bytes], line: Line, measurement: Measurement) -> list[int]:
+    """Read the numbers of the receive channels of a line, in the order of its samples."""
+    heads = _records(stream, line, measurement)["header"]
+    at = 124 if measurement.per_channel else 24
+    return [int.from_bytes(bytes(head)[at : at + 2], "little") for head in heads]
+
+
+def _records(stream: IO[bytes], line: Line, measurement: Measurement) -> npt.NDArray[Any]:
     stream.seek(line.position + (0 if measurement.per_channel else 192))
     layout = np.dtype([("header", f"V{128 if measurement.per_channel else 32}"), ("data", "<c8", (line.samples,))])
     content = stream.read(layout.itemsize * line.channels)
     if len(content) < layout.itemsize * line.channels:
         raise FormatError("expected Siemens raw data of the size it had, got less: another program changed the file")
-    data: npt.NDArray[np.complex64] = np.frombuffer(content, dtype=layout)["data"]
-    return data
+    return np.frombuffer(content, dtype=layout)
 
 
 def read_protocol(stream: IO[bytes], measurement: Measurement) -> bytes:

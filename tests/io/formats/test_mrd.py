@@ -30,6 +30,8 @@ from tests.io.mrd_files import (
     mrd,
     readouts_of,
     step,
+    stream_header,
+    write_stream,
     xml,
 )
 from tests.support.damage import assert_cuts_are_refused, assert_flips_are_errors_or_harmless
@@ -249,6 +251,24 @@ def test_noise_scans_whiten_and_count_their_bandwidth(tmp_path: Path) -> None:
         load_noise(mrd(tmp_path / "b.h5", readouts_of(kspace), xml((16, 12, 1))))
     with pytest.raises(FormatError, match="expected noise scans of 2 coils in c.h5, got others"):
         load_noise(mrd(tmp_path / "c.h5", [Readout(noise[:1], NOISE), *lines[1:]], xml((16, 12, 1))))
+
+
+def test_the_receivers_filter_and_averages_count(tmp_path: Path) -> None:
+    noise, kspace = _noise(2, 300), _noise(1, 2, 16, 12)
+    system = "<acquisitionSystemInformation>{}</acquisitionSystemInformation><encoding>"
+    lines = [Readout(noise, NOISE, fields={"sample_time_us": 8.0})]
+    for average in range(2):
+        lines += [replace(one, idx={**one.idx, "average": average}) for one in readouts_of(kspace, sample_time_us=8.0)]
+    for text, bandwidth in (("0.793", 0.793), ("1.5", 1.0), ("nan", 1.0), ("x", 1.0), ("0", 1.0)):
+        field = f"<relativeReceiverNoiseBandwidth>{text}</relativeReceiverNoiseBandwidth>"
+        header = xml((16, 12, 1)).replace("<encoding>", system.format(field), 1)
+        found = load_noise(mrd(tmp_path / "a.h5", lines, header)).numpy()
+        np.testing.assert_allclose(found, noise / np.sqrt(2 * bandwidth), rtol=1e-6)
+    mrd2 = pytest.importorskip("mrd", reason="the extra 'scanners' is not installed")
+    header = stream_header((16, 12, 1))
+    header.acquisition_system_information = mrd2.AcquisitionSystemInformationType(relative_receiver_noise_bandwidth=0.5)
+    found = load_noise(write_stream(tmp_path / "a.mrd", lines, header)).numpy()
+    np.testing.assert_allclose(found, noise, rtol=1e-6)
 
 
 def test_files_that_are_not_read(tmp_path: Path) -> None:
