@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from mri_recon.errors import CheckpointError, ConfigError
 from mri_recon.methods.table import method_names
+from mri_recon_service.answers.image_files import installed_image_files
 from mri_recon_service.answers.png import gray_png
 from mri_recon_service.app import create_app
 from mri_recon_service.cli import listen, read_settings
@@ -29,7 +30,13 @@ from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings, is_loopback
 
 OFFERS = ["application/x-hdf5", "application/x-npy", "image/png"]
-RECONSTRUCTION_OFFERS = ["application/x-hdf5", "application/x-npy", "application/x-npz", "image/png"]
+RECONSTRUCTION_OFFERS = [
+    "application/x-hdf5",
+    "application/x-npy",
+    "application/x-npz",
+    "image/png",
+    *installed_image_files(),
+]
 
 
 def test_models_and_methods(tiny_model: str, serve: Any) -> None:

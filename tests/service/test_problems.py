@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import mri_recon as mr
+from mri_recon_service.answers.image_files import installed_image_files
 from mri_recon_service.problems import PROBLEMS
 from mri_recon_service.settings import Settings
 from tests.support.methods import add_method
@@ -259,6 +260,7 @@ def test_not_acceptable(
         "application/x-npy",
         "application/x-npz",
         "image/png",
+        *installed_image_files(),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -111,6 +112,8 @@ def test_the_curl_lines_of_the_docs(address: str, folder: Path, line: str) -> No
         assert np.load(io.BytesIO(content)).shape == (2, 33, 42)
     elif output.endswith(".png"):
         assert content.startswith(b"\x89PNG")
+    elif output.endswith(".nii.gz"):
+        assert gzip.decompress(content)[344:348] == b"n+1\0"
     else:
         assert isinstance(json.loads(content), dict)
 

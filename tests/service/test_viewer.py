@@ -390,6 +390,9 @@ def test_downloads(calm: Visit) -> None:
     with h5py.File(io.BytesIO(saved("Zero-filled (.h5)", "colin27_8ch-zero-filled.h5"))) as file:
         expected = calm.comparison.magnitude("zero-filled").numpy()
         np.testing.assert_allclose(file["reconstruction"][()], expected, atol=1e-5 * expected.max())
+    page.locator("#save-format").select_option(".mrd")
+    with h5py.File(io.BytesIO(saved("Zero-filled (.mrd)", "colin27_8ch-zero-filled.mrd"))) as file:
+        assert file["dataset/images_0/data"].shape[0] == len(expected)
 
 
 def test_every_control_has_a_name(calm: Visit) -> None:

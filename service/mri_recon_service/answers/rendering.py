@@ -1,6 +1,7 @@
-"""Render a result for a client: HDF5, npy, npz, PNG, or the JSON of a comparison with its pictures.
+"""Render a result for a client: HDF5, npy, npz, PNG, the files of `image_files`, or the JSON of a comparison.
 
-Every representation but HDF5 is made from a `Bundle` when a client asks for it. HDF5 is the library's own file.
+npy, npz, PNG and JSON are made from a `Bundle` when a client asks for them. HDF5 and the other files are the library's
+own.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mri_recon._arrays import center_window
+from mri_recon.errors import OutputError
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.answers.bundle import Bundle, FloatArray, write_bundle
+from mri_recon_service.answers.image_files import IMAGE_FILES, installed_image_files
 from mri_recon_service.answers.png import gray_png
 from mri_recon_service.job import Kind
+from mri_recon_service.problems import Problem
 from mri_recon_service.schemas import ComparisonAnswer, Images, MethodImages
+
+if TYPE_CHECKING:
+    from mri_recon.io.writers.result import Encoded
 
 __all__ = [
     "HDF5",
@@ -29,15 +36,20 @@ __all__ = [
     "NPZ",
     "OFFERS",
     "PNG",
+    "Encode",
     "Rendered",
     "answer",
+    "not_held",
     "render",
 ]
 
 HDF5, NPY, NPZ, PNG = "application/x-hdf5", "application/x-npy", "application/x-npz", "image/png"
 JSON = "application/json"
 
-OFFERS: Mapping[Kind, Sequence[str]] = {"reconstruction": (HDF5, NPY, NPZ, PNG), "comparison": (JSON, NPZ)}
+OFFERS: Mapping[Kind, Sequence[str]] = {
+    "reconstruction": (HDF5, NPY, NPZ, PNG, *installed_image_files()),
+    "comparison": (JSON, NPZ),
+}
 """Representations of a result; the first is the default."""
 
 WINDOW_PERCENTILE = 99.0
@@ -55,16 +67,42 @@ class Rendered:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Rendered:
+class Encode(Protocol):
+    """Make a file of the library from a result."""
+
+    def __call__(self, suffix: str) -> Encoded:
+        """Make the file of a suffix.
+
+        Raises:
+            OutputError: an image that the format cannot hold.
+        """
+        ...
+
+
+def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes], encode: Encode) -> Rendered:
     """Render a result in one of `OFFERS`.
 
     Args:
         bundle: the result.
         media_type: the wanted representation.
         hdf5: reads or makes the HDF5 file; called only for that representation.
+        encode: makes the file of a format of `image_files`; called only for these.
+
+    Raises:
+        Problem: not-acceptable, for an image that the format cannot hold.
     """
-    content, extra = _content(bundle, media_type, hdf5)
-    suffix = {HDF5: "h5", NPY: "npy", NPZ: "npz", PNG: "png", JSON: "json"}[media_type]
+    if media_type in IMAGE_FILES:
+        suffix = IMAGE_FILES[media_type].suffix.lstrip(".")
+        try:
+            encoded = encode(IMAGE_FILES[media_type].suffix)
+        except OutputError as error:
+            raise not_held(media_type, error) from error
+        content = bytes(encoded.content)
+        # Headers hold ASCII; the sentence names what the format leaves out, and sides that nobody verified.
+        extra = {"X-Left-Out": encoded.left_out.encode("ascii", "replace").decode()} if encoded.left_out else {}
+    else:
+        content, extra = _content(bundle, media_type, hdf5)
+        suffix = {HDF5: "h5", NPY: "npy", NPZ: "npz", PNG: "png", JSON: "json"}[media_type]
     headers = {} if media_type == JSON else {"Content-Disposition": f'attachment; filename="{bundle.kind}.{suffix}"'}
     headers |= {"Vary": "Accept", **extra}
     if bundle.kind == "reconstruction":
@@ -72,6 +110,12 @@ def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes]) -> Ren
         headers["X-Reconstruction-Info"] = _info_header(bundle.metadata["info"])
         headers["X-Provenance"] = _provenance_header(bundle.metadata["provenance"])
     return Rendered(content, media_type, headers)
+
+
+def not_held(media_type: str, error: OutputError) -> Problem:
+    """Make the problem of an image that the format of a media type cannot hold."""
+    valid = [one for one in OFFERS["reconstruction"] if one != media_type]
+    return Problem("not-acceptable", f"{error}; or ask by Accept for another type", valid=valid)
 
 
 def answer(bundle: Bundle) -> ComparisonAnswer:

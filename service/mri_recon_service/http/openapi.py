@@ -130,4 +130,5 @@ _HEADERS = {
     "X-Provenance": "JSON: input, mask, method, options, model, versions, device. `mri-recon replay` reads it in HDF5.",
     "X-Preview-Slice": "PNG only: index of the shown slice.",
     "X-Preview-Window": "PNG only: magnitudes shown as black and as white.",
+    "X-Left-Out": "DICOM, NIfTI, MRD and MATLAB only: what the format cannot hold, and sides that nobody verified.",
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,10 @@ import torch
 
 from mri_recon._system.jsonable import jsonable
 from mri_recon.coils.combine import rss
-from mri_recon.io import encode_result
+from mri_recon.io import check_holds, encode_result
+from mri_recon.io.save import encode_saved
+from mri_recon.io.saved import read_saved
+from mri_recon.io.writers.result import Encoded
 from mri_recon.masks.convert import undersample
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.reconstruction import Reconstruction
@@ -21,7 +26,7 @@ from mri_recon_service.answers.bundle import FAINTEST, Bundle, FloatArray
 from mri_recon_service.answers.rendering import WINDOW_PERCENTILE
 from mri_recon_service.work import Outcome
 
-__all__ = ["bundle_of", "hdf5_of"]
+__all__ = ["bundle_of", "encoded", "encoded_file", "hdf5_of"]
 
 ERROR_PERCENTILE = 99.5
 """Percentile of each error map. The largest value over the methods is displayed as white."""
@@ -73,10 +78,32 @@ def bundle_of(outcome: Outcome, *, with_kspace: bool = True) -> Bundle:
 
 def hdf5_of(outcome: Outcome, bundle: Bundle) -> bytes:
     """Encode a reconstruction as the file that `mri_recon.save` writes, with the provenance of its bundle."""
+    return bytes(encoded(outcome, bundle, ".h5").content)
+
+
+def encoded(outcome: Outcome, bundle: Bundle, suffix: str) -> Encoded:
+    """Encode a reconstruction as the file that `mri_recon.save` writes for a suffix.
+
+    Raises:
+        OutputError: an image that the format cannot hold.
+    """
     assert isinstance(outcome.result, Reconstruction)
     provenance = Provenance.model_validate(bundle.metadata["provenance"])
     prepared = outcome.prepared
-    return bytes(encode_result(".h5", outcome.result, prepared.scan, prepared.mask, provenance=provenance).content)
+    return encode_result(suffix, outcome.result, prepared.scan, prepared.mask, provenance=provenance)
+
+
+def encoded_file(path: Path, bundle: Bundle, suffix: str) -> Encoded:
+    """Encode the reconstruction in a file of `hdf5_of`, on this service's own disk, for another suffix.
+
+    Raises:
+        OutputError: an image that the format cannot hold.
+    """
+    saved = read_saved(path)
+    check_holds(suffix, saved.image.shape, saved.metadata)
+    return encode_saved(
+        suffix, replace(saved, metadata={**saved.metadata, "provenance": bundle.metadata["provenance"]})
+    )
 
 
 def _log_kspace(kspace: torch.Tensor) -> FloatArray:

@@ -13,13 +13,16 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
+from mri_recon.errors import OutputError
+from mri_recon.io import check_holds
 from mri_recon_service.answers.bundle import Bundle, read_bundle
-from mri_recon_service.answers.rendering import NPZ, OFFERS, Rendered, render
+from mri_recon_service.answers.image_files import IMAGE_FILES
+from mri_recon_service.answers.rendering import NPZ, OFFERS, Rendered, not_held, render
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.preferences import Preferences, read_preferences
 from mri_recon_service.job import Job, Kind, document, problem_from
 from mri_recon_service.jobs.engine import Engine
-from mri_recon_service.jobs.results import bundle_of, hdf5_of
+from mri_recon_service.jobs.results import bundle_of, encoded, encoded_file, hdf5_of
 from mri_recon_service.jobs.runner import HDF5_FILE, NPZ_FILE
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
@@ -58,6 +61,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
         if not durable:
             place = engine.admission.place()
         prepared = await engine.open(task, upload.files, sources)
+        _refuse_impossible(prepared, media_type)
         if place is not None and engine.admission.small(prepared):
             upload.remove()
             owned, place = place, None  # the work releases it
@@ -114,6 +118,17 @@ async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
         raise Problem(
             "result-expired", "expected a result that is still kept, got an expired one: send the request again"
         ) from error
+
+
+def _refuse_impossible(prepared: Prepared, media_type: str) -> None:
+    """Refuse, before the work, an answer in a format that cannot hold the image."""
+    if media_type not in IMAGE_FILES:
+        return
+    slices, _, readout, phase = prepared.shape
+    try:
+        check_holds(IMAGE_FILES[media_type].suffix, (slices, readout, phase), prepared.scan.meta)
+    except OutputError as error:
+        raise not_held(media_type, error) from error
 
 
 def _key(request: Request) -> str | None:
@@ -184,13 +199,19 @@ async def _as_job(
 
 def _rendered(outcome: Outcome, media_type: str) -> Rendered:
     bundle = bundle_of(outcome, with_kspace=media_type == NPZ)
-    return render(bundle, media_type, hdf5=functools.partial(hdf5_of, outcome, bundle))
+    return render(
+        bundle,
+        media_type,
+        hdf5=functools.partial(hdf5_of, outcome, bundle),
+        encode=functools.partial(encoded, outcome, bundle),
+    )
 
 
 def _stored(job: Job, media_type: str, engine: Engine) -> Rendered:
     folder = engine.files.folder(job.id)
     bundle: Bundle = read_bundle(job.kind, folder / NPZ_FILE)
-    return render(bundle, media_type, hdf5=(folder / HDF5_FILE).read_bytes)
+    file = folder / HDF5_FILE
+    return render(bundle, media_type, hdf5=file.read_bytes, encode=functools.partial(encoded_file, file, bundle))
 
 
 def _response(rendered: Rendered) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from mri_recon_service.answers.image_files import IMAGE_FILES
 from mri_recon_service.answers.rendering import OFFERS
 from mri_recon_service.dependencies import EngineDep, SettingsDep, UploadGateDep
 from mri_recon_service.http.openapi import answer_headers, job_accepted, problem_responses, upload_request
@@ -17,10 +18,12 @@ router = APIRouter(prefix="/v1", tags=["reconstruction"])
 
 _ANSWER = {
     "description": "The image: fastMRI-style HDF5 (default), npy with `Reconstruction.image` as in Python, an npz "
-    "bundle of image, mask and metadata, or a PNG.",
+    "bundle of image, mask and metadata, a PNG, or another file of images: "
+    + "; ".join(f"`{media}`, {IMAGE_FILES[media].about}" for media in OFFERS["reconstruction"] if media in IMAGE_FILES)
+    + ".",
     "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in OFFERS["reconstruction"]},
     "headers": answer_headers(
-        "X-Mask-Receipt", "X-Reconstruction-Info", "X-Provenance", "X-Preview-Slice", "X-Preview-Window"
+        "X-Mask-Receipt", "X-Reconstruction-Info", "X-Provenance", "X-Preview-Slice", "X-Preview-Window", "X-Left-Out"
     ),
 }
 

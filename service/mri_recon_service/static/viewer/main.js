@@ -12,7 +12,16 @@ import { NPZ, Run } from "./run.js";
 import { Stage } from "./stage.js";
 import { CENTRED, Store, viewOf } from "./store.js";
 
-const HDF5 = "application/x-hdf5", THEME = "mri-recon-theme";
+const THEME = "mri-recon-theme";
+const FORMATS = [
+  { suffix: ".h5", name: "HDF5", type: "application/x-hdf5" },
+  { suffix: ".dcm.zip", name: "DICOM series", type: "application/zip" },
+  { suffix: ".dcm", name: "DICOM, one file", type: "application/dicom" },
+  { suffix: ".nii.gz", name: "NIfTI", type: "application/x-nifti" },
+  { suffix: ".mrd", name: "ISMRMRD images", type: "application/x-mrd" },
+  { suffix: ".mat", name: "MATLAB", type: "application/x-matlab-data" },
+  { suffix: ".npy", name: "NumPy", type: "application/x-npy" },
+];
 
 const store = new Store({
   result: null, layout: "grid", tool: "pan", show: "image", smooth: true, showKspace: true, lines: true, floor: -4,
@@ -39,6 +48,8 @@ $("save-json").addEventListener("click", () => {
   const text = JSON.stringify(store.values.result.metadata, null, 2);
   save(new Blob([text], { type: "application/json" }), `${stem()}.json`);
 });
+$("save-format").replaceChildren(...FORMATS.map(({ suffix, name }) => make("option", { value: suffix }, `${name} (${suffix})`)));
+$("save-format").addEventListener("change", nameSaveButtons);
 onKeyNeeded(askForKey);
 acceptDrops();
 start();
@@ -98,26 +109,37 @@ function show(result, file, again) {
   store.set(viewOf(result, store.values));
   fillResults(result);
   fillSampling(result, store);
-  $("save-hdf5").replaceChildren(...result.methods.map((method) => {
+  $("save-method").replaceChildren(...result.methods.map((method) => {
     const content = again(method); // as it was sent, whatever the form says later
-    return make("button", { type: "button", onclick: () => saveHdf5(method, content) }, `${label(method)} (.h5)`);
+    const button = make("button", { type: "button", onclick: () => saveMethod(method, content) });
+    button.dataset.name = label(method);
+    return button;
   }));
+  nameSaveButtons();
   enableTabs();
   openTab("results");
   announce(`Done: ${result.methods.map(label).join(", ")}`);
 }
 
-async function saveHdf5(method, content) {
+function saveFormat() {
+  return FORMATS.find(({ suffix }) => suffix === $("save-format").value) ?? FORMATS[0];
+}
+
+function nameSaveButtons() {
+  for (const button of $("save-method").children) button.textContent = `${button.dataset.name} (${saveFormat().suffix})`;
+}
+
+async function saveMethod(method, content) {
   const say = (text) => ($("save-state").textContent = text);
-  const name = `${stem()}-${method}.h5`;
+  const { suffix, type } = saveFormat(), name = `${stem()}-${method}${suffix}`;
   say(`Reconstructing ${label(method)} for the file…`);
   try {
-    const answer = await upload("v1/reconstructions", content, { headers: { Accept: HDF5 } });
-    let body = answer.body;
+    const answer = await upload("v1/reconstructions", content, { headers: { Accept: type } });
+    let { body } = answer;
     if (answer.status === 202) {
       const job = JSON.parse(await body.text()), ignore = () => {};
       await followJob(job.id, { onStatus: ignore, onProgress: ignore, onLost: ignore, onBack: ignore });
-      body = await (await request(`v1/jobs/${job.id}/result`, { headers: { Accept: HDF5 } })).blob();
+      body = await (await request(`v1/jobs/${job.id}/result`, { headers: { Accept: type } })).blob();
     }
     save(body, name);
     say(`${name} is saved.`);
