@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mri_recon._arrays import center_crop
 from mri_recon.errors import FormatError, ShapeError
@@ -17,6 +20,8 @@ from mri_recon.results.summary import summarize
 from mri_recon_data import registry
 from tests.io.conftest import WriteFastMRI, header
 from tests.io.scanner_files import Complex, fid, lines_of, pfile, twix_vb, twix_ve
+from tests.io.second_reader import places_by_mapvbvd
+from tests.support.geometries import Quaternion, quaternions, rotation
 from tests.support.oblique import ROTATION, oblique
 
 
@@ -193,19 +198,50 @@ def test_what_save_scan_is_given_is_loaded(tmp_path: Path) -> None:
     assert load(path).geometry is None  # its header holds 1 x 1 x 1 mm, which stands for unknown
 
 
-@pytest.mark.parametrize("name", ["phantom-siemens-2ch", "phantom-siemens-4ch", "phantom-siemens-32ch"])
-def test_registered_siemens_files_agree_with_a_second_reader(name: str, real_data: Path) -> None:
-    mapvbvd = pytest.importorskip("mapvbvd")
-    (file,) = registry.files(name=name)
-    geometry = file.load().geometry
-    assert geometry is not None
-    other = mapvbvd.mapVBVD(str(file.path()), quiet=True)
-    other = other[-1] if isinstance(other, list) else other
-    np.testing.assert_allclose(geometry.positions[0], other.image.slicePos[0, :3], atol=1e-5)  # type: ignore[index]
-    normal = [
-        other.hdr.MeasYaps.get(("sSliceArray", "asSlice", "0", "sNormal", key), 0.0) for key in ("dSag", "dCor", "dTra")
+def _assert_same_places(geometry: Geometry, places: np.ndarray, normal: np.ndarray | None) -> None:
+    """Compare with positions and quaternions of each line that another reader found, and the protocol's normal."""
+    assert geometry.directions is not None
+    np.testing.assert_allclose(geometry.positions, np.unique(places[:, :3], axis=0), atol=1e-4)
+    for quaternion in np.unique(places[:, 3:], axis=0):
+        phase, readout, along = rotation(tuple(quaternion)).T
+        np.testing.assert_allclose(geometry.directions, [readout, phase, along], atol=1e-5)
+    if normal is not None:
+        np.testing.assert_allclose(geometry.slice_direction, normal, atol=1e-6)
+
+
+def test_every_registered_siemens_file_agrees_with_a_second_reader(real_data: Path) -> None:
+    files = [file for file in registry.files() if file.name.endswith(".dat")]
+    assert len(files) == 9
+    for file in files:
+        geometry = load(real_data / file.name).geometry
+        assert geometry is not None
+        places, normal = places_by_mapvbvd(real_data / file.name)
+        assert normal is not None
+        _assert_same_places(geometry, places, normal)
+
+
+@pytest.mark.parametrize("vb", [False, True])
+@given(quaternion=quaternions(), middle=st.tuples(*[st.floats(-150, 150, width=32)] * 3), count=st.integers(1, 3))
+@settings(max_examples=4, deadline=None)
+def test_oblique_siemens_slices_agree_with_a_second_reader(
+    vb: bool, quaternion: Quaternion, middle: tuple[float, ...], count: int
+) -> None:
+    normal = rotation(quaternion)[:, 2]
+    places = [np.asarray(middle) + 5.0 * number * normal for number in range(count)]
+    places.sort(key=lambda one: tuple(one.astype(np.float32)))
+    blocks = [
+        replace(block, place=(*places[block.counters["Sli"]], *quaternion))
+        for block in lines_of(_noise(count, 2, 6, 5))
     ]
-    np.testing.assert_allclose(geometry.slice_direction, np.asarray(normal, float), atol=1e-6)
+    text = "".join(
+        f"sSliceArray.asSlice[0].{key}\t = \t{value}\n"
+        for key, value in {"dThickness": 5.0, "dPhaseFOV": 120.0, "dReadoutFOV": 80.0}.items()
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = (twix_vb if vb else twix_ve)(Path(folder, "meas.dat"), blocks, protocol=text)
+        geometry = load(path).geometry
+        assert geometry is not None
+        _assert_same_places(geometry, *places_by_mapvbvd(path))
 
 
 def test_the_registered_ge_file_has_slices_18_mm_apart_interleaved(real_data: Path) -> None:
