@@ -10,6 +10,7 @@ MriReconError            everything this project raises on purpose
 ├── CheckpointError      weights or their model card are missing, damaged or do not fit
 ├── ConfigError          a configuration has an unknown key or an impossible value
 ├── MethodError          an unknown reconstruction method, or an option it does not have
+├── TransferError        a PACS cannot be reached, or refuses to talk
 └── Cancelled            raised by a caller's `on_progress` to stop a reconstruction between iterations
 ```
 
@@ -29,6 +30,7 @@ __all__ = [
     "MriReconError",
     "OutputError",
     "ShapeError",
+    "TransferError",
 ]
 
 
@@ -74,6 +76,20 @@ class ConfigError(MriReconError):
 
 class MethodError(MriReconError):
     """An unknown reconstruction method, or an option that the method does not have."""
+
+
+class TransferError(MriReconError):
+    """A PACS cannot be reached, or refuses every image.
+
+    Attributes:
+        later: whether the same may succeed later: nobody listens, a timeout, an overload.
+        wait: seconds that the other side asks to wait before the next attempt; None if it does not say.
+    """
+
+    def __init__(self, message: str = "", *, later: bool = False, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.later = later
+        self.wait = wait
 
 
 class Cancelled(MriReconError):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from mri_recon.cli import verbs
+from mri_recon.cli import sending, verbs
 from mri_recon.cli.endings import end
 from mri_recon.cli.messages import PROGRAM, warn
 from mri_recon.cli.plug_ins import load_verb, plug_ins, verb_stub
@@ -78,7 +78,15 @@ def build_app() -> typer.Typer:
         help="Accelerated MRI reconstruction: undersampled k-space in, images out. Research only, not for diagnosis.",
     )
     app.callback()(_start)
-    for verb in (verbs.info, verbs.reconstruct, verbs.compare, verbs.replay, verbs.convert, verbs.methods):
+    for verb in (
+        verbs.info,
+        verbs.reconstruct,
+        verbs.compare,
+        verbs.replay,
+        verbs.convert,
+        verbs.methods,
+        sending.send,
+    ):
         app.command(verb.__name__)(verb)
     return app
 

@@ -1,27 +1,34 @@
-"""Read a result in HDF5 back with everything that describes it, to write it in another format."""
+"""Read a result in HDF5 or .npz back with everything that describes it, to write it in another format."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from mri_recon.errors import FormatError
+from mri_recon.io.formats.numpy_arrays import npz_arrays
 from mri_recon.io.geometry import make_geometry
 from mri_recon.io.pictures import NO_PICTURES
+from mri_recon.io.reading.access import check_regular
 from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array, read_attribute
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.writers.hdf5 import TRUST_MAP
 from mri_recon.io.writers.result import SavedResult
 
-__all__ = ["is_result", "read_saved"]
+__all__ = ["is_result", "read_saved", "read_saved_npz"]
 
 _TEXTS = ("method", "source_file", "acquisition", "patient_id", "notice", "software", "simulated", NO_PICTURES)
 _RECORDS = ("info", "mask", "geometry")
 _MAX_WIDTH = 2**20
+_FIRST_YEAR = 1980
 
 
 def is_result(path: Path) -> bool:
@@ -53,7 +60,63 @@ def read_saved(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> SavedResult
             if value is not None:
                 metadata[name] = value
         metadata |= {name: record for name in _RECORDS if (record := _record(file, name, path)) is not None}
+        made = _made(file, path)
         recon_size = _recon_size(file, path)
+    result = _result(path, magnitude, image, trust_map, metadata, recon_size)
+    return replace(result, mask=_mask(metadata.get("mask")), made=made)
+
+
+def read_saved_npz(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> SavedResult:
+    """Read a result in `.npz`, of `save` or of the service; its provenance is left out.
+
+    Raises:
+        FormatError: not such a file, unsafe or damaged.
+    """
+    check_regular(path, "a saved reconstruction")
+    arrays = npz_arrays(path, _npz_names(path), max_bytes=max_bytes)
+    try:
+        described = json.loads(arrays["metadata"].astype(np.uint8, casting="safe").tobytes())
+    except (ValueError, RecursionError, TypeError) as error:
+        raise FormatError(f"expected JSON in 'metadata' of {path.name}, got other data: save it again") from error
+    if not isinstance(described, dict):
+        raise FormatError(f"expected a record in 'metadata' of {path.name}, got another value: save it again")
+    metadata = {name: described[name] for name in _TEXTS if isinstance(described.get(name), str | int | float)}
+    metadata |= {name: described[name] for name in _RECORDS if isinstance(described.get(name), dict)}
+    image = arrays["image"]
+    with np.errstate(all="ignore"):
+        magnitude = np.abs(image) if image.dtype.kind in "cfiu" else image
+    size = described.get("recon_size")
+    if size is not None and not (
+        isinstance(size, list) and len(size) == 2 and all(isinstance(one, int) and one > 0 for one in size)
+    ):
+        raise FormatError(f"expected two whole numbers as recon_size of {path.name}, got others: save it again")
+    recon_size = None if size is None else (size[0], size[1])
+    result = _result(path, magnitude, image, arrays.get(TRUST_MAP), metadata, recon_size)
+    mask = arrays["mask"] > 0 if "mask" in arrays else _mask(metadata.get("mask"))
+    return replace(result, mask=mask, made=_created(described.get("provenance")))
+
+
+def _npz_names(path: Path) -> Callable[[Sequence[str]], Sequence[str]]:
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        if not {"image", "metadata"} <= set(names):
+            raise FormatError(
+                f"expected the arrays 'image' and 'metadata' of a reconstruction in {path.name}, found "
+                f"{', '.join(names[:8]) or 'none'}: it is no result"
+            )
+        return [name for name in ("image", "metadata", "mask", TRUST_MAP) if name in names]
+
+    return choose
+
+
+def _result(
+    path: Path,
+    magnitude: npt.NDArray[Any],
+    image: npt.NDArray[Any],
+    trust_map: npt.NDArray[Any] | None,
+    metadata: dict[str, Any],
+    recon_size: tuple[int, int] | None,
+) -> SavedResult:
+    """Check that the parts of a file fit each other."""
     if magnitude.ndim != 3 or magnitude.dtype.kind not in "iuf" or image.shape != magnitude.shape:
         raise FormatError(
             f"expected images (slice, h, w) in {path.name}, got {magnitude.shape} and {image.shape}: save it again"
@@ -75,11 +138,26 @@ def read_saved(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> SavedResult
         image=image if image.dtype.kind == "c" else np.abs(image.astype(np.float32)),
         magnitude=magnitude.astype(np.float32, copy=False),
         metadata=metadata,
-        mask=_mask(metadata.get("mask")),
         recon_size=recon_size,
         geometry=geometry,
         trust_map=None if trust_map is None else trust_map.astype(np.float32, copy=False),
     )
+
+
+def _made(file: h5py.File, path: Path) -> datetime | None:
+    try:
+        return _created(_record(file, "provenance", path))
+    except FormatError:  # a damaged record of the provenance does not keep the image from being read
+        return None
+
+
+def _created(provenance: Any) -> datetime | None:
+    """Read from the record of a provenance when the image was computed; None if it does not say."""
+    try:
+        made = datetime.fromisoformat(str(provenance["created"]))
+        return made if made.tzinfo is not None and made.year >= _FIRST_YEAR else None
+    except (TypeError, KeyError, ValueError):
+        return None
 
 
 def _record(file: h5py.File, name: str, path: Path) -> dict[str, Any] | None:

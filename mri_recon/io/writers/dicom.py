@@ -54,7 +54,7 @@ _FOLDERS = ("DICOM", "TRUST")
 class _Image:
     """Hold the pixels of a result in DICOM's units, and the data that all of its files share."""
 
-    def __init__(self, result: SavedResult, magnitude: npt.NDArray[np.float32]) -> None:
+    def __init__(self, result: SavedResult, magnitude: npt.NDArray[np.float32], *, is_trust_map: bool = False) -> None:
         if result.recon_size is not None:
             magnitude = center_crop(magnitude, result.recon_size)
         if not np.isfinite(magnitude).all():
@@ -65,8 +65,13 @@ class _Image:
         scaled = np.rint(magnitude.astype(np.float64) / float(self.slope))
         self.pixels: npt.NDArray[np.uint16] = scaled.clip(0, _WHITE).astype(np.uint16)
         self.geometry = result.geometry if result.geometry is not None and result.geometry.known else None
-        self.series, self.study, self.frame_of_reference = new_uid(), new_uid(), new_uid()
-        self.is_trust_map = False
+        self.is_trust_map = is_trust_map
+        self.series = self.uid("trust" if is_trust_map else "series")
+        self.study, self.frame_of_reference = self.uid("study"), self.uid("frame of reference")
+
+    def uid(self, role: str) -> str:
+        """Make an identifier: the same one for the same result and role if the result has an identity."""
+        return new_uid(f"{self.result.identity}/{role}" if self.result.identity else "")
 
 
 def _encode_file(result: SavedResult) -> Encoded:
@@ -89,8 +94,8 @@ def _encode_series(result: SavedResult) -> Encoded:
 
 def _trust(image: _Image, trust_map: npt.NDArray[np.float32]) -> _Image:
     """Make the second series, the map of trust, of the same study and frame of reference."""
-    made = _Image(image.result, trust_map)
-    made.study, made.frame_of_reference, made.is_trust_map = image.study, image.frame_of_reference, True
+    made = _Image(image.result, trust_map, is_trust_map=True)
+    made.study, made.frame_of_reference = image.study, image.frame_of_reference
     return made
 
 
@@ -103,7 +108,7 @@ def _left_out(image: _Image, missing: str) -> str:
 
 def _single(image: _Image, number: int) -> Dataset:
     """Make the file of one slice."""
-    data = _start(image, _SECONDARY if image.geometry is None else _MR)
+    data = _start(image, _SECONDARY if image.geometry is None else _MR, f"slice {number}")
     order = None if image.geometry is None else image.geometry.slice_order
     # Viewers sort by this number: it follows the places of the slices, where they are known.
     data.InstanceNumber = str((number if order is None else order.index(number)) + 1)
@@ -120,7 +125,7 @@ def _single(image: _Image, number: int) -> Dataset:
 
 def _several(image: _Image) -> Dataset:
     """Make the file of several slices."""
-    data = _start(image, _SECONDARY_FRAMES if image.geometry is None else _ENHANCED_MR)
+    data = _start(image, _SECONDARY_FRAMES if image.geometry is None else _ENHANCED_MR, "all slices")
     data.InstanceNumber = "1"
     if image.geometry is None:
         data.Laterality = ""
@@ -134,11 +139,12 @@ def _several(image: _Image) -> Dataset:
     return data
 
 
-def _start(image: _Image, sop_class: str) -> Dataset:
+def _start(image: _Image, sop_class: str, part: str) -> Dataset:
     from pydicom.dataset import Dataset
 
     data = Dataset()
-    add_common(data, sop_class, image.result.metadata)
+    kind = "trust" if image.is_trust_map else "image"
+    add_common(data, sop_class, image.uid(f"{kind}, {part}"), image.result)
     add_patient_and_study(data, image.result, image.study, image.series)
     if image.geometry is not None:
         tags = image.result.tags

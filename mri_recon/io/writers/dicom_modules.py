@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _SOFTWARE = "mri-recon"
+_NAMESPACE = uuid.UUID("8d3f0f5e-4a53-4d0c-9d0e-6c1b1d1a7c52")  # of identifiers made from names: any constant will do
 _MAX_TEXT = 1024  # characters of a text of the kind ST
 _MAX_LONG = 64  # of the kind LO
 _PATIENT_AND_STUDY = (
@@ -56,9 +57,15 @@ TAKEN_OVER = (
 """Keywords of the values that an image takes over from an accompanying one."""
 
 
-def new_uid() -> str:
-    """Make a unique identifier from a random UUID, DICOM PS3.5 annex B.2."""
-    return f"2.25.{uuid.uuid4().int}"
+def new_uid(name: str = "") -> str:
+    """Make a unique identifier from a UUID, DICOM PS3.5 annex B.2.
+
+    Args:
+        name: text that names one thing among all others: equal names give equal identifiers. If empty, the UUID is
+            random.
+    """
+    made = uuid.uuid5(_NAMESPACE, name) if name else uuid.uuid4()
+    return f"2.25.{made.int}"
 
 
 def decimal(value: float) -> str:
@@ -97,17 +104,17 @@ def derivation(metadata: Mapping[str, Any]) -> str:
     return f"{text[: _MAX_TEXT - len(NOTICE) - 2]}. {NOTICE}"
 
 
-def add_common(data: Dataset, sop_class: str, metadata: Mapping[str, Any]) -> None:
-    """Fill SOP Common and General Image: new identifiers, DERIVED, and how the image was made."""
-    now = datetime.now(UTC)
+def add_common(data: Dataset, sop_class: str, instance: str, result: SavedResult) -> None:
+    """Fill SOP Common and General Image: the identifier of the instance, DERIVED, and how the image was made."""
+    now = (result.made or datetime.now(UTC)).astimezone(UTC)
     data.SpecificCharacterSet = "ISO_IR 192"
-    data.SOPClassUID, data.SOPInstanceUID = sop_class, new_uid()
+    data.SOPClassUID, data.SOPInstanceUID = sop_class, instance
     data.InstanceCreationDate, data.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     data.TimezoneOffsetFromUTC = "+0000"
     data.ContentDate, data.ContentTime = data.InstanceCreationDate, data.InstanceCreationTime
     data.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    data.DerivationDescription = derivation(metadata)
-    data.ImageComments = notice_of(metadata)
+    data.DerivationDescription = derivation(result.metadata)
+    data.ImageComments = notice_of(result.metadata)
     data.BurnedInAnnotation = "NO"
     data.LossyImageCompression = "00"
     data.PatientOrientation = ""

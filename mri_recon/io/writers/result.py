@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -41,6 +42,9 @@ class SavedResult:
         geometry: voxel size, position and orientation of the slices; None if they are not known.
         tags: values of an accompanying DICOM image by keyword, see `mri_recon.io.writers.dicom_like`.
         trust_map: map of trust, float32 `(slice, h, w)`; None without the hold-out check.
+        identity: text that names this result among all others. DICOM identifiers are derived from it, so that the same
+            result gets the same ones again; if empty, they are random.
+        made: when the image was made; None for now.
     """
 
     image: npt.NDArray[Any]
@@ -51,6 +55,8 @@ class SavedResult:
     geometry: Geometry | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
     trust_map: npt.NDArray[np.float32] | None = None
+    identity: str = ""
+    made: datetime | None = None
 
 
 class Encoded(NamedTuple):
