@@ -47,7 +47,7 @@ class Retries:
 
     def wait(self, number: int, asked: float | None) -> None:
         """Wait before the repetition of a number, from 1."""
-        self.sleep(max(min(self.first * 2.0 ** (number - 1), self.longest), asked or 0.0))
+        self.sleep(max(min(self.first * 2.0 ** min(number - 1, 60), self.longest), asked or 0.0))
 
 
 class Connection(Protocol):

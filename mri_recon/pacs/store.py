@@ -58,22 +58,24 @@ class DicomConnection:
         self._opened = self._aborted = False
         handlers: list[Any] = [(evt.EVT_CONN_OPEN, self._on_open), (evt.EVT_ABORTED, self._on_abort)]
         context = tls_context(target) if target.use_tls else None
-        self._association: Association = entity.associate(
-            target.host,
-            target.port,
-            ae_title=target.aet,
-            tls_args=None if context is None else (context, target.host),
-            evt_handlers=handlers,
-        )
-        if not self._association.is_established:
+        try:
+            self._association: Association = entity.associate(
+                target.host,
+                target.port,
+                ae_title=target.aet,
+                tls_args=None if context is None else (context, target.host),
+                evt_handlers=handlers,
+            )
+        except OSError as error:  # a host name that is not known
+            raise reason_of(error, target) from error
+        accepted = {one.abstract_syntax for one in self._association.accepted_contexts}
+        self._refused = {one.abstract_syntax for one in self._association.rejected_contexts} - accepted
+        if not self._association.is_established:  # nor is it where all kinds of images are refused
             self._close_sockets()
-            raise self._failure(context)
-        refused = {one.abstract_syntax for one in self._association.rejected_contexts}
-        self._accepted = {one.abstract_syntax for one in self._association.accepted_contexts}
-        if not self._accepted and not instances:
-            self.close()
+            if not self._refused:
+                raise self._failure(context)
+        if _VERIFICATION in self._refused:
             raise TransferError(f"{target} accepts no C-ECHO: it may store nevertheless")
-        self._refused = refused - self._accepted
 
     def store(self, instance: Instance) -> Outcome:
         """Send one instance.

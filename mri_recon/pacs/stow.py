@@ -123,8 +123,8 @@ class StowConnection:
             raise TransferError(
                 f"{self._target} redirects{where}: images are sent only where you say; give the address it names"
             ) from error
-        except (requests.ConnectionError, requests.Timeout, OSError) as error:
-            if not self._answers or not isinstance(error, requests.HTTPError):
+        except OSError as error:  # those of the library are of this kind, too
+            if not self._answers:
                 raise self._lost(error) from error
         except Exception as error:
             if not self._answers:  # nothing was sent

@@ -178,20 +178,27 @@ def test_dciodvfy_finds_no_error_in_what_orthanc_returns(
         assert not [line for line in told if line.startswith("Error")]
 
 
-def test_the_walk_of_the_page(pacs: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_walk_of_the_page(
+    pacs: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A Siemens file as `tests/io/scanner_files.py` packs it, and the four commands of docs/using/pacs.md."""
-    _walk(pacs, _twix(tmp_path / "meas.dat"), monkeypatch)
+    _walk(pacs, _twix(tmp_path / "meas.dat"), monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("file", ["siemens-16ch-sphere/2024-02-06-160052.dat", "siemens-2ch-qa/gre.dat"])
 def test_the_walk_with_a_file_of_a_scanner(
-    file: str, pacs: Orthanc, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str,
+    pacs: Orthanc,
+    real_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "meas.dat").symlink_to(real_data / "raw" / "phantoms" / file)
-    _walk(pacs, tmp_path / "meas.dat", monkeypatch)
+    _walk(pacs, tmp_path / "meas.dat", monkeypatch, capsys)
 
 
-def _walk(pacs: Orthanc, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _walk(pacs: Orthanc, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(file.parent)
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     commands = block.replace("127.0.0.1:4242", f"127.0.0.1:{pacs.dicom}").replace(":8042", f":{pacs.http}").splitlines()
@@ -211,6 +218,9 @@ def _walk(pacs: Orthanc, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             same(data, theirs[uid])
             assert data.SOPClassUID.name == "MR Image Storage"
             assert "SIDES UNVERIFIED" in data.SeriesDescription
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec(compile(example.replace("4242", str(pacs.dicom)), "pacs.md", "exec"), {})
+    assert capsys.readouterr().out == "True\n"
     # By STOW-RS alone, the same.
     pacs.empty()
     assert CliRunner().invoke(build_app(), shlex.split(commands[3])[1:]).exit_code == 0
