@@ -95,6 +95,7 @@ class StowTarget:
         tls: certificates.
         allow_plain_credentials: whether credentials may be sent without encryption to another machine.
         timeout: longest wait for the connection and between two parts of an answer, in seconds.
+        name: name that texts show in place of the address; if empty, they show the address.
     """
 
     url: str
@@ -102,6 +103,7 @@ class StowTarget:
     tls: Tls = field(default_factory=Tls)
     allow_plain_credentials: bool = False
     timeout: float = 60.0
+    name: str = ""
 
     def __post_init__(self) -> None:
         """Refuse to send credentials that anyone on the way could read.
@@ -118,8 +120,8 @@ class StowTarget:
             )
 
     def __str__(self) -> str:
-        """Return the address."""
-        return self.url
+        """Return the name, or the address."""
+        return self.name or self.url
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class DicomTarget:
         use_tls: whether the connection is encrypted.
         tls: certificates, for an encrypted connection.
         timeout: longest wait for the connection and for each answer, in seconds.
+        name: name that texts show in place of the address; if empty, they show the address.
     """
 
     aet: str
@@ -143,6 +146,7 @@ class DicomTarget:
     use_tls: bool = False
     tls: Tls = field(default_factory=Tls)
     timeout: float = 60.0
+    name: str = ""
 
     def __post_init__(self) -> None:
         """Refuse titles that DICOM does not allow, and certificates that would not be used.
@@ -160,7 +164,9 @@ class DicomTarget:
             raise ConfigError("expected --tls where certificates are given for DICOM, got none: add it")
 
     def __str__(self) -> str:
-        """Return AET@HOST:PORT."""
+        """Return the name, or AET@HOST:PORT."""
+        if self.name:
+            return self.name
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.aet}@{host}:{self.port}"
 

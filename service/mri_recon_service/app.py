@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -39,6 +40,7 @@ from mri_recon_service.routes import (
     viewer,
 )
 from mri_recon_service.settings import Settings
+from mri_recon_service.targets import read_targets
 from mri_recon_service.uploads.parser_pool import ParserPool
 from mri_recon_service.uploads.receive import UploadGate
 
@@ -76,7 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: the service's settings. None: read from the environment.
 
     Raises:
-        ConfigError: the service needs API keys on this address, and there are none.
+        ConfigError: the service needs API keys on this address, and there are none; or the file of targets is wrong.
     """
     chosen = Settings() if settings is None else settings
     app = FastAPI(
@@ -90,6 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses=problem_responses(),  # of every route
     )
     app.state.settings = chosen
+    app.state.targets = read_targets(chosen.targets_file, os.environ)
     app.state.metrics = Metrics()
     problems.install(app)
     for module in _ROUTE_MODULES:
@@ -132,7 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             raise
     app.state.parser = parser
     app.state.estimates = Estimates()
-    app.state.engine = open_engine(settings, parser, app.state.estimates, app.state.metrics)
+    app.state.engine = open_engine(settings, parser, app.state.estimates, app.state.metrics, app.state.targets)
     _watch(app.state.metrics, app.state.engine, parser)
     app.state.engine.start()
     app.state.gate = UploadGate(settings)
@@ -147,7 +150,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _watch(metrics: Metrics, engine: Engine, parser: ParserPool) -> None:
     metrics.watch(
-        waiting=lambda: {"direct": engine.admission.held, "jobs": engine.store.queued()},
+        waiting=lambda: {
+            "direct": engine.admission.held,
+            "jobs": engine.store.queued(),
+            "deliveries": engine.store.waiting_deliveries(),
+        },
         running_jobs=lambda: engine.runner.running,
         parsers_started=lambda: parser.started,
     )

@@ -10,10 +10,24 @@ from typing import Any, Literal
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.problems import Problem
 
-__all__ = ["FINISHED", "Event", "Job", "Kind", "NewJob", "Status", "document", "problem_from", "problem_record"]
+__all__ = [
+    "FINISHED",
+    "Delivery",
+    "DeliveryState",
+    "Event",
+    "Job",
+    "Kind",
+    "NewJob",
+    "Status",
+    "document",
+    "problem_from",
+    "problem_record",
+]
 
 Kind = Literal["reconstruction", "comparison"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+DeliveryState = Literal["waiting", "sending", "delivered", "failed"]
 
 FINISHED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 """States that a job never leaves."""
@@ -35,6 +49,7 @@ class NewJob:
         key: the client's `Idempotency-Key`.
         fingerprint: hash of the request, which reveals another request under the same key.
         request_id: identifier of the request that made the job, for problem documents and the log.
+        deliver: name of the target to which the result is delivered. None: it is not.
     """
 
     id: str
@@ -48,6 +63,32 @@ class NewJob:
     key: str | None = None
     fingerprint: str = ""
     request_id: str = ""
+    deliver: str | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The delivery of a job's result.
+
+    Attributes:
+        target: name of the registered target.
+        state: state of the delivery. It waits until the job has succeeded.
+        attempts: number of attempts so far.
+        stored: instances that the target stored in the last attempt.
+        instances: instances of the result; 0 before the first attempt.
+        reason: why the last attempt failed, or a remark of the target.
+        due: earliest time of the next attempt, in seconds since the epoch. None: at once.
+        finished: end of the delivery.
+    """
+
+    target: str
+    state: DeliveryState = "waiting"
+    attempts: int = 0
+    stored: int = 0
+    instances: int = 0
+    reason: str = ""
+    due: float | None = None
+    finished: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +105,7 @@ class Job(NewJob):
         progress: the last reported progress, JSON-able.
         problem: reason of a failure: `code`, `detail` and further members.
         expired: whether the result has been deleted.
+        delivery: the delivery of the result. None: there is none.
     """
 
     status: Status = "queued"
@@ -75,6 +117,7 @@ class Job(NewJob):
     progress: Mapping[str, Any] | None = None
     problem: Mapping[str, Any] | None = None
     expired: bool = False
+    delivery: Delivery | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +149,26 @@ def document(job: Job) -> dict[str, Any]:
         "position": job.position,
         "progress": None if job.progress is None else dict(job.progress),
         "problem": None if job.problem is None else problem_from(job.problem).document(job.request_id),
+        "delivery": _delivery(job),
         "links": {"self": here, "events": f"{here}/events", "result": f"{here}/result"},
         "research_only": RESEARCH_ONLY,
+    }
+
+
+def _delivery(job: Job) -> dict[str, Any] | None:
+    one = job.delivery
+    if one is None:
+        return None
+    lost = job.status in ("failed", "cancelled")
+    return {
+        "target": one.target,
+        "state": "cancelled" if lost else one.state,
+        "attempts": one.attempts,
+        "stored": one.stored,
+        "instances": one.instances,
+        "reason": one.reason,
+        "next_attempt": _time(one.due) if one.state == "waiting" and not lost else None,
+        "finished": _time(one.finished),
     }
 
 

@@ -121,6 +121,9 @@ PROBLEMS: dict[str, ProblemKind] = {
     "unknown-option": ProblemKind(422, "No such field or option", "Take one that `valid` lists."),
     "invalid-option": ProblemKind(422, "An option has an impossible value", "Follow the advice in `detail`."),
     "unknown-model": ProblemKind(422, "No such model", "Take a registered name that `valid` lists."),
+    "unknown-target": ProblemKind(
+        422, "No such target", "Take a name that `valid` lists, or have the operator register one."
+    ),
     "idempotency-mismatch": ProblemKind(
         422, "The idempotency key belongs to another request", "Take a new key for every new request."
     ),

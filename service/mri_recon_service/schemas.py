@@ -18,6 +18,7 @@ __all__ = [
     "InferenceReady",
     "InferenceServer",
     "InferenceTensor",
+    "JobDelivery",
     "JobDocument",
     "JobLinks",
     "JobProgress",
@@ -87,6 +88,12 @@ class ReconstructionFields(ScanFields):
     """Fields of `POST /v1/reconstructions`. Every further field is an option of the method."""
 
     method: str = Field(max_length=100, description="Name of a method that /v1/models lists.", examples=["cs-wavelet"])
+    deliver: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Name of a target that the operator registered, to which the result is sent as DICOM after the "
+        "job. The request then becomes a job.",
+    )
 
 
 class CompareFields(ScanFields):
@@ -206,6 +213,21 @@ class JobProgress(BaseModel):
     relative_gap: float | None
 
 
+class JobDelivery(BaseModel):
+    """The delivery of a job's result as DICOM to a registered target."""
+
+    target: str = Field(description="Name of the target.")
+    state: Literal["waiting", "sending", "delivered", "failed", "cancelled"] = Field(
+        description="`waiting` also before the job has ended; `cancelled` if the job did not succeed."
+    )
+    attempts: int
+    stored: int = Field(description="Instances that the target stored in the last attempt.")
+    instances: int = Field(description="Instances of the result; 0 before the first attempt.")
+    reason: str = Field(description="Why the last attempt failed, or a remark of the target.")
+    next_attempt: str | None = Field(description="Earliest time of the next attempt.")
+    finished: str | None
+
+
 class JobLinks(BaseModel):
     """Addresses of a job."""
 
@@ -227,6 +249,7 @@ class JobDocument(Marked):
     position: int | None = Field(description="Place in the queue, 1 for the next job; null unless queued.")
     progress: JobProgress | None
     problem: ProblemDocument | None = Field(description="Reason of a failure.")
+    delivery: JobDelivery | None = Field(description="Delivery of the result; null unless `deliver` asked for one.")
     links: JobLinks
 
 

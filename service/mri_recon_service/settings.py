@@ -110,6 +110,20 @@ class Settings(BaseSettings):
         description="Time for which a job's result is kept after its end. The job itself is deleted after twice "
         "this time.",
     )
+    targets_file: Path | None = Field(
+        default=None,
+        description="TOML file of the targets to which results may be delivered (field `deliver`), see "
+        "docs/using/pacs.md. Without it there are none.",
+    )
+    max_deliveries: int = Field(default=256, gt=0, description="Number of deliveries that may wait.")
+    max_delivery_attempts: int = Field(
+        default=10, gt=0, description="Number of attempts of a delivery whose target cannot be reached or is busy."
+    )
+    delivery_retry_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Time before the second attempt; it doubles for each further one, up to an hour.",
+    )
     max_iters: int = Field(default=1000, gt=0, description="Largest number of iterations that a request may ask for.")
     max_adapt: int = Field(
         default=0,

@@ -22,7 +22,7 @@ from mri_recon.results.recipe import MaskChoice, Recipe, Run, run_batch, run_rec
 from mri_recon_service.fields import compare_fields, reconstruction_fields
 from mri_recon_service.job import Kind
 from mri_recon_service.problems import Problem, problem_of
-from mri_recon_service.schemas import ScanFields
+from mri_recon_service.schemas import ReconstructionFields, ScanFields
 
 __all__ = [
     "Outcome",
@@ -78,6 +78,11 @@ class Task:
     fields: ScanFields
     methods: tuple[str, ...]
     options: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def deliver(self) -> str | None:
+        """Name of the target to which the result is delivered. None: it is not."""
+        return self.fields.deliver if isinstance(self.fields, ReconstructionFields) else None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +13,12 @@ from typer.testing import CliRunner
 from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError, TransferError
 from mri_recon.pacs import DicomTarget, Outcome, Retries, collect, echo, send
+from tests.support.pacs import ENHANCED, IMPLICIT, entity
 
 pydicom = pytest.importorskip("pydicom", reason="the extra 'pacs' is not installed")
 pynetdicom = pytest.importorskip("pynetdicom", reason="the extra 'pacs' is not installed")
 
-MR, ENHANCED = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 NOW = Retries(2, first=0)
-
-
-@contextmanager
-def entity(
-    answers: list[Any], *, classes: tuple[str, ...] = (MR,), syntaxes: tuple[str, ...] = (EXPLICIT,), **about: Any
-) -> Iterator[tuple[DicomTarget, list[Any]]]:
-    """An application entity that answers each C-STORE with the next status, data set of a status, or function.
-
-    Gives its address and the data sets that it stored.
-    """
-    stored: list[Any] = []
-
-    def on_store(event: Any) -> Any:
-        answer = answers.pop(0) if answers else 0
-        if callable(answer):
-            answer = answer(event)
-        status = answer if isinstance(answer, int) else answer.Status
-        if status == 0 or status >> 12 == 0xB:
-            data = event.dataset
-            data.file_meta = event.file_meta
-            stored.append(data)
-        return answer
-
-    scp = pynetdicom.AE(ae_title="PACS")
-    scp.require_called_aet = True
-    for name, value in about.items():
-        setattr(scp, name, value)
-    for one in classes:
-        scp.add_supported_context(one, list(syntaxes))
-    if about.get("answers_echo", True):
-        scp.add_supported_context("1.2.840.10008.1.1")
-    server = scp.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(pynetdicom.evt.EVT_C_STORE, on_store)])
-    try:
-        yield DicomTarget("PACS", "127.0.0.1", server.server_address[1], timeout=30), stored
-    finally:
-        server.shutdown()
 
 
 def states(outcomes: list[Outcome]) -> list[str]:

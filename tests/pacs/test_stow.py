@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 import email
-import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mri_recon.errors import ConfigError, TransferError
 from mri_recon.pacs import Credentials, Outcome, Retries, StowTarget, collect, echo, send
+from tests.support.pacs import JSON, STORED, XML, failed, service, warned
 
 pydicom = pytest.importorskip("pydicom", reason="the extra 'pacs' is not installed")
 pytest.importorskip("dicomweb_client", reason="the extra 'pacs' is not installed")
 
-JSON, XML = "application/dicom+json", "application/dicom+xml"
 NOW = Retries(2, first=0)
-STORED = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2"]}}]}}
-
-
-def failed(number: int) -> dict[str, Any]:
-    item = {"00081155": {"vr": "UI", "Value": ["1.2"]}, "00081197": {"vr": "US", "Value": [number]}}
-    return {"00081198": {"vr": "SQ", "Value": [item]}}
-
-
-def warned(number: int) -> dict[str, Any]:
-    item = {"00081155": {"vr": "UI", "Value": ["1.2"]}, "00081196": {"vr": "US", "Value": [number]}}
-    return {"00081199": {"vr": "SQ", "Value": [item]}}
-
-
-Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
-
-
-@contextmanager
-def service(answers: list[Answer | None]) -> Iterator[tuple[str, list[Any]]]:
-    """A service at /web that answers each request with the next status, body and headers; None closes the connection.
-
-    Gives its address and the requests: method, path, headers, body.
-    """
-    requests: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            requests.append((self.command, self.path, self.headers, body))
-            answer = answers.pop(0) if answers else (200, STORED)
-            if answer is None:
-                self.close_connection = True
-                return
-            status, content, *more = answer
-            headers = {"Content-Type": JSON, **(more[0] if more else {})}
-            sent = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(sent)))
-            self.end_headers()
-            self.wfile.write(sent)
-
-        do_GET = do_POST = _answer
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/web", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def states(outcomes: list[Outcome]) -> list[str]:

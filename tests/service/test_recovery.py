@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -28,7 +25,7 @@ from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership
 from mri_recon_service.storage.sqlite import SqliteStore
 from tests.support.patience import PATIENCE
-from tests.support.service import until_status
+from tests.support.service import ServerProcess, until_status
 
 LOST = {"code": "worker-lost", "detail": "died", "extensions": {}}
 
@@ -200,35 +197,6 @@ def test_two_processes_share_a_folder(
             assert one.get(f"{job}/events").text.count('"running"') == 1
 
 
-class Server:
-    """`mri-recon serve` in a process of its own."""
-
-    def __init__(self, data: Path) -> None:
-        command = [sys.executable, "-m", "mri_recon.cli", "serve", "--port", "0"]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MRI_RECON_DATA_DIR": str(data), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line + self.process.communicate()[1]
-        self.client = httpx.Client(base_url=found.group(), timeout=PATIENCE, trust_env=False)
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.client.get("/health/live")
-                return
-            except httpx.TransportError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-
-    def kill(self, number: int) -> None:
-        self.client.close()
-        self.process.send_signal(number)
-        self.process.communicate(timeout=PATIENCE)
-
-
 @pytest.mark.slow  # starts a server more than there are kills
 @pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.soak)])
 def test_killed_in_the_middle(
@@ -239,7 +207,7 @@ def test_killed_in_the_middle(
     options = {"method": "cs-wavelet", "acceleration": "3", "gap_tol": "0", "max_iters": "300"}
     accepted: dict[str, Any] = {}
     for round_ in range(kills):
-        server = Server(tmp_path)
+        server = ServerProcess(tmp_path)
         for number, scan in enumerate(scans):
             answer = server.client.post(
                 "/v1/reconstructions",
@@ -251,7 +219,7 @@ def test_killed_in_the_middle(
             accepted[answer.headers["location"]] = scan
         time.sleep(0.3)
         server.kill(signal.SIGKILL)
-    server = Server(tmp_path)
+    server = ServerProcess(tmp_path)
     try:
         mask = mr.random_mask(96, 3, seed=0)
         expected = {

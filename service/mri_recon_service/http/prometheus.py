@@ -38,6 +38,9 @@ class Metrics:
             registry=registry,
         )
         self._jobs = Counter("mri_recon_jobs", "Jobs that have ended.", ["kind", "status"], registry=registry)
+        self._deliveries = Counter(
+            "mri_recon_deliveries", "Deliveries of results that have ended.", ["state"], registry=registry
+        )
         self._job_seconds = Histogram(
             "mri_recon_job_seconds", "Time from acceptance to end.", ["kind"], buckets=_SECONDS, registry=registry
         )
@@ -63,6 +66,10 @@ class Metrics:
         self._jobs.labels(kind, status).inc()
         self._job_seconds.labels(kind).observe(seconds)
 
+    def observe_delivery(self, state: str) -> None:
+        """Count one ended delivery: `state` "delivered" or "failed"."""
+        self._deliveries.labels(state).inc()
+
     def observe_reconstruction(self, method: str, seconds: float, *, batch: int = 1) -> None:
         """Count one run of a method for `batch` requests."""
         self._reconstruction_seconds.labels(method).observe(seconds)
@@ -82,7 +89,8 @@ class Metrics:
         """Set the callables that every scrape reads. Called once for each application that starts.
 
         Args:
-            waiting: by kind: "direct" requests that run or wait here, "jobs" that wait for any process.
+            waiting: by kind: "direct" requests that run or wait here, "jobs" and "deliveries" that wait for any
+                process.
             running_jobs: jobs that run here.
             parsers_started: processes started so far to read uploads.
         """
@@ -115,7 +123,9 @@ class _Now(Collector):
 
     def collect(self) -> Iterable[Metric]:
         queue = GaugeMetricFamily(
-            "mri_recon_queue_length", "Direct requests that run or wait, and jobs that wait.", labels=["kind"]
+            "mri_recon_queue_length",
+            "Direct requests that run or wait, and jobs and deliveries that wait.",
+            labels=["kind"],
         )
         for kind, count in self._waiting().items():
             queue.add_metric([kind], count)

@@ -20,6 +20,7 @@ from typing import Any
 
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.admission import Admission
+from mri_recon_service.jobs.deliveries import Deliveries
 from mri_recon_service.jobs.direct import Direct, DirectWork
 from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.jobs.housekeeping import Housekeeping
@@ -34,6 +35,7 @@ from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership
 from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.storage.store import JobStore
+from mri_recon_service.targets import Targets
 from mri_recon_service.work import Parser, Prepared, Task, prepare
 
 __all__ = ["Engine", "check_data_folder", "open_engine"]
@@ -54,6 +56,7 @@ class Engine:
         parser: opens uploads.
         estimates: estimates of memory and time.
         metrics: the service's metrics.
+        targets: the registered targets of deliveries.
 
     Attributes:
         store: keeps the jobs.
@@ -64,6 +67,7 @@ class Engine:
         runner: runs jobs.
         schedule: chooses the next work of the threads.
         listeners: wake the tasks that follow a job.
+        targets: the registered targets of deliveries.
     """
 
     def __init__(
@@ -75,10 +79,12 @@ class Engine:
         parser: Parser,
         estimates: Estimates,
         metrics: Metrics,
+        targets: Targets,
     ) -> None:
         most_memory = settings.max_memory_bytes or _four_fifths_of_memory()
         self.store = store
         self.files = files
+        self.targets = targets
         self.listeners = Listeners()
         self.schedule: Schedule[Direct[Any]] = Schedule(most_memory=most_memory, max_batch=settings.max_batch)
         self.admission = Admission(settings, estimates, queued=store.queued, most_memory=most_memory)
@@ -114,6 +120,15 @@ class Engine:
         self._housekeeping = Housekeeping(
             settings, store, files, owner=owner, runner=self.runner, schedule=self.schedule
         )
+        self._deliveries = Deliveries(
+            settings=settings,
+            store=store,
+            files=files,
+            owner=owner.id,
+            targets=targets,
+            listeners=self.listeners,
+            metrics=metrics,
+        )
         self._owner = owner
         self._parser = parser
         self._opener = ThreadPoolExecutor(max(2, settings.parser_processes), thread_name_prefix="open")
@@ -125,6 +140,8 @@ class Engine:
     def start(self) -> None:
         """Recover the jobs of dead processes, and start the threads."""
         self._housekeeping.start()
+        if self.targets.by_name:
+            self._deliveries.start()
         for thread in self._threads:
             thread.start()
 
@@ -133,13 +150,15 @@ class Engine:
         waiting = self.schedule.close()
         self.runner.stop()
         self._housekeeping.stop()
+        self._deliveries.stop()
         self.direct.abandon(waiting)
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._housekeeping.join(max(0.0, deadline - time.monotonic()))
         self._opener.shutdown(wait=False, cancel_futures=True)
-        if any(thread.is_alive() for thread in self._threads):
+        delivered = self._deliveries.join(max(0.0, deadline - time.monotonic()))
+        if not delivered or any(thread.is_alive() for thread in self._threads):
             return  # its job belongs to this process until the process ends, and is queued again then
         self.store.close()
         self._owner.close()
@@ -178,7 +197,7 @@ class Engine:
             self.schedule.give_back(turn.memory)
 
 
-def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metrics: Metrics) -> Engine:
+def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metrics: Metrics, targets: Targets) -> Engine:
     """Make the engine on the data folder of the settings, not started.
 
     Raises:
@@ -187,7 +206,7 @@ def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metric
     folder = _data_folder(settings)
     files = JobFiles(folder / "jobs")
     store = SqliteStore(folder / "jobs.sqlite")
-    return Engine(settings, store, files, Ownership(folder / "owners"), parser, estimates, metrics)
+    return Engine(settings, store, files, Ownership(folder / "owners"), parser, estimates, metrics, targets)
 
 
 def check_data_folder(settings: Settings) -> None:

@@ -20,7 +20,7 @@ from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.store import JobStore, QueueFull
+from mri_recon_service.storage.store import DeliveriesFull, JobStore, QueueFull
 from mri_recon_service.work import Prepared, batch_key
 
 __all__ = ["JobRequests"]
@@ -61,6 +61,7 @@ class JobRequests:
         key: str | None,
         fingerprint: str,
         request_id: str,
+        deliver: str | None = None,
     ) -> Job:
         """Keep work as a job. Once this returns, neither a crash nor a power cut loses the job.
 
@@ -83,12 +84,17 @@ class JobRequests:
             key=key,
             fingerprint=fingerprint,
             request_id=request_id,
+            deliver=deliver,
         )
+        most = self.settings.max_deliveries
         try:
-            kept = self.store.add(job, most_queued=self.settings.max_queued_jobs)
+            kept = self.store.add(job, most_queued=self.settings.max_queued_jobs, most_deliveries=most)
         except QueueFull:
             self.files.remove(job_id)
             raise self.admission.jobs_full() from None
+        except DeliveriesFull:
+            self.files.remove(job_id)
+            raise self.admission.busy(f"{most} deliveries wait, as many as this service takes") from None
         except BaseException:
             self.files.remove(job_id)
             raise

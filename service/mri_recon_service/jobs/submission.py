@@ -34,6 +34,7 @@ from mri_recon_service.work import Outcome, Prepared, read_task
 __all__ = ["client_of", "job_answer", "result_answer", "submit"]
 
 _LONGEST_KEY = 255
+_SERIES = "application/zip"  # the form in which a result is delivered
 
 
 async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate, settings: Settings) -> Response:
@@ -58,10 +59,15 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
             if earlier is not None:
                 return await _repeated(earlier, fingerprint, media_type, engine, preferences)
         task = read_task(kind, upload.fields, limits=settings.option_limits)
-        if not durable:
+        deliver = task.deliver
+        if deliver is not None:
+            engine.targets.check(deliver, client_of(request))
+        if not durable and deliver is None:
             place = engine.admission.place()
         prepared = await engine.open(task, upload.files, sources)
         _refuse_impossible(prepared, media_type)
+        if deliver is not None:
+            _refuse_impossible(prepared, _SERIES)
         if place is not None and engine.admission.small(prepared):
             upload.remove()
             owned, place = place, None  # the work releases it
@@ -154,7 +160,7 @@ async def _repeated(job: Job, fingerprint: str, media_type: str, engine: Engine,
             "idempotency-mismatch",
             "expected the request that this Idempotency-Key was first used for, got another: take a new key",
         )
-    if preferences.respond_async or job.status in ("queued", "running"):
+    if preferences.respond_async or job.deliver is not None or job.status in ("queued", "running"):
         return job_answer(job, preferences)
     return await result_answer(job, media_type, engine)
 
@@ -181,13 +187,15 @@ async def _as_job(
         key=key,
         fingerprint=fingerprint,
         request_id=request.state.request_id,
+        deliver=prepared.task.deliver,
     )
     try:
         job = await asyncio.to_thread(accept)
     except KeyInUse as error:  # by a request that arrived at the same time
         return await _repeated(error.job, fingerprint, media_type, engine, preferences)
     wait = preferences.wait
-    if wait is None and not preferences.respond_async and engine.admission.small(prepared):
+    to_be_told = preferences.respond_async or prepared.task.deliver is not None
+    if wait is None and not to_be_told and engine.admission.small(prepared):
         wait = settings.timeout_seconds  # small work with a key: wait as for a direct answer
     if not wait:
         return job_answer(job, preferences)

@@ -16,6 +16,7 @@ from mri_recon_service.dependencies import EngineDep, EstimatesDep, ParserDep, S
 from mri_recon_service.http.openapi import problem_responses, upload_request
 from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.jobs.estimates import Estimates
+from mri_recon_service.jobs.submission import client_of
 from mri_recon_service.problems import UPLOAD_CODES, Problem
 from mri_recon_service.schemas import MethodCost, ScanSummary, ValidateFields, Validation
 from mri_recon_service.settings import Settings
@@ -52,6 +53,8 @@ async def validate(
             upload.fields,
             limits=settings.option_limits,
         )
+        if task.deliver is not None:
+            engine.targets.check(task.deliver, client_of(request))
         place = engine.admission.place()  # a dry run holds memory too
         try:
             return await run_in_threadpool(
@@ -116,7 +119,13 @@ def _examine(
         for name in task.methods
     ]
     times = [one.seconds for one in costs]
-    answered = "refused" if problem or prepared is None else "at-once" if engine.admission.small(prepared) else "as-job"
+    answered = (
+        "refused"
+        if problem or prepared is None
+        else "at-once"
+        if engine.admission.small(prepared) and task.deliver is None
+        else "as-job"
+    )
     return Validation.model_validate(
         {
             "accepted": problem is None,

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from mri_recon.errors import ConfigError
-from mri_recon_service.job import FINISHED, Event, Job, NewJob, Status, document
+from mri_recon_service.job import FINISHED, Delivery, DeliveryState, Event, Job, NewJob, Status, document
 from mri_recon_service.problems import Problem
 from mri_recon_service.storage.connection import Connection
-from mri_recon_service.storage.store import KeyInUse, QueueFull
+from mri_recon_service.storage.store import DeliveriesFull, KeyInUse, QueueFull
 
 __all__ = ["SqliteStore"]
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -54,9 +54,32 @@ CREATE TABLE events (
 );
 CREATE INDEX events_by_job ON events (job, id);
 """
+_DELIVERIES = """
+CREATE TABLE deliveries (
+    job TEXT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+    target TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    stored INTEGER NOT NULL DEFAULT 0,
+    instances INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT '',
+    due REAL,
+    ended REAL,
+    sender TEXT
+);
+CREATE INDEX deliveries_by_state ON deliveries (state, due);
+"""
 _SELECT = """
-SELECT *, CASE status WHEN 'queued' THEN (SELECT count(*) FROM jobs AS other WHERE other.status = 'queued'
+SELECT jobs.*, deliveries.target, deliveries.state, deliveries.attempts AS delivery_attempts, deliveries.stored,
+deliveries.instances, deliveries.reason, deliveries.due, deliveries.ended,
+CASE status WHEN 'queued' THEN (SELECT count(*) FROM jobs AS other WHERE other.status = 'queued'
 AND other.seq <= jobs.seq) END AS position FROM jobs
+LEFT JOIN deliveries ON deliveries.job = jobs.id
+"""
+_DUE = """
+SELECT deliveries.job FROM deliveries JOIN jobs ON jobs.id = deliveries.job
+WHERE deliveries.state = 'waiting' AND jobs.status = 'succeeded' AND (deliveries.due IS NULL OR deliveries.due <= ?)
+ORDER BY coalesce(deliveries.due, jobs.finished), jobs.seq LIMIT 1
 """
 
 
@@ -77,8 +100,8 @@ class SqliteStore:
             self._light = Connection(path, synchronous="NORMAL")
             with self._durable.change() as db:
                 (version,) = db.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in _SCHEMA.split(";"):
+                if version < _VERSION:
+                    for statement in ((_SCHEMA if version == 0 else "") + _DELIVERIES).split(";"):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {_VERSION}")
         except (sqlite3.Error, Problem) as error:
@@ -92,7 +115,7 @@ class SqliteStore:
                 "made it; use that one, or another folder by MRI_RECON_DATA_DIR"
             )
 
-    def add(self, job: NewJob, *, most_queued: int) -> Job:
+    def add(self, job: NewJob, *, most_queued: int, most_deliveries: int | None = None) -> Job:
         """See `JobStore`."""
         with self._durable.change() as db:
             if job.key is not None:
@@ -101,6 +124,8 @@ class SqliteStore:
                     raise KeyInUse(earlier)
             if _queued(db) >= most_queued:
                 raise QueueFull
+            if job.deliver is not None and most_deliveries is not None and _undelivered(db) >= most_deliveries:
+                raise DeliveriesFull
             db.execute(
                 "INSERT INTO jobs (id, kind, client, status, request, created, deadline, batch_key, memory, key, "
                 "fingerprint, request_id) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -109,6 +134,8 @@ class SqliteStore:
                     *(job.memory, job.key, job.fingerprint, job.request_id),
                 ),
             )
+            if job.deliver is not None:
+                db.execute("INSERT INTO deliveries (job, target) VALUES (?, ?)", (job.id, job.deliver))
             return _tell(db, job.id)
 
     def get(self, job_id: str) -> Job | None:
@@ -214,7 +241,11 @@ class SqliteStore:
     ) -> list[str]:
         """See `JobStore`."""
         with self._light.read() as db:
-            owners = [row["owner"] for row in db.execute("SELECT DISTINCT owner FROM jobs WHERE status = 'running'")]
+            found = db.execute(
+                "SELECT owner FROM jobs WHERE status = 'running' UNION SELECT sender FROM deliveries "
+                "WHERE state = 'sending'"
+            )
+            owners = [row["owner"] for row in found]
         dead = [owner for owner in owners if not alive(owner)]
         for owner in dead:
             with self._durable.change() as db:
@@ -233,6 +264,10 @@ class SqliteStore:
                             (row["id"],),
                         )
                     _tell(db, row["id"])
+                db.execute(
+                    "UPDATE deliveries SET state = 'waiting', sender = NULL WHERE state = 'sending' AND sender = ?",
+                    (owner,),
+                )
         return dead
 
     def delete(self, job_id: str) -> bool:
@@ -275,6 +310,56 @@ class SqliteStore:
             ).fetchall()
         return [Event(row["id"], row["kind"], row["data"]) for row in rows]
 
+    def waiting_deliveries(self) -> int:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            return _undelivered(db)
+
+    def claim_delivery(self, owner: str, now: float) -> Job | None:
+        """See `JobStore`."""
+        with self._light.read() as db:
+            if db.execute(_DUE, (now,)).fetchone() is None:
+                return None  # without due deliveries, take no write lock
+        with self._durable.change() as db:
+            row = db.execute(_DUE, (now,)).fetchone()
+            if row is None:
+                return None
+            db.execute(
+                "UPDATE deliveries SET state = 'sending', sender = ?, attempts = attempts + 1, due = NULL "
+                "WHERE job = ?",
+                (owner, row["job"]),
+            )
+            return _one(db, "WHERE id = ?", row["job"])
+
+    def end_delivery(
+        self,
+        job_id: str,
+        owner: str,
+        state: DeliveryState,
+        *,
+        stored: int,
+        instances: int,
+        reason: str,
+        due: float | None,
+    ) -> None:
+        """See `JobStore`."""
+        ended = None if state == "waiting" else time.time()
+        with self._durable.change() as db:
+            db.execute(
+                "UPDATE deliveries SET state = ?, stored = ?, instances = ?, reason = ?, due = ?, ended = ?, "
+                "sender = NULL WHERE job = ? AND state = 'sending' AND sender = ?",
+                (state, stored, instances, reason, due, ended, job_id, owner),
+            )
+
+    def release_delivery(self, job_id: str, owner: str) -> None:
+        """See `JobStore`."""
+        with self._durable.change() as db:
+            db.execute(
+                "UPDATE deliveries SET state = 'waiting', sender = NULL, attempts = attempts - 1 "
+                "WHERE job = ? AND state = 'sending' AND sender = ?",
+                (job_id, owner),
+            )
+
     def close(self) -> None:
         """See `JobStore`."""
         self._durable.close()
@@ -292,6 +377,14 @@ def _end(
 
 def _queued(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()[0])
+
+
+def _undelivered(db: sqlite3.Connection) -> int:
+    found = db.execute(
+        "SELECT count(*) FROM deliveries JOIN jobs ON jobs.id = deliveries.job "
+        "WHERE deliveries.state IN ('waiting', 'sending') AND jobs.status NOT IN ('failed', 'cancelled')"
+    )
+    return int(found.fetchone()[0])
 
 
 def _tell(db: sqlite3.Connection, job_id: str) -> Job:
@@ -329,4 +422,19 @@ def _job(row: sqlite3.Row) -> Job:
         progress=None if row["progress"] is None else json.loads(row["progress"]),
         problem=None if row["problem"] is None else json.loads(row["problem"]),
         expired=bool(row["expired"]),
+        deliver=row["target"],
+        delivery=None if row["target"] is None else _delivery(row),
+    )
+
+
+def _delivery(row: sqlite3.Row) -> Delivery:
+    return Delivery(
+        target=row["target"],
+        state=row["state"],
+        attempts=row["delivery_attempts"],
+        stored=row["stored"],
+        instances=row["instances"],
+        reason=row["reason"],
+        due=row["due"],
+        finished=row["ended"],
     )

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from mri_recon_service.job import Event, Job, NewJob, Status
+from mri_recon_service.job import DeliveryState, Event, Job, NewJob, Status
 
-__all__ = ["JobStore", "KeyInUse", "QueueFull"]
+__all__ = ["DeliveriesFull", "JobStore", "KeyInUse", "QueueFull"]
 
 
 class QueueFull(Exception):
     """Report that the largest allowed number of jobs waits."""
+
+
+class DeliveriesFull(Exception):
+    """Report that the largest allowed number of deliveries waits."""
 
 
 class KeyInUse(Exception):
@@ -36,11 +40,12 @@ class JobStore(Protocol):
     If the disk is full or fails, every method raises a `Problem`, storage-full, and changes nothing.
     """
 
-    def add(self, job: NewJob, *, most_queued: int) -> Job:
-        """Keep a job and put it into the queue. When this returns, the job survives a crash.
+    def add(self, job: NewJob, *, most_queued: int, most_deliveries: int | None = None) -> Job:
+        """Keep a job and put it into the queue. When this returns, the job and its delivery survive a crash.
 
         Raises:
             QueueFull: `most_queued` jobs wait already.
+            DeliveriesFull: the job has a delivery, and `most_deliveries` have not ended.
             KeyInUse: the client used the key for another job.
         """
         ...
@@ -94,6 +99,8 @@ class JobStore(Protocol):
     ) -> list[str]:
         """Queue the running jobs of dead owners again, or end them with the problem `lost` after `most_attempts`.
 
+        Their deliveries wait again.
+
         Returns:
             The dead owners.
         """
@@ -117,6 +124,39 @@ class JobStore(Protocol):
 
     def events(self, job_id: str, *, after: int) -> list[Event]:
         """List the events of a job that came after the event with the identifier `after`."""
+        ...
+
+    def waiting_deliveries(self) -> int:
+        """Count the deliveries that have not ended, of jobs that may still succeed or have."""
+        ...
+
+    def claim_delivery(self, owner: str, now: float) -> Job | None:
+        """Take the delivery that is due longest, of a job that has succeeded, and count an attempt; None if none is."""
+        ...
+
+    def end_delivery(
+        self,
+        job_id: str,
+        owner: str,
+        state: DeliveryState,
+        *,
+        stored: int,
+        instances: int,
+        reason: str,
+        due: float | None,
+    ) -> None:
+        """Record how an attempt of the owner ended. Nothing changes if the owner has no such delivery.
+
+        Args:
+            job_id: the job.
+            owner: the process that made the attempt.
+            state: "waiting" for another attempt, from `due` on.
+            stored, instances, reason, due: see `Delivery`.
+        """
+        ...
+
+    def release_delivery(self, job_id: str, owner: str) -> None:
+        """Let a delivery of the owner wait again, without counting the attempt."""
         ...
 
     def close(self) -> None:
