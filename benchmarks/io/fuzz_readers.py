@@ -24,7 +24,7 @@ import numpy as np
 from mri_recon.errors import MriReconError
 from mri_recon.io import convert, load, save_scan
 from mri_recon.io.geometry import Geometry
-from tests.io.mrd_files import mrd, readouts_of, stream_header, write_stream, xml
+from tests.io.mrd_files import mrd, readouts_of, stream_header, write_session, write_stream, xml
 from tests.io.scanner_files import Block, fid, lines_of, pfile, twix_vb, twix_ve
 
 _PATIENCE = 60.0  # seconds without an answer
@@ -61,6 +61,7 @@ FORMATS: dict[str, Callable[[Path], Path]] = {
     "mrd-written": _converted(".mrd"),
     "mrd": lambda folder: mrd(folder / "a.h5", readouts_of(KSPACE), xml((12, 10, 1), fov=(9, 9, 9))),
     "mrd2": lambda folder: write_stream(folder / "a.mrd", readouts_of(KSPACE), stream_header((12, 10, 1))),
+    "mrd-session": lambda folder: write_session(folder / "a.mrd", readouts_of(KSPACE), xml((12, 10, 1), fov=(9, 9, 9))),
     "twix-ve": lambda folder: twix_ve(folder / "a.dat", [*NOISE], lines_of(KSPACE)),
     "twix-vb": lambda folder: twix_vb(folder / "a.dat", [*NOISE, *lines_of(KSPACE)]),
     "pfile": lambda folder: pfile(folder / "a.7", KSPACE, tables=(6.0, 2.0, {0: (3, 1, 4), 1: (3, 9, 4)})),

@@ -30,7 +30,7 @@ def load_noise(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Tenso
         FormatError: as `load`, or an array of the wrong rank.
     """
     path = Path(path)
-    if (name := format_of(path).name) == "mrd2" or (name == "hdf5" and is_mrd(path)):
+    if (name := format_of(path).name) in ("mrd2", "mrd-session") or (name == "hdf5" and is_mrd(path)):
         return as_tensor(read_mrd_noise(path, max_bytes=max_bytes))
     if name == "twix":
         return as_tensor(read_twix_noise(path, max_bytes=max_bytes))

@@ -158,3 +158,50 @@ def stream_header(
     about = mrd.MeasurementInformationType(patient_position=mrd.PatientPosition.F_FP, protocol_name="t2")
     encoding = mrd.EncodingType(encoded_space=space, recon_space=space, encoding_limits=limits)
     return mrd.Header(encoding=[encoding], measurement_information=about)
+
+
+def messages_of(readouts: Sequence[Readout], *, trajectory: int = 0) -> list[Any]:
+    """Make the acquisitions of the library ismrmrd from readouts."""
+    import ismrmrd
+
+    found = []
+    for one in readouts:
+        path = np.zeros((one.data.shape[1], trajectory), np.float32)
+        acquisition = ismrmrd.Acquisition.from_array(np.ascontiguousarray(one.data, np.complex64), path)
+        head = acquisition.getHead()
+        head.flags = one.flags
+        for name, value in one.idx.items():
+            setattr(head.idx, name, value)
+        for name, value in one.fields.items():
+            setattr(head, name, tuple(np.asarray(value).tolist()) if np.ndim(value) else value)
+        acquisition.setHead(head)
+        found.append(acquisition)
+    return found
+
+
+def write_session(
+    path: Path,
+    readouts: Sequence[Readout],
+    header: str,
+    *,
+    waveforms: int = 0,
+    images: int = 0,
+    texts: int = 0,
+    trajectory: int = 0,
+) -> Path:
+    """Record a session by the serializer of the library ismrmrd; the header is written as it is."""
+    import ismrmrd
+    from ismrmrd.serialization import ISMRMRDMessageID, ProtocolSerializer
+
+    with path.open("wb") as stream, ProtocolSerializer(stream) as session:
+        content = header.encode()
+        stream.write(int(ISMRMRDMessageID.HEADER).to_bytes(2, "little") + len(content).to_bytes(4, "little") + content)
+        for number in range(texts):
+            session.serialize(f"text {number}")
+        for _ in range(waveforms):
+            session.serialize(ismrmrd.Waveform.from_array(np.zeros((2, 5), np.uint32)))
+        for _ in range(images):
+            session.serialize(ismrmrd.Image.from_array(np.zeros((1, 1, 3, 5), np.complex64)))
+        for one in messages_of(readouts, trajectory=trajectory):
+            session.serialize(one)
+    return path

@@ -41,6 +41,8 @@ class Header:
         patient_position: DICOM's term, such as "HFS"; "" if the header has none.
         recon_field_of_view: of the reconstructed space in mm; smaller along readout where it is oversampled.
         partition_center: index of the partition at the centre of k-space.
+        partition_maximum: index of the last acquired partition.
+        average_maximum: number of the last average.
         trajectory: such as "cartesian".
         calibration_mode: such as "embedded"; "" if the header has none.
         protocol: name of the protocol.
@@ -57,11 +59,18 @@ class Header:
     patient_position: str = ""
     recon_field_of_view: tuple[float, float, float] | None = None
     partition_center: int | None = None
+    partition_maximum: int | None = None
+    average_maximum: int | None = None
     trajectory: str = ""
     calibration_mode: str = ""
     protocol: str = ""
     noise_bandwidth: float = 1.0
     marks: tuple[str, ...] = ()
+
+    @property
+    def calibration_in_image(self) -> bool:
+        """Whether calibration lines are lines of the image too."""
+        return self.calibration_mode in ("embedded", "interleaved")
 
     @property
     def padding(self) -> tuple[int, int] | None:
@@ -102,7 +111,9 @@ def parse_header(text: str, *, where: str, encoding: int = 0) -> Header:
     if encoding and encoding >= len(spaces):
         raise FormatError(f"expected encoding {encoding} in the header of {where}, it has {len(spaces)}: it is damaged")
     space = spaces[encoding] if spaces else root
-    limits = "{*}encodingLimits/{*}kspace_encoding_step_1"
+    limits, partitions, averages = (
+        f"{{*}}encodingLimits/{{*}}{name}" for name in ("kspace_encoding_step_1", "kspace_encoding_step_2", "average")
+    )
     return Header(
         encoded_size=_size(space, "{*}encodedSpace/{*}matrixSize", where),
         recon_size=_size(space, "{*}reconSpace/{*}matrixSize", where),
@@ -112,7 +123,9 @@ def parse_header(text: str, *, where: str, encoding: int = 0) -> Header:
         depth=_number(space, "{*}encodedSpace/{*}matrixSize/{*}z", where, least=1),
         patient_position=_patient_position(root),
         recon_field_of_view=_lengths(space, "{*}reconSpace/{*}fieldOfView_mm"),
-        partition_center=_number(space, "{*}encodingLimits/{*}kspace_encoding_step_2/{*}center", where, least=0),
+        partition_center=_number(space, f"{partitions}/{{*}}center", where, least=0),
+        partition_maximum=_number(space, f"{partitions}/{{*}}maximum", where, least=0),
+        average_maximum=_number(space, f"{averages}/{{*}}maximum", where, least=0),
         trajectory=_word(space, "{*}trajectory"),
         calibration_mode=_word(space, "{*}parallelImaging/{*}calibrationMode"),
         protocol=_word(root, "{*}measurementInformation/{*}protocolName"),

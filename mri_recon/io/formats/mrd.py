@@ -1,12 +1,13 @@
-"""Read ISMRMRD (MRD) raw data, version 1 in HDF5 and version 2, Cartesian.
+"""Read ISMRMRD (MRD) raw data, version 1 in HDF5 or as a recorded session, and version 2; Cartesian.
 
-`mrd_readouts` and `mrd_stream` read headers and samples, this module selects the readouts of one contrast, `mrd_order`
-fills k-space.
+`mrd_readouts`, `mrd_session` and `mrd_stream` read headers and samples, this module selects the readouts of one
+contrast, `mrd_order` fills k-space.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io.formats.ismrmrd import SCAN_MARKS, SIDES, Header
 from mri_recon.io.formats.mrd_order import Layout, fill, lay_out
 from mri_recon.io.formats.mrd_readouts import FLAGS, Readouts, is_mrd, open_readouts
+from mri_recon.io.formats.mrd_session import is_mrd_session, open_session
 from mri_recon.io.formats.mrd_stream import is_mrd_stream, open_stream
 from mri_recon.io.formats.readout_lines import noise_scale, partitions_to_slices, without_oversampling
 from mri_recon.io.geometry import Geometry, Vector
@@ -25,7 +27,7 @@ from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
 from mri_recon.io.scan import RawScan
 
-__all__ = ["is_mrd", "is_mrd_stream", "read_mrd", "read_mrd_noise"]
+__all__ = ["is_mrd", "is_mrd_session", "is_mrd_stream", "read_mrd", "read_mrd_noise"]
 
 Chosen = npt.NDArray[np.int64]
 
@@ -38,7 +40,6 @@ _NAMES = {
 }
 _COUNTERS = {"contrast": "contrast", "repetition": "repetition", "cardiac": "phase", "set": "set"}
 _IMAGE_KINDS = ("calibration lines", "calibration and image lines", "reversed lines")
-_WITH_CALIBRATION = ("embedded", "interleaved")
 _TOLERANCE = 1e-3
 
 
@@ -71,8 +72,8 @@ def read_mrd(
     if axes is not None:
         raise FormatError(f"expected no axes for the MRD file {path.name}, it says them itself: leave axes out")
     chosen = parse_choice(variable, _NAMES, where=path.name)
-    stream = _is_stream(path)
-    with open_stream(path) if stream else open_readouts(path) as readouts:
+    kind, opened = _open(path)
+    with opened as readouts:
         left_out: Counter[str] = Counter()
         indices, number = _image_lines(readouts, chosen, left_out)
         header = readouts.header(number)
@@ -117,7 +118,7 @@ def read_mrd(
         planes,
         name=path.name,
         meta={
-            "format": "MRD raw data (version 2)" if stream else "ISMRMRD raw data (MRD, HDF5)",
+            "format": kind,
             "file": path.name,
             "axes": "slice coil readout phase",
             "axes_assumed": False,
@@ -146,7 +147,7 @@ def read_mrd_noise(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> npt.NDA
     Raises:
         FormatError: no noise scans, or as `read_mrd`.
     """
-    with open_stream(path) if _is_stream(path) else open_readouts(path) as readouts:
+    with _open(path)[1] as readouts:
         noise = np.flatnonzero(readouts.has("noise scans"))
         if not noise.size:
             raise FormatError(f"expected noise scans in {path.name}, found none: give another file, or edge")
@@ -178,9 +179,15 @@ def _repeats(readouts: Readouts, indices: Chosen) -> int:
     return int(Counter(counts.tolist()).most_common(1)[0][0])
 
 
-def _is_stream(path: Path) -> bool:
+def _open(path: Path) -> tuple[str, AbstractContextManager[Readouts]]:
+    """Return the name of a file's kind, and the context that opens it."""
     with path.open("rb") as stream:
-        return is_mrd_stream(stream.read(16))
+        head = stream.read(64)
+    if is_mrd_stream(head):
+        return "MRD raw data (version 2)", open_stream(path)
+    if is_mrd_session(head):
+        return "MRD raw data (recorded session)", open_session(path)
+    return "ISMRMRD raw data (MRD, HDF5)", open_readouts(path)
 
 
 def _image_lines(readouts: Readouts, chosen: dict[str, str], left_out: Counter[str]) -> tuple[Chosen, int]:
@@ -209,7 +216,7 @@ def _choose(
 ) -> Chosen:
     """Choose the lines of one contrast, repetition, cardiac phase and set, and of one size."""
     calibration = readouts.has("calibration lines") & ~readouts.has("calibration and image lines")
-    if header.calibration_mode not in _WITH_CALIBRATION:
+    if not header.calibration_in_image:
         image = _keep(indices, ~calibration, left_out, "calibration lines of parallel imaging")
         indices = image if image.size else indices
     for what, counter in _COUNTERS.items():

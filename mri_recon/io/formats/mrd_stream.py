@@ -20,7 +20,7 @@ from mri_recon.io.formats.ismrmrd import Header, plausible_bandwidth, scan_marks
 from mri_recon.io.formats.mrd_readouts import COUNTERS, Readouts
 from mri_recon.io.geometry import PATIENT_POSITIONS
 
-__all__ = ["is_mrd_stream", "open_stream"]
+__all__ = ["header_of", "is_mrd_stream", "mrd_library", "open_stream"]
 
 _MAGIC = b"yardl\x01\x00\x00\x00"
 _WHOLE = ("discard_pre", "discard_post", "center_sample", "encoding_space_ref")
@@ -45,7 +45,7 @@ def open_stream(path: Path) -> Iterator[Readouts]:
     Raises:
         FormatError: damaged, cut short, without header or readouts, or mrd-python is not installed.
     """
-    mrd = _library()
+    mrd = mrd_library()
     try:
         with path.open("rb") as stream:
             header, heads, samples, others = _read(mrd, stream, path.stat().st_size)
@@ -60,7 +60,7 @@ def open_stream(path: Path) -> Iterator[Readouts]:
         raise FormatError(f"expected a header and readouts in {path.name}, found none: it holds other data")
     yield Readouts(
         path.name,
-        lambda number: _header(mrd, header, number, path.name),
+        lambda number: header_of(header, number, path.name),
         np.array(heads, dtype=_HEAD),
         tuple(f"{count} {what}" for what, count in others.items()),
         lambda first, last: samples[first:last],
@@ -109,7 +109,12 @@ def _head(head: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     return (int(head.flags.value), shape[1], shape[0], *whole, float(head.sample_time_us or 0), *vectors, counters)
 
 
-def _header(mrd: Any, header: Any, number: int, name: str) -> Header:
+def header_of(header: Any, number: int, name: str) -> Header:
+    """Take the fields of one encoding from a header of the library.
+
+    Raises:
+        FormatError: the header has no such encoding.
+    """
     if number >= len(header.encoding):
         raise FormatError(
             f"expected encoding {number} in the header of {name}, it has {len(header.encoding)}: it is damaged"
@@ -132,6 +137,8 @@ def _header(mrd: Any, header: Any, number: int, name: str) -> Header:
         patient_position=position if position in PATIENT_POSITIONS else "",
         recon_field_of_view=_lengths(recon.field_of_view_mm),
         partition_center=None if partitions is None else int(partitions.center),
+        partition_maximum=None if partitions is None else int(partitions.maximum),
+        average_maximum=None if limits.average is None else int(limits.average.maximum),
         trajectory=one.trajectory.name.lower(),
         calibration_mode="" if mode is None else mode.name.lower(),
         protocol="" if about is None or about.protocol_name is None else about.protocol_name[:100],
@@ -151,7 +158,12 @@ def _lengths(lengths: Any) -> tuple[float, float, float] | None:
     return (x, y, z) if known else None
 
 
-def _library() -> Any:
+def mrd_library() -> Any:
+    """Import the library mrd-python.
+
+    Raises:
+        FormatError: it is not installed.
+    """
     try:
         import mrd
     except ImportError as error:

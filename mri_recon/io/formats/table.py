@@ -15,7 +15,7 @@ from mri_recon.io.formats.bart import is_bart, is_bart_header, read_bart
 from mri_recon.io.formats.hdf5_kinds import read_hdf5
 from mri_recon.io.formats.matlab import read_mat
 from mri_recon.io.formats.matlab_hdf5 import read_mat_hdf5
-from mri_recon.io.formats.mrd import is_mrd_stream, read_mrd
+from mri_recon.io.formats.mrd import is_mrd_session, is_mrd_stream, read_mrd
 from mri_recon.io.formats.numpy_arrays import read_npy, read_npz
 from mri_recon.io.formats.pfile import is_pfile, read_pfile
 from mri_recon.io.formats.twix import is_twix, read_twix
@@ -81,6 +81,7 @@ TABLE = (
     Format("bart", lambda head, _: is_bart_header(head), read_bart),
     Format("mat", lambda head, _: head.startswith(b"MATLAB 5.0"), read_mat),
     # Formats without a magic number come last; for these, the first bytes must be consistent with the rest.
+    Format("mrd-session", lambda head, _: is_mrd_session(head), read_mrd),
     Format("pfile", lambda head, _: is_pfile(head), read_pfile),
     Format("fid", is_fid, read_fid),
     Format("twix", lambda head, _: is_twix(head), read_twix),

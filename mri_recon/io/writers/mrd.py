@@ -7,59 +7,68 @@ Inati et al., ISMRM Raw data format, Magn Reson Med 77:411 (2017); https://ismrm
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from mri_recon._arrays import center_crop
+from mri_recon.io.formats.mrd_messages import IMAGE_HEADER
 from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
 from mri_recon.io.writers.dicom_modules import derivation, sides_assumed
 from mri_recon.io.writers.hdf5 import hdf5_content, write_xml
 from mri_recon.io.writers.result import Encoded, SavedResult, Writer, notice_of
 
-__all__ = ["IMAGE_HEADER", "MRD"]
-
-IMAGE_HEADER = np.dtype(
-    [
-        ("version", "<u2"), ("data_type", "<u2"), ("flags", "<u8"), ("measurement_uid", "<u4"),
-        ("matrix_size", "<u2", 3), ("field_of_view", "<f4", 3), ("channels", "<u2"), ("position", "<f4", 3),
-        ("read_dir", "<f4", 3), ("phase_dir", "<f4", 3), ("slice_dir", "<f4", 3),
-        ("patient_table_position", "<f4", 3), ("average", "<u2"), ("slice", "<u2"), ("contrast", "<u2"),
-        ("phase", "<u2"), ("repetition", "<u2"), ("set", "<u2"), ("acquisition_time_stamp", "<u4"),
-        ("physiology_time_stamp", "<u4", 3), ("image_type", "<u2"), ("image_index", "<u2"),
-        ("image_series_index", "<u2"), ("user_int", "<i4", 8), ("user_float", "<f4", 8),
-        ("attribute_string_len", "<u4"),
-    ]
-)  # fmt: skip
-"""Header of an image, version 1."""
+__all__ = ["MRD", "ImageSet", "image_sets"]
 
 _PAIR = np.dtype([("real", "<f4"), ("imag", "<f4")])
 _FLOAT, _COMPLEX = 5, 7  # values of data_type
 _MAGNITUDE, _COMPLEX_IMAGE = 1, 5  # values of image_type
 
 
+class ImageSet(NamedTuple):
+    """Hold images of one kind.
+
+    Attributes:
+        headers: records of `IMAGE_HEADER`, one for each slice.
+        pixels: complex64 or float32 `(slice, channel, z, phase, readout)`; x of the format is the readout.
+        meta: what is said about every slice, by the names of the format.
+    """
+
+    headers: npt.NDArray[Any]
+    pixels: npt.NDArray[Any]
+    meta: Mapping[str, str]
+
+    @property
+    def attributes(self) -> str:
+        """The XML text of `meta`."""
+        return _attributes(self.meta)
+
+
+def image_sets(result: SavedResult) -> list[ImageSet]:
+    """Make the MRD images of a result, cropped to the scan's reconstruction size, and of its map of trust if any."""
+    sets = [_image_set(result, result.image, _meta(result), series=0)]
+    if result.trust_map is not None:
+        about = _meta(result, role="Map of trust: bound of the error of the magnitude")
+        sets.append(_image_set(result, result.trust_map, about, series=1))
+    return sets
+
+
 def _encode(result: SavedResult) -> Encoded:
-    image = result.image
-    if result.recon_size is not None:
-        image = center_crop(image, result.recon_size)
-    is_complex = image.dtype.kind == "c"
-    attributes = _attributes(result)
-    headers = np.zeros(len(image), dtype=IMAGE_HEADER)
-    _fill_headers(headers, image.shape[-2:], result.geometry, is_complex, len(attributes))
+    sets = image_sets(result)
 
     def fill(file: h5py.File) -> None:
         group = file.create_group("dataset")
         write_xml(group, "xml", [_xml(result)])
-        _write_images(group, "images_0", image, headers, attributes)
-        if result.trust_map is not None:
-            trust = result.trust_map if result.recon_size is None else center_crop(result.trust_map, result.recon_size)
-            about = _attributes(result, role="Map of trust: bound of the error of the magnitude")
-            heads = np.zeros(len(trust), dtype=IMAGE_HEADER)
-            _fill_headers(heads, trust.shape[-2:], result.geometry, False, len(about))
-            heads["image_series_index"] = 1
-            _write_images(group, "images_1", trust, heads, about)
+        for number, one in enumerate(sets):
+            images = group.create_group(f"images_{number}")
+            images.create_dataset("header", data=one.headers)
+            is_complex = one.pixels.dtype.kind == "c"
+            images.create_dataset("data", data=one.pixels.view(_PAIR) if is_complex else one.pixels)
+            write_xml(images, "attributes", [one.attributes] * len(one.headers))
 
     known = result.geometry is not None and result.geometry.known
     places = "" if known else "; the scan has no known place in the patient, so the headers have none"
@@ -68,13 +77,14 @@ def _encode(result: SavedResult) -> Encoded:
     return Encoded(hdf5_content(fill), f"MRD images hold no mask and no provenance: .h5 does{places}")
 
 
-def _write_images(group: h5py.Group, name: str, image: Any, headers: Any, attributes: str) -> None:
-    images = group.create_group(name)
-    images.create_dataset("header", data=headers)
+def _image_set(result: SavedResult, image: npt.NDArray[Any], meta: Mapping[str, str], *, series: int) -> ImageSet:
+    if result.recon_size is not None:
+        image = center_crop(image, result.recon_size)
+    headers = np.zeros(len(image), dtype=IMAGE_HEADER)
+    _fill_headers(headers, image.shape[-2:], result.geometry, image.dtype.kind == "c", len(_attributes(meta).encode()))
+    headers["image_series_index"] = series
     # x is the readout: rows of our image are columns there.
-    pixels = np.ascontiguousarray(image.transpose(0, 2, 1)[:, None, None])
-    images.create_dataset("data", data=pixels.view(_PAIR) if pixels.dtype.kind == "c" else pixels)
-    write_xml(images, "attributes", [attributes] * len(image))
+    return ImageSet(headers, np.ascontiguousarray(image.transpose(0, 2, 1)[:, None, None]), meta)
 
 
 def _fill_headers(
@@ -97,13 +107,16 @@ def _fill_headers(
         headers["read_dir"], headers["phase_dir"], headers["slice_dir"] = geometry.directions
 
 
-def _attributes(result: SavedResult, role: str = "Image") -> str:
-    values = {
+def _meta(result: SavedResult, role: str = "Image") -> dict[str, str]:
+    return {
         "DataRole": role,
         "ImageComment": notice_of(result.metadata),
         "ImageProcessingHistory": derivation(result.metadata),
     }
-    body = "".join(f"<meta><name>{name}</name><value>{escape(value)}</value></meta>" for name, value in values.items())
+
+
+def _attributes(meta: Mapping[str, str]) -> str:
+    body = "".join(f"<meta><name>{name}</name><value>{escape(value)}</value></meta>" for name, value in meta.items())
     return f'<?xml version="1.0"?><ismrmrdMeta>{body}</ismrmrdMeta>'
 
 

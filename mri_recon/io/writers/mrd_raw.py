@@ -10,34 +10,14 @@ import numpy as np
 
 from mri_recon.errors import OutputError
 from mri_recon.io.formats.ismrmrd import SCAN_MARKS, SIDES
+from mri_recon.io.formats.mrd_messages import ACQUISITION_HEADER
 from mri_recon.io.writers.hdf5 import hdf5_content, write_xml
 from mri_recon.io.writers.result import Encoded
 
 if TYPE_CHECKING:
     from mri_recon.io.scan import Scan
 
-__all__ = ["ACQUISITION_HEADER", "encode_raw"]
-
-_COUNTERS = np.dtype(
-    [
-        ("kspace_encode_step_1", "<u2"), ("kspace_encode_step_2", "<u2"), ("average", "<u2"), ("slice", "<u2"),
-        ("contrast", "<u2"), ("phase", "<u2"), ("repetition", "<u2"), ("set", "<u2"), ("segment", "<u2"),
-        ("user", "<u2", 8),
-    ]
-)  # fmt: skip
-
-ACQUISITION_HEADER = np.dtype(
-    [
-        ("version", "<u2"), ("flags", "<u8"), ("measurement_uid", "<u4"), ("scan_counter", "<u4"),
-        ("acquisition_time_stamp", "<u4"), ("physiology_time_stamp", "<u4", 3), ("number_of_samples", "<u2"),
-        ("available_channels", "<u2"), ("active_channels", "<u2"), ("channel_mask", "<u8", 16), ("discard_pre", "<u2"),
-        ("discard_post", "<u2"), ("center_sample", "<u2"), ("encoding_space_ref", "<u2"),
-        ("trajectory_dimensions", "<u2"), ("sample_time_us", "<f4"), ("position", "<f4", 3), ("read_dir", "<f4", 3),
-        ("phase_dir", "<f4", 3), ("slice_dir", "<f4", 3), ("patient_table_position", "<f4", 3), ("idx", _COUNTERS),
-        ("user_int", "<i4", 8), ("user_float", "<f4", 8),
-    ]
-)  # fmt: skip
-"""Header of a readout, version 1."""
+__all__ = ["encode_raw"]
 
 _MAX_COUNT = 2**16 - 1
 _FIRST_IN_SLICE, _LAST_IN_SLICE, _LAST_IN_MEASUREMENT = (1 << (bit - 1) for bit in (7, 8, 25))
