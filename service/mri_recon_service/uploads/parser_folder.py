@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from mri_recon_service.locked_folder import LockedFolder
 from mri_recon_service.problems import Problem
 from mri_recon_service.uploads.protocol import ANSWER_FILE
 
-__all__ = ["ParserFolder"]
+__all__ = ["ParserFolder", "link_or_copy"]
 
 _PREFIX = "mri-recon-parser-"
 
@@ -34,13 +33,10 @@ class ParserFolder:
     """
 
     def __init__(self, place: Path) -> None:
-        _remove_abandoned(place)
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place)).resolve()
+        self._folder = LockedFolder(place, _PREFIX)
+        self.path = self._folder.path
         self.inbox, self.outbox = self.path / "in", self.path / "out"
-        self._lock: int | None = None
         try:
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for folder in (self.inbox / "scan", self.inbox / "mask", self.outbox):
                 folder.mkdir(parents=True)
         except OSError:
@@ -62,7 +58,7 @@ class ParserFolder:
         try:
             try:
                 for file, link in zip(files.values(), links, strict=True):
-                    _link(file, link)
+                    link_or_copy(file, link)
             except OSError as error:
                 raise Problem(
                     "storage-full", "the upload cannot be linked or copied: the operator must look at the upload folder"
@@ -79,29 +75,10 @@ class ParserFolder:
 
     def remove(self) -> None:
         """Unlock the folder and delete it. A second call does nothing."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._folder.remove()
 
 
-def _remove_abandoned(place: Path) -> None:
-    """Delete the folders of killed services, whose locks nobody holds."""
-    for folder in place.glob(f"{_PREFIX}*"):
-        try:
-            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:  # the folder is being made, or belongs to somebody else
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            pass
-        finally:
-            os.close(descriptor)
-
-
-def _link(file: Path, link: Path) -> None:
+def link_or_copy(file: Path, link: Path) -> None:
     """Link a file to another name, or copy it if the folders lie on different file systems."""
     try:
         os.link(file, link)
