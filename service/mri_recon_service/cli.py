@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from mri_recon.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
     from mri_recon_service.settings import Settings
 
-__all__ = ["serve"]
+    S = TypeVar("S", bound=BaseSettings)
+
+__all__ = ["check_isolation", "listen", "read_settings", "serve", "validated"]
 
 
 def serve(
@@ -37,7 +42,7 @@ def serve(
     app = create_app(settings)
     check_data_folder(settings)
     if settings.exposed:
-        _check_isolation(settings)
+        check_isolation(settings)
     listener = listen(settings.host, settings.port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
@@ -58,7 +63,7 @@ def serve(
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _check_isolation(settings: Settings) -> None:
+def check_isolation(settings: Settings) -> None:
     """Refuse to serve other machines if uploads cannot be isolated, before the service listens.
 
     Raises:
@@ -75,18 +80,27 @@ def _check_isolation(settings: Settings) -> None:
         parser.close()
 
 
-def read_settings(**given: Any) -> Any:
+def read_settings(**given: Any) -> Settings:
     """Read settings from the arguments that are not None, and the others from the environment.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    from mri_recon_service.settings import Settings
+
+    return validated(Settings, given)
+
+
+def validated(kind: type[S], given: Mapping[str, Any]) -> S:
+    """Make settings of a kind from the arguments that are not None, and the others from the environment.
 
     Raises:
         ConfigError: a value is out of range.
     """
     from pydantic import ValidationError
 
-    from mri_recon_service.settings import Settings
-
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return kind(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         one = error.errors()[0]
         where = "".join(f"setting {part}: " for part in one["loc"])
