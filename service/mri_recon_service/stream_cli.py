@@ -118,9 +118,11 @@ def _rules(chosen: StreamSettings, settings: Settings) -> Rules:
     from mri_recon_service.stream.session import Rules
 
     try:
-        methods = allowed_methods(chosen.methods)
-        read_choice(chosen.configuration, allowed=methods, limits=settings.option_limits)
+        methods, limits = allowed_methods(chosen.methods), settings.option_limits
+        for configuration in chosen.names.values():
+            read_choice(configuration, allowed=allowed_methods(()), limits=limits)
+        read_choice(chosen.configuration, allowed=methods, names=chosen.names, limits=limits)
     except SessionError as error:
         raise ConfigError(f"settings of the stream: {error}") from error
     owner = Keyring(settings.keys_path).owner if settings.require_keys else None
-    return Rules(methods, settings.option_limits, owner)
+    return Rules(methods, chosen.names, limits, owner)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mri_recon.methods.table import method_names, method_options
@@ -64,7 +65,12 @@ def allowed_methods(chosen: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_choice(
-    text: str, *, allowed: Sequence[str], limits: Mapping[str, int], before: Choice | None = None
+    text: str,
+    *,
+    allowed: Sequence[str],
+    limits: Mapping[str, int],
+    names: Mapping[str, str] = MappingProxyType({}),
+    before: Choice | None = None,
 ) -> Choice:
     """Read a configuration.
 
@@ -73,29 +79,35 @@ def read_choice(
             `config` and options. The name of a configuration file may end in `.xml`.
         allowed: methods that may be named.
         limits: largest values of options (`Settings.option_limits`).
+        names: configurations in words by the names that the operator gave them. Options of the text come on top.
         before: an earlier configuration of the same client. The text may then leave the method out, and its options are
             added. An option `key` is an API key, not one of the method.
 
     Raises:
         SessionError: another text, an unknown name, or an impossible value.
     """
-    method, options = _from_json(text) if text.lstrip().startswith("{") else _from_words(text)
-    if method is None and before is not None:
+    given, options = _from_json(text) if text.lstrip().startswith("{") else _from_words(text)
+    name = (given or "").removesuffix(".xml")
+    if given is None and before is not None:
         earlier = dict(before.fields)
         method, options = earlier.pop("method"), {"key": before.key, **earlier, **options}
-    method = (method or "").removesuffix(".xml")
-    if method not in allowed:
-        got = shown(method) if method else "none"
+    elif name in names:
+        named, defaults = _from_words(names[name])
+        method, options = named or "", {**defaults, **options}
+    elif name in allowed:
+        method = name
+    else:
+        got = shown(name) if name else "none"
         raise SessionError(
-            f"expected one of the configurations {', '.join(allowed)}, got {got}: name one of them, with its options "
-            "as NAME=VALUE"
+            f"expected one of the configurations {', '.join([*names, *allowed])}, got {got}: name one of them, with "
+            "its options as NAME=VALUE"
         )
     key = options.pop("key", "")
     known = [*method_options(method), *FIELDS]
-    for name in options:
-        if name not in known:
+    for option in options:
+        if option not in known:
             raise SessionError(
-                f"expected one of the options {', '.join(known)} of {method}, got {shown(name)}: name one"
+                f"expected one of the options {', '.join(known)} of {method}, got {shown(option)}: name one"
             )
     fields = {"method": method, **options}
     try:

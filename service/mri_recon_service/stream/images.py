@@ -20,6 +20,7 @@ _NO_IMAGE = sum(
     for kind, bit in _BITS.items()
     if kind not in ("calibration lines", "calibration and image lines", "reversed lines")
 )
+_MOST_ENCODINGS = 16
 _MOST_PARTITIONS = 1 << 12
 _MOST_LINES = 1 << 16  # of one image whose places are kept
 _MOST_PLACES = 1 << 18  # of all images of a session
@@ -91,7 +92,7 @@ class Images:
         image is complete once: lines that come later wait for the end of the session.
 
         Raises:
-            SessionError: too many images.
+            SessionError: too many images or encodings.
             FormatError: an encoding that the header does not have.
         """
         image = None
@@ -146,6 +147,11 @@ class Images:
         """
         header = self._headers.get(readout.encoding)
         if header is None:
+            if len(self._headers) >= _MOST_ENCODINGS:
+                raise SessionError(
+                    f"expected lines of at most {_MOST_ENCODINGS} encodings, got more: the stream is damaged, or send "
+                    "the scan in parts"
+                )
             header = self._headers[readout.encoding] = self._encoding(readout.encoding)
         if readout.flags & _CALIBRATION and not header.calibration_in_image:
             return False

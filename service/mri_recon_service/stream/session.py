@@ -42,11 +42,13 @@ class Rules:
 
     Attributes:
         methods: methods that they may name.
+        names: configurations by the names that the operator gave them.
         limits: largest values of options.
         owner: function that returns the owner of an API key, None for an unknown one. None: no key is asked for.
     """
 
     methods: Sequence[str]
+    names: Mapping[str, str]
     limits: Mapping[str, int]
     owner: Callable[[str], str | None] | None = None
 
@@ -189,7 +191,10 @@ class Session:
     def _configure(self, text: str) -> None:
         if self._images is not None:
             raise SessionError("expected readouts after the header, got a configuration: send it before the header")
-        self._choice = read_choice(text, allowed=self._rules.methods, limits=self._rules.limits, before=self._choice)
+        rules = self._rules
+        self._choice = read_choice(
+            text, allowed=rules.methods, names=rules.names, limits=rules.limits, before=self._choice
+        )
 
     def _begin(self, header: ScanHeader) -> None:
         if self._images is not None:
@@ -328,11 +333,9 @@ class Session:
         for work in self._unsent.values():
             work.end.cancel()
         await asyncio.gather(*(work.end for work in self._unsent.values()), return_exceptions=True)
-        for job in self._unsent:
-            try:
-                await self._jobs.cancel(job)
-            except Problem as problem:
-                log.error("stream session %s: a job cannot be cancelled: %s", self._name, problem)
+        ends = await asyncio.gather(*map(self._jobs.cancel, self._unsent), return_exceptions=True)
+        for error in filter(None, ends):
+            log.error("stream session %s: a job cannot be cancelled: %s", self._name, error)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
 

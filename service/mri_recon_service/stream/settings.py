@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any
 
@@ -34,6 +35,11 @@ class StreamSettings(BaseSettings):
         max_length=4096,
         description="Configuration of a client that sends none: a method, and options as NAME=VALUE.",
     )
+    names: Annotated[Mapping[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Names for configurations, as `NAME: CONFIGURATION` separated by semicolons, e.g. "
+        "`default: cs-wavelet; brain: unrolled check=holdout`. They count even if their method is not among METHODS.",
+    )
     methods: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Methods, separated by commas, that clients may name [all of `mri-recon methods`]."
     )
@@ -59,6 +65,20 @@ class StreamSettings(BaseSettings):
     stop_seconds: float = Field(
         default=30.0, ge=0, description="Time that sessions have to end once the server is told to stop."
     )
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = {}
+        for part in value.split(";"):
+            name, colon, configuration = (one.strip() for one in part.partition(":"))
+            if part.strip() and not (colon and name and configuration and len(name.split()) == 1):
+                raise ValueError(f"expected NAME: CONFIGURATION, separated by semicolons, got {part.strip()[:60]!a}")
+            if part.strip():
+                found[name] = configuration
+        return found
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -97,7 +117,8 @@ def stream_settings_table() -> str:
     """Write the settings as a Markdown table with one row for each: variable, default, meaning."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in StreamSettings.model_fields.items():
-        default = "" if field.default in (None, ()) else f"`{field.default}`"
+        value = field.get_default(call_default_factory=True)
+        default = f"`{value}`" if value else ""
         rows.append(f"| `MRI_RECON_STREAM_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 

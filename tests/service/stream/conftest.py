@@ -73,7 +73,7 @@ def streaming(parsers: ParserPool) -> Callable[..., Any]:
             engine.start()
             folder = Path(data) / "sessions"
             folder.mkdir()
-            rules = Rules(allowed_methods(chosen.methods), service.option_limits, owner)
+            rules = Rules(allowed_methods(chosen.methods), chosen.names, service.option_limits, owner)
             server = StreamServer(EngineJobs(engine, service), chosen, rules, folder=folder)
             listener = socket.create_server(("127.0.0.1", 0))
             ready = threading.Event()

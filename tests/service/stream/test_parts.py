@@ -23,6 +23,7 @@ from mri_recon_service.stream.connection import Sink, Source
 from mri_recon_service.stream.errors import Disconnected, SessionError
 from mri_recon_service.stream.images import Images
 from mri_recon_service.stream.messages import End, Message, Readout, ScanHeader
+from mri_recon_service.stream.settings import StreamSettings
 from mri_recon_service.stream.version1 import VersionOne
 from tests.io.mrd_files import messages_of, mrd, readouts_of, xml
 from tests.service.stream.conftest import Running
@@ -199,6 +200,11 @@ def test_memory_of_images_is_bounded() -> None:
         assert image.partitions < 2**4096
     for number in range(5):
         images.add(_readout(slice=number))
+    many = Images(lambda number: header, by_slice=True, most=100)
+    for number in range(16):
+        many.add(_readout(encoding=number))
+    with pytest.raises(SessionError, match="expected lines of at most 16 encodings"):
+        many.add(_readout(encoding=16))
     with pytest.raises(SessionError, match="expected at most 5 slices"):
         images.add(_readout(slice=5))
 
@@ -224,6 +230,25 @@ def test_choices() -> None:
         read("cs-wavelet max_iters=101")
     with pytest.raises(SessionError, match=r"expected some of the methods .*, got 'foo'"):
         allowed_methods(["foo"])
+
+
+def test_names_of_the_operator() -> None:
+    """A name stands for a configuration, also one that clients may not name themselves; options come on top."""
+    given = StreamSettings(names="default: zero-filled; brain: cg-sense max_iters=5 seed=1;")  # type: ignore[arg-type]
+    assert given.names == {"default": "zero-filled", "brain": "cg-sense max_iters=5 seed=1"}
+
+    def read(text: str, before: Choice | None = None) -> Choice:
+        return read_choice(text, allowed=("unet",), names=given.names, limits={}, before=before)
+
+    assert read("default.xml").fields == {"method": "zero-filled"}
+    assert read("brain seed=2").fields == {"method": "cg-sense", "max_iters": "5", "seed": "2"}
+    assert read("seed=3", read("brain")).fields == {"method": "cg-sense", "max_iters": "5", "seed": "3"}
+    assert read('{"parameters": {"config": "brain"}}').fields["method"] == "cg-sense"
+    with pytest.raises(SessionError, match="expected one of the configurations default, brain, unet, got 'cg-sense'"):
+        read("cg-sense")
+    for wrong in ("brain", "a b: unet", ": unet", "brain:"):
+        with pytest.raises(ValueError, match="expected NAME: CONFIGURATION, separated by semicolons"):
+            StreamSettings(names=wrong)  # type: ignore[arg-type]
 
 
 @given(st.text(max_size=60))
