@@ -1,11 +1,13 @@
 """Send many scans to a streaming server, and follow its memory.
 
     python -m benchmarks.service.stream --scans 200 --clients 4 --seed 0
+    python -m benchmarks.service.stream --speed
 
 Starts `mri-recon stream` in a process of its own. Each scan has slices of its own, is sent by the wire format of the
 library ismrmrd and is compared with `reconstruct` on the same readouts; every tenth is cut off in the middle. Prints
 the resident memory of the server and its parser processes after every tenth of the scans. Exits with status 1 where an
-image differs, a whole scan is not answered, or a file or a job is left behind.
+image differs, a whole scan is not answered, or a file or a job is left behind. With `--speed`, measures how fast
+readouts are taken in, and the time from the last readout of a slice to its image.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -90,12 +93,14 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=4, help="scans that are sent at the same time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", default="zero-filled")
+    parser.add_argument("--speed", action="store_true", help="measure speed in place of memory")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        return _run(Path(name), chosen)
+        return (_speed if chosen.speed else _run)(Path(name), chosen)
 
 
-def _run(folder: Path, chosen: argparse.Namespace) -> int:
+def _start(folder: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start a server with its files in a folder; return its process and port."""
     (folder / "uploads").mkdir()
     places = {"MRI_RECON_DATA_DIR": str(folder / "data"), "MRI_RECON_UPLOAD_DIR": str(folder / "uploads")}
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **places}
@@ -104,7 +109,11 @@ def _run(folder: Path, chosen: argparse.Namespace) -> int:
     assert server.stdout is not None
     found = re.search(r"port (\d+)", server.stdout.readline())
     assert found is not None
-    port = int(found.group(1))
+    return server, int(found.group(1))
+
+
+def _run(folder: Path, chosen: argparse.Namespace) -> int:
+    server, port = _start(folder)
     scans = []
     for seed in range(chosen.seed, chosen.seed + 8):  # eight scans, again and again
         lines, header = scan_of(seed)
@@ -152,6 +161,44 @@ def _run(folder: Path, chosen: argparse.Namespace) -> int:
     for one in wrong:
         print(one)
     return int(bool(wrong or left or server.returncode or largest["difference"] > 1e-5))
+
+
+def _speed(folder: Path, chosen: argparse.Namespace) -> int:
+    server, port = _start(folder)
+    for coils, samples, count in ((32, 512, 2000), (4, 64, 15000)):
+        one = messages_of(readouts_of(np.ones((1, coils, samples, 1), np.complex64)))[0]
+        header = xml((samples, count, 1)).encode()
+        content = b"\3\0" + len(header).to_bytes(4, "little") + header + (b"\xf0\3" + one.to_bytes()) * count
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            start = time.monotonic()
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 16):
+                pass
+            seconds = time.monotonic() - start
+        print(
+            f"readouts of {coils} x {samples}: {len(content) / seconds / 1e6:.0f} MB/s, {count / seconds:.0f} a second"
+        )
+    lines, header_text = scan_of(chosen.seed)
+    slice_lines = messages_of([one for one in lines if one.idx["slice"] == 0])
+    for method in ("zero-filled", "cg-sense", "unrolled"):
+        seconds_of = []
+        for _ in range(9):
+            with Client(port) as client:
+                client.configure(text=method)
+                client.header(header_text)
+                client.send(slice_lines[:-1])
+                time.sleep(0.3)
+                start = time.monotonic()
+                client.send(slice_lines[-1:])
+                while not client.answer.images:
+                    time.sleep(0.001)
+                seconds_of.append(time.monotonic() - start)
+                client.finish()
+        print(f"{method}: {np.median(seconds_of):.2f} s from the last readout of a slice to its image")
+    server.send_signal(signal.SIGTERM)
+    server.communicate(timeout=60)
+    return int(bool(server.returncode))
 
 
 def _left(folder: Path) -> list[str]:

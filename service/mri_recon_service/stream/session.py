@@ -132,7 +132,7 @@ class Session:
             outcome = f"refused ({error})"  # the server's own words: they repeat no data
             await self._refuse(str(error))
         except MriReconError as error:
-            outcome = "refused"
+            outcome = f"refused ({type(error).__name__})"
             await self._refuse(str(error))
         except Problem as problem:
             outcome = problem.code
@@ -288,6 +288,9 @@ class Session:
 
     def _failed(self, image: Image, problem: Problem) -> str:
         self._num_failed += 1
+        log.warning(
+            "stream session %s: %s failed: %s", self._name, image.name, problem.code
+        )  # its words may repeat data
         return f"error: {image.name}: {problem.detail}"
 
     def _summary(self) -> str:
