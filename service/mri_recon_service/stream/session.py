@@ -288,9 +288,8 @@ class Session:
 
     def _failed(self, image: Image, problem: Problem) -> str:
         self._num_failed += 1
-        log.warning(
-            "stream session %s: %s failed: %s", self._name, image.name, problem.code
-        )  # its words may repeat data
+        # The words of the problem may repeat data, so the log has its code alone.
+        log.warning("stream session %s: %s failed: %s", self._name, image.name, problem.code)
         return f"error: {image.name}: {problem.detail}"
 
     def _summary(self) -> str:
