@@ -28,8 +28,6 @@ from mri_recon_service.uploads.parser_pool import ParserPool
 from tests.support.patience import PATIENCE
 from tests.support.service import until
 
-pytest.importorskip("ismrmrd", reason="the library ismrmrd is not installed")
-
 
 @dataclass
 class Running:

@@ -20,6 +20,8 @@ from tests.support.mrd_client import Answer, Client, hold_session
 from tests.support.patience import PATIENCE
 from tests.support.service import until
 
+pytest.importorskip("ismrmrd", reason="the library ismrmrd is not installed")
+
 
 def _number(value: int) -> bytes:
     return value.to_bytes(2, "little")

@@ -17,6 +17,8 @@ from tests.support.mrd_client import Client, hold_session
 from tests.support.patience import PATIENCE
 from tests.support.service import until
 
+pytest.importorskip("ismrmrd", reason="the library ismrmrd is not installed")
+
 pytestmark = pytest.mark.usefixtures("left_nothing")
 
 
@@ -225,6 +227,22 @@ def test_a_client_that_reads_only_after_it_has_sent_all(server: Running, kspace:
     lines, header = scan_lines(full), header_of(full)
     answer = hold_session(server.port, "zero-filled", header, messages_of(lines), read=False)
     np.testing.assert_array_equal(answer.pixels, _expected(mrd(tmp_path / "a.h5", lines, header)))
+
+
+def test_a_client_that_closes_its_side_after_close(server: Running, kspace: KspaceOf) -> None:
+    """The connection stays half open for the images."""
+    import socket
+
+    full = kspace(3, 1, 20, 16)
+    with Client(server.port) as client:
+        client.configure(text="cg-sense max_iters=5")
+        client.header(header_of(full))
+        client.send(messages_of(scan_lines(full, undersampled(16))))
+        client.serializer.close()
+        client.socket.shutdown(socket.SHUT_WR)
+        answer = client.wait()
+    assert answer.closed
+    assert len(answer.images) == 3
 
 
 def test_version_two(server: Running, kspace: KspaceOf, tmp_path: Path) -> None:

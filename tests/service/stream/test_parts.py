@@ -29,6 +29,8 @@ from tests.io.mrd_files import messages_of, mrd, readouts_of, xml
 from tests.service.stream.conftest import Running
 from tests.service.stream.scans import LAST_IN_MEASUREMENT, LAST_IN_SLICE, KspaceOf, header_of, scan_lines
 
+pytest.importorskip("ismrmrd", reason="the library ismrmrd is not installed")
+
 ROOT = Path(__file__).parents[3]
 _CONDITIONS = (  # the library's own parser of headers asks for them
     "<experimentalConditions><H1resonanceFrequency_Hz>1</H1resonanceFrequency_Hz></experimentalConditions><encoding>"
@@ -64,7 +66,7 @@ def _session() -> bytes:
     return buffer.getvalue()
 
 
-SESSION = _session() if __import__("importlib.util").util.find_spec("ismrmrd") else b""
+SESSION = _session()
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 400])

@@ -26,6 +26,8 @@ from tests.support.mrd_client import Client, hold_session
 from tests.support.patience import PATIENCE
 from tests.support.service import until
 
+pytest.importorskip("ismrmrd", reason="the library ismrmrd is not installed")
+
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "service" / "streaming.md"
 
