@@ -47,7 +47,7 @@ def stream(
 
     given = {"host": host, "port": port, "clients": clients, "configuration": configuration}
     chosen = validated(StreamSettings, given)
-    settings = read_settings(host=chosen.host)
+    settings = read_settings(host=chosen.host, allowed_hosts=())  # names of hosts are for HTTP
     logs.configure(settings)
     rules = _rules(chosen, settings)
     check_data_folder(settings)

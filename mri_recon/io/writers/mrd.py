@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mri_recon._arrays import center_crop
+from mri_recon.errors import OutputError
 from mri_recon.io.formats.mrd_messages import IMAGE_HEADER
 from mri_recon.io.geometry import SIDES_ASSUMED, Geometry
 from mri_recon.io.writers.dicom_modules import derivation, sides_assumed
@@ -25,6 +26,7 @@ from mri_recon.io.writers.result import Encoded, SavedResult, Writer, notice_of
 __all__ = ["MRD", "ImageSet", "image_sets"]
 
 _PAIR = np.dtype([("real", "<f4"), ("imag", "<f4")])
+_MAX_COUNT = 2**16 - 1
 _FLOAT, _COMPLEX = 5, 7  # values of data_type
 _MAGNITUDE, _COMPLEX_IMAGE = 1, 5  # values of image_type
 
@@ -49,7 +51,11 @@ class ImageSet(NamedTuple):
 
 
 def image_sets(result: SavedResult) -> list[ImageSet]:
-    """Make the MRD images of a result, cropped to the scan's reconstruction size, and of its map of trust if any."""
+    """Make the MRD images of a result, cropped to the scan's reconstruction size, and of its map of trust if any.
+
+    Raises:
+        OutputError: an image that is longer along an axis than the format counts.
+    """
     sets = [_image_set(result, result.image, _meta(result), series=0)]
     if result.trust_map is not None:
         about = _meta(result, role="Map of trust: bound of the error of the magnitude")
@@ -80,6 +86,11 @@ def _encode(result: SavedResult) -> Encoded:
 def _image_set(result: SavedResult, image: npt.NDArray[Any], meta: Mapping[str, str], *, series: int) -> ImageSet:
     if result.recon_size is not None:
         image = center_crop(image, result.recon_size)
+    if max(image.shape) > _MAX_COUNT:
+        raise OutputError(
+            f"cannot write MRD images: they count to {_MAX_COUNT} along each axis, the images are {image.shape}: "
+            "choose .h5"
+        )
     headers = np.zeros(len(image), dtype=IMAGE_HEADER)
     _fill_headers(headers, image.shape[-2:], result.geometry, image.dtype.kind == "c", len(_attributes(meta).encode()))
     headers["image_series_index"] = series
@@ -144,5 +155,5 @@ def _xml(result: SavedResult) -> str:
     )
 
 
-MRD = Writer((".mrd",), _encode, max_side=2**16 - 1)
+MRD = Writer((".mrd",), _encode, max_side=_MAX_COUNT)
 """Writer of MRD images: complex where the method yields phase, cropped to the scan's reconstruction size."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_recon.errors import MriReconError
+from mri_recon.errors import MriReconError, OutputError
 from mri_recon.io.writers.mrd import ImageSet, image_sets
 from mri_recon.io.writers.result import SavedResult
 from mri_recon.notice import RESEARCH_ONLY
@@ -273,10 +273,21 @@ class Session:
             else:
                 await self._send(work.image, result)
             del self._unsent[work.job]
-            await self._jobs.cancel(work.job)
+            await self._forget(work.job)
+
+    async def _forget(self, job: str) -> None:
+        try:
+            await self._jobs.cancel(job)
+        except Problem as problem:  # a full disk, say: the result expires
+            log.error("stream session %s: a job cannot be deleted: %s", self._name, problem.code)
 
     async def _send(self, image: Image, result: SavedResult) -> None:
-        for one in image_sets(result):
+        try:
+            sets = image_sets(result)
+        except OutputError as error:
+            await self._link.tell(self._failed(image, Problem("invalid-file", str(error))))
+            return
+        for one in sets:
             _complete(one, image, self._num_images)
             for number in range(len(one.headers)):
                 await self._link.send(one, number)
@@ -335,9 +346,7 @@ class Session:
         for work in self._unsent.values():
             work.end.cancel()
         await asyncio.gather(*(work.end for work in self._unsent.values()), return_exceptions=True)
-        ends = await asyncio.gather(*map(self._jobs.cancel, self._unsent), return_exceptions=True)
-        for error in filter(None, ends):
-            log.error("stream session %s: a job cannot be cancelled: %s", self._name, error)
+        await asyncio.gather(*map(self._forget, self._unsent), return_exceptions=True)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
 

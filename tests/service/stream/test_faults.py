@@ -173,6 +173,16 @@ def test_a_slice_that_cannot_be_reconstructed_does_not_keep_the_others(server: R
 
 
 @pytest.mark.usefixtures("left_nothing")
+def test_an_image_that_is_longer_than_the_format_counts(server: Running) -> None:
+    long = np.ones((1, 1, 1400, 4), np.complex64)
+    header = header_of(long).replace("<x>1400</x>", "<x>70000</x>")
+    answer = hold_session(server.port, "zero-filled", header, messages_of(scan_lines(long)))
+    assert answer.images == []
+    assert "error: slice 0: cannot write MRD images: they count to 65535 along each axis" in answer.texts[1]
+    assert answer.texts[-1] == "0 images of 4 readouts are sent; 1 failed"
+
+
+@pytest.mark.usefixtures("left_nothing")
 def test_limits_of_a_session(server: Running, kspace: KspaceOf, streaming: Callable[..., Any]) -> None:
     full = kspace(1, 1, 12, 10)
     one = scan_lines(full)[0]

@@ -135,6 +135,12 @@ def test_settings_that_are_refused_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
+def test_names_of_the_http_service_expose_nothing(tmp_path: Path) -> None:
+    """The environment of `serve` behind a proxy asks for no clients here: the address decides."""
+    with _started(tmp_path, MRI_RECON_ALLOWED_HOSTS="mri.example.org") as (_, port), Client(port) as client:
+        assert client.finish().closed
+
+
 def test_another_address_with_clients_and_a_key(tmp_path: Path, kspace: KspaceOf) -> None:
     """On every address of this machine; the client comes from its loopback one."""
     key = add_key(tmp_path / "keys.json", "scanner")
