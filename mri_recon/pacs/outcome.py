@@ -19,7 +19,7 @@ class Outcome:
     Attributes:
         instance: what was sent.
         state: `stored`; `warning`, stored with a remark, for example that patient data were coerced; `failed`, refused;
-            `unsent`, never sent, since the connection was lost before.
+            `unsent`, not sent or not answered, since the connection was lost.
         reason: the remark or the reason; empty if stored.
         later: whether the same may succeed later.
         wait: seconds that the other side asks to wait before the next attempt; None if it does not say.

@@ -29,6 +29,7 @@ __all__ = ["Deliveries"]
 log = logging.getLogger("mri_recon_service")
 
 _LONGEST_WAIT = 3600.0
+_AFTER_AN_ERROR = 5.0  # seconds
 _MAX_REASON = 500
 
 
@@ -95,7 +96,8 @@ class Deliveries:
                     continue
             except Exception as error:  # a full disk: the delivery is claimed again, by this process or the next
                 told = log.error if isinstance(error, Problem) else log.exception
-                told("a delivery cannot be recorded: the service tries again")
+                told("the queue of deliveries cannot be used: the service tries again")
+                self._stopped.wait(_AFTER_AN_ERROR)
             self._stopped.wait(POLL_SECONDS)
 
     def _attempt(self, job: Job) -> None:
@@ -171,5 +173,5 @@ class Deliveries:
                 return
             except Problem as error:
                 log.error("the end of a delivery cannot be recorded: the service tries again (%s)", error)
-                if self._stopped.wait(POLL_SECONDS):
+                if self._stopped.wait(_AFTER_AN_ERROR):
                     return  # the next process finds it as that of a dead one
