@@ -49,7 +49,8 @@ class DicomConnection:
         self._target = target
         self._sockets: list[AssociationSocket] = []
         entity = _entity(self._sockets)(ae_title=target.calling_aet)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = target.timeout
+        entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = target.timeout
+        entity.network_timeout = None  # of an idle association: `send` may wait between two instances
         contexts = _contexts(instances)
         if not contexts:
             entity.add_requested_context(_VERIFICATION)

@@ -145,6 +145,28 @@ def test_attempts_are_bounded(serve: Any, scan: bytes, tmp_path: Path) -> None:
     assert 'mri_recon_deliveries_total{state="failed"} 1.0' in metrics
 
 
+def test_a_refused_instance_does_not_keep_the_others_back(serve: Any, scan: bytes, tmp_path: Path) -> None:
+    """The first is refused for good; the second is stored in the second attempt."""
+    with entity([0xC000, 0xA700, 0, 0xC000, 0, 0], classes=(SECONDARY,)) as (target, stored):
+        settings = registered(tmp_path, archive=f'dicom = "{target}"')
+        with serve(settings) as client:
+            delivery = ended(client, post(client, scan, deliver="archive"))["delivery"]
+    assert (delivery["state"], delivery["attempts"], delivery["stored"]) == ("failed", 2, 2)
+    assert delivery["reason"] == "Cannot Understand (0xC000)"
+    assert len({data.SOPInstanceUID for data in stored}) == 2
+
+
+def test_certificates_that_went_bad_are_told_to_the_operator_alone(
+    serve: Any, scan: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    table = f'dicom = "A@127.0.0.1:1"\ntls = true\nca_file = "{tmp_path / "ca.pem"}"'
+    with serve(registered(tmp_path, archive=table)) as client:
+        delivery = ended(client, post(client, scan, deliver="archive"))["delivery"]
+    assert delivery["reason"] == "the target is not set up rightly: ask the operator"
+    assert "target archive: expected certificates" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("answers", "called", "stored", "reason"),
     [

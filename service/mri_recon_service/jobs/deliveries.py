@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mri_recon.errors import MriReconError, TransferError
+from mri_recon.errors import ConfigError, MriReconError, TransferError
 from mri_recon.pacs import Outcome, Retries, collect, send
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.job import Delivery, DeliveryState, Job
@@ -146,8 +146,11 @@ class Deliveries:
             return self._sent(send(target, instances, retries=Retries(0), on_outcome=self._check_stop))
         except TransferError as error:
             return _End(0, delivery.instances, str(error), later=error.later)
+        except ConfigError as error:
+            log.error("target %s: %s", delivery.target, error)
+            return _End(0, delivery.instances, "the target is not set up rightly: ask the operator")
         except MriReconError as error:
-            return _End(0, delivery.instances, str(error))
+            return _End(0, delivery.instances, str(error).replace(str(path), path.name))  # no path of the server
         except _Stopping:
             raise
         except Exception:  # a fault of the program or of a library: bounded attempts
@@ -158,8 +161,12 @@ class Deliveries:
     def _sent(outcomes: Sequence[Outcome]) -> _End:
         missing = [one for one in outcomes if not one.stored]
         remarks = [one.reason for one in missing] or [one.reason for one in outcomes if one.reason]
-        later = bool(missing) and all(one.later for one in missing)
-        return _End(len(outcomes) - len(missing), len(outcomes), remarks[0] if remarks else "", later)
+        return _End(
+            stored=len(outcomes) - len(missing),
+            instances=len(outcomes),
+            reason=remarks[0] if remarks else "",
+            later=any(one.later for one in missing),  # the others get there, even where one is refused for good
+        )
 
     def _check_stop(self, _: Outcome) -> None:
         if self._stopped.is_set():
@@ -171,7 +178,8 @@ class Deliveries:
             try:
                 write()
                 return
-            except Problem as error:
-                log.error("the end of a delivery cannot be recorded: the service tries again (%s)", error)
+            except Exception as error:
+                told = log.error if isinstance(error, Problem) else log.exception
+                told("the end of a delivery cannot be recorded: the service tries again")
                 if self._stopped.wait(_AFTER_AN_ERROR):
                     return  # the next process finds it as that of a dead one
