@@ -375,7 +375,7 @@ def test_a_pacs_killed_between_two_instances(tmp_path: Path, written: Callable[.
         def after(outcome: Outcome) -> None:
             outcomes.append(outcome)
             if len(outcomes) == 1:
-                pacs.stop()
+                pacs.kill()
 
         assert run(target, found.instances, retries=Retries(1, first=0), on_outcome=after) == outcomes
         assert [one.state for one in outcomes] == ["stored", "unsent", "unsent"]

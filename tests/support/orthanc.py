@@ -65,9 +65,9 @@ class Orthanc:
         asked = {"Level": level, "Query": query, "Expand": True}
         return list(self.api.post("/tools/find", json=asked).raise_for_status().json())
 
-    def stop(self) -> None:
-        """End it, in order."""
-        self.process.terminate()
+    def kill(self) -> None:
+        """End it at once. (Asked to end, it waits for open associations.)"""
+        self.process.kill()
         self.process.wait(PATIENCE)
 
     def empty(self) -> None:
