@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import signal
 import socket
 import sqlite3
@@ -18,6 +20,7 @@ import httpx
 import pytest
 
 from mri_recon.errors import ConfigError
+from mri_recon_service.http import logs
 from mri_recon_service.http.keys import add_key
 from mri_recon_service.job import NewJob, document
 from mri_recon_service.settings import Settings
@@ -59,6 +62,12 @@ def ended(client: httpx.Client, answer: httpx.Response) -> dict[str, Any]:
 
     until(reached)
     return found
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -103,6 +112,35 @@ def test_stow_with_credentials_that_are_shown_nowhere(
     for text in (str(found), events, caplog.text, (tmp_path / "data" / "jobs.sqlite").read_bytes().decode("latin-1")):
         assert "geheim" not in text
     assert "127.0.0.1" not in str(found) + events
+
+
+def test_the_log_has_the_outcome_and_nothing_of_the_libraries(serve: Any, scan: bytes, tmp_path: Path) -> None:
+    stream = io.StringIO()
+    names = ("pynetdicom", "dicomweb_client", "pydicom", "urllib3")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with entity([0, 0xC000], classes=(SECONDARY,)) as (target, _), service([]) as (url, _):
+        settings = registered(
+            tmp_path, one=f'dicom = "{target}"', two=f'stow = "{url}"', three='dicom = "A@127.0.0.1:1"'
+        )
+        settings = settings.model_copy(update={"log_level": "debug", "max_delivery_attempts": 2})
+        logs.configure(settings, stream)
+        try:
+            with serve(settings) as client:
+                jobs = [ended(client, post(client, scan, deliver=name))["id"] for name in ("one", "two", "three")]
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    told = [line["message"] for line in lines if line["message"].startswith("the delivery of")]
+    assert told == [
+        f"the delivery of job {jobs[0]} to one: 2 of 3 stored, failed, attempt 1",
+        f"the delivery of job {jobs[1]} to two: 3 of 3 stored, delivered, attempt 1",
+        f"the delivery of job {jobs[2]} to three: 0 of 0 stored, waiting, attempt 1",
+        f"the delivery of job {jobs[2]} to three: 0 of 0 stored, failed, attempt 2",
+    ]
+    assert not {line["logger"].partition(".")[0] for line in lines} & set(names)
+    ours = [line["message"] for line in lines if line["logger"].startswith("mri_recon")]
+    assert "127.0.0.1" not in "".join(ours)
 
 
 @needs_orthanc

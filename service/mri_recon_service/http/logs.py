@@ -26,12 +26,18 @@ current_request: ContextVar[str] = ContextVar("current_request", default="")
 """Id of the request that the current context handles."""
 
 
+_TALKATIVE = ("pynetdicom", "dicomweb_client", "pydicom", "urllib3")
+"""Loggers of libraries that name addresses and values of images; what matters of a delivery the service logs itself."""
+
+
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Send the log of the whole process to `stream`, stderr by default, in the form that the settings ask for."""
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     kind = JsonFormatter if settings.log_format == "json" else TextFormatter
     handler.setFormatter(kind(messages=settings.log_error_messages))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 class _Discreet(logging.Formatter):
