@@ -2,17 +2,21 @@
 
     python -m benchmarks.service.stream --scans 200 --clients 4 --seed 0
     python -m benchmarks.service.stream --speed
+    python -m benchmarks.service.stream --damaged 500
 
 Starts `mri-recon stream` in a process of its own. Each scan has slices of its own, is sent by the wire format of the
 library ismrmrd and is compared with `reconstruct` on the same readouts; every tenth is cut off in the middle. Prints
 the resident memory of the server and its parser processes after every tenth of the scans. Exits with status 1 where an
 image differs, a whole scan is not answered, or a file or a job is left behind. With `--speed`, measures how fast
-readouts are taken in, and the time from the last readout of a slice to its image.
+readouts are taken in, and the time from the last readout of a slice to its image. With `--damaged`, sends copies of a
+session of each version that are cut short, have bits flipped or blocks moved, and counts how they end; then the server
+must work, have logged no error, and have nothing left.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -22,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +35,17 @@ import numpy as np
 import torch
 
 import mri_recon as mr
-from tests.io.mrd_files import messages_of, mrd, readouts_of, step, xml
+from benchmarks.io.fuzz_readers import damaged
+from tests.io.mrd_files import (
+    messages_of,
+    mrd,
+    readouts_of,
+    step,
+    stream_header,
+    write_session,
+    write_stream,
+    xml,
+)
 from tests.support.mrd_client import Client, hold_session
 
 SLICES, COILS, READOUT, PHASE = 4, 8, 128, 128
@@ -94,9 +109,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", default="zero-filled")
     parser.add_argument("--speed", action="store_true", help="measure speed in place of memory")
+    parser.add_argument("--damaged", type=int, default=0, help="number of damaged sessions of each version")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        return (_speed if chosen.speed else _run)(Path(name), chosen)
+        return (_damaged if chosen.damaged else _speed if chosen.speed else _run)(Path(name), chosen)
 
 
 def _start(folder: Path) -> tuple[subprocess.Popen[str], int]:
@@ -105,7 +121,8 @@ def _start(folder: Path) -> tuple[subprocess.Popen[str], int]:
     places = {"MRI_RECON_DATA_DIR": str(folder / "data"), "MRI_RECON_UPLOAD_DIR": str(folder / "uploads")}
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **places}
     command = [sys.executable, "-m", "mri_recon.cli", "stream", "--port", "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     assert server.stdout is not None
     found = re.search(r"port (\d+)", server.stdout.readline())
     assert found is not None
@@ -199,6 +216,63 @@ def _speed(folder: Path, chosen: argparse.Namespace) -> int:
     server.send_signal(signal.SIGTERM)
     server.communicate(timeout=60)
     return int(bool(server.returncode))
+
+
+def _damaged(folder: Path, chosen: argparse.Namespace) -> int:
+    import mrd as mrd2
+
+    server, port = _start(folder)
+    kspace = np.ones((2, 2, 12, 10), np.complex64)
+    lines, header = readouts_of(kspace), stream_header((12, 10, 1))
+    header.user_parameters = mrd2.UserParametersType(
+        user_parameter_string=[mrd2.UserParameterStringType(name="mri-recon", value="zero-filled")]
+    )
+    path = write_session(folder / "a", lines, xml((12, 10, 1), fov=(9, 9, 9)), waveforms=1, images=1, texts=1)
+    first = b"\2\0\x0b\0\0\0zero-filled" + path.read_bytes()
+    second = write_stream(folder / "b", lines, header, waveform=True).read_bytes()
+    schema = mrd2.BinaryMrdWriter.schema.encode()  # most of the bytes; a damaged one is refused at once
+    place = second.index(schema) + len(schema)
+    for name, kept, whole in (("version 1", b"", first), ("version 2", second[:place], second[place:])):
+        ends: Counter[str] = Counter()
+        for content in damaged(whole, chosen.damaged, np.random.default_rng(chosen.seed)):
+            ends[_end_of(_exchange(port, kept + content), second=name == "version 2")] += 1
+        print(f"{name}: {dict(ends)}")
+    lines, header_text = scan_of(chosen.seed)
+    answer = hold_session(port, "zero-filled", header_text, messages_of(lines))
+    deadline = time.monotonic() + 60
+    while _left(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    left = _left(folder)
+    server.send_signal(signal.SIGTERM)
+    server.communicate(timeout=60)
+    records = [json.loads(one) for one in (folder / "log").read_text().splitlines() if one.startswith("{")]
+    errors = [one for one in records if one["level"] in ("error", "critical")]
+    print(
+        f"then {len(answer.images)} of {SLICES} images of a whole scan; errors in the log: {errors or 'none'}; "
+        f"left behind: {left or 'nothing'}; status {server.returncode}"
+    )
+    return int(bool(len(answer.images) != SLICES or errors or left or server.returncode))
+
+
+def _exchange(port: int, content: bytes) -> bytes:
+    found = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        try:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            while piece := connection.recv(1 << 16):
+                found += piece
+        except ConnectionError:
+            pass
+    return found
+
+
+def _end_of(answer: bytes, *, second: bool) -> str:
+    if not answer:
+        return "no answer"
+    if second:
+        return "images and the end" if answer.endswith(b"\0") else "images and no end"
+    return "an error and CLOSE" if b"error: " in answer else "CLOSE" if answer.endswith(b"\4\0") else "cut off"
 
 
 def _left(folder: Path) -> list[str]:
