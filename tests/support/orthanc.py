@@ -98,10 +98,10 @@ def orthanc(folder: Path, **settings: Any) -> Iterator[Orthanc]:
         **settings,
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(["Orthanc", str(folder / "orthanc.json")], stdout=log, stderr=log)
     auth = (USER.encode(), PASSWORD.encode()) if settings.get("AuthenticationEnabled") else None
     api = httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=PATIENCE, trust_env=False, auth=auth)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(["Orthanc", str(folder / "orthanc.json")], stdout=log, stderr=log)
     try:
         _wait(process, api, folder / "log")
         yield Orthanc(http, dicom, api, process)
