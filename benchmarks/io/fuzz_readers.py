@@ -17,15 +17,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mri_recon.errors import MriReconError
-from mri_recon.io import convert, load, save_scan
+from mri_recon.io import convert, load, load_mask, load_noise, save, save_scan
 from mri_recon.io.geometry import Geometry
-from tests.io.mrd_files import mrd, readouts_of, stream_header, write_session, write_stream, xml
+from mri_recon.io.writers.dicom_like import read_tags
+from mri_recon.masks.convert import undersample
+from mri_recon.masks.draw import random_mask
+from mri_recon.reconstruction import reconstruct
+from mri_recon_data.magnitudes.images import read_images
+from tests.io.mrd_files import NOISE as NOISE_FLAG
+from tests.io.mrd_files import Readout, mrd, readouts_of, stream_header, write_session, write_stream, xml
 from tests.io.scanner_files import Block, fid, lines_of, pfile, twix_vb, twix_ve
+from tests.io.test_same_values import write_mat73
 
 _PATIENCE = 60.0  # seconds without an answer
 _MAX_BYTES = 2**28
@@ -52,21 +59,88 @@ def _bart_header(folder: Path) -> Path:
     return _converted(".cfl")(folder).with_suffix(".hdr")
 
 
-FORMATS: dict[str, Callable[[Path], Path]] = {
-    "fastmri": _fastmri,
-    "npy": _converted(".npy"),
-    "npz": _converted(".npz"),
-    "mat": _converted(".mat"),
-    "bart": _bart_header,
-    "mrd-written": _converted(".mrd"),
-    "mrd": lambda folder: mrd(folder / "a.h5", readouts_of(KSPACE), xml((12, 10, 1), fov=(9, 9, 9))),
-    "mrd2": lambda folder: write_stream(folder / "a.mrd", readouts_of(KSPACE), stream_header((12, 10, 1))),
-    "mrd-session": lambda folder: write_session(folder / "a.mrd", readouts_of(KSPACE), xml((12, 10, 1), fov=(9, 9, 9))),
-    "twix-ve": lambda folder: twix_ve(folder / "a.dat", [*NOISE], lines_of(KSPACE)),
-    "twix-vb": lambda folder: twix_vb(folder / "a.dat", [*NOISE, *lines_of(KSPACE)]),
-    "pfile": lambda folder: pfile(folder / "a.7", KSPACE, tables=(6.0, 2.0, {0: (3, 1, 4), 1: (3, 9, 4)})),
-    "fid": lambda folder: fid(folder / "fid", KSPACE),
+def _mat73(folder: Path) -> Path:
+    return write_mat73(folder / "a.mat", kspace=KSPACE.transpose(2, 3, 1, 0))
+
+
+def _result(folder: Path) -> Path:
+    scan, mask = load(_fastmri(folder)), random_mask(10, 2, num_low_frequencies=2)
+    save(folder / "r.h5", reconstruct(undersample(scan.kspace, mask), mask, method="zero-filled"), scan, mask)
+    return folder / "r.h5"
+
+
+def _image(suffix: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        convert(_result(folder), folder / f"i{suffix}")
+        return folder / f"i{suffix}"
+
+    return make
+
+
+def _mask_file(folder: Path) -> Path:
+    np.save(folder / "mask.npy", np.arange(10) % 2 == 0)
+    return folder / "mask.npy"
+
+
+def _load(path: Path) -> None:
+    load(path, max_bytes=_MAX_BYTES)
+
+
+def _noise(path: Path) -> None:
+    load_noise(path, max_bytes=_MAX_BYTES)
+
+
+def _magnitudes(path: Path) -> None:
+    read_images(path, max_bytes=_MAX_BYTES)
+
+
+_MRD_LINES = [Readout(KSPACE[0, :, 0], NOISE_FLAG, fields={"sample_time_us": 4.0}), *readouts_of(KSPACE)]
+
+
+class Format(NamedTuple):
+    """Make a small file of a format, of which copies are damaged, and read one; `beside` is read in its place."""
+
+    make: Callable[[Path], Path]
+    read: Callable[[Path], None] = _load
+    beside: str = ""
+
+
+FORMATS: dict[str, Format] = {
+    "fastmri": Format(_fastmri),
+    "npy": Format(_converted(".npy")),
+    "npz": Format(_converted(".npz")),
+    "mat": Format(_converted(".mat")),
+    "mat73": Format(_mat73),
+    "bart": Format(_bart_header),
+    "bart-cfl": Format(_converted(".cfl")),
+    "mrd-written": Format(_converted(".mrd")),
+    "mrd": Format(lambda folder: mrd(folder / "a.h5", _MRD_LINES, xml((12, 10, 1), fov=(9, 9, 9)))),
+    "mrd-noise": Format(lambda folder: mrd(folder / "a.h5", _MRD_LINES, xml((12, 10, 1))), _noise),
+    "mrd2": Format(lambda folder: write_stream(folder / "a.mrd", _MRD_LINES, stream_header((12, 10, 1)))),
+    "mrd2-noise": Format(lambda folder: write_stream(folder / "a.mrd", _MRD_LINES, stream_header((12, 10, 1))), _noise),
+    "mrd-session": Format(
+        lambda folder: write_session(folder / "a.mrd", readouts_of(KSPACE), xml((12, 10, 1), fov=(9, 9, 9)))
+    ),
+    "twix-ve": Format(lambda folder: twix_ve(folder / "a.dat", [*NOISE], lines_of(KSPACE))),
+    "twix-vb": Format(lambda folder: twix_vb(folder / "a.dat", [*NOISE, *lines_of(KSPACE)])),
+    "twix-ve-noise": Format(lambda folder: twix_ve(folder / "a.dat", [*NOISE], lines_of(KSPACE)), _noise),
+    "twix-vb-noise": Format(lambda folder: twix_vb(folder / "a.dat", [*NOISE, *lines_of(KSPACE)]), _noise),
+    "pfile": Format(lambda folder: pfile(folder / "a.7", KSPACE, tables=(6.0, 2.0, {0: (3, 1, 4), 1: (3, 9, 4)}))),
+    "fid": Format(lambda folder: fid(folder / "fid", KSPACE)),
+    "procpar": Format(
+        lambda folder: fid(folder / "fid", KSPACE, lro="2", lpe="2", thk="1").parent / "procpar", beside="fid"
+    ),
+    "mask": Format(_mask_file, lambda path: void(load_mask(path))),
+    "result": Format(_result, lambda path: void(convert(path, path.with_name("out.nii"), max_bytes=_MAX_BYTES))),
+    "like": Format(_image(".dcm"), lambda path: void(read_tags(path))),
+    "nifti": Format(_image(".nii"), _magnitudes),
+    "nifti-gz": Format(_image(".nii.gz"), _magnitudes),
+    "dicom": Format(_image(".dcm"), _magnitudes),
 }
+
+
+def void(_: object) -> None:
+    """Take a value and forget it."""
 
 
 def damaged(whole: bytes, count: int, rng: np.random.Generator) -> Iterator[bytes]:
@@ -89,12 +163,14 @@ def damaged(whole: bytes, count: int, rng: np.random.Generator) -> Iterator[byte
 
 def _work(name: str, count: int, seed: int, answers: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = FORMATS[name](Path(folder))
+        kind = FORMATS[name]
+        path = kind.make(Path(folder))
+        read_from = path.with_name(kind.beside) if kind.beside else path
         whole = path.read_bytes()
         for content in damaged(whole, count, np.random.default_rng(seed)):
             path.write_bytes(content)
             try:
-                load(path, max_bytes=_MAX_BYTES)
+                kind.read(read_from)
                 answers.put("loaded")
             except MriReconError:
                 answers.put("refused")

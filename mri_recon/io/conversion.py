@@ -61,7 +61,8 @@ def convert(
         like: as in `save`.
 
     Returns:
-        One sentence about data that the format cannot hold; "" if it holds everything.
+        Sentences about data that the format cannot hold, and about axes that were assumed; "" if there is nothing to
+        say.
 
     Raises:
         FormatError: as `load`.
@@ -79,14 +80,16 @@ def convert(
             "holds images: reconstruct the scan first"
         )
     scan = load(source, axes=axes, variable=variable, slices=slices, max_bytes=max_bytes)
+    doubt = scan.axes_warning or ""
     encode = next((function for suffix, function in _ENCODERS.items() if output.name.lower().endswith(suffix)), None)
     if encode is None:
-        return _write_hdf5(output, scan)
+        return " ".join(part for part in (_write_hdf5(output, scan), doubt) if part)
     try:
         encoded = encode(scan)
     except OSError as error:
         raise unwritable(output, error) from error
-    return write_encoded(output, encoded)
+    # The written file names its axes, so that nobody is asked about them again.
+    return ". ".join(part for part in (write_encoded(output, encoded), doubt) if part)
 
 
 def _convert_result(source: Path, output: Path, like: str | Path | None, max_bytes: int) -> str:

@@ -195,3 +195,19 @@ def test_bart_transforms_what_is_written(tmp_path: Path) -> None:
     subprocess.run(["bart", "fft", "-iu", "3", "k", "x"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
     theirs = load(tmp_path / "x.cfl").samples
     np.testing.assert_allclose(theirs, ifft2c(scan.kspace).numpy(), atol=1e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npy", ".mrd", ".mat"])
+def test_assumed_axes_are_told_because_the_new_file_names_them(suffix: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "a.npy", rng.standard_normal((3, 16, 12)) + 1j * rng.standard_normal((3, 16, 12)))
+    said = "The axes are assumed to be slice readout phase"
+    assert said in convert(tmp_path / "a.npy", tmp_path / f"b{suffix}")
+    assert convert(tmp_path / "a.npy", tmp_path / f"c{suffix}", axes="slice readout phase") == ""
+
+
+def test_positions_without_directions_are_told(tmp_path: Path) -> None:
+    """As GE's headers have them: raw data of ISMRMRD hold both or none."""
+    save_scan(tmp_path / "a.h5", np.ones((3, 1, 9, 8), np.complex64), geometry=replace(oblique(3), directions=None))
+    told = convert(tmp_path / "a.h5", tmp_path / "b.mrd")
+    assert told == ".mrd leaves out the positions of the slices (their directions are not known)"

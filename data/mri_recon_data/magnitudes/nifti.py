@@ -38,6 +38,7 @@ def read_nifti(path: Path, *, volume: int | None, max_bytes: int) -> MagnitudeIm
     check_regular(path, "a NIfTI file")
     try:
         import nibabel
+        from nibabel.imageglobals import LoggingOutputSuppressor
     except ImportError as error:
         raise FormatError(
             "expected the library nibabel for NIfTI, it is not installed: pip install 'mri-recon[clinical]'"
@@ -46,7 +47,8 @@ def read_nifti(path: Path, *, volume: int | None, max_bytes: int) -> MagnitudeIm
         f"expected a NIfTI image, got {path.name}, which is none, damaged or cut short: copy it again"
     )
     try:
-        with _opened(path) as stream:
+        # nibabel reports what it mends in a damaged header; what matters of it is checked here.
+        with _opened(path) as stream, LoggingOutputSuppressor(), np.errstate(over="ignore"):
             head = stream.read(_HEAD)
             kind: Any = nibabel.Nifti2Image if 540 in _sizes(head) else nibabel.Nifti1Image
             if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":

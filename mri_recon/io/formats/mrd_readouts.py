@@ -10,7 +10,7 @@ Inati et al., ISMRM Raw data format, Magn Reson Med 77:411 (2017).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mri_recon.errors import FormatError
 from mri_recon.io.formats.ismrmrd import Header, parse_header
 from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_text
 from mri_recon.io.reading.limits import show
+from mri_recon.io.reading.stored import open_records
 
 __all__ = ["COUNTERS", "FIELDS", "FLAGS", "Readouts", "find_group", "is_mrd", "open_readouts"]
 
@@ -156,19 +157,20 @@ def open_readouts(path: Path) -> Iterator[Readouts]:
             count = int(data.shape[0])
             if not 1 <= count <= _MAX_READOUTS:
                 raise FormatError(f"expected 1 to {_MAX_READOUTS} readouts in {path.name}, got {count}: it is damaged")
-            heads = data.fields("head")[:]
             others = _others(file[name])
-        heads = heads[list(FIELDS)]
-        _check_sizes(heads, path)
-
-        def read(first: int, last: int) -> Sequence[Any]:
+        with ExitStack() as stack:
             with hdf5_errors(path):
-                block: Sequence[Any] = data.fields("data")[first:last]
-            return block
+                records = stack.enter_context(open_records(data))
+                heads = records.field("head")[list(FIELDS)]
+            _check_sizes(heads, path)
 
-        yield Readouts(
-            path.name, lambda number: parse_header(text, where=path.name, encoding=number), heads, others, read
-        )
+            def read(first: int, last: int) -> Sequence[Any]:
+                with hdf5_errors(path):
+                    return records.lists("data", first, last)
+
+            yield Readouts(
+                path.name, lambda number: parse_header(text, where=path.name, encoding=number), heads, others, read
+            )
 
 
 def _check_record(data: h5py.Dataset, path: Path) -> None:

@@ -33,6 +33,7 @@ _ZIP_DAMAGE = (
     zipfile.LargeZipFile,
     NotImplementedError,
     RuntimeError,
+    UnicodeDecodeError,
     EOFError,
     OSError,
     zlib.error,

@@ -22,6 +22,7 @@ from mri_recon.io.reading.access import cannot_open_hdf5, cannot_read, check_reg
 from mri_recon.io.reading.heaps import check_heaps
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
 from mri_recon.io.reading.pairs import copy_as_complex, pair_fields
+from mri_recon.io.reading.stored import check_chunks, check_text, has_odd_numbers
 
 __all__ = [
     "MAX_OBJECTS",
@@ -185,6 +186,7 @@ def read_array(
 
 def _check_stored(dataset: h5py.Dataset, path: Path, where: str, max_bytes: int) -> None:
     """Refuse an array whose stored bytes or chunks do not match its declared size."""
+    check_chunks(dataset)
     itemsize = dataset.dtype.itemsize
     stored = dataset.id.get_storage_size()
     check_compression(math.prod(dataset.shape) * itemsize, stored, where=where)
@@ -245,6 +247,8 @@ def read_text(dataset: h5py.Dataset) -> str:
             raise FormatError(
                 f"expected at most {_MAX_TEXT} characters in {where}, got {dataset.dtype.itemsize}: shorten it"
             )
+        check_chunks(dataset)
+        check_text(dataset)
         value = np.asarray(dataset[()]).reshape(-1)[0]
     data = value.encode() if isinstance(value, str) else bytes(value)
     if len(data) > _MAX_TEXT:
@@ -373,6 +377,11 @@ def _check_dataset(dataset: Any, name: bytes, path: Path, *, foreign: bool) -> N
     if len(set(codes)) < len(codes):  # gzip in gzip unpacks to a million times its size
         raise FormatError(f"expected each filter once, {where} has one twice: store it again with h5repack -f GZIP=4")
     kind = dataset.get_type()
+    if has_odd_numbers(kind):
+        raise FormatError(
+            f"expected integers and IEEE floats, {where} has numbers in another binary format: it is damaged, or store "
+            "it again as float32"
+        )
     if not foreign and not _is_plain(kind):
         raise FormatError(
             f"expected arrays of numbers or text, {where} has records, references or objects: "

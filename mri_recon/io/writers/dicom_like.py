@@ -5,6 +5,7 @@ Pixels, position, orientation, private elements and everything that is not liste
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ def read_tags(path: str | Path) -> dict[str, Any]:
     if path.stat().st_size > _MAX_BYTES:
         raise wrong
     try:
-        data = dcmread(path, stop_before_pixels=True, specific_tags=list(TAKEN_OVER))
-        found = {keyword: getattr(data, keyword, None) for keyword in TAKEN_OVER}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of values that break the standard; long ones are left out
+            data = dcmread(path, stop_before_pixels=True, specific_tags=list(TAKEN_OVER))
+            found = {keyword: getattr(data, keyword, None) for keyword in TAKEN_OVER}
     except Exception as error:  # pydicom raises errors of many kinds for damaged files
         raise wrong from error
     return {key: value for key, value in found.items() if value not in (None, "", []) and len(str(value)) <= _MAX_VALUE}

@@ -23,7 +23,10 @@ def _encode(result: SavedResult) -> Encoded:
     content["metadata"] = json.dumps(result.metadata, allow_nan=False)
     buffer: Any = io.BytesIO()  # the types of SciPy allow file names only
     savemat(buffer, content, format="5", oned_as="row")
-    return Encoded(buffer.getbuffer(), "mri-recon replay reads .h5 only")
+    return Encoded(
+        buffer.getbuffer(),
+        ".mat holds the image and what describes it, no map of trust; mri-recon replay reads .h5 only",
+    )
 
 
 MAT = Writer((".mat",), _encode, max_bytes=2**31 - 1)

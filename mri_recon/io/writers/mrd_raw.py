@@ -68,6 +68,8 @@ def encode_raw(scan: Scan) -> Encoded:
     told = ["the reference of the file"] * (scan.reference is not None)
     if scan.mask is not None and scan.mask.array.ndim == 2:
         told.append("the mask's rows (whole lines are written)")
+    if scan.geometry is not None and scan.geometry.positions is not None and scan.geometry.directions is None:
+        told.append("the positions of the slices (their directions are not known)")
     return Encoded(hdf5_content(fill), f".mrd leaves out {' and '.join(told)}" if told else "")
 
 

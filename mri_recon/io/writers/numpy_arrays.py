@@ -11,7 +11,7 @@ from mri_recon.io.writers.result import Encoded, SavedResult, Writer
 
 __all__ = ["NPY", "NPZ"]
 
-_REPLAY = "mri-recon replay reads .h5 only"
+_REPLAY = ".npz holds the image and what describes it; mri-recon replay reads .h5 only"
 
 
 def _encode_npy(result: SavedResult) -> Encoded:
