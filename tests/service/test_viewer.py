@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 import mri_recon as mr
+from mri_recon.io.writers.result import SIMULATED
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.results.figure import draw_comparison
@@ -369,6 +370,12 @@ def test_sampling_is_the_receipt(calm: Visit) -> None:
     assert [i for i, red in enumerate(strip.evaluate(script)) if red] == receipt["lines"]
 
 
+def _amber(png: bytes) -> np.ndarray[Any, Any]:
+    """Where a saved view has the colour of warnings and of the research-only mark."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)
+    return np.asarray(np.all(np.abs(pixels - (0xF0, 0xB3, 0x5A)) < 40, axis=-1))
+
+
 def test_downloads(calm: Visit) -> None:
     page = calm.page
     page.locator("#tab-export").click()
@@ -379,8 +386,7 @@ def test_downloads(calm: Visit) -> None:
         assert download.value.suggested_filename == name
         return Path(download.value.path()).read_bytes()
 
-    picture = Image.open(io.BytesIO(saved("Save the view as PNG", "colin27_8ch.png"))).convert("RGB")
-    amber = np.all(np.abs(np.asarray(picture, dtype=int) - (0xF0, 0xB3, 0x5A)) < 40, axis=-1)
+    amber = _amber(saved("Save the view as PNG", "colin27_8ch.png"))
     assert amber[-60:].sum() > 200, "the research-only mark is written in"
     with np.load(io.BytesIO(saved("Arrays (.npz)", "colin27_8ch.npz"))) as arrays:
         for method in METHODS:
@@ -562,6 +568,55 @@ def test_what_a_method_warns_of_stands_beside_its_image(browser: Any, visit: Vis
     assert remark.inner_text() == f"⚠ {said}"
     assert said in page.locator("#pane-results .note.warning").inner_text()
     assert page.locator('[data-tile="zero-filled"] .remark').count() == 0
+    assert page.locator("#shared-warnings").is_hidden()
+    page.context.close()
+
+
+def test_what_all_methods_warn_of_is_said_once(calm: Visit) -> None:
+    """The sample is simulated, and so is every image from it."""
+    page = calm.page
+    for row in calm.comparison.rows:
+        assert SIMULATED in row["info"]["warnings"]
+    for layout in ("g", "s", "o"):
+        page.locator("#stage").press(layout)
+        assert page.locator("#shared-warnings").inner_text() == f"⚠ {SIMULATED}"
+        assert page.locator("#stage").inner_text().count(SIMULATED) == 0
+    (said,) = [text for text in page.locator("#pane-results > .note").all_inner_texts() if SIMULATED in text]
+    assert said.startswith("All methods\n")
+
+
+def test_shared_warnings_and_those_of_a_method_are_told_apart(browser: Any, visit: Visit, npz: bytes) -> None:
+    of_all, of_two, of_one = "<b>The echo</b> is off the centre.", "A warning of two.", "A warning of one."
+    given = [[of_two, of_all], [of_all, of_two, of_all], [of_one, of_all]]
+
+    def warn(_: dict[str, Any], metadata: dict[str, Any]) -> None:
+        for row, texts in zip(metadata["results"], given, strict=True):
+            row["info"]["warnings"] = texts
+
+    page = _shown(browser, visit, _rewritten(npz, warn))
+    assert page.locator("#shared-warnings").inner_text() == f"⚠ {of_all}"
+    for method, text in zip(METHODS, (of_two, of_two, of_one), strict=True):
+        under = page.locator(f'[data-tile="{method}"] .remark.warning').inner_text()
+        assert under.startswith(f"⚠ {text}")
+        assert of_all not in under
+    assert page.locator("#pane-results > .note.warning").count() == 1 + len(METHODS)
+    page.locator("#tab-export").click()
+    with page.expect_download() as download:
+        page.locator("#save-png").click()
+    assert _amber(Path(download.value.path()).read_bytes())[95:130].sum() > 100, "it is written into the picture"
+    page.context.close()
+
+
+def test_the_warnings_of_a_method_alone_stand_under_its_image(browser: Any, visit: Visit, npz: bytes) -> None:
+    def alone(arrays: dict[str, Any], metadata: dict[str, Any]) -> None:
+        metadata["results"] = metadata["results"][:1]
+        metadata["results"][0]["info"]["warnings"] = [SIMULATED]
+        for method in METHODS[1:]:
+            del arrays[f"image.{method}"]
+
+    page = _shown(browser, visit, _rewritten(npz, alone))
+    assert page.locator("#shared-warnings").is_hidden()
+    assert page.locator('[data-tile="zero-filled"] .remark.warning').inner_text() == f"⚠ {SIMULATED}"
     page.context.close()
 
 

@@ -5,7 +5,7 @@ import { FIRE, GRAY, short } from "./pixels.js";
 import { label, maskCaption, measured } from "./result.js";
 import { remarkText } from "./stage.js";
 
-const SCALE = 2, MARGIN = 20, HEAD = 58, CAPTION = 42, FOOT = 62, GAP = 10;
+const SCALE = 2, MARGIN = 20, HEAD = 58, CAPTION = 42, FOOT = 62, GAP = 10, SHARED = 15;
 const FONT = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
 
 /** A Blob with the tiles as they lie on the screen. */
@@ -15,7 +15,9 @@ export async function pictureOf(state, tiles, notice) {
   const rows = [...new Set(boxes.map(({ box }) => box.top))].sort((a, b) => a - b);
   const tallest = boxes[0].box.height;
   const width = Math.max(...boxes.map(({ box }) => box.right)) - left + 2 * MARGIN;
-  const height = HEAD + rows.length * (tallest + CAPTION) + (rows.length - 1) * GAP + FOOT;
+  const { result, slice } = state;
+  const shared = result.sharedWarnings, head = HEAD + SHARED * shared.length;
+  const height = head + rows.length * (tallest + CAPTION) + (rows.length - 1) * GAP + FOOT;
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [Math.round(width * SCALE), Math.round(height * SCALE)];
   const context = canvas.getContext("2d");
@@ -28,13 +30,13 @@ export async function pictureOf(state, tiles, notice) {
     context.textAlign = align;
     context.fillText(text, x, y, room);
   };
-  const { result, slice } = state;
   const file = result.metadata.results[0]?.file ?? "";
   write(`${result.fileName ?? file}, slice ${slice} (0 to ${result.slices - 1})`, MARGIN, 26, 15, "#f2f2f2", { weight: 600, room: width - 2 * MARGIN });
   write(maskCaption(result.receipt), MARGIN, 45, 12, "#a3a9b3", { room: width - 2 * MARGIN });
+  shared.forEach((text, line) => write(`⚠ ${text}`, MARGIN, 60 + SHARED * line, 11, "#f0b35a", { room: width - 2 * MARGIN }));
   const painter = new Painter();
   for (const { id, box } of boxes) {
-    const x = box.left - left + MARGIN, y = HEAD + rows.indexOf(box.top) * (tallest + CAPTION + GAP);
+    const x = box.left - left + MARGIN, y = head + rows.indexOf(box.top) * (tallest + CAPTION + GAP);
     context.save();
     context.translate(x, y);
     context.beginPath();

@@ -6,7 +6,7 @@ import { startControls } from "./controls.js";
 import { $, announce, make, save } from "./dom.js";
 import { pictureOf } from "./export.js";
 import { Form } from "./form.js";
-import { enableTabs, fillResults, fillSampling, openTab, startTabs } from "./panes.js";
+import { enableTabs, fillResults, fillSampling, fillShared, openTab, startTabs } from "./panes.js";
 import { Result, label } from "./result.js";
 import { NPZ, Run } from "./run.js";
 import { Stage } from "./stage.js";
@@ -107,6 +107,7 @@ function show(result, file, again) {
   for (const id of ["view", "tools", "status"]) $(id).hidden = false;
   $("welcome").hidden = true;
   store.set(viewOf(result, store.values));
+  fillShared(result);
   fillResults(result);
   fillSampling(result, store);
   $("save-method").replaceChildren(...result.methods.map((method) => {

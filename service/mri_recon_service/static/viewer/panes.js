@@ -37,6 +37,14 @@ export function enableTabs() {
   for (const name of TABS) $(`tab-${name}`).disabled = false;
 }
 
+/** Shows the warnings that all methods gave, above the images. */
+export function fillShared(result) {
+  const shared = result.sharedWarnings, line = $("shared-warnings");
+  line.textContent = shared.length ? `⚠ ${shared.join(" ")}` : "";
+  line.title = line.textContent;
+  line.hidden = !shared.length;
+}
+
 /** Shows the metrics with their convention, and the information that each method gives. */
 export function fillResults(result) {
   const rows = result.metadata.results;
@@ -53,15 +61,18 @@ export function fillResults(result) {
     })));
   const convention = make("p", { className: "hint", id: "convention" },
     result.hasReference ? result.metadata.convention : "This scan has no reference, so nothing can be measured.");
-  const remarks = rows.flatMap((row) => result.remarks(row.method).map((remark) => remarkOf(row.method, remark)));
+  const remarks = [
+    ...result.sharedWarnings.map((text) => remarkOf("All methods", { kind: "warning", text })),
+    ...rows.flatMap((row) => result.remarks(row.method).map((remark) => remarkOf(label(row.method), remark))),
+  ];
   $("pane-results").replaceChildren(table, convention,
     ...(remarks.length ? [make("h2", {}, "To know"), ...remarks] : []),
     make("h2", {}, "What the methods did"),
     ...rows.map((row) => make("details", { className: "more" }, make("summary", {}, label(row.method)), facts(flat(row.info)))));
 }
 
-function remarkOf(method, { kind, text }) {
-  return make("div", { className: `note ${kind}` }, make("strong", {}, label(method)), make("p", {}, text));
+function remarkOf(title, { kind, text }) {
+  return make("div", { className: `note ${kind}` }, make("strong", {}, title), make("p", {}, text));
 }
 
 /** The mask as a strip and its receipt. */

@@ -120,10 +120,18 @@ export class Result {
     return data[shape.length === 1 ? column : row * shape[1] + column] > 0;
   }
 
-  /** What must be said beside a method's image: {kind: "warning" | "info", text}. */
+  /** Warnings that every one of several methods gave: of the scan, its mask or the request. Said once, not by method. */
+  get sharedWarnings() {
+    const [first, ...others] = this.metadata.results.map((row) => row.info?.warnings ?? []);
+    if (!others.length) return [];
+    return [...new Set(first)].filter((text) => others.every((warnings) => warnings.includes(text)));
+  }
+
+  /** What must be said beside a method's image, without the shared warnings: {kind: "warning" | "info", text}. */
   remarks(method) {
-    const info = this.row(method)?.info ?? {};
-    const remarks = [...(info.warnings ?? [])].map((text) => ({ kind: "warning", text }));
+    const info = this.row(method)?.info ?? {}, shared = this.sharedWarnings;
+    const own = (info.warnings ?? []).filter((text) => !shared.includes(text));
+    const remarks = own.map((text) => ({ kind: "warning", text }));
     if (info.holdout) remarks.push({ kind: "info", text: heldOut(info.holdout) });
     if (info.auto) remarks.push({ kind: "info", text: `took ${info.auto.why}` });
     if (info.stop === "max_iters") {
