@@ -1,4 +1,7 @@
-"""The pages name only what exists: links, pictures, headings, paths, modules, verbs and their options."""
+"""The pages name only what exists: links, pictures, headings, paths, modules, verbs and their options.
+
+Their lists of pages, verbs and extras are complete.
+"""
 
 from __future__ import annotations
 
@@ -70,6 +73,28 @@ def test_verbs_and_options_exist(page: Path) -> None:
         assert name is not None or words[0] in known, f"no verb: {command}"
         for option in re.findall(r"(?<!\S)--[a-z][\w-]*", command):
             assert option in known, f"no option {option}: {command}"
+
+
+def test_the_index_names_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    targets = re.findall(r"\]\(([^)#\s]+)\)", index.read_text(encoding="utf-8"))
+    linked = {(index.parent / target).resolve() for target in targets}
+    assert {page for page in PAGES if index.parent in page.parents} - {index} <= linked
+
+
+def test_the_page_of_the_command_line_names_every_verb() -> None:
+    text = (ROOT / "docs" / "using" / "command-line.md").read_text(encoding="utf-8")
+    named = {re.split(r"[ `]", row)[0] for row in re.findall(r"^\| `(\w.*)$", text, flags=re.MULTILINE)}
+    assert {verb.split()[0] for verb in _verbs() if verb} <= named
+
+
+def test_the_readme_names_every_extra_for_users() -> None:
+    """`demo` and `dev` are for this repository; `ray` is for operators, in deployment.md."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    setup = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Set up")[2].partition("\n## ")[0]
+    named = {name for listed in re.findall(r"`(\w+)`|\.\[([\w,]+)\]", setup) for name in ",".join(listed).split(",")}
+    assert set(extras) - {"demo", "dev", "ray"} <= named
+    assert "extra `ray`" in (ROOT / "docs" / "service" / "deployment.md").read_text(encoding="utf-8")
 
 
 def _headings(page: Path) -> set[str]:
