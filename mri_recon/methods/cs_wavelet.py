@@ -80,7 +80,9 @@ def cs_wavelet(
     wavelet: str | None = None,
     levels: int | None = None,
     reg_weight: _NoiseWeight | Annotated[str, OneOf("auto")] = "auto",
-    sigma: Annotated[float, Between(0, open_below=True)] | Tensor | None = None,
+    sigma: Annotated[float, Between(0, open_below=True, cure="it is sqrt(E|n|^2) of one k-space sample")]
+    | Tensor
+    | None = None,
     gap_tol: _GapTolerance = 1e-2,
     max_iters: Iterations = 200,
     final_step: bool = True,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,22 +18,25 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from mri_recon.errors import MethodError
 
-__all__ = ["Between", "OneOf", "check_values", "option_types", "parse_value"]
+__all__ = ["LARGEST", "Between", "OneOf", "check_values", "option_types", "parse_value"]
+
+LARGEST = 1e38
+"""Largest magnitude of a number that is an option. Single precision, in which methods compute, ends at 3.4e38."""
 
 
 @dataclass(frozen=True)
 class Between:
-    """Allow a range of numbers, its ends included.
+    """Allow a range of numbers, its ends included. Numbers that overflow single precision are never allowed.
 
     Attributes:
-        least: smallest value.
-        most: largest value.
+        least: smallest value, by default that of single precision.
+        most: largest value, by default that of single precision.
         open_below: `least` itself is not allowed.
         cure: advice for the message.
     """
 
-    least: float = -math.inf
-    most: float = math.inf
+    least: float = -LARGEST
+    most: float = LARGEST
     open_below: bool = False
     cure: str = "correct it"
 
@@ -43,9 +45,7 @@ class Between:
         return bool(above and value <= self.most)
 
     def __str__(self) -> str:
-        below = [] if self.least == -math.inf else [f"{'>' if self.open_below else '>='} {self.least:g}"]
-        above = [] if self.most == math.inf else [f"<= {self.most:g}"]
-        return " and ".join([*below, *above]) or "finite"
+        return f"{'>' if self.open_below else '>='} {self.least:g} and <= {self.most:g}"
 
 
 class OneOf:
@@ -81,7 +81,8 @@ def check_values(method: str, function: Callable[..., Any], options: Mapping[str
         options: its options by name; one without a type in the signature is not checked.
 
     Raises:
-        MethodError: a value of another type, not finite, out of range, or not one of the valid words.
+        MethodError: a value of another type, not finite, larger than `LARGEST`, out of range, or not one of the valid
+            words.
     """
     types = option_types(function)
     for name, value in options.items():
@@ -146,16 +147,16 @@ def _allows(kind: Any, rule: Between | OneOf | None, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, number):
             return False
         try:
-            finite = math.isfinite(value)
+            fits = abs(float(value)) <= LARGEST
         except OverflowError:  # a whole number beyond any float
             return False
-        return finite and (rule is None or value in rule)
+        return fits and (rule is None or value in rule)
     return kind is Any or not isinstance(value, str | bool | numbers.Number | NoneType)
 
 
 def _described(parts: list[tuple[Any, Any]]) -> str:
     if len(parts) == 1 and parts[0][0] is float:
-        return str(parts[0][1] or "to be a finite number")
+        return str(parts[0][1] or f"to be a finite number of at most {LARGEST:g}")
     said = [_described_part(kind, rule) for kind, rule in parts]
     return "to be " + (said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}")
 
@@ -166,7 +167,8 @@ def _described_part(kind: Any, rule: Any) -> str:
     if kind is bool:
         return "True or False"
     if kind in (int, float):
-        return f"a {'whole ' if kind is int else ''}number {'' if rule is None else rule}".rstrip()
+        limits = f"of at most {LARGEST:g}" if rule is None and kind is float else rule or ""
+        return f"a {'whole ' if kind is int else ''}number {limits}".rstrip()
     if kind is str:
         return "a text that is not empty" if rule is None else str(rule)
     return f"a {getattr(kind, '__name__', kind)}"

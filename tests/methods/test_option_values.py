@@ -134,7 +134,13 @@ def test_every_option_of_a_built_in_method_has_a_type(method: str) -> None:
         ("cs-wavelet", {"reg_weight": 0}, "without a weight use cg-sense"),
         ("cs-wavelet", {"final_step": 1}, "expected final_step to be True or False, got 1"),
         ("cs-wavelet", {"wavelet": ""}, "expected wavelet to be a text that is not empty or None, got ''"),
-        ("cs-wavelet", {"sigma": math.inf}, "expected sigma to be a number > 0, a Tensor or None, got inf"),
+        (
+            "cs-wavelet",
+            {"sigma": math.inf},
+            r"expected sigma to be a number > 0 and <= 1e\+38, a Tensor or None, got inf",
+        ),
+        ("cs-wavelet", {"sigma": 1e39}, r"got 1e\+39: it is sqrt\(E\|n\|\^2\) of one k-space sample"),
+        ("cs-wavelet", {"gap_tol": 1e39}, r"expected gap_tol >= 0 and <= 1e\+38, got 1e\+39: 0.01 is common"),
         ("unet", {"model": 7}, "expected model to be a text that is not empty, got 7"),
         ("unet", {"data_consistency": "hard"}, "one of weighted, learned, exact"),
     ],
@@ -154,6 +160,17 @@ def test_the_functions_check_for_themselves() -> None:
         function: Callable[..., Any] = get_method(name)
         with pytest.raises(MethodError, match=f"method '{name}': expected"):
             function(kspace, mask, **options)
+
+
+@pytest.mark.parametrize("hint", [float, Annotated[float, Between()], float | None, Annotated[float, Between(0)]])
+@pytest.mark.parametrize("value", [1e39, 1e300, 10**39, np.float64(2e38)])
+def test_a_number_that_overflows_single_precision_is_refused_whatever_the_method(hint: Any, value: Any) -> None:
+    def mine(weight: Any = 1.0) -> None: ...
+
+    mine.__annotations__["weight"] = hint
+    check_values("mine", mine, {"weight": 1e38})
+    with pytest.raises(MethodError, match=r"method 'mine': expected weight .*1e\+38.*, got (np.float64\()?[12]"):
+        check_values("mine", mine, {"weight": value})
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 3e38 + 3e38j])

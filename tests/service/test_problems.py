@@ -49,6 +49,8 @@ _UNFINISHED = (
         ({"acceleration": "3", "reg_weight": "1"}, "unknown-option", "'reg_weight'"),
         ({"acceleration": "3", "accelerration": "1"}, "unknown-option", "'accelerration'"),
         ({"method": "cs-wavelet", "acceleration": "3", "reg_weight": "-7"}, "invalid-option", "reg_weight"),
+        ({"method": "cg-sense", "acceleration": "3", "reg_weight": "1e39"}, "invalid-option", "<= 1e+06, got 1e+39"),
+        ({"method": "cs-wavelet", "acceleration": "3", "sigma": "1e39"}, "invalid-option", "<= 1e+38"),
         ({"method": "cs-wavelet", "acceleration": "3", "reg_weight": "NaN"}, "invalid-option", "reg_weight"),
         ({"method": "cs-wavelet", "acceleration": "3", "gap_tol": "Infinity"}, "invalid-option", "gap_tol"),
         ({"method": "cs-wavelet", "acceleration": "3", "max_iters": "ten"}, "invalid-option", "max_iters"),
@@ -68,6 +70,9 @@ _UNFINISHED = (
         ({"acceleration": "3", "slice": "-1"}, "invalid-request", "slice"),
         ({"acceleration": "3", "axes": "coil coil"}, "invalid-file", "axes"),
         ({"acceleration": "3", "seed": "9" * 400}, "invalid-request", "seed"),
+        ({"acceleration": "3", "seed": "9" * 5000}, "invalid-request", "seed"),
+        ({"acceleration": "3", "slice": "9" * 5000}, "invalid-request", "slice"),
+        ({"method": "cs-wavelet", "acceleration": "3", "max_iters": "9" * 5000}, "invalid-option", "max_iters"),
     ],
 )
 def test_fields(
