@@ -66,6 +66,7 @@ class ProblemKind:
 
 PROBLEMS: dict[str, ProblemKind] = {
     "malformed-body": ProblemKind(400, "The request body cannot be read", "Send multipart/form-data or a raw file."),
+    "invalid-header": ProblemKind(400, "A header has an impossible value", "Correct the header that `detail` names."),
     "unauthorized": ProblemKind(
         401, "An API key is needed", "Send a valid one as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
     ),

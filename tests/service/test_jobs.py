@@ -162,7 +162,7 @@ def test_every_result_carries_its_provenance(
         assert not provenance.batched
 
 
-def test_events_and_their_resumption(serve: Any, send: Post, steps: Steps) -> None:
+def test_events_and_their_resumption(serve: Any, send: Post, steps: Steps, problem: Callable[..., Any]) -> None:
     with serve(Settings()) as client:
         here = send(client, method="steps").headers["location"]
         assert steps.begun.wait(PATIENCE)
@@ -196,8 +196,12 @@ def test_events_and_their_resumption(serve: Any, send: Post, steps: Steps) -> No
         assert rest == [one for one in everything if one["id"] > middle]
         last = {"Last-Event-ID": str(everything[-1]["id"])}
         assert client.get(f"{here}/events", headers=last).status_code == 204
-        for odd in ("", "x", "-1", "9" * 50):
-            assert client.get(f"{here}/events", headers={"Last-Event-ID": odd}).status_code in (200, 204)
+        for unknown, status in (("", 200), ("0", 200), (str(2**63 - 1), 204)):
+            assert client.get(f"{here}/events", headers={"Last-Event-ID": unknown}).status_code == status
+        for odd in ("x", "-1", "1.0", "²", "٣", str(2**63), "9" * 50, "9" * 5000):
+            sent = {"Last-Event-ID": odd.encode()}
+            said = problem(client.get(f"{here}/events", headers=sent), 400, "invalid-header")["detail"]
+            assert "expected the id of an event in Last-Event-ID, got '" in said
 
 
 def test_cancel_stops_between_iterations(

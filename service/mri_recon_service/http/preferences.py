@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mri_recon_service.whole_numbers import whole_number
+
 __all__ = ["Preferences", "read_preferences"]
 
 _LONGEST_WAIT = 3600.0
@@ -41,6 +43,6 @@ def read_preferences(header: str | None) -> Preferences:
     for part in (header or "").split(","):
         name, _, value = part.partition(";")[0].partition("=")
         found.setdefault(name.strip().lower(), value.strip().strip('"'))
-    wait = found.get("wait", "")
-    seconds = min(float(wait), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else None
-    return Preferences(respond_async="respond-async" in found, wait=seconds)
+    seconds = whole_number(found.get("wait", ""))
+    wait = None if seconds is None else min(float(seconds), _LONGEST_WAIT)
+    return Preferences(respond_async="respond-async" in found, wait=wait)

@@ -16,12 +16,15 @@ from mri_recon_service.http.openapi import job_accepted, problem_responses
 from mri_recon_service.job import FINISHED, Job, document
 from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.jobs.submission import client_of, job_answer, result_answer
-from mri_recon_service.problems import Problem
+from mri_recon_service.problems import Problem, shown
 from mri_recon_service.schemas import JobDocument
+from mri_recon_service.whole_numbers import whole_number
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_LARGEST_EVENT = 2**63 - 1  # of SQLite
 
 JobId = Annotated[str, Path(description="The job's identifier.", max_length=64)]
 
@@ -49,7 +52,7 @@ async def job(request: Request, job_id: JobId, engine: EngineDep) -> dict[str, A
     responses={
         200: _EVENTS,
         204: {"description": "The job has ended, and there is no event after Last-Event-ID: do not connect again."},
-        **problem_responses("job-not-found"),
+        **problem_responses("job-not-found", "invalid-header"),
     },
 )
 async def events(
@@ -60,8 +63,7 @@ async def events(
 ) -> Response:
     """Stream the events of a job, from its beginning or after `Last-Event-ID`, until it ends."""
     found = await _found(request, job_id, engine)
-    after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
-    after = min(after, 2**63 - 1)
+    after = _event_number(last_event_id)
     if found.status in FINISHED and not await asyncio.to_thread(engine.store.events, job_id, after=after):
         return Response(status_code=204)
     return EventSourceResponse(_stream(job_id, after, engine))
@@ -109,6 +111,24 @@ async def delete(request: Request, job_id: JobId, engine: EngineDep) -> Response
         found = stopped  # the job ended just now
     await asyncio.to_thread(engine.jobs.delete, found)
     return Response(status_code=204)
+
+
+def _event_number(last_event_id: str | None) -> int:
+    """Read `Last-Event-ID`; 0, before the first event, without it.
+
+    Raises:
+        Problem: invalid-header.
+    """
+    if not last_event_id:
+        return 0
+    number = whole_number(last_event_id)
+    if number is None or number > _LARGEST_EVENT:
+        raise Problem(
+            "invalid-header",
+            f"expected the id of an event in Last-Event-ID, got {shown(last_event_id)}: send the id of the last event "
+            "that came, or leave the header out",
+        )
+    return number
 
 
 async def _found(request: Request, job_id: str, engine: Engine) -> Job:

@@ -20,6 +20,7 @@ from mri_recon_service.problems import Problem, shown
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.multipart import Multipart, Sink
 from mri_recon_service.uploads.upload import RAW_TYPES, Upload, allowed_suffix
+from mri_recon_service.whole_numbers import whole_number
 
 __all__ = [
     "MULTIPART",
@@ -122,8 +123,17 @@ def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
 
 
 def _check_declared_length(request: Request, settings: Settings) -> None:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > settings.max_upload_bytes:
+    declared = request.headers.get("content-length")
+    if declared is None:
+        return
+    length = whole_number(declared)
+    if length is None:
+        raise Problem(
+            "invalid-header",
+            f"expected the number of bytes in Content-Length, got {shown(declared)}: send the size of the body",
+            headers={"Connection": "close"},
+        )
+    if length > settings.max_upload_bytes:
         raise _too_large(settings.max_upload_bytes)
 
 
