@@ -166,7 +166,7 @@ class Settings(BaseSettings):
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine reaches `host`."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
 

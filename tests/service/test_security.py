@@ -11,11 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from mri_recon.errors import ConfigError
 from mri_recon_service.http.keys import add_key
-from mri_recon_service.http.security import API_POLICY, PAGE_POLICY, check_exposure, route_path
-from mri_recon_service.settings import Settings
+from mri_recon_service.http.security import API_POLICY, PAGE_POLICY, check_exposure, host_name, route_path
+from mri_recon_service.settings import Settings, is_loopback
 
 Check = Callable[..., dict[str, Any]]
 
@@ -28,7 +31,13 @@ def test_loopback_names(client: httpx.Client, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "", "10.0.0.1"]
+    "host",
+    [
+        *("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "", "10.0.0.1"),
+        *("[::1].evil.example", "[::1].evil.example:8000", "[::1]x", "[::1", "::1", "[::1%evil.example]"),
+        *("127.0.0.1]", "]127.0.0.1[", "[[::1]]", "evil.example@localhost", "localhost@evil.example", "localhost:1:2"),
+        *("localhost:x", "localhost/.evil.example", "localhost#.evil.example", "localhost, evil.example"),
+    ],
 )
 def test_dns_rebinding(client: httpx.Client, problem: Check, host: str) -> None:
     """A name that points here by someone else's will is not ours, whatever is asked for."""
@@ -36,6 +45,34 @@ def test_dns_rebinding(client: httpx.Client, problem: Check, host: str) -> None:
         answer = client.get(path, headers={"Host": host})
         assert "MRI_RECON_ALLOWED_HOSTS" in problem(answer, 421, "unknown-host")["detail"]
     assert client.get("/health/live", headers={"Host": host}).status_code == 200  # probes call it by its address
+
+
+_OURS = ["localhost", "LocalHost", "127.0.0.1", "127.8.9.1", "[::1]", "mri.example.org"]
+_NOISE = st.text("abcxyz019.:-_[]@%/#? ,\\\t\u0131\uff0e", max_size=12)
+
+
+def _served(host: str) -> bool:
+    """What RFC 9110 calls the host: a name or an address in brackets, then a port or nothing."""
+    return any(
+        host.lower() == name.lower() or re.fullmatch(re.escape(name) + ":[0-9]{0,5}", host, re.IGNORECASE | re.ASCII)
+        for name in _OURS
+    )
+
+
+@given(st.sampled_from(_OURS), _NOISE, _NOISE)
+@example("[::1]", "", ".evil.example")
+@example("127.0.0.1", "", "]")
+@example("localhost", "", ":8000")
+@hypothesis_settings(max_examples=500, deadline=None)
+def test_only_the_whole_name_is_ours(name: str, before: str, after: str) -> None:
+    """Text around a name of ours makes another name of it, unless the text is a port."""
+    host = before + name + after
+    found = host_name(host)
+    other_loopback = re.fullmatch(r"127(\.[0-9]{1,3}){3}", found) is not None
+    assert (found in {one.lower() for one in _OURS} or (other_loopback and is_loopback(found))) == (
+        _served(host) or other_loopback
+    )
+    assert found in ("", host.lower(), host.lower().rpartition(":")[0])  # never a part of the name
 
 
 _FROM_OTHERS: list[dict[str, str]] = [

@@ -7,6 +7,7 @@ origins. Programs such as curl send neither of the two, and are not restricted h
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from mri_recon.errors import ConfigError
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings, is_loopback
 
-__all__ = ["API_POLICY", "PAGE_POLICY", "Security", "check_exposure", "route_path"]
+__all__ = ["API_POLICY", "PAGE_POLICY", "Security", "check_exposure", "host_name", "route_path"]
 
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 """Content security policy of answers that are no pages."""
@@ -36,6 +37,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]{0,5})?")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -59,7 +61,8 @@ class Security:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        self._check_host(headers, route_path(scope))
+        path = route_path(scope)
+        self._check_host(headers, path)
         if scope["method"] not in _SAFE_METHODS:
             self._check_origin(headers)
         await self.app(scope, receive, send)
@@ -67,8 +70,8 @@ class Security:
     def _check_host(self, headers: Headers, path: str) -> None:
         if not (self._local or self._hosts) or path.startswith("/health/"):
             return  # keys protect a service without names; monitors call it by its address
-        given = headers.get("host", "")
-        name = _name(given)
+        given = ", ".join(headers.getlist("host"))  # two names are none
+        name = host_name(given)
         if name not in self._hosts and not is_loopback(name):
             raise Problem(
                 "unknown-host",
@@ -125,12 +128,10 @@ def route_path(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
-def _name(host: str) -> str:
-    """Read the name in `Host`, in lower case and without a port."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.rpartition(":")[0] if ":" in host else host
+def host_name(host: str) -> str:
+    """Read the name in `Host`, in lower case and without a port; "" if it is no name or address with or without one."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found["name"].lower()
 
 
 def _same(origin: str, host: str) -> bool:
