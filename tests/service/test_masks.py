@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 import mri_recon as mr
+from mri_recon_service.answers.png import gray_png
 
 Check = Callable[..., dict[str, Any]]
 FIELDS = {"width": 210, "acceleration": 4, "seed": 3}
@@ -38,6 +40,30 @@ def test_the_lines_and_the_picture(client: httpx.Client) -> None:
         np.testing.assert_array_equal(np.asarray(image), np.broadcast_to(255 * expected, (5, 210)))
         assert image.info["Disclaimer"].startswith("Research only")
         assert json.loads(image.info["Mask"])["num_low_frequencies"] == 9
+
+
+def test_a_large_picture_takes_little_memory() -> None:
+    mask = mr.random_mask(65536, 4, seed=0)
+    picture = np.broadcast_to(mask.lines.astype(np.float32), (256, 65536))
+    tracemalloc.start()
+    try:
+        content = gray_png(picture, high=1.0, text={})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < picture.size  # bytes, a byte a pixel
+    with Image.open(io.BytesIO(content)) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.broadcast_to(255 * mask.lines, picture.shape))
+
+
+def test_a_picture_of_too_many_pixels(client: httpx.Client, problem: Check) -> None:
+    fields = {"width": 65536, "acceleration": 4, "height": 4096}
+    for answer in (
+        client.get("/v1/masks", params=fields, headers={"Accept": "image/png"}),
+        client.post("/v1/masks", json=fields, headers={"Accept": "image/png"}),
+    ):
+        assert "got 4096 rows of 65536: ask for at most 256 rows" in problem(answer, 422, "invalid-request")["detail"]
+    assert client.get("/v1/masks", params=fields).status_code == 200  # its lines have no height
 
 
 def test_an_upload_gets_this_mask(

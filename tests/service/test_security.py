@@ -94,10 +94,16 @@ def test_posts_of_other_pages(client: httpx.Client, problem: Check, headers: dic
     sent = {name: value.replace("{own}", own) for name, value in headers.items()}
     for method, path in (("POST", "/v1/masks"), ("POST", "/v1/reconstructions"), ("DELETE", "/v1/jobs/x")):
         problem(client.request(method, path, headers=sent), 403, "forbidden-origin")
-    answer = client.get("/v1/models", headers=sent)  # a page may send it, but its browser will not show it the answer
-    assert answer.status_code == 200
-    assert not [name for name in answer.headers if name.startswith("access-control-")]
-    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    for path in ("/v1/models", "/v1/masks?width=64&acceleration=2", "/v1/sample", "/v1/jobs/x", "/v2", "/metrics"):
+        answer = client.get(
+            path, headers=sent
+        )  # the address of a picture, say: its browser sends it, and hides the answer
+        problem(answer, 403, "forbidden-origin")
+        assert client.head(path, headers=sent).status_code == 403
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    for path in ("/", "/docs", "/problems", "/static/viewer/main.js", "/health/live"):  # a page may link to ours
+        assert client.get(path, headers=sent).status_code in (200, 404), path
 
 
 @pytest.mark.parametrize(
@@ -108,6 +114,7 @@ def test_posts_of_programs_and_of_our_page(client: httpx.Client, headers: dict[s
     own = f"http://{client.base_url.host}:{client.base_url.port}"
     sent = {name: value.replace("{own}", own) for name, value in headers.items()}
     assert client.post("/v1/masks", json={"width": 32, "acceleration": 2}, headers=sent).status_code == 200
+    assert client.get("/v1/masks", params={"width": 32, "acceleration": 2}, headers=sent).status_code == 200
 
 
 @pytest.fixture
@@ -135,6 +142,7 @@ def test_a_listed_name_and_a_listed_origin(behind_a_proxy: httpx.Client, problem
     answer = client.post("/v1/masks", json=fields, headers=other)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "https://pacs.example.org"
+    assert client.get("/v1/models", headers=other).status_code == 200
     asked = {**other, "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": "x-api-key"}
     preflight = client.options("/v1/jobs/x", headers=asked | {"X-API-Key": ""})  # a browser sends no key here
     assert preflight.status_code == 200

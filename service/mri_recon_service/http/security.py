@@ -1,8 +1,9 @@
 """Refuse requests of foreign web pages: check the host name and the origin, and set headers for browsers.
 
 A browser on this machine sends requests to a loopback address for any page that it shows. `Host` reveals a foreign page
-whose name was made to point at 127.0.0.1 (DNS rebinding). `Sec-Fetch-Site` and `Origin` reveal a page that posts across
-origins. Programs such as curl send neither of the two, and are not restricted here.
+whose name was made to point at 127.0.0.1 (DNS rebinding). `Sec-Fetch-Site` and `Origin` reveal a page that calls across
+origins, if only by the address of a picture. Programs such as curl send neither of the two, and are not restricted
+here. Other pages may link to the pages of the service.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _HEADERS = {
 }
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]{0,5})?")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_PAGES = frozenset({"/", "/docs", "/openapi.json"})
+_BELOW_PAGES = ("/static/", "/problems", "/health/")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -63,7 +66,7 @@ class Security:
         headers = Headers(scope=scope)
         path = route_path(scope)
         self._check_host(headers, path)
-        if scope["method"] not in _SAFE_METHODS:
+        if scope["method"] not in _SAFE_METHODS or not _is_page(path):
             self._check_origin(headers)
         await self.app(scope, receive, send)
 
@@ -126,6 +129,11 @@ def route_path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(root + "/") else path
+
+
+def _is_page(path: str) -> bool:
+    """Tell whether an address is a page, a file of a page, or a probe: cheap, and the same for everyone."""
+    return path in _PAGES or path.startswith(_BELOW_PAGES)
 
 
 def host_name(host: str) -> str:

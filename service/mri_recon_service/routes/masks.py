@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import Callable
@@ -25,6 +26,7 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["masks"])
 
+_MAX_PIXELS = 1 << 24
 _MAX_BODY_BYTES = 1 << 14
 
 
@@ -39,6 +41,12 @@ def _as_npy(mask: ColumnMask, fields: MaskFields) -> bytes:
 
 
 def _as_png(mask: ColumnMask, fields: MaskFields) -> bytes:
+    if fields.height * mask.width > _MAX_PIXELS:
+        raise Problem(
+            "invalid-request",
+            f"height: expected a picture of at most {_MAX_PIXELS} pixels, got {fields.height} rows of {mask.width}: "
+            f"ask for at most {_MAX_PIXELS // mask.width} rows, all are alike",
+        )
     picture = np.broadcast_to(mask.lines.astype(np.float32), (fields.height, mask.width))
     text = {"Title": "sampled columns are white", "Mask": json.dumps(mask.receipt()), "Disclaimer": RESEARCH_ONLY}
     return gray_png(picture, high=1.0, text=text)
@@ -106,7 +114,7 @@ async def mask_from_body(
         fields = MaskFields.model_validate_json(await _bounded_body(request))
     except ValidationError as error:
         raise invalid_request(error) from error
-    return _answer(fields, accept)
+    return await asyncio.to_thread(_answer, fields, accept)
 
 
 def _answer(fields: MaskFields, accept: str | None) -> Response:
