@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mri_recon.io import RESULT_SUFFIXES
 from mri_recon_service.uploads.upload import SUFFIXES
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,24 @@ def test_texts_name_every_suffix(name: str) -> None:
     assert found, f"{name}: the text that lists the formats is not where it was"
     named = set(re.findall(r"\.(?:h5|[a-z]{3}|7)\b", found[0].replace("HDF5", ".h5")))
     assert set(SUFFIXES) - ONE_OF_TWO <= named
+
+
+@pytest.mark.parametrize("name", ["README.md", "mri_recon/cli/options.py", "mri_recon/io/formats/table.py"])
+def test_texts_name_the_formats_that_are_not_uploaded(name: str) -> None:
+    found = re.search(TEXTS[name], (ROOT / name).read_text(encoding="utf-8"))
+    assert found
+    assert all(format in found[0] for format in (".cfl", "Agilent fid"))
+
+
+def test_the_help_and_the_page_name_every_format_of_results() -> None:
+    written = set(RESULT_SUFFIXES) - ONE_OF_TWO
+    verbs = (ROOT / "mri_recon/cli/verbs.py").read_text(encoding="utf-8")
+    (line,) = re.findall(r'"File to write: (.*)"', verbs)
+    assert written <= set(line.rstrip(",").split(", "))
+    (section,) = re.findall(
+        r"^## Writing\n(.*?)^## ", (ROOT / "docs/using/files.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    assert written <= set(re.findall(r"`(\.[a-z0-9.]+)`", section))
 
 
 def test_the_viewer_takes_every_suffix() -> None:

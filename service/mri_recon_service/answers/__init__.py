@@ -1,1 +1,1 @@
-"""Results in the representations that clients ask for: HDF5, NumPy, PNG, JSON. NumPy only, no torch."""
+"""Results in the representations that clients ask for: arrays, pictures, images for the clinic, JSON. No torch."""
