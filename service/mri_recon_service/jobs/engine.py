@@ -29,10 +29,11 @@ from mri_recon_service.jobs.performer import Performer
 from mri_recon_service.jobs.requests import JobRequests
 from mri_recon_service.jobs.runner import JobRunner
 from mri_recon_service.jobs.schedule import Schedule, Turn
+from mri_recon_service.private_files import private_folder
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.ownership import Ownership
+from mri_recon_service.storage.ownership import Ownership, unusable_folder
 from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.storage.store import JobStore
 from mri_recon_service.targets import Targets
@@ -203,7 +204,7 @@ def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metric
     Raises:
         ConfigError: the folder cannot be used.
     """
-    folder = _data_folder(settings)
+    folder = _opened_data_folder(settings)
     files = JobFiles(folder / "jobs")
     store = SqliteStore(folder / "jobs.sqlite")
     return Engine(settings, store, files, Ownership(folder / "owners"), parser, estimates, metrics, targets)
@@ -215,9 +216,18 @@ def check_data_folder(settings: Settings) -> None:
     Raises:
         ConfigError: the folder cannot be used.
     """
-    folder = _data_folder(settings)
+    folder = _opened_data_folder(settings)
     JobFiles(folder / "jobs")
     SqliteStore(folder / "jobs.sqlite").close()
+
+
+def _opened_data_folder(settings: Settings) -> Path:
+    folder = _data_folder(settings)
+    try:
+        private_folder(folder, ours=("jobs", "owners"))
+    except OSError as error:
+        raise unusable_folder(folder, error) from error
+    return folder
 
 
 def _data_folder(settings: Settings) -> Path:

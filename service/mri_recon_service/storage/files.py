@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from mri_recon_service.private_files import make_private, private_opener
 from mri_recon_service.problems import storage_full
 from mri_recon_service.storage.ownership import unusable_folder
 
@@ -21,7 +22,7 @@ class JobFiles:
     """Folders of jobs below one folder, named by the jobs' identifiers, which the server makes."""
 
     def __init__(self, root: Path) -> None:
-        """Make the folder if it does not exist.
+        """Make the folder if it does not exist, and keep other users from it.
 
         Raises:
             ConfigError: the folder cannot be made.
@@ -31,6 +32,7 @@ class JobFiles:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise unusable_folder(root, error) from error
+        make_private(root)  # an earlier version may have made it
 
     def folder(self, job_id: str) -> Path:
         """Return the folder of a job's files."""
@@ -68,7 +70,7 @@ class JobFiles:
         target = self.folder(job_id) / name
         partial = target.with_name(f"{name}.partial")
         try:
-            with partial.open("wb") as file:
+            with open(partial, "wb", opener=private_opener) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 from mri_recon.errors import ConfigError
+from mri_recon_service.private_files import make_private
 
 __all__ = ["Ownership", "unusable_folder"]
 
@@ -30,6 +31,7 @@ class Ownership:
         waiting = folder / f".{self.id}"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(folder)
             # The file is locked before it gets its name, so that nobody ever finds it unlocked while its owner lives.
             self._descriptor = os.open(waiting, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any, cast
 
 from mri_recon.errors import ConfigError
 from mri_recon_service.job import FINISHED, Delivery, DeliveryState, Event, Job, NewJob, Status, document
+from mri_recon_service.private_files import make_private
 from mri_recon_service.problems import Problem
 from mri_recon_service.storage.connection import Connection
 from mri_recon_service.storage.store import DeliveriesFull, KeyInUse, QueueFull
@@ -96,6 +98,7 @@ class SqliteStore:
             ConfigError: the file cannot be made or read, or a newer version of this package made it.
         """
         try:
+            _keep_private(path)
             self._durable = Connection(path, synchronous="FULL")
             self._light = Connection(path, synchronous="NORMAL")
             with self._durable.change() as db:
@@ -104,7 +107,7 @@ class SqliteStore:
                     for statement in ((_SCHEMA if version == 0 else "") + _DELIVERIES).split(";"):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {_VERSION}")
-        except (sqlite3.Error, Problem) as error:
+        except (sqlite3.Error, OSError, Problem) as error:
             raise ConfigError(
                 f"expected a store of jobs that can be written to, got {path} ({error}): check the folder's rights and "
                 "free space, or choose another by MRI_RECON_DATA_DIR"
@@ -364,6 +367,14 @@ class SqliteStore:
         """See `JobStore`."""
         self._durable.close()
         self._light.close()
+
+
+def _keep_private(path: Path) -> None:
+    """Make the file, if it does not exist, for its owner only. SQLite gives its other files the rights of this one."""
+    with suppress(FileExistsError):  # not opened, since closing it would unlock it for a store of this process
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for file in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal"))):
+        make_private(file)
 
 
 def _end(

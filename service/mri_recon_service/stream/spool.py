@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from mri_recon_service.private_files import private_opener
 from mri_recon_service.problems import storage_full
 from mri_recon_service.stream.images import Image
 
@@ -62,7 +63,7 @@ class Spool:
 
     def _write(self, held: dict[int, bytearray]) -> None:
         for number, content in held.items():
-            with self._path(number).open("ab") as file:
+            with open(self._path(number), "ab", opener=private_opener) as file:
                 if number not in self._begun:
                     file.write(self._preface)
                     self._begun.add(number)
@@ -73,7 +74,7 @@ class Spool:
         target = self._folder / "made" / f"{image.number}-{image.made}" / "scan.mrd"
         target.parent.mkdir(parents=True)
         digest = hashlib.sha256()
-        with self._path(image.number).open("rb") as source, target.open("wb") as file:
+        with self._path(image.number).open("rb") as source, open(target, "wb", opener=private_opener) as file:
             while piece := source.read(_PIECE):
                 digest.update(piece)
                 file.write(piece)

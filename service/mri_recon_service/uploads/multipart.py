@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, Any
 import anyio
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from mri_recon_service.private_files import private_opener
 from mri_recon_service.problems import Problem, shown
 from mri_recon_service.uploads.upload import FILE_FIELDS, Upload, allowed_suffix
 
@@ -35,7 +37,7 @@ class Sink:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: IO[bytes] = path.open("xb")
+        self._file: IO[bytes] = os.fdopen(private_opener(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
         self._pending = bytearray()
         self._digest = hashlib.sha256()
 
