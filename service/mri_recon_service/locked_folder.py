@@ -1,4 +1,4 @@
-"""Hold a temporary folder that is deleted even if this process is killed: by the next one that makes such a folder."""
+"""Hold temporary folders that are deleted even if this process is killed: by the next one that starts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
-__all__ = ["LockedFolder"]
+__all__ = ["LockedFolder", "remove_abandoned"]
+
+_OLD_SECONDS = 3600.0
 
 
 class LockedFolder:
     """A folder that is locked for as long as this process lives.
 
     Args:
-        place: its parent folder. Folders that killed processes left there are deleted first.
+        place: its parent folder.
         prefix: beginning of its name, the same for all folders of a purpose.
+        sweep: first delete the folders that killed processes left there.
 
     Attributes:
         path: the folder.
@@ -25,13 +29,16 @@ class LockedFolder:
         OSError: the folder cannot be made.
     """
 
-    def __init__(self, place: Path, prefix: str) -> None:
-        _remove_abandoned(place, prefix)
+    def __init__(self, place: Path, prefix: str, *, sweep: bool = True) -> None:
+        if sweep:
+            remove_abandoned(place, prefix)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place)).resolve()
         self._lock: int | None = None
         try:
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Locked before it gets its name, so that nobody finds it unlocked while its owner lives.
+            self._lock = os.open(self.path / "lock.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (self.path / "lock.new").rename(self.path / "lock")
         except OSError:
             self.remove()
             raise
@@ -44,12 +51,16 @@ class LockedFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _remove_abandoned(place: Path, prefix: str) -> None:
+def remove_abandoned(place: Path, prefix: str) -> None:
     """Delete the folders of killed processes, whose locks nobody holds."""
     for folder in place.glob(f"{prefix}*"):
         try:
             descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:  # the folder is being made, or belongs to somebody else
+        except FileNotFoundError:  # the folder is being made, or its process was killed just then
+            if _is_old(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            continue
+        except OSError:  # it belongs to somebody else
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,3 +69,10 @@ def _remove_abandoned(place: Path, prefix: str) -> None:
             pass
         finally:
             os.close(descriptor)
+
+
+def _is_old(folder: Path) -> bool:
+    try:
+        return time.time() - folder.lstat().st_mtime > _OLD_SECONDS
+    except OSError:
+        return False

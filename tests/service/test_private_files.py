@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
@@ -12,10 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from mri_recon_service.locked_folder import remove_abandoned
 from mri_recon_service.private_files import make_private, private_folder
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.sqlite import SqliteStore
-from tests.support.service import until_status
+from tests.support.service import ServerProcess, until, until_status
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +61,44 @@ def test_what_the_service_writes(
         names = {one.name for one in data.rglob("*")}
         assert {"jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite-shm", "result.npz", "result.h5", "owners"} <= names
         assert not _modes(data)
+
+
+def test_uploads_are_private_and_survive_no_kill(serve: Any, tmp_path: Path) -> None:
+    """A killed service leaves half an upload; the next one deletes it, and nothing that a living one still receives."""
+    places = [tmp_path / "uploads", tmp_path / "data"]
+    places[0].mkdir()
+    sent = b"POST /v1/reconstructions?method=zero-filled&acceleration=3 HTTP/1.1\r\nHost: localhost\r\n"
+    sent += b"Content-Type: application/x-npy\r\nContent-Length: 9000000\r\n\r\n" + bytes(3_000_000)
+
+    def half_an_upload(server: ServerProcess, number: int) -> socket.socket:
+        connection = socket.create_connection((server.client.base_url.host, server.client.base_url.port))
+        connection.sendall(sent)
+        until(lambda: len(list(places[0].glob("mri-recon-upload-*/upload.npy"))) == number)
+        return connection
+
+    settings = {"MRI_RECON_UPLOAD_DIR": str(places[0])}
+    killed, alive = ServerProcess(places[1], **settings), ServerProcess(places[1], **settings)
+    try:
+        with half_an_upload(killed, 1), half_an_upload(alive, 2):
+            assert [_modes(one) for one in places[0].iterdir()] == [{}] * len(list(places[0].iterdir()))
+            killed.kill(signal.SIGKILL)
+            assert len(list(places[0].glob("mri-recon-upload-*"))) == 2
+            with serve(Settings(upload_dir=places[0])):
+                assert len(list(places[0].glob("mri-recon-upload-*"))) == 1
+        until(lambda: not list(places[0].glob("mri-recon-upload-*")))
+    finally:
+        for one in (killed, alive):
+            if one.process.poll() is None:
+                one.kill(signal.SIGKILL)
+
+
+def test_a_folder_whose_process_was_killed_before_it_could_lock_it(tmp_path: Path) -> None:
+    new, old = tmp_path / "mri-recon-upload-new", tmp_path / "mri-recon-upload-old"
+    for folder in (new, old):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    remove_abandoned(tmp_path, "mri-recon-upload-")
+    assert list(tmp_path.iterdir()) == [new]
 
 
 def test_what_an_earlier_version_left(

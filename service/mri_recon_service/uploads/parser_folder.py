@@ -37,8 +37,8 @@ class ParserFolder:
         self.path = self._folder.path
         self.inbox, self.outbox = self.path / "in", self.path / "out"
         try:
-            for folder in (self.inbox / "scan", self.inbox / "mask", self.outbox):
-                folder.mkdir(parents=True)
+            for folder in (self.inbox, self.inbox / "scan", self.inbox / "mask", self.outbox):
+                folder.mkdir(mode=0o700)
         except OSError:
             self.remove()
             raise

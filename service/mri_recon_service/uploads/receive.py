@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
+from mri_recon_service.locked_folder import LockedFolder, remove_abandoned
 from mri_recon_service.problems import Problem, shown
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.multipart import Multipart, Sink
@@ -33,11 +34,17 @@ MULTIPART = "multipart/form-data"
 
 OCTETS = "application/octet-stream"
 
+_PREFIX = "mri-recon-upload-"
+
 
 class UploadGate:
-    """Admits a bounded number of uploads at a time."""
+    """Admits a bounded number of uploads at a time.
+
+    Uploads that killed services left in the upload folder are deleted first.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        remove_abandoned(_place(settings), _PREFIX)
         self._settings = settings
         self._open = 0
 
@@ -71,10 +78,9 @@ async def receive(request: Request, settings: Settings) -> Upload:
     _check_declared_length(request, settings)
     raw_suffix = None if content_type == MULTIPART else _raw_suffix(content_type, request.query_params.get("filename"))
     try:
-        folder = tempfile.mkdtemp(prefix="mri-recon-", dir=settings.upload_dir)
+        upload = Upload(LockedFolder(_place(settings), _PREFIX, sweep=False))
     except OSError as error:
         raise _storage_full() from error
-    upload = Upload(Path(folder))
     try:
         for name, value in request.query_params.multi_items():
             if name != "filename":
@@ -93,6 +99,10 @@ async def receive(request: Request, settings: Settings) -> Upload:
             raise
         raise problem from error
     return upload
+
+
+def _place(settings: Settings) -> Path:
+    return settings.upload_dir or Path(tempfile.gettempdir())
 
 
 def _problem_of(error: BaseException, settings: Settings) -> Problem | None:

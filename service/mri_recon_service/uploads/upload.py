@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mri_recon_service.locked_folder import LockedFolder
 from mri_recon_service.problems import Problem, shown
 
 __all__ = [
@@ -27,20 +27,25 @@ class Upload:
     """The files and fields of a request.
 
     Attributes:
-        folder: folder of this request alone; `remove` deletes it.
+        held: folder of this request alone; `remove` deletes it, or the next service if this one is killed.
         files: path of each file by the name of its field.
         fields: all other fields.
         sha256: SHA-256 of each file by the name of its field, computed while it arrived.
     """
 
-    folder: Path
+    held: LockedFolder
     files: dict[str, Path] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> Path:
+        """Path of the folder."""
+        return self.held.path
+
     def remove(self) -> None:
         """Delete the files. A second call does nothing."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.held.remove()
 
     @property
     def sources(self) -> dict[str, dict[str, Any]]:
