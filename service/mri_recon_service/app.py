@@ -137,14 +137,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.estimates = Estimates()
     app.state.engine = open_engine(settings, parser, app.state.estimates, app.state.metrics, app.state.targets)
     _watch(app.state.metrics, app.state.engine, parser)
-    app.state.engine.start()
+    await asyncio.to_thread(app.state.engine.start)
     app.state.gate = UploadGate(settings)
     app.state.readiness = Readiness(settings.device)
     app.state.readiness.start()
     try:
         yield
     finally:
-        app.state.engine.close()
+        await asyncio.to_thread(app.state.engine.close)  # answers are on their way
         parser.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Literal
 
 import torch
 
@@ -13,12 +14,21 @@ from mri_recon.masks.draw import random_mask
 from mri_recon.methods.table import method_names
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.reconstruction import reconstruct
+from mri_recon_service.problems import Problem
+from mri_recon_service.storage.store import JobStore, StoreFault
 
-__all__ = ["Readiness"]
+__all__ = ["NotReady", "Readiness", "not_ready"]
+
+NotReady = Literal["models-loading", "model-failed"] | StoreFault
+"""Kind of the reason why the service is not ready."""
 
 log = logging.getLogger("mri_recon_service")
 
 _WARM_SIZE = 64
+_STORE: dict[StoreFault, str] = {
+    "store-busy": "another process keeps the store of jobs from changes",
+    "store-failed": "the store of jobs cannot be read or changed: see the service's log",
+}
 
 
 class Readiness:
@@ -26,12 +36,14 @@ class Readiness:
 
     Attributes:
         models: names of the models that are warm.
-        reason: why the service is not ready; None when it is.
+        reason: why the models are not ready; None when they are.
+        kind: kind of the reason, "models-loading" or "model-failed".
     """
 
     def __init__(self, device: str) -> None:
         self.models: list[str] = []
         self.reason: str | None = "the models are being loaded"
+        self.kind: NotReady = "models-loading"
         self._device = device
 
     def start(self) -> None:
@@ -45,14 +57,28 @@ class Readiness:
                 self._warm_model(name)
                 self.models.append(name)
         except MriReconError as error:
+            self.kind = "model-failed"
             self.reason = f"a model cannot be loaded: {error}"
             log.error("warm-up: %s", self.reason)
         except Exception:
+            self.kind = "model-failed"
             self.reason = "a model failed in its first run: see the service's log"
             log.exception("warm-up failed")
         else:
             self.reason = None
             log.info("ready, models: %s", ", ".join(self.models) or "none")
+
+    def check(self, store: JobStore) -> None:
+        """Return if the models are warm and the store of jobs can be used. Blocks for about a second at most.
+
+        Raises:
+            Problem: not-ready, with `reason`, the kind of the reason.
+        """
+        if self.reason is not None:
+            raise not_ready(self.reason, self.kind)
+        fault = store.fault()
+        if fault is not None:
+            raise not_ready(_STORE[fault], fault)
 
     def _warm_model(self, name: str) -> None:
         method = load_named(name, device=self._device).card.architecture
@@ -60,3 +86,8 @@ class Readiness:
             mask = random_mask(_WARM_SIZE, 4, seed=0)
             kspace = undersample(torch.ones(1, 1, _WARM_SIZE, _WARM_SIZE, dtype=torch.complex64), mask)
             reconstruct(kspace, mask, method=method, device=self._device, model=name)
+
+
+def not_ready(reason: str, kind: NotReady) -> Problem:
+    """Make the problem of a service that is not ready."""
+    return Problem("not-ready", reason, headers={"Retry-After": "2"}, reason=kind, error=reason)

@@ -48,7 +48,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
     preferences = read_preferences(request.headers.get("prefer"))
     key = _key(request)
     durable = preferences.durable or key is not None
-    engine.admission.refuse_if_full(durable=durable)
+    await asyncio.to_thread(engine.admission.refuse_if_full, durable=durable)  # reads the store
     upload = await gate.receive(request)
     place = None
     try:

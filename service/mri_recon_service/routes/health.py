@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from mri_recon_service.dependencies import ReadinessDep
+from mri_recon_service.dependencies import EngineDep, ReadinessDep
 from mri_recon_service.http.openapi import problem_responses
-from mri_recon_service.problems import Problem
 from mri_recon_service.schemas import Live, Ready
 
 __all__ = ["router"]
@@ -21,8 +20,7 @@ async def live() -> Live:
 
 
 @router.get("/ready", responses=problem_responses("not-ready"))
-async def ready(readiness: ReadinessDep) -> Ready:
-    """Tell whether every shipped model is loaded and has run once. Until then: 503 with the reason."""
-    if readiness.reason is not None:
-        raise Problem("not-ready", readiness.reason, headers={"Retry-After": "2"})
+def ready(readiness: ReadinessDep, engine: EngineDep) -> Ready:
+    """Tell whether every shipped model has run once, and the store of jobs can be used. If not: 503 with the reason."""
+    readiness.check(engine.store)
     return Ready(models=readiness.models)

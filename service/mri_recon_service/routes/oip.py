@@ -12,10 +12,10 @@ from fastapi import APIRouter
 
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon_service.dependencies import ReadinessDep
+from mri_recon_service.dependencies import EngineDep, ReadinessDep
 from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.problems import Problem, shown
-from mri_recon_service.readiness import Readiness
+from mri_recon_service.readiness import not_ready
 from mri_recon_service.schemas import (
     InferenceLive,
     InferenceModel,
@@ -46,10 +46,9 @@ async def live() -> InferenceLive:
 
 
 @router.get("/health/ready", responses=_NOT_READY)
-async def ready(readiness: ReadinessDep) -> InferenceReady:
-    """Tell whether every shipped model is loaded and has run once. Until then: 503 with the reason."""
-    if readiness.reason is not None:
-        raise _not_ready(readiness.reason)
+def ready(readiness: ReadinessDep, engine: EngineDep) -> InferenceReady:
+    """Tell whether every shipped model has run once, and the store of jobs can be used. If not: 503 with the reason."""
+    readiness.check(engine.store)
     return InferenceReady()
 
 
@@ -77,16 +76,8 @@ def model_ready(model_name: str, readiness: ReadinessDep) -> InferenceModelReady
     """Tell whether the model is loaded and has run once. Until then: 503."""
     _check_known(model_name)
     if model_name not in readiness.models:
-        raise _not_ready(_reason(readiness))
+        raise not_ready(readiness.reason or "the model was not loaded", readiness.kind)
     return InferenceModelReady(name=model_name)
-
-
-def _reason(readiness: Readiness) -> str:
-    return readiness.reason or "the model was not loaded"
-
-
-def _not_ready(reason: str) -> Problem:
-    return Problem("not-ready", reason, headers={"Retry-After": "2"}, error=reason)
 
 
 def _check_known(name: str) -> None:

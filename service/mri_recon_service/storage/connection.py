@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mri_recon_service.problems import storage_full
+from mri_recon_service.problems import Problem, storage_full
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "is_busy"]
 
 log = logging.getLogger("mri_recon_service")
 
+_RETRY_AFTER = {"Retry-After": "10"}
 _DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 
 
@@ -25,11 +26,12 @@ class Connection:
         path: the database file, made if it does not exist.
         synchronous: SQLite's setting: "FULL" writes every change to the disk before it returns, "NORMAL" may lose the
             latest changes in a power cut.
+        patience: seconds to wait for another process that changes the file.
     """
 
-    def __init__(self, path: Path, *, synchronous: str) -> None:
+    def __init__(self, path: Path, *, synchronous: str, patience: float = 30.0) -> None:
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA synchronous = {synchronous}")
@@ -73,14 +75,24 @@ class Connection:
 
 @contextmanager
 def _disk() -> Iterator[None]:
-    """Turn SQLite's errors about a full or failing disk into a `Problem`."""
+    """Turn SQLite's errors about a full or failing disk, or a file that another process holds, into a `Problem`."""
     try:
         yield
     except sqlite3.Error as error:
+        if is_busy(error):
+            log.error("the store of jobs: another process keeps it from changes (%s)", error)
+            raise Problem(
+                "busy", "another process keeps the store of jobs: try again later", headers=_RETRY_AFTER
+            ) from error
         if not _of_the_disk(error):
             raise
         log.error("the store of jobs: %s (%s)", error, getattr(error, "sqlite_errorname", "no name"))
         raise storage_full() from error
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether an error is SQLite's report that another connection holds the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _of_the_disk(error: BaseException) -> bool:

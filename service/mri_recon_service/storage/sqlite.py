@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,11 +16,15 @@ from mri_recon.errors import ConfigError
 from mri_recon_service.job import FINISHED, Delivery, DeliveryState, Event, Job, NewJob, Status, document
 from mri_recon_service.private_files import make_private
 from mri_recon_service.problems import Problem
-from mri_recon_service.storage.connection import Connection
-from mri_recon_service.storage.store import DeliveriesFull, KeyInUse, QueueFull
+from mri_recon_service.storage.connection import Connection, is_busy
+from mri_recon_service.storage.store import DeliveriesFull, KeyInUse, QueueFull, StoreFault
 
 __all__ = ["SqliteStore"]
 
+log = logging.getLogger("mri_recon_service")
+
+_PROBE_SECONDS = 1.0
+_PROGRESS_SECONDS = 2.0  # the work waits for the record of its progress
 _VERSION = 2
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -97,10 +102,12 @@ class SqliteStore:
         Raises:
             ConfigError: the file cannot be made or read, or a newer version of this package made it.
         """
+        self._path = path
         try:
             _keep_private(path)
             self._durable = Connection(path, synchronous="FULL")
-            self._light = Connection(path, synchronous="NORMAL")
+            self._light = Connection(path, synchronous="NORMAL", patience=_PROGRESS_SECONDS)
+            self._reads = Connection(path, synchronous="NORMAL")  # never waits for who writes
             with self._durable.change() as db:
                 (version,) = db.execute("PRAGMA user_version").fetchone()
                 if version < _VERSION:
@@ -143,17 +150,17 @@ class SqliteStore:
 
     def get(self, job_id: str) -> Job | None:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             return _one(db, "WHERE id = ?", job_id)
 
     def by_key(self, client: str, key: str) -> Job | None:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             return _one(db, "WHERE client = ? AND key = ?", client, key)
 
     def queued(self) -> int:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             return _queued(db)
 
     def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
@@ -235,7 +242,7 @@ class SqliteStore:
 
     def to_stop(self, owner: str) -> set[str]:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             rows = db.execute("SELECT id FROM jobs WHERE status = 'running' AND owner = ? AND stop = 1", (owner,))
             return {row["id"] for row in rows}
 
@@ -243,7 +250,7 @@ class SqliteStore:
         self, alive: Callable[[str], bool], *, most_attempts: int, lost: Mapping[str, Any], expires: float
     ) -> list[str]:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             found = db.execute(
                 "SELECT owner FROM jobs WHERE status = 'running' UNION SELECT sender FROM deliveries "
                 "WHERE state = 'sending'"
@@ -282,7 +289,7 @@ class SqliteStore:
 
     def expire(self, now: float) -> list[str]:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             rows = db.execute("SELECT id FROM jobs WHERE expires <= ? AND expired = 0", (now,)).fetchall()
         if rows:
             # On a full disk the mark waits: the caller deletes the files of these jobs, which makes room for it.
@@ -292,7 +299,7 @@ class SqliteStore:
 
     def forget(self, before: float) -> list[str]:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             rows = db.execute("SELECT id FROM jobs WHERE expires <= ? AND expired = 1", (before,)).fetchall()
         gone = [row["id"] for row in rows]
         if gone:
@@ -302,12 +309,12 @@ class SqliteStore:
 
     def known(self, job_ids: list[str]) -> set[str]:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             return {job_id for job_id in job_ids if db.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone()}
 
     def events(self, job_id: str, *, after: int) -> list[Event]:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             rows = db.execute(
                 "SELECT id, kind, data FROM events WHERE job = ? AND id > ? ORDER BY id", (job_id, after)
             ).fetchall()
@@ -315,12 +322,12 @@ class SqliteStore:
 
     def waiting_deliveries(self) -> int:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             return _undelivered(db)
 
     def claim_delivery(self, owner: str, now: float) -> Job | None:
         """See `JobStore`."""
-        with self._light.read() as db:
+        with self._reads.read() as db:
             if db.execute(_DUE, (now,)).fetchone() is None:
                 return None  # without due deliveries, take no write lock
         with self._durable.change() as db:
@@ -363,10 +370,26 @@ class SqliteStore:
                 (job_id, owner),
             )
 
+    def fault(self) -> StoreFault | None:
+        """See `JobStore`."""
+        address = f"{self._path.absolute().as_uri()}?mode=rw"  # a deleted file stays open in the other connections
+        try:
+            with closing(sqlite3.connect(address, uri=True, timeout=_PROBE_SECONDS, isolation_level=None)) as db:
+                db.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()
+                db.execute("BEGIN IMMEDIATE")
+                db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            if is_busy(error):
+                return "store-busy"
+            log.error("the store of jobs cannot be used: %s", error)
+            return "store-failed"
+        return None
+
     def close(self) -> None:
         """See `JobStore`."""
         self._durable.close()
         self._light.close()
+        self._reads.close()
 
 
 def _keep_private(path: Path) -> None:

@@ -7,11 +7,11 @@ several machines can replace it by implementing `JobStore`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mri_recon_service.job import DeliveryState, Event, Job, NewJob, Status
 
-__all__ = ["DeliveriesFull", "JobStore", "KeyInUse", "QueueFull"]
+__all__ = ["DeliveriesFull", "JobStore", "KeyInUse", "QueueFull", "StoreFault"]
 
 
 class QueueFull(Exception):
@@ -34,10 +34,15 @@ class KeyInUse(Exception):
         self.job = job
 
 
+StoreFault = Literal["store-busy", "store-failed"]
+"""Why a store cannot be used now: another process keeps it from changes, or it cannot be read or changed at all."""
+
+
 class JobStore(Protocol):
     """The methods that the engine needs of a store. Any thread may call them. Each is one atomic step.
 
-    If the disk is full or fails, every method raises a `Problem`, storage-full, and changes nothing.
+    If the disk is full or fails, every method raises a `Problem`, storage-full, and changes nothing. If another process
+    keeps the store from changes for long, a method that changes it raises a `Problem`, busy.
     """
 
     def add(self, job: NewJob, *, most_queued: int, most_deliveries: int | None = None) -> Job:
@@ -52,6 +57,10 @@ class JobStore(Protocol):
 
     def get(self, job_id: str) -> Job | None:
         """Look a job up by its identifier. Returns None if there is no such job."""
+        ...
+
+    def fault(self) -> StoreFault | None:
+        """Try to read and to change the store, within about a second. Returns None if it works."""
         ...
 
     def by_key(self, client: str, key: str) -> Job | None:

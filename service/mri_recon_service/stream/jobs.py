@@ -79,7 +79,7 @@ class EngineJobs:
         pause = _SHORTEST_WAIT
         while True:
             try:
-                self._engine.admission.refuse_if_full(durable=True)
+                await asyncio.to_thread(self._engine.admission.refuse_if_full, durable=True)
                 prepared, texts = await self._open(file, sources, fields)
                 return await self._accepted(prepared, texts, file, session)
             except Problem as problem:
