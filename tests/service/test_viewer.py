@@ -607,6 +607,27 @@ def test_shared_warnings_and_those_of_a_method_are_told_apart(browser: Any, visi
     page.context.close()
 
 
+def test_long_warnings_are_wrapped_in_the_saved_view(browser: Any, visit: Visit, npz: bytes) -> None:
+    """They take more lines, and are not squeezed into one."""
+
+    def lines(num_words: int, method: int | None) -> int:
+        def warn(_: dict[str, Any], metadata: dict[str, Any]) -> None:
+            for number, row in enumerate(metadata["results"]):
+                row["info"]["warnings"] = ["Warnung " * num_words] if method in (None, number) else []
+                row["info"]["stop"] = ""
+
+        page = _shown(browser, visit, _rewritten(npz, warn), viewport={"width": 500, "height": 900})
+        page.locator("#tab-export").click()
+        with page.expect_download() as download:
+            page.locator("#save-png").click()
+        amber = _amber(Path(download.value.path()).read_bytes())[95:-100].any(axis=1)
+        page.context.close()
+        return int(np.count_nonzero(np.diff(amber.astype(int)) == 1))
+
+    assert lines(40, None) - lines(5, None) >= 3
+    assert lines(40, 1) - lines(1, 1) >= 5
+
+
 def test_the_warnings_of_a_method_alone_stand_under_its_image(browser: Any, visit: Visit, npz: bytes) -> None:
     def alone(arrays: dict[str, Any], metadata: dict[str, Any]) -> None:
         metadata["results"] = metadata["results"][:1]

@@ -5,7 +5,8 @@ import { FIRE, GRAY, short } from "./pixels.js";
 import { label, maskCaption, measured } from "./result.js";
 import { remarkText } from "./stage.js";
 
-const SCALE = 2, MARGIN = 20, HEAD = 58, CAPTION = 42, FOOT = 62, GAP = 10, SHARED = 15;
+const SCALE = 2, MARGIN = 20, HEAD = 58, CAPTION = 42, FOOT = 62, GAP = 10;
+const REMARK = 11, LINE = 15; // size of remarks, and from line to line
 const FONT = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
 
 /** A Blob with the tiles as they lie on the screen. */
@@ -16,11 +17,13 @@ export async function pictureOf(state, tiles, notice) {
   const tallest = boxes[0].box.height;
   const width = Math.max(...boxes.map(({ box }) => box.right)) - left + 2 * MARGIN;
   const { result, slice } = state;
-  const shared = result.sharedWarnings, head = HEAD + SHARED * shared.length;
-  const height = head + rows.length * (tallest + CAPTION) + (rows.length - 1) * GAP + FOOT;
-  const canvas = document.createElement("canvas");
+  const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+  const shared = result.sharedWarnings.flatMap((text) => wrapped(context, `⚠ ${text}`, width - 2 * MARGIN));
+  const captions = boxes.map(({ id, box }) => captionsOf(context, id, box.width, state));
+  const most = Math.max(1, ...captions.flat().map(({ lines }) => lines.length));
+  const head = HEAD + LINE * shared.length, caption = CAPTION + LINE * (most - 1);
+  const height = head + rows.length * (tallest + caption) + (rows.length - 1) * GAP + FOOT;
   [canvas.width, canvas.height] = [Math.round(width * SCALE), Math.round(height * SCALE)];
-  const context = canvas.getContext("2d");
   context.scale(SCALE, SCALE);
   context.fillStyle = "#0f1115";
   context.fillRect(0, 0, width, height);
@@ -33,10 +36,10 @@ export async function pictureOf(state, tiles, notice) {
   const file = result.metadata.results[0]?.file ?? "";
   write(`${result.fileName ?? file}, slice ${slice} (0 to ${result.slices - 1})`, MARGIN, 26, 15, "#f2f2f2", { weight: 600, room: width - 2 * MARGIN });
   write(maskCaption(result.receipt), MARGIN, 45, 12, "#a3a9b3", { room: width - 2 * MARGIN });
-  shared.forEach((text, line) => write(`⚠ ${text}`, MARGIN, 60 + SHARED * line, 11, "#f0b35a", { room: width - 2 * MARGIN }));
+  shared.forEach((text, line) => write(text, MARGIN, 60 + LINE * line, REMARK, "#f0b35a", { room: width - 2 * MARGIN }));
   const painter = new Painter();
-  for (const { id, box } of boxes) {
-    const x = box.left - left + MARGIN, y = head + rows.indexOf(box.top) * (tallest + CAPTION + GAP);
+  boxes.forEach(({ id, box }, number) => {
+    const x = box.left - left + MARGIN, y = head + rows.indexOf(box.top) * (tallest + caption + GAP);
     context.save();
     context.translate(x, y);
     context.beginPath();
@@ -44,16 +47,13 @@ export async function pictureOf(state, tiles, notice) {
     context.clip();
     painter.draw(context, id, state, box.width, box.height);
     context.restore();
-    const ids = id === "swipe" ? [state.left, state.right] : [id];
-    ids.forEach((one, index) => {
+    captions[number].forEach(({ title, lines, colour, room }, index) => {
       const end = index === 1;
-      const align = end ? "right" : "left", at = end ? x + box.width : x, room = box.width / ids.length - 6;
-      write(titleOf(one, state), at, y + box.height + 18, 12, "#f2f2f2", { align, room });
-      const remarks = result.remarks(one);
-      const colour = remarks[0]?.kind === "warning" ? "#f0b35a" : "#a3a9b3";
-      if (remarks.length) write(remarkText(remarks), at, y + box.height + 34, 11, colour, { align, room });
+      const align = end ? "right" : "left", at = end ? x + box.width : x;
+      write(title, at, y + box.height + 18, 12, "#f2f2f2", { align, room });
+      lines.forEach((text, line) => write(text, at, y + box.height + 34 + LINE * line, REMARK, colour, { align, room }));
     });
-  }
+  });
   const base = height - FOOT;
   const colours = state.show === "difference" ? FIRE : GRAY;
   for (let level = 0; level < 256; level += 1) {
@@ -64,6 +64,28 @@ export async function pictureOf(state, tiles, notice) {
   write(scaleText(state), MARGIN + 172, base + 23, 12, "#a3a9b3", { room: width - 2 * MARGIN - 172 });
   write(notice, MARGIN, base + 46, 12, "#f0b35a", { weight: 600, room: width - 2 * MARGIN });
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+/** What stands under a tile, one or two parts: title, lines of remarks with their colour, and the width of both. */
+function captionsOf(context, id, width, state) {
+  const ids = id === "swipe" ? [state.left, state.right] : [id], room = width / ids.length - 6;
+  return ids.map((one) => {
+    const remarks = state.result.remarks(one);
+    const colour = remarks[0]?.kind === "warning" ? "#f0b35a" : "#a3a9b3";
+    return { title: titleOf(one, state), lines: wrapped(context, remarkText(remarks), room), colour, room };
+  });
+}
+
+/** A remark in lines that fit; a longer word has a line of its own. None of an empty text. */
+function wrapped(context, text, room) {
+  context.font = `${REMARK}px ${FONT}`;
+  const lines = [];
+  for (const word of text.split(" ").filter(Boolean)) {
+    const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+    if (lines.length && context.measureText(longer).width <= room) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 /** The scale of the picture in words. */
