@@ -17,13 +17,15 @@ from torch import Tensor
 
 from mri_recon.errors import MethodError
 from mri_recon.operators.data_term import SenseDataTerm
+from mri_recon.operators.preconditioner import circulant_inverse
 from mri_recon.operators.virtual_coils import with_virtual_coils
 from mri_recon.progress import OnIteration
-from mri_recon.solvers.admm import AnalysisTransform, admm
+from mri_recon.solvers.admm import admm
 from mri_recon.solvers.cycle_spinning import cycle_spinning
 from mri_recon.solvers.fista import fista
 from mri_recon.solvers.problem import Residual
 from mri_recon.solvers.shrinkage import BandShrinkage, parts_modulus
+from mri_recon.solvers.splitting import AnalysisTransform
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 from mri_recon.transforms.wavelets import WaveletTransform, default_levels, padded_size
@@ -43,6 +45,12 @@ _SPINS = 100
 
 _ADMM_TOLERANCE = 1e-3
 """Relative primal and dual residual at which ADMM stops; visible changes of the image end long before."""
+
+_ADMM_CHANGE = 5e-4
+"""Relative change of the image in one iteration at which ADMM stops with a Parseval frame and several coils."""
+
+_ADMM_CHECK_EVERY = 5
+"""Number of ADMM iterations between two tests."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ class Stationary(Prior):
         weights[0] = _APPROXIMATION_WEIGHT
         penalty = _Penalty(weights=weights, separate_parts=self.separate_parts, coupled=False)
         reason = "not available for the analysis form with several coils"
-        return _analysis(problem, transform, penalty, reason)
+        return _analysis(problem, transform, penalty, reason, parseval=True)
 
 
 class Orthonormal(Prior):
@@ -219,7 +227,7 @@ class TotalVariation(Prior):
     def minimise(self, problem: Problem) -> Minimiser:
         penalty = _Penalty(weights=None, separate_parts=self.separate_parts, coupled=True)
         reason = "not available for total variation (no feasible dual point by scaling)"
-        return _analysis(replace(problem, projection=False), PeriodicGradient(self.size), penalty, reason)
+        return _analysis(replace(problem, projection=False), PeriodicGradient(self.size), penalty, reason, parseval=False)
 
 
 PRIORS: dict[str, type[Prior]] = {
@@ -282,16 +290,22 @@ class _Penalty(TypedDict):
     coupled: bool
 
 
-def _analysis(problem: Problem, transform: AnalysisTransform, penalty: _Penalty, gap_reason: str) -> Minimiser:
-    """Minimise by ADMM, certified if `A^H A` is a projection."""
+def _analysis(
+    problem: Problem, transform: AnalysisTransform, penalty: _Penalty, gap_reason: str, *, parseval: bool
+) -> Minimiser:
+    """Minimise by ADMM, certified if `A^H A` is a projection; with a Parseval frame the inner solves are preconditioned."""
     data, on_iteration = problem.data, problem.on_iteration
+    inexact = parseval and not problem.projection
     solution = admm(
         data.gram,
         data.rhs,
         transform,
         problem.weight,
+        precondition=circulant_inverse(data.operator) if inexact else None,
         projection=problem.projection,
         tol=_ADMM_TOLERANCE,
+        change_tol=_ADMM_CHANGE if inexact else 0.0,
+        check_every=_ADMM_CHECK_EVERY,
         gap_tol=problem.gap_tol,
         max_iters=problem.max_iters,
         on_iteration=None if on_iteration is None else _with_constant(on_iteration, data),

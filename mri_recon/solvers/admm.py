@@ -21,8 +21,8 @@ checks kept: `relative_gap = (P(x) + 1/2 ||b||^2 - D) / D`. The constant 1/2 ||b
 1/2 ||A x - y||^2.
 
 The first axis of every tensor counts independent problems. Scalars are summed in float64. Memory beyond the arguments:
-two tensors of bands and at most 16 images an item, with the working space of the transforms; a coupled group, whose
-bands go together, takes two images a band more.
+one tensor of bands in the compiled form (`solvers.compiled_haar`), else two, and at most 16 images an item, with the
+working space of the transforms; a coupled group, whose bands go together, takes two images a band more.
 
 Source: Boyd et al., Found Trends Mach Learn 2011; certificate: scaling of the dual variable, as in `solvers.fista`.
 """
@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -39,36 +38,21 @@ from torch import Tensor
 from mri_recon._arrays import inner, parts, per_item, total
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.progress import OnIteration
-from mri_recon.solvers.conjugate_gradient import first_iterate, next_iterate
+from mri_recon.solvers.compiled_haar import choose_split
+from mri_recon.solvers.conjugate_gradient import first_iterate, moved_along, next_iterate
 from mri_recon.solvers.problem import LinearMap, Solution, checked_weight
 from mri_recon.solvers.shrinkage import BandShrinkage, Sums
+from mri_recon.solvers.splitting import AnalysisTransform, Split
 
 __all__ = ["AnalysisTransform", "PenalisedSolve", "admm"]
 
-_THRESHOLD = 0.01
+_THRESHOLD = 0.007
 """tau, in units of max |b|."""
 
 _INNER_ITERS = 2
 """Conjugate gradient steps of an inexact x-step."""
 
 PenalisedSolve = Callable[[Tensor, Tensor], Tensor]
-
-
-class AnalysisTransform(Protocol):
-    """A linear map `D` from images `(batch, h, w)` to bands `(batch, band, h, w)`."""
-
-    @property
-    def num_bands(self) -> int:
-        """Number of bands."""
-
-    def forward(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """Compute `D x`, written to `out` where one is given."""
-
-    def adjoint(self, c: Tensor, /) -> Tensor:
-        """Compute `D^H c`."""
-
-    def gram(self, x: Tensor) -> Tensor:
-        """Compute `D^H D x`; x itself for a Parseval frame."""
 
 
 def admm(
@@ -81,9 +65,11 @@ def admm(
     separate_parts: bool = False,
     coupled: bool = False,
     solve: PenalisedSolve | None = None,
+    precondition: PenalisedSolve | None = None,
     start: Tensor | None = None,
     projection: bool = False,
     tol: float = 1e-3,
+    change_tol: float = 0.0,
     gap_tol: float = 0.0,
     relaxation: float = 1.6,
     max_iters: int = 200,
@@ -94,9 +80,9 @@ def admm(
 
     The residuals and the objective are computed every `check_every` iterations and after the last. An item stops there,
     and its answer is put aside, once both relative residuals are at most `tol` (the rule of Boyd et al., section 3.3.1,
-    without an absolute tolerance, which would have a unit), or its relative gap is at most `gap_tol`. The history has
-    "iteration" (int64, `(checks,)`), "objective", "primal_residual" and "dual_residual" at the checks, and with
-    `projection` "relative_gap".
+    without an absolute tolerance, which would have a unit), or its relative gap is at most `gap_tol`, or the last
+    iteration changed it by at most `change_tol ||x||`. The history has "iteration" (int64, `(checks,)`), "objective",
+    "primal_residual", "dual_residual" and "change" at the checks, and with `projection` "relative_gap".
 
     Args:
         normal: `H`, batched, Hermitian and positive semi-definite.
@@ -110,9 +96,13 @@ def admm(
         solve: `(r, beta) -> (H + beta D^H D)^-1 r` with beta `(batch,)`, exact. `None` takes two steps of conjugate
             gradients, each with one `normal`, from the last x. With `projection` the exact step needs one `normal`,
             and `solve` is not used.
+        precondition: `(r, beta) -> M r`, Hermitian and positive definite, near `(H + beta D^H D)^-1`, for the steps of
+            conjugate gradients.
         start: x to start from; `None` is b, the zero-filled image where `||H|| <= 1`.
         projection: H is a projection and D a Parseval frame. This is not checked.
         tol: relative residuals at which an item stops; 0 disables the rule.
+        change_tol: `||x - x_old|| / ||x||` at which an item stops; 0 disables the rule. The objective is then settled
+            to about a fifth of it, long before the residuals are small where lambda is.
         gap_tol: relative gap at which an item stops, only with `projection`.
         relaxation: rho in (0, 2); 1 is the method without relaxation.
         max_iters: maximum number of iterations.
@@ -124,7 +114,7 @@ def admm(
         MethodError: a weight that is not positive and finite, or an option out of range.
         ShapeError: `rhs`, a weight or a start of the wrong shape.
     """
-    _check_options(rhs, start, tol, gap_tol, max_iters, check_every, relaxation)
+    _check_options(rhs, start, tol, gap_tol, change_tol, max_iters, check_every, relaxation)
     shrinkage = BandShrinkage(
         weights, transform.num_bands, complex_values=rhs.is_complex(), separate_parts=separate_parts, coupled=coupled
     )
@@ -135,20 +125,17 @@ def admm(
     beta, unit = lam / tau, per_item(tau, rhs)
     b = rhs / unit
     x = b.clone() if start is None else start.to(rhs) / unit
-    x_step = _x_step(normal, transform, b, x, beta, solve, projection)
-    check = _Check(normal, transform, shrinkage, b, beta, projection)
-    tracker = _Tracker(x, tau, tol, gap_tol)
+    x_step = _x_step(normal, transform, b, x, beta, solve, precondition, projection)
+    split = choose_split(transform, shrinkage, b)
+    check = _Check(normal, split, b, beta, projection)
+    tracker = _Tracker(x, tau, tol, gap_tol, change_tol)
     pulled = transform.gram(x)
-    state = rhs.new_empty(rhs.shape[0], transform.num_bands, *rhs.shape[1:])
-    bands = torch.empty_like(state)
     for iteration in range(1, max_iters + 1):
-        x = x_step(pulled)
-        transform.forward(x, out=state if iteration == 1 else bands)
+        last, x = x, x_step(pulled)
         checked = iteration % check_every == 0 or iteration == max_iters
-        sums = shrinkage.step(bands, state, relaxation if iteration > 1 else None, measured=checked)
-        pulled = transform.adjoint(bands)
+        pulled, sums = split.step(x, relaxation if iteration > 1 else None, measured=checked)
         if sums is not None:
-            tracker.update(iteration, x, check.values(x, state, bands, sums))
+            tracker.update(iteration, x, check.values(x, last, sums))
         if on_iteration is not None:
             on_iteration(iteration, *(tracker.shown() if checked else (None, None)))
         if tracker.solved:
@@ -163,6 +150,7 @@ def _x_step(
     x: Tensor,
     beta: Tensor,
     solve: PenalisedSolve | None,
+    precondition: PenalisedSolve | None,
     projection: bool,
 ) -> LinearMap:
     """Choose the x-step: `v -> (H + beta D^H D)^-1 (b + beta v)`, for `v = D^H (z - u)`."""
@@ -176,13 +164,15 @@ def _x_step(
     def system(x: Tensor) -> Tensor:
         return normal(x) + factor * transform.gram(x)
 
+    near = None if precondition is None else lambda r: precondition(r, beta)
     last, mapped = x, system(x)
 
     def inexact(v: Tensor) -> Tensor:
         nonlocal last, mapped
-        at = first_iterate(b + factor * v, last, mapped, inner)
-        for _ in range(_INNER_ITERS):
-            at = next_iterate(system, at, product=inner)
+        at = first_iterate(b + factor * v, last, mapped, inner, near)
+        for _ in range(_INNER_ITERS - 1):
+            at = next_iterate(system, at, product=inner, precondition=near)
+        at = moved_along(system, at, product=inner)
         last, mapped = at.x, at.mapped
         return last
 
@@ -192,33 +182,24 @@ def _x_step(
 class _Check:
     """Compute objective, residuals and dual value of an iterate, in units of tau."""
 
-    def __init__(
-        self,
-        normal: LinearMap,
-        transform: AnalysisTransform,
-        shrinkage: BandShrinkage,
-        b: Tensor,
-        beta: Tensor,
-        projection: bool,
-    ) -> None:
-        self._normal, self._transform, self._shrinkage = normal, transform, shrinkage
+    def __init__(self, normal: LinearMap, split: Split, b: Tensor, beta: Tensor, projection: bool) -> None:
+        self._normal, self._split = normal, split
         self._b, self._beta, self._projection = b, beta, projection
 
-    def values(self, x: Tensor, state: Tensor, bands: Tensor, sums: Sums) -> dict[str, Tensor]:
-        """Compute the values by name, float64 `(batch,)`; `bands` is overwritten."""
+    def values(self, x: Tensor, last: Tensor, sums: Sums) -> dict[str, Tensor]:
+        """Compute the values by name, float64 `(batch,)`."""
         b, beta = self._b, self._beta
-        self._shrinkage.multiplier(state, out=bands)
-        dual_image = per_item(beta, b) * self._transform.adjoint(bands)
+        dual_image = per_item(beta, b) * self._split.multiplier_image()
         hx = self._normal(x)
         values = {
             "objective": 0.5 * inner(hx, x) - inner(b, x) + beta * sums.penalty,
             "primal_residual": _ratio(sums.primal.sqrt(), torch.maximum(sums.analysis, sums.split).sqrt()),
             "dual_residual": _ratio(_energy(hx - b + dual_image).sqrt(), _energy(dual_image).sqrt()),
+            "change": _ratio(_energy(x - last).sqrt(), _energy(x).sqrt()),
         }
         if self._projection:
             seen = self._normal(dual_image)
-            self._transform.forward(dual_image - seen, out=bands)
-            most = self._shrinkage.feasible_scale(bands, state, beta)
+            most = self._split.feasible_scale(dual_image - seen, beta)
             scale = torch.minimum(_ratio(inner(b, seen), _energy(seen)).clamp_min(0), most)
             values["dual"] = scale * inner(b, seen) - 0.5 * scale**2 * _energy(seen)
             values["primal"] = 0.5 * _energy(hx - b) + beta * sums.penalty
@@ -228,8 +209,8 @@ class _Check:
 class _Tracker:
     """Hold the values at the checks, and the answers of the items that have stopped."""
 
-    def __init__(self, x: Tensor, tau: Tensor, tol: float, gap_tol: float) -> None:
-        self._tau, self._tol, self._gap_tol = tau, tol, gap_tol
+    def __init__(self, x: Tensor, tau: Tensor, tol: float, gap_tol: float, change_tol: float) -> None:
+        self._tau, self._tol, self._gap_tol, self._change_tol = tau, tol, gap_tol, change_tol
         self._answer = x
         self._active = torch.ones_like(tau, dtype=torch.bool)
         self._iterations = torch.zeros_like(tau, dtype=torch.int64)
@@ -246,9 +227,11 @@ class _Tracker:
     def update(self, iteration: int, x: Tensor, values: dict[str, Tensor]) -> None:
         """Record a check."""
         found = {"objective": values["objective"] * self._tau**2}
-        found |= {name: values[name] for name in ("primal_residual", "dual_residual")}
+        found |= {name: values[name] for name in ("primal_residual", "dual_residual", "change")}
         residual = torch.maximum(values["primal_residual"], values["dual_residual"])
         solved = residual <= self._tol if self._tol > 0 else ~self._active
+        if self._change_tol > 0:
+            solved = solved | (values["change"] <= self._change_tol)
         if "dual" in values:
             self._best_dual = torch.maximum(self._best_dual, values["dual"])
             gap = (values["primal"] - self._best_dual).clamp_min(0) / self._best_dual
@@ -281,14 +264,15 @@ def _check_options(
     start: Tensor | None,
     tol: float,
     gap_tol: float,
+    change_tol: float,
     max_iters: int,
     check_every: int,
     relaxation: float,
 ) -> None:
-    if not tol >= 0 or not gap_tol >= 0 or min(max_iters, check_every) < 1:
+    if not min(tol, gap_tol, change_tol) >= 0 or min(max_iters, check_every) < 1:
         raise MethodError(
-            f"expected tol >= 0, gap_tol >= 0 and max_iters and check_every >= 1, got {tol}, {gap_tol}, {max_iters} "
-            f"and {check_every}: correct them"
+            f"expected tol >= 0, gap_tol >= 0, change_tol >= 0 and max_iters and check_every >= 1, got {tol}, {gap_tol}, "
+            f"{change_tol}, {max_iters} and {check_every}: correct them"
         )
     if not 0 < relaxation < 2:
         raise MethodError(f"expected a relaxation between 0 and 2, got {relaxation}: 1.6 is a good one")

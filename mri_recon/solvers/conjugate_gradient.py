@@ -9,7 +9,8 @@ For `H x = b`, starting with `r = b - H x` and `p = r`, one iteration is
     p <- r' + beta p,   r <- r'
 
 `conjugate_gradient` is the solver. ADMM's inner solves take a few of its iterations, starting from the result of the
-last ones. Only for them, an iterate carries `H x`, the start need not be 0, and the inner product can be chosen.
+last ones. Only for them, an iterate carries `H x`, the start need not be 0, the inner product can be chosen, and a
+preconditioner M, near `H^-1`, can be given: p starts at `M r`, `||r||^2` becomes `<r, M r>` and p becomes `M r' + beta p`.
 
 The first axis of the unknown and of the data counts independent problems. Each has its own step lengths and stopping
 test, and is frozen as soon as it is solved. Its result does not depend on its neighbours, up to the order in which a
@@ -19,7 +20,7 @@ batched FFT or matrix product sums. Scalars are summed in float64.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ __all__ = [
     "Iterate",
     "conjugate_gradient",
     "first_iterate",
+    "moved_along",
     "next_iterate",
 ]
 
@@ -46,7 +48,7 @@ class Iterate:
         mapped: `H x`, as the recursion carries it; for ADMM's next inner solve, which starts at this x.
         residual: `r = b - H x`, likewise.
         direction: `p` of the next step.
-        energy: `||r||^2`, float64 `(batch,)`.
+        energy: `<r, M r>`, `||r||^2` without a preconditioner, float64 `(batch,)`.
     """
 
     x: Tensor
@@ -59,26 +61,46 @@ class Iterate:
 InnerProduct = Callable[[Tensor, Tensor], Tensor]
 
 
-def first_iterate(rhs: Tensor, x: Tensor, mapped: Tensor, product: InnerProduct = real_inner) -> Iterate:
-    """Start at x, with `H x` in `mapped`: `r = b - H x`, `p = r`; `product` is `Re <a, b>` of each item."""
+def first_iterate(
+    rhs: Tensor,
+    x: Tensor,
+    mapped: Tensor,
+    product: InnerProduct = real_inner,
+    precondition: LinearMap | None = None,
+) -> Iterate:
+    """Start at x, with `H x` in `mapped`: `r = b - H x`, `p = M r`; `product` is `Re <a, b>` of each item."""
     residual = rhs - mapped
-    return Iterate(x, mapped, residual, residual, product(residual, residual))
+    direction = residual if precondition is None else precondition(residual)
+    return Iterate(x, mapped, residual, direction, product(residual, direction))
 
 
 def next_iterate(
-    normal: LinearMap, at: Iterate, active: Tensor | None = None, product: InnerProduct = real_inner
+    normal: LinearMap,
+    at: Iterate,
+    active: Tensor | None = None,
+    product: InnerProduct = real_inner,
+    precondition: LinearMap | None = None,
 ) -> Iterate:
     """Take one step of conjugate gradients; an item that is not `active`, bool `(batch,)`, keeps its x and residual."""
+    moved = moved_along(normal, at, active, product)
+    turned = moved.residual if precondition is None else precondition(moved.residual)
+    energy = product(moved.residual, turned)
+    beta = quotient(energy, at.energy)
+    return replace(moved, direction=turned + per_item(beta, at.x) * at.direction, energy=energy)
+
+
+def moved_along(
+    normal: LinearMap, at: Iterate, active: Tensor | None = None, product: InnerProduct = real_inner
+) -> Iterate:
+    """Move x along the direction, which stays: the last step of a solve needs no next direction."""
     h_p = normal(at.direction)
     alpha = quotient(at.energy, product(at.direction, h_p))
     if active is not None:
         alpha = torch.where(active, alpha, torch.zeros_like(alpha))
     step = per_item(alpha, at.x)
-    residual = at.residual - step * h_p
-    energy = product(residual, residual)
-    beta = quotient(energy, at.energy)
-    direction = residual + per_item(beta, at.x) * at.direction
-    return Iterate(at.x + step * at.direction, at.mapped + step * h_p, residual, direction, energy)
+    return replace(
+        at, x=at.x + step * at.direction, mapped=at.mapped + step * h_p, residual=at.residual - step * h_p
+    )
 
 
 def conjugate_gradient(

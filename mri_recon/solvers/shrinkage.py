@@ -59,7 +59,13 @@ class Sums:
 
 
 class BandShrinkage:
-    """ADMM's update of multiplier and split variable, band by band: one band fits in a cache, all do not."""
+    """ADMM's update of multiplier and split variable, band by band: one band fits in a cache, all do not.
+
+    Attributes:
+        modulus: whether magnitudes are those of complex numbers, not of their parts.
+        coupled: whether the bands of a pixel have one magnitude.
+        band_weights: w of every band.
+    """
 
     def __init__(
         self, weights: Tensor | None, num_bands: int, *, complex_values: bool, separate_parts: bool, coupled: bool
@@ -83,8 +89,9 @@ class BandShrinkage:
         if weights.is_complex() or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
             raise MethodError("expected real, finite weights that are not negative, got others: correct them")
         # A real coefficient is shrunk like one of the parts.
-        self._modulus = complex_values and not separate_parts
-        self._coupled = coupled
+        self.modulus = complex_values and not separate_parts
+        self.coupled = coupled
+        self.band_weights = [float(weight) for weight in weights]
         self._groups: list[tuple[slice, float]] = []
         for band in range(1 if coupled else num_bands):
             group = slice(0, num_bands) if coupled else slice(band, band + 1)
@@ -144,12 +151,12 @@ class BandShrinkage:
 
     def _project(self, s: Tensor, weight: float, out: Tensor | None = None) -> Tensor:
         """P of one group `(batch, band, h, w, part)`: magnitudes above the weight become the weight."""
-        if not self._coupled and not self._modulus:
+        if not self.coupled and not self.modulus:
             return torch.clamp(s, -weight, weight, out=out)
         size = self._magnitude(s)
         factor = weight / size.clamp_min_(max(weight, torch.finfo(size.dtype).tiny))
         out = torch.empty_like(s) if out is None else out
-        if self._modulus:
+        if self.modulus:
             torch.mul(torch.view_as_complex(s), factor.squeeze(-1), out=torch.view_as_complex(out))
         else:
             torch.mul(s, factor, out=out)
@@ -161,7 +168,7 @@ class BandShrinkage:
         The sum is written out because torch's norms over a short axis take ten times as long; these values, in units of
         tau, do not overflow.
         """
-        if not self._modulus and not self._coupled:
+        if not self.modulus and not self.coupled:
             return c.abs()
-        squares = c[..., :1].square().addcmul_(c[..., 1:], c[..., 1:]) if self._modulus else c.square()
-        return (squares.sum(dim=1, keepdim=True) if self._coupled else squares).sqrt_()
+        squares = c[..., :1].square().addcmul_(c[..., 1:], c[..., 1:]) if self.modulus else c.square()
+        return (squares.sum(dim=1, keepdim=True) if self.coupled else squares).sqrt_()

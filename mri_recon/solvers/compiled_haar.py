@@ -1,0 +1,108 @@
+"""Run ADMM's split for the stationary Haar transform in compiled loops, in one pass over each level.
+
+The results are those of `splitting.BandSplit` up to rounding. Beyond the state it keeps two images a level, where the
+other keeps all bands a second time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mri_recon.solvers.shrinkage import BandShrinkage, Sums
+from mri_recon.solvers.splitting import AnalysisTransform, BandSplit, Split
+from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
+
+__all__ = ["choose_split"]
+
+_LEAST_SAMPLES = 1024
+"""Smallest image that is worth loading the compiler for."""
+
+
+def choose_split(transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor) -> Split:
+    """Choose the compiled form where it applies and numba is installed, else `BandSplit`."""
+    suits = isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar" and not shrinkage.coupled
+    if suits and like.device.type == "cpu" and like[0].numel() >= _LEAST_SAMPLES:
+        try:
+            return _CompiledHaarSplit(transform, shrinkage, like)
+        except ImportError:  # numba is in the extra `fast`
+            pass
+    return BandSplit(transform, shrinkage, like)
+
+
+class _CompiledHaarSplit:
+    """Hold the state, `(batch, band, h, w)`, in the order of `StationaryWaveletTransform`."""
+
+    def __init__(self, transform: StationaryWaveletTransform, shrinkage: BandShrinkage, like: Tensor) -> None:
+        """Make the state for images like `like`, `(batch, h, w)`.
+
+        Raises:
+            ImportError: numba is not installed.
+        """
+        from mri_recon.solvers import _haar_kernels
+
+        self._kernels, self._levels, self._like = _haar_kernels, transform.levels, like
+        self._step = 2 if like.is_complex() else 1
+        h, w = like.shape[1:]
+        kind = np.float32 if like.real.dtype == torch.float32 else np.float64
+        self._state = np.zeros((like.shape[0], transform.num_bands, h, w * self._step), kind)
+        self._low = np.empty((2, h, w * self._step), kind)
+        self._back = np.empty((transform.levels, h, w * self._step), kind)
+        self._kind: Any = kind
+        self._weights = np.array(shrinkage.band_weights, kind)
+        self._modulus = shrinkage.modulus
+
+    def step(self, x: Tensor, relaxation: float | None, *, measured: bool) -> tuple[Tensor, Sums | None]:
+        # A state of zeros and rho = 1 make s = D x.
+        rho = 1.0 if relaxation is None else relaxation
+        pulled = torch.empty_like(self._like)
+        sums = np.zeros((x.shape[0], 4))
+        for item, image in enumerate(x):
+            self._all_levels(self._kernels.STEP, image, item, rho, measured, sums[item], self._plane(pulled[item]))
+        if not measured:
+            return pulled, None
+        penalty, primal, analysis, split = torch.from_numpy(sums).unbind(dim=1)
+        return pulled, Sums(penalty, primal, analysis, split)
+
+    def multiplier_image(self) -> Tensor:
+        pulled = torch.empty_like(self._like)
+        for item, image in enumerate(pulled):
+            nothing = np.zeros(4)
+            self._all_levels(self._kernels.MULTIPLIER, image, item, 1.0, False, nothing, self._plane(image))
+        return pulled
+
+    def feasible_scale(self, image: Tensor, beta: Tensor) -> Tensor:
+        scale = np.full((image.shape[0], 4), np.inf)
+        for item, one in enumerate(image):
+            self._all_levels(self._kernels.FEASIBLE, one, item, float(beta[item]), False, scale[item], None)
+        return torch.from_numpy(scale[:, 0].copy())
+
+    def _plane(self, image: Tensor) -> Any:
+        """View an image as real samples `(h, step w)`."""
+        image = image.resolve_conj().contiguous()
+        return (torch.view_as_real(image).flatten(-2) if self._step == 2 else image).numpy()
+
+    def _all_levels(
+        self, task: int, image: Tensor, item: int, rho: float, measured: bool, sums: Any, out: Any | None
+    ) -> None:
+        """Do a task on all bands of an item, from the finest level to the coarsest, and carry it back into `out`."""
+        low = self._plane(image)
+        back = self._back
+        for level in range(self._levels):
+            last = level == self._levels - 1
+            first = 1 + 3 * (self._levels - 1 - level)
+            bands = slice(0 if last else first, first + 3)
+            target = back[level] if level or out is None else out
+            approximation = self._low[level % 2]
+            self._kernels.one_level(
+                task, low, self._state[item, bands], last, 1 << level, self._step << level, self._kind(rho),
+                self._weights[bands], self._modulus, measured, approximation, target, sums,
+            )  # fmt: skip
+            low = approximation
+        if out is not None:
+            for level in reversed(range(self._levels - 1)):
+                target = back[level] if level else out
+                self._kernels.low_back(back[level + 1], 1 << level, self._step << level, target)
