@@ -227,7 +227,9 @@ class TotalVariation(Prior):
     def minimise(self, problem: Problem) -> Minimiser:
         penalty = _Penalty(weights=None, separate_parts=self.separate_parts, coupled=True)
         reason = "not available for total variation (no feasible dual point by scaling)"
-        return _analysis(replace(problem, projection=False), PeriodicGradient(self.size), penalty, reason, parseval=False)
+        return _analysis(
+            replace(problem, projection=False), PeriodicGradient(self.size), penalty, reason, parseval=False
+        )
 
 
 PRIORS: dict[str, type[Prior]] = {
@@ -293,7 +295,7 @@ class _Penalty(TypedDict):
 def _analysis(
     problem: Problem, transform: AnalysisTransform, penalty: _Penalty, gap_reason: str, *, parseval: bool
 ) -> Minimiser:
-    """Minimise by ADMM, certified if `A^H A` is a projection; with a Parseval frame the inner solves are preconditioned."""
+    """Minimise by ADMM, certified if `A^H A` is a projection; else inner solves of a Parseval frame are conditioned."""
     data, on_iteration = problem.data, problem.on_iteration
     inexact = parseval and not problem.projection
     solution = admm(

@@ -46,7 +46,7 @@ from mri_recon.solvers.splitting import AnalysisTransform, Split
 
 __all__ = ["AnalysisTransform", "PenalisedSolve", "admm"]
 
-_THRESHOLD = 0.007
+_THRESHOLD = 0.01
 """tau, in units of max |b|."""
 
 _INNER_ITERS = 2
@@ -271,7 +271,7 @@ def _check_options(
 ) -> None:
     if not min(tol, gap_tol, change_tol) >= 0 or min(max_iters, check_every) < 1:
         raise MethodError(
-            f"expected tol >= 0, gap_tol >= 0, change_tol >= 0 and max_iters and check_every >= 1, got {tol}, {gap_tol}, "
+            f"expected tol, gap_tol and change_tol >= 0 and max_iters and check_every >= 1, got {tol}, {gap_tol}, "
             f"{change_tol}, {max_iters} and {check_every}: correct them"
         )
     if not 0 < relaxation < 2:

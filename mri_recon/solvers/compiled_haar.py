@@ -24,8 +24,9 @@ _LEAST_SAMPLES = 1024
 
 def choose_split(transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor) -> Split:
     """Choose the compiled form where it applies and numba is installed, else `BandSplit`."""
-    suits = isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar" and not shrinkage.coupled
-    if suits and like.device.type == "cpu" and like[0].numel() >= _LEAST_SAMPLES:
+    large = like.device.type == "cpu" and like[0].numel() >= _LEAST_SAMPLES
+    suits = large and not shrinkage.coupled
+    if isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar" and suits:
         try:
             return _CompiledHaarSplit(transform, shrinkage, like)
         except ImportError:  # numba is in the extra `fast`

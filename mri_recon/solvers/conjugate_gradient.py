@@ -10,7 +10,7 @@ For `H x = b`, starting with `r = b - H x` and `p = r`, one iteration is
 
 `conjugate_gradient` is the solver. ADMM's inner solves take a few of its iterations, starting from the result of the
 last ones. Only for them, an iterate carries `H x`, the start need not be 0, the inner product can be chosen, and a
-preconditioner M, near `H^-1`, can be given: p starts at `M r`, `||r||^2` becomes `<r, M r>` and p becomes `M r' + beta p`.
+preconditioner M, near `H^-1`, can be given: p starts at `M r`, `||r||^2` becomes `<r, M r>`, and p `M r' + beta p`.
 
 The first axis of the unknown and of the data counts independent problems. Each has its own step lengths and stopping
 test, and is frozen as soon as it is solved. Its result does not depend on its neighbours, up to the order in which a
@@ -98,9 +98,7 @@ def moved_along(
     if active is not None:
         alpha = torch.where(active, alpha, torch.zeros_like(alpha))
     step = per_item(alpha, at.x)
-    return replace(
-        at, x=at.x + step * at.direction, mapped=at.mapped + step * h_p, residual=at.residual - step * h_p
-    )
+    return replace(at, x=at.x + step * at.direction, mapped=at.mapped + step * h_p, residual=at.residual - step * h_p)
 
 
 def conjugate_gradient(

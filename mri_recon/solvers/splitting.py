@@ -63,14 +63,17 @@ class BandSplit:
         self._bands = torch.empty_like(self._state)
 
     def step(self, x: Tensor, relaxation: float | None, *, measured: bool) -> tuple[Tensor, Sums | None]:
+        """Update s with `D x`, and compute `D^H (z - u)`, see `Split`."""
         self._transform.forward(x, out=self._state if relaxation is None else self._bands)
         sums = self._shrinkage.step(self._bands, self._state, relaxation, measured=measured)
         return self._transform.adjoint(self._bands), sums
 
     def multiplier_image(self) -> Tensor:
+        """Compute `D^H u`."""
         self._shrinkage.multiplier(self._state, out=self._bands)
         return self._transform.adjoint(self._bands)
 
     def feasible_scale(self, image: Tensor, beta: Tensor) -> Tensor:
+        """Find the largest scale with `scale |beta u - D image| <= beta w` everywhere."""
         self._transform.forward(image, out=self._bands)
         return self._shrinkage.feasible_scale(self._bands, self._state, beta)

@@ -18,8 +18,8 @@ class PeriodicConvolution:
     """Compute `F^-1 diag(m) F x` along the last axis, F the plain FFT of N samples, m real.
 
     It is the periodic convolution with `g = F^-1 m`. Where N has a large prime factor, x is padded with zeros to a good
-    length `M >= 2 N - 1` and convolved there with the two-sided kernel `g(k)`, `-N < k < N`: the first N samples are the
-    same, since no pair of samples is further apart. The kernel of a real m is Hermitian, so that its transform of
+    length `M >= 2 N - 1` and convolved there with the two-sided kernel `g(k)`, `-N < k < N`. The first N samples are
+    the same, since no pair of samples is further apart. The kernel of a real m is Hermitian, so that its transform of
     length M is real.
 
     Shapes:
@@ -43,8 +43,10 @@ class PeriodicConvolution:
         """Compute `F^-1 diag(m) F x`."""
         n = x.shape[-1]
         if self.length == n:
-            return torch.fft.ifft(torch.fft.fft(x).mul_(self._spectrum))
-        return torch.fft.ifft(torch.fft.fft(x, n=self.length).mul_(self._spectrum))[..., :n]
+            whole: Tensor = torch.fft.ifft(torch.fft.fft(x).mul_(self._spectrum))
+            return whole
+        padded: Tensor = torch.fft.ifft(torch.fft.fft(x, n=self.length).mul_(self._spectrum))
+        return padded[..., :n]
 
 
 def _good_length(least: int) -> int:

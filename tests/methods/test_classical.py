@@ -467,7 +467,9 @@ def test_column_masks_agree_with_the_same_mask_in_two_dimensions(prior: str) -> 
     kspace = kspace.to(torch.complex64)
     forward = SenseOperator(mask.tensor().repeat(32, 1), maps.to(torch.complex64))
     columns, _ = _solve_in_two_dimensions(kspace, forward, prior, options)
-    assert float((rows - columns).abs().max()) < 1e-5 * float(columns.abs().max())
+    # ADMM's inner solves are not exact, and are preconditioned row by row in one case and for the plane in the other.
+    accuracy = 2e-3 if prior == "stationary" else 1e-5
+    assert float((rows - columns).abs().max()) < accuracy * float(columns.abs().max())
 
 
 def _solve_in_two_dimensions(
@@ -561,3 +563,18 @@ def test_options_of_the_wrong_type() -> None:
             cs_wavelet(kspace, mask, maps, **options)  # type: ignore[arg-type]
     with pytest.raises(MethodError, match="reg_weight >= 0"):
         cg_sense(kspace, mask, maps, reg_weight="a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("coils", "sigma"), [(8, 0.002), (8, 0.02), (4, 0.1), (1, 0.02)])
+def test_the_default_stops_within_a_thousandth_of_the_least_objective(
+    coils: int, sigma: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kspace, mask, maps, _ = _scan((1, coils, 64, 61))
+    options: dict[str, Any] = {"sigma": sigma}
+    image, info = cs_wavelet(kspace, mask, maps, **options)
+    monkeypatch.setattr("mri_recon.methods.priors._ADMM_CHANGE", 0.0)
+    monkeypatch.setattr("mri_recon.methods.priors._ADMM_TOLERANCE", 1e-6)
+    best_image, best = cs_wavelet(kspace, mask, maps, **options, gap_tol=0, max_iters=5000)
+    assert info["iterations"] < best["iterations"]
+    assert -1e-6 < info["objective"] / best["objective"] - 1 < 1e-3
+    assert float((image - best_image).norm()) < 0.02 * float(best_image.norm())

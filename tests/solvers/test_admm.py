@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import MethodError, ShapeError
+from mri_recon.operators.preconditioner import circulant_inverse
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.solvers.admm import admm
 from mri_recon.solvers.problem import Solution
@@ -232,3 +233,29 @@ def test_errors_name_the_cure() -> None:
         call(weights=torch.ones(3))
     with pytest.raises(MethodError, match="weights that are not negative"):
         call(weights=-torch.ones(7))
+
+
+def test_preconditioned_inner_solves_reach_the_same_minimum_sooner() -> None:
+    operator, y = _problem(3, (17, 22))
+    b, transform, lam = operator.adjoint(y), StationaryWaveletTransform(3, (17, 22)), torch.tensor([0.02])
+    best = admm(operator.gram, b, transform, lam, tol=1e-9, max_iters=20000)
+    near = circulant_inverse(operator)
+    options: dict[str, Any] = {"tol": 0, "max_iters": 40}
+    plain = admm(operator.gram, b, transform, lam, **options)
+    conditioned = admm(operator.gram, b, transform, lam, precondition=near, **options)
+    exact = float(best.last("objective"))
+    assert -1e-9 <= float(conditioned.last("objective")) - exact < float(plain.last("objective")) - exact
+    long = admm(operator.gram, b, transform, lam, precondition=near, tol=1e-8, max_iters=20000)
+    torch.testing.assert_close(long.x, best.x, rtol=0, atol=1e-5)
+
+
+def test_stops_once_an_iteration_changes_little() -> None:
+    operator, y = _problem(3, (17, 22), items=2)
+    b, transform = operator.adjoint(y), StationaryWaveletTransform(3, (17, 22))
+    lam = torch.tensor([0.1, 0.005])
+    found = admm(operator.gram, b, transform, lam, tol=0, change_tol=1e-3, check_every=1, max_iters=2000)
+    change = found.history["change"]
+    for item, iterations in enumerate(found.iterations.tolist()):
+        assert bool((change[: iterations - 1, item] > 1e-3).all())
+        assert float(change[iterations - 1, item]) <= 1e-3
+    assert found.converged.all()
