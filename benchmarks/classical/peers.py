@@ -127,6 +127,12 @@ class Bart:
         self._run("threshold", "-W", lam * BART_STEP, "image", "thresholded")
         return self._objective("thresholded", lam), self._objective("image", lam)
 
+    def default(self, weight: float, iterations: int) -> tuple[float, npt.NDArray[np.complex64]]:
+        """Wall time of `pics` as it is by default, random shifts and own scaling included, and its image."""
+        pics = ("pics", "-S", "-i", iterations, "-R", f"W:3:0:{weight!r}", "-p", "pattern", "kspace", "maps", "image")
+        seconds = self._run(*pics)
+        return seconds, read_cfl(self._path("image"), self._problem.kspace.shape[-2:])
+
     def ecalib(self) -> float:
         return self._run("ecalib", "-m1", "-r", "24", "kspace", "espirit")
 

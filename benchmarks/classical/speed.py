@@ -79,15 +79,22 @@ def simulate(
     h: int, w: int, coils: int, *, slices: int = 1, image: str = "sample", snr: float = 40.0, seed: int = 0
 ) -> Problem:
     """The embedded sample (bicubic), or the Shepp-Logan phantom, at `(h, w)` with phase, coils and noise; R = 4."""
+    kspace, maps, _ = full_simulation(h, w, coils, image=image, snr=snr, seed=seed)
+    mask = random_mask(w, 4.0, seed=seed)
+    sampled = undersample(kspace, mask)[None].expand(slices, -1, -1, -1).contiguous()
+    return Problem(sampled.numpy(), mask.tensor().numpy(), maps.numpy())
+
+
+def full_simulation(
+    h: int, w: int, coils: int, *, image: str = "sample", snr: float = 40.0, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The fully sampled k-space `(coil, h, w)`, its maps, and the magnitude image without noise."""
     rng = np.random.default_rng(seed)
     magnitude = _magnitude(h, w, image)
     magnitude = magnitude / magnitude[magnitude > 0.2 * magnitude.max()].mean()
     truth = torch.polar(magnitude, torch.from_numpy(smooth_phase((h, w), rng, strength=0.7, max_shift=2.0)))
     maps = torch.from_numpy(coil_maps(coils, (h, w), rng))
-    kspace = fft2c(maps * truth + complex_noise((coils, h, w), rng, sigma=1 / snr))
-    mask = random_mask(w, 4.0, seed=seed)
-    sampled = undersample(kspace, mask)[None].expand(slices, -1, -1, -1).contiguous()
-    return Problem(sampled.numpy(), mask.tensor().numpy(), maps.numpy())
+    return fft2c(maps * truth + complex_noise((coils, h, w), rng, sigma=1 / snr)), maps, magnitude
 
 
 def _magnitude(h: int, w: int, image: str) -> torch.Tensor:

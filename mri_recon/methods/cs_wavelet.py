@@ -117,7 +117,8 @@ def cs_wavelet(
             on validation subjects.
         sigma: noise of one k-space sample, `sqrt(E|n|^2)`, in the units of the k-space, one for all slices or
             `(slice,)`; `None` estimates it from the outermost samples (`noise.estimate_sigma`).
-        gap_tol: relative duality gap at which the solver stops; ADMM also stops at relative residuals of 1e-3.
+        gap_tol: relative duality gap at which the solver stops; ADMM also stops at relative residuals of 1e-3, and with
+            several coils and the stationary prior where an iteration changes the image by at most 5e-4 of its norm.
         max_iters: maximum number of iterations.
         final_step: add the gradient step; without it the image is the minimiser itself.
         on_progress: called after every iteration, see `mri_recon.progress`.
