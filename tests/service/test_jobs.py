@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 import mri_recon as mr
 from mri_recon.progress import OnProgress, Progress
 from mri_recon.results.provenance import Provenance
+from mri_recon_service.job import NewJob
 from mri_recon_service.settings import Settings
 from tests.support.methods import add_method
 from tests.support.patience import PATIENCE
@@ -338,6 +341,54 @@ def test_results_expire(serve: Any, send: Post, problem: Callable[..., Any], tmp
         assert not list((tmp_path / "jobs").iterdir())
         until(lambda: client.get(here).status_code != 200)
         problem(client.get(here), 404, "job-not-found")
+
+
+@pytest.mark.parametrize("hours", [25, -25])
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_clock_that_is_set_fails_no_work_and_deletes_no_result(
+    hours: int, wait: bool, serve: Any, send: Post, steps: Steps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = time.time
+    with serve(Settings(data_dir=tmp_path)) as client, ThreadPoolExecutor() as background:
+        kept = send(client, method="zero-filled").headers["location"]
+        until_status(client, kept, "succeeded")
+        headers = {"Accept": "application/x-npy"} if wait else ASYNC
+        working = background.submit(send, client, headers, method="steps", deadline_seconds=600)
+        assert steps.begun.wait(PATIENCE)
+        monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
+        store = client.app.state.engine.store
+        looks, expire = [0], store.expire
+        monkeypatch.setattr(store, "expire", lambda now: looks.append(0) or expire(now))
+        until(lambda: len(looks) > 2)
+        steps.go.release(1000)
+        if wait:
+            assert working.result().status_code == 200
+        else:
+            done = until_status(client, working.result().headers["location"], "succeeded")
+            assert done["created"] <= done["started"] <= done["finished"] < done["expires"]
+        assert client.get(f"{kept}/result").status_code == 200
+
+
+def test_a_folder_of_a_job_that_is_just_accepted_is_kept_whatever_its_date(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(Settings(data_dir=tmp_path)) as client:
+        housekeeping = client.app.state.engine._housekeeping
+        housekeeping.stop()
+        housekeeping.join(PATIENCE)
+        accepted, orphan = tmp_path / "jobs" / "accepted", tmp_path / "jobs" / "orphan"
+        for folder in (accepted, orphan):
+            folder.mkdir()
+            os.utime(folder, (0, 0))
+        housekeeping._sweep()
+        assert accepted.exists()
+        assert orphan.exists()
+        client.app.state.engine.store.add(
+            NewJob(id="accepted", kind="reconstruction", client="", request={}, created=0.0), most_queued=9
+        )
+        housekeeping._sweep()
+        assert accepted.exists()
+        assert not orphan.exists()
 
 
 def test_the_queue_of_jobs_is_bounded(serve: Any, send: Post, steps: Steps, problem: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
+from mri_recon_service import clock
 
 __all__ = ["Control", "Reason"]
 
@@ -21,7 +22,7 @@ class Control:
     """The `on_progress` callback of one piece of work. Any thread may stop the work. Reports come at most every 0.2 s.
 
     Args:
-        deadline: `time.time()` after which the work has to end.
+        deadline: `clock.now()` after which the work has to end.
         report: receives the progress. None: progress is not reported.
     """
 
@@ -37,7 +38,7 @@ class Control:
     def reason(self) -> Reason | None:
         """Reason for which the work has to end; None while it may go on."""
         with self._lock:
-            if self._reason is None and time.time() >= self._deadline:
+            if self._reason is None and clock.now() >= self._deadline:
                 self._reason = "timed-out"
             return self._reason
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mri_recon.errors import ConfigError, MriReconError, TransferError
 from mri_recon.pacs import Outcome, Retries, collect, send
+from mri_recon_service.clock import now
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.job import Delivery, DeliveryState, Job
 from mri_recon_service.jobs.listeners import POLL_SECONDS, Listeners
@@ -90,7 +90,7 @@ class Deliveries:
     def _loop(self) -> None:
         while not self._stopped.is_set():
             try:
-                job = self.store.claim_delivery(self.owner, time.time())
+                job = self.store.claim_delivery(self.owner, now())
                 if job is not None:
                     self._attempt(job)
                     continue
@@ -120,7 +120,7 @@ class Deliveries:
                 stored=end.stored,
                 instances=end.instances,
                 reason=end.reason[:_MAX_REASON],
-                due=time.time() + wait if again else None,
+                due=now() + wait if again else None,
             )
         )
         what = f"the delivery of job {job.id} to {job.delivery.target}: {end.stored} of {end.instances} stored"

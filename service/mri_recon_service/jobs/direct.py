@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from mri_recon.errors import Cancelled
+from mri_recon_service.clock import now
 from mri_recon_service.jobs.admission import Admission, Place
 from mri_recon_service.jobs.control import Control
 from mri_recon_service.jobs.performer import Performer
@@ -67,7 +67,7 @@ class DirectWork:
             prepared: the work.
             render: makes the answer, in the worker's thread.
             place: released when the work has ended, which may be after this returns.
-            arrived: `time.time()` of the request.
+            arrived: `clock.now()` of the request.
             left: returns when the client is gone. The work then ends before its next iteration.
 
         Raises:
@@ -81,7 +81,7 @@ class DirectWork:
         leaving: asyncio.Future[Any] = asyncio.ensure_future(left())
         try:
             await asyncio.wait(
-                [waiting, leaving], timeout=max(0.0, arrived + limit - time.time()), return_when="FIRST_COMPLETED"
+                [waiting, leaving], timeout=max(0.0, arrived + limit - now()), return_when="FIRST_COMPLETED"
             )
         finally:
             leaving.cancel()

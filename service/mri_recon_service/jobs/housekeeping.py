@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+from mri_recon_service.clock import now
 from mri_recon_service.job import problem_record
 from mri_recon_service.jobs.listeners import POLL_SECONDS
 from mri_recon_service.jobs.runner import JobRunner
@@ -55,6 +56,7 @@ class Housekeeping:
         self._owner = owner
         self._runner = runner
         self._schedule = schedule
+        self._unknown: set[str] = set()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="janitor", daemon=True)
 
@@ -94,7 +96,7 @@ class Housekeeping:
             "worker-lost",
             f"the process that worked on the job died, {most} times: send fewer slices, or ask the operator why",
         )
-        expires = time.time() + self._settings.result_ttl_seconds
+        expires = now() + self._settings.result_ttl_seconds
         for owner in self._store.recover(
             self._owner.alive, most_attempts=most, lost=problem_record(lost), expires=expires
         ):
@@ -102,13 +104,18 @@ class Housekeeping:
             self._owner.bury(owner)
 
     def _expire(self) -> None:
-        now = time.time()
-        for job_id in self._store.expire(now):
+        time_now = now()
+        for job_id in self._store.expire(time_now):
             self._files.remove(job_id)
-        self._store.forget(now - self._settings.result_ttl_seconds)
+        self._store.forget(time_now - self._settings.result_ttl_seconds)
 
     def _sweep(self) -> None:
-        """Delete the folders of jobs that were never accepted or have been deleted."""
+        """Delete the folders of jobs that were never accepted or have been deleted.
+
+        The date of a folder may be wrong: only one that was unknown a minute ago too is no job that is just accepted.
+        """
         old = self._files.old()
-        for job_id in set(old) - self._store.known(old):
+        unknown = set(old) - self._store.known(old)
+        for job_id in unknown & self._unknown:
             self._files.remove(job_id)
+        self._unknown = unknown

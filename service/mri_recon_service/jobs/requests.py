@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mri_recon_service.clock import now
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.job import FINISHED, Job, NewJob
 from mri_recon_service.jobs.admission import Admission
@@ -106,7 +107,7 @@ class JobRequests:
         runs_here = self.runner.runs(job.id)
         after: Job | None = job
         try:
-            after = self.store.cancel(job.id, expires=time.time() + self.settings.result_ttl_seconds)
+            after = self.store.cancel(job.id, expires=now() + self.settings.result_ttl_seconds)
         except Problem:  # a full disk: a job that runs here is stopped anyway, and its end is recorded later
             if not runs_here:
                 raise
@@ -114,7 +115,7 @@ class JobRequests:
         if after is not None and after.status in FINISHED:
             self.files.remove(job.id)
             if after.status == "cancelled":  # the job was waiting
-                self.metrics.observe_job(job.kind, after.status, time.time() - job.created)
+                self.metrics.observe_job(job.kind, after.status, now() - job.created)
         self.listeners.tell(job.id)
         return after
 

@@ -6,7 +6,6 @@ import functools
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from mri_recon._system.jsonable import jsonable
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
 from mri_recon_service.answers.bundle import write_bundle
+from mri_recon_service.clock import now
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.job import Job, Status, problem_record
 from mri_recon_service.jobs.admission import Admission
@@ -145,7 +145,7 @@ class JobRunner:
                     self._running.pop(job.id, None)
 
     def _control(self, job: Job) -> Control:
-        deadline = min(job.deadline or math.inf, time.time() + self.settings.timeout_seconds)
+        deadline = min(job.deadline or math.inf, now() + self.settings.timeout_seconds)
         return Control(deadline=deadline, report=lambda progress: self._report(job, progress))
 
     def _opened(self, job: Job, control: Control) -> Prepared | None:
@@ -204,7 +204,7 @@ class JobRunner:
         record = None if problem is None else problem_record(problem)
 
         def finish() -> None:
-            expires = time.time() + self.settings.result_ttl_seconds
+            expires = now() + self.settings.result_ttl_seconds
             try:
                 self.store.finish(job.id, self.owner, status, problem=record, expires=expires)
             except Problem:
@@ -217,7 +217,7 @@ class JobRunner:
                 self.files.remove(job.id)
 
         self._record(job, finish)
-        self.metrics.observe_job(job.kind, status, time.time() - job.created)
+        self.metrics.observe_job(job.kind, status, now() - job.created)
 
     def _record(self, job: Job, write: Callable[[], None]) -> None:
         """Record the end of a job. If the disk refuses, `record_again` tries again: the job must not hang."""

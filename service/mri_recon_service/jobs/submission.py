@@ -6,7 +6,6 @@ import asyncio
 import functools
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from mri_recon.io import check_holds
 from mri_recon_service.answers.bundle import Bundle, read_bundle
 from mri_recon_service.answers.image_files import IMAGE_FILES
 from mri_recon_service.answers.rendering import NPZ, OFFERS, Rendered, not_held, render
+from mri_recon_service.clock import now
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.preferences import Preferences, read_preferences
 from mri_recon_service.job import Job, Kind, document, problem_from
@@ -43,7 +43,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
     Raises:
         Problem: the request, its files or its work are refused.
     """
-    arrived = time.time()
+    arrived = now()
     media_type = choose(request.headers.get("accept"), OFFERS[kind])
     preferences = read_preferences(request.headers.get("prefer"))
     key = _key(request)

@@ -6,13 +6,13 @@ import json
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
 from mri_recon.errors import ConfigError
+from mri_recon_service import clock
 from mri_recon_service.job import FINISHED, Delivery, DeliveryState, Event, Job, NewJob, Status, document
 from mri_recon_service.private_files import make_private
 from mri_recon_service.problems import Problem
@@ -184,7 +184,7 @@ class SqliteStore:
                     (first["batch_key"], first["id"], most - 1),
                 )
                 taken += [row["id"] for row in alike]
-            now = time.time()
+            now = clock.now()
             for job_id in taken:
                 db.execute(
                     "UPDATE jobs SET status = 'running', started = ?, owner = ?, attempts = attempts + 1, "
@@ -211,7 +211,7 @@ class SqliteStore:
             changed = db.execute(
                 "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL "
                 "WHERE id = ? AND owner = ? AND status = 'running'",
-                (status, time.time(), expires, None if problem is None else json.dumps(problem), job_id, owner),
+                (status, clock.now(), expires, None if problem is None else json.dumps(problem), job_id, owner),
             )
             if changed.rowcount:
                 _tell(db, job_id)
@@ -233,7 +233,7 @@ class SqliteStore:
         with self._durable.change() as db:
             ended = db.execute(
                 "UPDATE jobs SET status = 'cancelled', finished = ?, expires = ? WHERE id = ? AND status = 'queued'",
-                (time.time(), expires, job_id),
+                (clock.now(), expires, job_id),
             )
             if ended.rowcount:
                 return _tell(db, job_id)
@@ -353,7 +353,7 @@ class SqliteStore:
         due: float | None,
     ) -> None:
         """See `JobStore`."""
-        ended = None if state == "waiting" else time.time()
+        ended = None if state == "waiting" else clock.now()
         with self._durable.change() as db:
             db.execute(
                 "UPDATE deliveries SET state = ?, stored = ?, instances = ?, reason = ?, due = ?, ended = ?, "
@@ -405,7 +405,7 @@ def _end(
 ) -> None:
     db.execute(
         "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL WHERE id = ?",
-        (status, time.time(), expires, None if problem is None else json.dumps(problem), job_id),
+        (status, clock.now(), expires, None if problem is None else json.dumps(problem), job_id),
     )
 
 

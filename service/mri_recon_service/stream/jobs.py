@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Protocol
 from mri_recon.errors import MriReconError
 from mri_recon.io.saved import read_saved
 from mri_recon.io.writers.result import SavedResult
+from mri_recon_service.clock import now
 from mri_recon_service.job import FINISHED, Job, problem_from
 from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.jobs.runner import HDF5_FILE
@@ -154,7 +154,7 @@ class EngineJobs:
             prepared,
             texts,
             {"file": given},
-            arrived=time.time(),
+            arrived=now(),
             client=_OWNER,
             key=None,
             fingerprint="",
