@@ -18,7 +18,7 @@ from mri_recon.errors import ConfigError
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service import problems
 from mri_recon_service.http.keys import Authentication, Keyring
-from mri_recon_service.http.middleware import RequestContext
+from mri_recon_service.http.middleware import RequestContext, Requests
 from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.http.security import Security, check_exposure
@@ -47,6 +47,8 @@ from mri_recon_service.uploads.receive import UploadGate
 __all__ = ["create_app"]
 
 log = logging.getLogger("mri_recon_service")
+
+_ANSWER_SECONDS = 2.0  # for the problems that tell clients of a stop
 
 _ROUTE_MODULES = (
     reconstructions,  # POST /v1/reconstructions
@@ -94,6 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     app.state.targets = read_targets(chosen.targets_file, os.environ)
     app.state.metrics = Metrics()
+    app.state.requests = Requests()
     problems.install(app)
     for module in _ROUTE_MODULES:
         app.include_router(module.router)
@@ -118,7 +121,7 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(RequestContext, metrics=app.state.metrics)
+    app.add_middleware(RequestContext, metrics=app.state.metrics, requests=app.state.requests)
 
 
 @asynccontextmanager
@@ -144,7 +147,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await asyncio.to_thread(app.state.engine.close)  # answers are on their way
+        await asyncio.gather(app.state.requests.answered(_ANSWER_SECONDS), asyncio.to_thread(app.state.engine.close))
         parser.close()
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     S = TypeVar("S", bound=BaseSettings)
 
+_GRACE_SECONDS = 2  # for answers that are nearly there; the others are told to ask again
+
 __all__ = ["check_isolation", "listen", "read_settings", "serve", "validated"]
 
 
@@ -46,14 +48,14 @@ def serve(
     listener = listen(settings.host, settings.port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    # The service writes its own access log, without query strings. A stopped service lets a long job finish.
+    # The service writes its own access log, without query strings.
     config = uvicorn.Config(
         app,
         access_log=False,
         log_config=None,  # its lines take the form of the service's log
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     typer.echo(
         f"mri-recon serves on http://{shown}:{address[1]} (open it in a browser; for programs: /docs). "

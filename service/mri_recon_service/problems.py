@@ -41,6 +41,7 @@ __all__ = [
     "problem_of",
     "respond",
     "shown",
+    "stopping",
     "storage_full",
 ]
 
@@ -136,6 +137,11 @@ PROBLEMS: dict[str, ProblemKind] = {
         500, "The process died while it worked on the job", "Send fewer slices; the operator's log may say why."
     ),
     "not-ready": ProblemKind(503, "The service is not ready", "Try again after the seconds that Retry-After gives."),
+    "stopping": ProblemKind(
+        503,
+        "The service is stopping",
+        "Send the request again after the seconds that Retry-After gives. Accepted jobs are kept.",
+    ),
     "method-unavailable": ProblemKind(
         503, "The method cannot be loaded", "The operator must repair the package that registers it."
     ),
@@ -152,8 +158,8 @@ PROBLEMS: dict[str, ProblemKind] = {
 _NO_UPLOAD_CODES = {"not-found", "unknown-inference-model", "method-not-allowed", "not-acceptable", "not-ready"}
 _JOB_CODES = {"job-not-found", "job-not-finished", "job-cancelled", "result-expired", "worker-lost"}
 
-EVERYWHERE_CODES = ("unauthorized", "forbidden-origin", "unknown-host")
-"""Codes with which a request is refused before it reaches its route."""
+EVERYWHERE_CODES = ("unauthorized", "forbidden-origin", "unknown-host", "stopping")
+"""Codes with which every route may refuse a request."""
 
 UPLOAD_CODES = tuple(code for code in PROBLEMS if code not in _NO_UPLOAD_CODES | _JOB_CODES)
 """Codes of the routes that take a scan, besides the code for `Accept`."""
@@ -207,6 +213,13 @@ def respond(problem: Problem, request_id: str) -> JSONResponse:
         status_code=problem.kind.status,
         headers=problem.headers,
         media_type=MEDIA_TYPE,
+    )
+
+
+def stopping() -> Problem:
+    """Make the problem of a request that a service which stops cannot answer any more."""
+    return Problem(
+        "stopping", "the service stops before the answer is there: send the request again", headers={"Retry-After": "5"}
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,16 +19,39 @@ from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.http.logs import current_request
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.http.security import add_headers, route_path
-from mri_recon_service.problems import Problem, respond, storage_full
+from mri_recon_service.problems import Problem, respond, stopping, storage_full
 
-__all__ = ["RequestContext"]
+__all__ = ["RequestContext", "Requests"]
 
 log = logging.getLogger("mri_recon_service")
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DRAIN_BYTES = 8 << 20
 _DRAIN_SECONDS = 1.0
+_LOOK_SECONDS = 0.02
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Requests:
+    """Count of the requests in progress, for one event loop."""
+
+    def __init__(self) -> None:
+        self._in_progress = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count a request during the block."""
+        self._in_progress += 1
+        try:
+            yield
+        finally:
+            self._in_progress -= 1
+
+    async def answered(self, seconds: float) -> None:
+        """Wait until no request is in progress, at most `seconds`."""
+        with anyio.move_on_after(seconds):
+            while self._in_progress:
+                await anyio.sleep(_LOOK_SECONDS)
 
 
 class RequestContext:
@@ -36,9 +62,10 @@ class RequestContext:
     problems that an inner layer raises before any route.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, requests: Requests) -> None:
         self.app = app
         self._metrics = metrics
+        self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
@@ -69,25 +96,45 @@ class RequestContext:
             await send(message)
 
         try:
-            await self.app(scope, body.receive, send_with_headers)
+            with self._requests.one_more():
+                await self._answer(scope, body, send_with_headers, lambda: status)
+        finally:
+            self._note(scope, status, time.perf_counter() - start)
+            self._metrics.observe_upload(body.num_bytes)
+
+    async def _answer(self, scope: Scope, body: _Body, send: Send, status: Callable[[], int]) -> None:
+        """Run the inner layers, and answer the errors that they raise.
+
+        Args:
+            scope: the request.
+            body: its body.
+            send: sends the answer.
+            status: returns the status of an answer that has begun, else 0.
+        """
+        request_id = scope["state"]["request_id"]
+        try:
+            await self.app(scope, body.receive, send)
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            if status():
+                raise
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            await respond(stopping(), request_id)(scope, body.receive, send)
         except Problem as refused:
-            await respond(refused, request_id)(scope, body.receive, send_with_headers)
+            await respond(refused, request_id)(scope, body.receive, send)
         except Exception as error:
-            if is_full(error) and not status:
+            if is_full(error) and not status():
                 log.error("request %s failed: %s", request_id, error)
-                await respond(storage_full(), request_id)(scope, body.receive, send_with_headers)
+                await respond(storage_full(), request_id)(scope, body.receive, send)
                 return
             # The log has the traceback for the operator. The client gets the id to ask for.
             log.exception("request %s failed", request_id)
-            if status:
+            if status():
                 raise
             problem = Problem(
                 "internal-error", f"an unexpected error occurred: the operator finds it in the log under {request_id}"
             )
-            await respond(problem, request_id)(scope, body.receive, send_with_headers)
-        finally:
-            self._note(scope, status, time.perf_counter() - start)
-            self._metrics.observe_upload(body.num_bytes)
+            await respond(problem, request_id)(scope, body.receive, send)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Add the request to the log and the metrics, by names of this package only, never the client's text."""

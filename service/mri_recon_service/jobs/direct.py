@@ -15,7 +15,7 @@ from mri_recon_service.jobs.admission import Admission, Place
 from mri_recon_service.jobs.control import Control
 from mri_recon_service.jobs.performer import Performer
 from mri_recon_service.jobs.schedule import Schedule
-from mri_recon_service.problems import Problem
+from mri_recon_service.problems import Problem, stopping
 from mri_recon_service.work import Outcome, Prepared, batch_key
 
 __all__ = ["Direct", "DirectWork"]
@@ -127,7 +127,7 @@ class DirectWork:
         item.future.add_done_callback(lambda _: memory.release())
         if not self.schedule.add(item):
             self._abandon(item)
-            raise self.admission.busy("the service is stopping")
+            raise stopping()
 
     @staticmethod
     def _begin(item: Direct[Any]) -> bool:

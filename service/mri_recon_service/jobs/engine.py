@@ -43,7 +43,7 @@ __all__ = ["Engine", "check_data_folder", "open_engine"]
 
 log = logging.getLogger("mri_recon_service")
 
-_STOP_SECONDS = 10.0  # a thread that takes longer to end is left running
+_STOP_SECONDS = 2.0  # a thread that takes longer to end is left running
 
 
 class Engine:

@@ -199,7 +199,14 @@ async def _as_job(
         wait = settings.timeout_seconds  # small work with a key: wait as for a direct answer
     if not wait:
         return job_answer(job, preferences)
-    current = await engine.jobs.finished(job, wait)
+    try:
+        current = await engine.jobs.finished(job, wait)
+    except (
+        asyncio.CancelledError
+    ):  # the service stops; the client must know the job, which goes on after the next start
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+        return job_answer(job, preferences)
     if current is None or current.status in ("queued", "running"):
         return job_answer(current or job, preferences)
     return await result_answer(current, media_type, engine)
