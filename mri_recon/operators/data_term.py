@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
+from mri_recon.operators.row_gram import fast_gram
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.solvers.problem import Residual, real_inner
 
@@ -42,6 +43,7 @@ class SenseDataTerm:
             )
         self._samples = operator.samples_of(kspace)
         self.operator = operator.with_maps(operator.sens_maps.expand(kspace.shape), operator.image_size)
+        self._gram = fast_gram(self.operator)
         self.coverage = self.operator.coverage()
         self.norm_bound = float(self.coverage.max())
         self.rhs = operator.combine(self._samples)
@@ -57,7 +59,7 @@ class SenseDataTerm:
 
     def gram(self, u: Tensor) -> Tensor:
         """Compute `A^H A u`."""
-        return self.operator.gram(u)
+        return self._gram(u)
 
     def gradient(self, u: Tensor) -> Tensor:
         """Compute `A^H (y - A u)`."""

@@ -14,13 +14,8 @@ from torch import Tensor
 from mri_recon.errors import MaskError, ShapeError
 from mri_recon.solvers.problem import LinearMap
 from mri_recon.transforms.fourier import fft1c, ifft1c
-from mri_recon.transforms.periodic_convolution import PeriodicConvolution
 
-__all__ = ["SenseOperator", "fft_order_ramp", "in_fft_order"]
-
-
-_BLOCK_SAMPLES = 1 << 16
-"""Samples of all coils that `gram` works on at a time: half a mebibyte, which a core's own cache holds."""
+__all__ = ["SenseOperator", "fft_order_ramp", "in_fft_order", "weighted_sum"]
 
 
 class SenseOperator:
@@ -90,14 +85,8 @@ class SenseOperator:
             )
         self.dims = (-1,) if mask.ndim == 1 or mask.shape[-2] == 1 else (-2, -1)
         in_order: Tensor = torch.fft.ifftshift(mask, dim=self.dims)
-        self._bind_mask(in_order, sens_maps)
+        self.mask = in_order.to(device=sens_maps.device, dtype=sens_maps.real.dtype)
         self._bind(sens_maps, image_size)
-
-    def _bind_mask(self, mask: Tensor, like: Tensor) -> None:
-        """Bind a mask in FFT order; one that all rows, coils and items share makes `gram` a convolution of rows."""
-        self.mask = mask.to(device=like.device, dtype=like.real.dtype)
-        shared = self.dims == (-1,) and self.mask.numel() == like.shape[-1]
-        self._convolution = PeriodicConvolution(self.mask.flatten()) if shared else None
 
     def _bind(self, sens_maps: Tensor, image_size: tuple[int, int] | None) -> None:
         h, w = sens_maps.shape[-2:]
@@ -126,8 +115,7 @@ class SenseOperator:
             ShapeError: an image smaller than the maps.
         """
         other = copy.copy(self)
-        if mask is not None or (sens_maps.device, sens_maps.dtype) != (self.sens_maps.device, self.sens_maps.dtype):
-            other._bind_mask(self.mask if mask is None else mask, sens_maps)
+        other.mask = (self.mask if mask is None else mask).to(device=sens_maps.device, dtype=sens_maps.real.dtype)
         other._bind(sens_maps, image_size)
         return other
 
@@ -173,24 +161,10 @@ class SenseOperator:
     def gram(self, x: Tensor) -> Tensor:
         """Compute `A^H A x`, image to image, without a shift.
 
-        Where the rows are separate problems and share one mask, the k-space of all coils is never held: a few rows at a
-        time stay in the cache.
-
         Raises:
             ShapeError: the image has another size.
         """
-        if self._convolution is None:
-            return self.combine(self.sample(x))
-        cropped, maps = self.crop(x), self.sens_maps
-        rows = max(1, _BLOCK_SAMPLES // max(1, maps[..., 0, :].numel()))
-        if rows >= maps.shape[-2]:
-            return self.pad(_weighted_sum(maps, self._convolution(maps * cropped.unsqueeze(-3))))
-        blocks = []
-        for top in range(0, maps.shape[-2], rows):
-            part = maps[..., top : top + rows, :]
-            coil_images = part * cropped[..., top : top + rows, :].unsqueeze(-3)
-            blocks.append(_weighted_sum(part, self._convolution(coil_images)))
-        return self.pad(torch.cat(blocks, dim=-2))
+        return self.combine(self.sample(x))
 
     def sample(self, x: Tensor) -> Tensor:
         """Compute `A x` in FFT order, see `samples_of`.
@@ -205,7 +179,7 @@ class SenseOperator:
     def combine(self, samples: Tensor) -> Tensor:
         """Apply `A^H` to samples in FFT order that are zero where not sampled."""
         coil_images = torch.fft.ifftn(samples, dim=self.dims, norm="ortho")
-        return self.pad(_weighted_sum(self.sens_maps, coil_images))
+        return self.pad(weighted_sum(self.sens_maps, coil_images))
 
     def samples_of(self, kspace: Tensor) -> Tensor:
         """Bring centred k-space to FFT order, and to an image along the readout where `dims` is `(-1,)`.
@@ -267,8 +241,8 @@ class SenseOperator:
         return torch.nn.functional.pad(x, (self._left, right, self._top, bottom))
 
 
-def _weighted_sum(maps: Tensor, coil_images: Tensor) -> Tensor:
-    """Compute `sum_c conj(S_c) x_c`, overwriting the coil images."""
+def weighted_sum(maps: Tensor, coil_images: Tensor) -> Tensor:
+    """Compute `sum_c conj(S_c) x_c` of `(..., coil, h, w)`, overwriting the coil images."""
     # The conjugate of sum S conj(x), to avoid a conjugated copy of the maps.
     return coil_images.conj_physical_().mul_(maps).sum(dim=-3).conj_physical_()
 

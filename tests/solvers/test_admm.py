@@ -217,7 +217,7 @@ def test_errors_name_the_cure() -> None:
         return admm(**arguments)
 
     for options in ({"tol": -1.0}, {"gap_tol": -1.0}, {"max_iters": 0}, {"check_every": 0}):
-        with pytest.raises(MethodError, match="expected tol >= 0"):
+        with pytest.raises(MethodError, match="expected tol, gap_tol and change_tol >= 0"):
             call(**options)
     with pytest.raises(MethodError, match="relaxation between 0 and 2, got 2"):
         call(relaxation=2.0)
