@@ -91,10 +91,12 @@ def test_objective_while_it_works_is_that_of_the_problem(prior: str) -> None:
     seen, _ = _told(kspace, mask, "cs-wavelet", max_iters=30, **options)
     short = reconstruct(kspace, mask, method="cs-wavelet", max_iters=20, **options).info
     at = {one.iteration: one for one in seen if one.stage == "iterate"}
-    assert at[9].objective is None
+    first = next(k for k, one in at.items() if one.objective is not None)
+    assert 1 < first <= 10
+    assert at[first - 1].objective is None
     assert at[20].objective == pytest.approx(short["objective"], rel=1e-4)
     assert at[20].relative_gap == pytest.approx(short["relative_gap"], rel=1e-6)
-    assert at[29].objective == at[20].objective
+    assert at[21].objective == at[20].objective
 
 
 @pytest.mark.parametrize("architecture", ["unet", "unrolled"])

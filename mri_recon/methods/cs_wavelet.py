@@ -40,7 +40,7 @@ from mri_recon.masks.echo import echo_center
 from mri_recon.masks.types import Mask
 from mri_recon.methods._inputs import Iterations, MapsChoice, as_seen, data_term, largest_coverage, sense_operator
 from mri_recon.methods.option_values import Between, OneOf, check_values
-from mri_recon.methods.priors import PHASES, PRIORS, Minimiser, Prior, Problem, choose_prior
+from mri_recon.methods.priors import PHASES, PRIORS, SOLVERS, Minimiser, Prior, Problem, choose_prior
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.progress import OnIteration, OnProgress, ScanProgress
 
@@ -55,6 +55,8 @@ _SMALL_WEIGHT = 1e-5
 _Prior = Annotated[str, OneOf(*PRIORS)]
 
 _Phase = Annotated[str, OneOf("auto", *PHASES)]
+
+_Solver = Annotated[str, OneOf(*SOLVERS)]
 
 _GapTolerance = Annotated[float, Between(0, cure="0.01 is common")]
 
@@ -86,6 +88,7 @@ def cs_wavelet(
     gap_tol: _GapTolerance = 1e-2,
     max_iters: Iterations = 200,
     final_step: bool = True,
+    solver: _Solver = "current",
     on_progress: OnProgress | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Reconstruct by compressed sensing: find the image that fits the samples and is sparse in wavelets.
@@ -121,6 +124,8 @@ def cs_wavelet(
             several coils and the stationary prior where an iteration changes the image by at most 5e-4 of its norm.
         max_iters: maximum number of iterations.
         final_step: add the gradient step; without it the image is the minimiser itself.
+        solver: form of ADMM; "0.1" is that of version 0.1, without a preconditioner and a stop by its residuals alone.
+            `replay` takes it for results of that version. Other priors have the same solver in both.
         on_progress: called after every iteration, see `mri_recon.progress`.
 
     Returns:
@@ -146,7 +151,7 @@ def cs_wavelet(
     size = (kspace.shape[-2], kspace.shape[-1])
     chosen = choose_prior(prior, phase=phase, wavelet=wavelet, levels=levels, size=size)
     given = {"maps": maps, "reg_weight": reg_weight, "gap_tol": gap_tol, "max_iters": max_iters}
-    check_values("cs-wavelet", cs_wavelet, {**given, "final_step": final_step})
+    check_values("cs-wavelet", cs_wavelet, {**given, "final_step": final_step, "solver": solver})
     operator, source = sense_operator(kspace, mask, sens_maps, maps, "cs-wavelet", on_progress)
     noise = _noise(sigma, kspace, mask)
     weight = chosen.default_weight(kspace.shape[1]) if isinstance(reg_weight, str) else float(reg_weight)
@@ -156,7 +161,7 @@ def cs_wavelet(
     told = None
     if on_progress is not None:
         told = ScanProgress(on_progress, "cs-wavelet", num_parts=len(groups), max_iters=most)
-    run = _Run(chosen, source, float(gap_tol), int(max_iters), final_step, told)
+    run = _Run(chosen, source, float(gap_tol), int(max_iters), final_step, solver, told)
     images: list[Tensor] = []
     found: list[Minimiser] = []
     for group in groups:
@@ -208,6 +213,7 @@ class _Run:
     gap_tol: float
     max_iters: int
     final_step: bool
+    solver: str
     told: ScanProgress | None
 
     def solve(self, kspace: Tensor, operator: SenseOperator, weight: Tensor) -> tuple[Tensor, Minimiser]:
@@ -221,7 +227,8 @@ class _Run:
             return image.to(kspace.dtype), minimiser
         projection = self.source == "one coil" and operator.image_size == operator.kspace_size
         on_iteration = None if self.told is None else _in_units(self.told.on_iteration, scale**2)
-        minimiser = self.prior.minimise(Problem(data, lam, self.gap_tol, self.max_iters, projection, on_iteration))
+        problem = Problem(data, lam, self.gap_tol, self.max_iters, projection, self.solver, on_iteration)
+        minimiser = self.prior.minimise(problem)
         minimiser = replace(minimiser, objective=minimiser.objective * scale**2)
         if self.told is not None:
             self.told.end_part(minimiser.objective, minimiser.relative_gap)

@@ -30,9 +30,12 @@ from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 from mri_recon.transforms.wavelets import WaveletTransform, default_levels, padded_size
 
-__all__ = ["PHASES", "PRIORS", "Minimiser", "Prior", "Problem", "choose_prior"]
+__all__ = ["PHASES", "PRIORS", "SOLVERS", "Minimiser", "Prior", "Problem", "choose_prior"]
 
 PHASES = ("center", "none")
+
+SOLVERS = ("current", "0.1")
+"""Forms of ADMM: the present one, and that of version 0.1, whose results are computed again by it."""
 
 _CHECK_EVERY = 10
 """Number of FISTA iterations between two computations of the duality gap."""
@@ -49,8 +52,8 @@ _ADMM_TOLERANCE = 1e-3
 _ADMM_CHANGE = 5e-4
 """Relative change of the image in one iteration at which ADMM stops with a Parseval frame and several coils."""
 
-_ADMM_CHECK_EVERY = 5
-"""Number of ADMM iterations between two tests."""
+_ADMM_CHECK_EVERY, _FORMER_CHECK_EVERY = 5, 10
+"""Number of ADMM iterations between two tests, now and in version 0.1."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Problem:
         gap_tol: relative duality gap at which a solver that computes a gap stops.
         max_iters: maximum number of iterations.
         projection: whether A^H A is a projection, as for one coil of modulus 1 with nothing padded.
+        solver: form of ADMM, of `SOLVERS`; that of 0.1 has no preconditioner, and stops by its residuals alone.
         on_iteration: called after every iteration, see `mri_recon.progress`. The objective that ADMM passes is a
             difference of large numbers and has about five correct digits.
     """
@@ -72,6 +76,7 @@ class Problem:
     gap_tol: float
     max_iters: int
     projection: bool = False
+    solver: str = SOLVERS[0]
     on_iteration: OnIteration | None = None
 
 
@@ -297,7 +302,8 @@ def _analysis(
 ) -> Minimiser:
     """Minimise by ADMM, certified if `A^H A` is a projection; else inner solves of a Parseval frame are conditioned."""
     data, on_iteration = problem.data, problem.on_iteration
-    inexact = parseval and not problem.projection
+    current = problem.solver == SOLVERS[0]
+    inexact = current and parseval and not problem.projection
     solution = admm(
         data.gram,
         data.rhs,
@@ -307,7 +313,7 @@ def _analysis(
         projection=problem.projection,
         tol=_ADMM_TOLERANCE,
         change_tol=_ADMM_CHANGE if inexact else 0.0,
-        check_every=_ADMM_CHECK_EVERY,
+        check_every=_ADMM_CHECK_EVERY if current else _FORMER_CHECK_EVERY,
         gap_tol=problem.gap_tol,
         max_iters=problem.max_iters,
         on_iteration=None if on_iteration is None else _with_constant(on_iteration, data),

@@ -182,6 +182,8 @@ def recipe_of(
 def _options(record: Provenance, model: str | Path | None) -> dict[str, Any]:
     """Return the recorded options, with the weights found now."""
     options = dict(record.options)
+    if record.method == "cs-wavelet" and str(record.versions.get("mri-recon")).startswith("0.1."):
+        options.setdefault("solver", "0.1")
     if record.model is not None and "model" in method_options(record.method):
         options["model"] = _located_model(record.model, record.options, model)
     if record.models:
