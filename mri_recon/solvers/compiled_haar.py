@@ -16,25 +16,25 @@ from mri_recon.solvers.shrinkage import BandShrinkage, Sums
 from mri_recon.solvers.splitting import AnalysisTransform, BandSplit, Split
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 
-__all__ = ["choose_split"]
+__all__ = ["CompiledHaarSplit", "choose_split"]
 
-_LEAST_SAMPLES = 1024
-"""Smallest image that is worth loading the compiler for."""
+_MIN_SIDE = 96
+"""Shortest side that is worth the time and the memory of the compiler; the service counts on it in its estimates."""
 
 
 def choose_split(transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor) -> Split:
     """Choose the compiled form where it applies and numba is installed, else `BandSplit`."""
-    large = like.device.type == "cpu" and like[0].numel() >= _LEAST_SAMPLES
+    large = like.device.type == "cpu" and min(like.shape[1:]) >= _MIN_SIDE
     suits = large and not shrinkage.coupled
     if isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar" and suits:
         try:
-            return _CompiledHaarSplit(transform, shrinkage, like)
+            return CompiledHaarSplit(transform, shrinkage, like)
         except ImportError:  # numba is in the extra `fast`
             pass
     return BandSplit(transform, shrinkage, like)
 
 
-class _CompiledHaarSplit:
+class CompiledHaarSplit:
     """Hold the state, `(batch, band, h, w)`, in the order of `StationaryWaveletTransform`."""
 
     def __init__(self, transform: StationaryWaveletTransform, shrinkage: BandShrinkage, like: Tensor) -> None:
@@ -57,6 +57,7 @@ class _CompiledHaarSplit:
         self._modulus = shrinkage.modulus
 
     def step(self, x: Tensor, relaxation: float | None, *, measured: bool) -> tuple[Tensor, Sums | None]:
+        """Update s with `D x`, and compute `D^H (z - u)`, see `splitting.Split`."""
         # A state of zeros and rho = 1 make s = D x.
         rho = 1.0 if relaxation is None else relaxation
         pulled = torch.empty_like(self._like)
@@ -69,6 +70,7 @@ class _CompiledHaarSplit:
         return pulled, Sums(penalty, primal, analysis, split)
 
     def multiplier_image(self) -> Tensor:
+        """Compute `D^H u`."""
         pulled = torch.empty_like(self._like)
         for item, image in enumerate(pulled):
             nothing = np.zeros(4)
@@ -76,6 +78,7 @@ class _CompiledHaarSplit:
         return pulled
 
     def feasible_scale(self, image: Tensor, beta: Tensor) -> Tensor:
+        """Find the largest scale with `scale |beta u - D image| <= beta w` everywhere."""
         scale = np.full((image.shape[0], 4), np.inf)
         for item, one in enumerate(image):
             self._all_levels(self._kernels.FEASIBLE, one, item, float(beta[item]), False, scale[item], None)
