@@ -9,32 +9,23 @@ The loops are serial, release the interpreter lock and keep no state, so that se
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from mri_recon.transforms._compile import compiled, inner
 
 __all__ = ["FEASIBLE", "MULTIPLIER", "STEP", "low_back", "one_level"]
 
 STEP, MULTIPLIER, FEASIBLE = 1, 2, 3
 
 _Real = npt.NDArray[Any]
-_F = TypeVar("_F", bound=Callable[..., Any])
+# Sums may be taken in another order, the same in every run, so that they are taken eight at a time.
+_compiled, _inner = compiled("contract", "reassoc"), inner("contract", "reassoc")
 
 
-def _compiled(function: _F) -> _F:
-    """Compile a function to machine code, kept between processes where a folder for it can be written."""
-    # Sums may be taken in another order, the same in every run, so that they are taken eight at a time.
-    options: dict[str, Any] = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy", "nogil": True}
-    try:
-        return cast(_F, numba.njit(**options, cache=True)(function))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return cast(_F, numba.njit(**options)(function))
-
-
-@_compiled
+@_inner
 def _shrink_parts(c: _Real, s: _Real, t: _Real, rho: float, weight: float) -> None:
     """Update s, and write z - u to t, by the magnitude of every sample."""
     for k in range(c.size):
@@ -45,7 +36,7 @@ def _shrink_parts(c: _Real, s: _Real, t: _Real, rho: float, weight: float) -> No
         t[k] = new - u - u  # a factor of 2 would make doubles of singles
 
 
-@_compiled
+@_inner
 def _shrink_modulus(c: _Real, s: _Real, t: _Real, rho: float, weight: float) -> None:
     """Update s, and write z - u to t, by the magnitude of every pair of samples."""
     one = c.dtype.type(1)
@@ -60,7 +51,7 @@ def _shrink_modulus(c: _Real, s: _Real, t: _Real, rho: float, weight: float) -> 
         t[k], t[k + 1] = re - kept * re - kept * re, im - kept * im - kept * im
 
 
-@_compiled
+@_inner
 def _multiplier(s: _Real, u: _Real, weight: float, modulus: bool) -> None:
     """Write P(s) to u."""
     if not modulus:
@@ -74,7 +65,7 @@ def _multiplier(s: _Real, u: _Real, weight: float, modulus: bool) -> None:
         u[k], u[k + 1] = kept * s[k], kept * s[k + 1]
 
 
-@_compiled
+@_inner
 def _measure(c: _Real, s: _Real, t: _Real, weight: float, modulus: bool, sums: _Real) -> None:
     """Add penalty and the squares of D x - z, D x and z of a row, after its update: z = (s + t) / 2."""
     penalty = primal = analysis = split = c.dtype.type(0)
@@ -96,7 +87,7 @@ def _measure(c: _Real, s: _Real, t: _Real, weight: float, modulus: bool, sums: _
     sums[3] += np.float64(split)
 
 
-@_compiled
+@_inner
 def _feasible(c: _Real, s: _Real, u: _Real, weight: float, beta: float, modulus: bool, sums: _Real) -> None:
     """Take the smallest weight / |u - c / beta| of a row, u = P(s)."""
     _multiplier(s, u, weight, modulus)
@@ -112,19 +103,19 @@ def _feasible(c: _Real, s: _Real, u: _Real, weight: float, beta: float, modulus:
         sums[0] = min(sums[0], np.float64(weight) / np.float64(largest))
 
 
-@_compiled
+@_inner
 def _update(
     task: int, c: _Real, s: _Real, t: _Real, rho: float, weight: float, modulus: bool, measured: bool, sums: _Real
 ) -> None:
     """Do the task on one row of one band; `rho` is beta for the task FEASIBLE."""
-    if task == 1:
+    if task == STEP:
         if modulus:
             _shrink_modulus(c, s, t, rho, weight)
         else:
             _shrink_parts(c, s, t, rho, weight)
         if measured:
             _measure(c, s, t, weight, modulus, sums)
-    elif task == 2:
+    elif task == MULTIPLIER:
         _multiplier(s, t, weight, modulus)
     else:
         _feasible(c, s, t, weight, rho, modulus, sums)
@@ -166,65 +157,47 @@ def one_level(
     h, w = low.shape
     quarter = low.dtype.type(0.25)
     total, difference = np.empty(w + columns, low.dtype), np.empty(w + columns, low.dtype)
-    band, made = np.empty(w, low.dtype), np.empty(w, low.dtype)
-    # Along a row: what is carried back from a sample itself, and from the one `columns` before it.
-    own_sum, other_sum = np.empty(w, low.dtype), np.empty(w + columns, low.dtype)
-    own_difference, other_difference = np.empty(w, low.dtype), np.empty(w + columns, low.dtype)
+    # The approximation, then the details in the order of the bands.
+    bands, made = np.empty((4, w), low.dtype), np.empty((4, w), low.dtype)
+    # Along a row: what is carried back from the sample `columns` before.
+    other_sum, other_difference = np.empty(w + columns, low.dtype), np.empty(w + columns, low.dtype)
     # Views in place of sums of indices, which the compiler would have to test for a negative one.
     right_total, right_difference = total[columns:], difference[columns:]
     shifted_sum, shifted_difference = other_sum[columns:], other_difference[columns:]
-    first = 1 if last else 0
+    first = 0 if last else 1
+    made[0] = 0
     for i in range(h):
         j = i + rows
         wrapped = j >= h
         if wrapped:
             j -= h
-        if task != 2:
+        if task != MULTIPLIER:
             upper, lower = low[i], low[j]
             for k in range(w):
                 total[k] = quarter * (upper[k] + lower[k])
                 difference[k] = quarter * (upper[k] - lower[k])
             total[w:] = total[:columns]
             difference[w:] = difference[:columns]
-        if last:
             for k in range(w):
-                band[k] = total[k] + right_total[k]
-            _update(task, band, state[0, i], made, rho, weights[0], modulus, measured, sums)
-            for k in range(w):
-                own_sum[k] = made[k]
-                shifted_sum[k] = made[k]
-        else:
-            if task != 2:
-                out = low_out[i]
-                for k in range(w):
-                    out[k] = total[k] + right_total[k]
-            own_sum[:] = 0
-            other_sum[:] = 0
-        for k in range(w):
-            band[k] = difference[k] + right_difference[k]
-        _update(task, band, state[first, i], made, rho, weights[first], modulus, measured, sums)
-        for k in range(w):
-            own_difference[k] = made[k]
-            shifted_difference[k] = made[k]
-        for k in range(w):
-            band[k] = total[k] - right_total[k]
-        _update(task, band, state[first + 1, i], made, rho, weights[first + 1], modulus, measured, sums)
-        for k in range(w):
-            own_sum[k] += made[k]
-            shifted_sum[k] -= made[k]
-        for k in range(w):
-            band[k] = difference[k] - right_difference[k]
-        _update(task, band, state[first + 2, i], made, rho, weights[first + 2], modulus, measured, sums)
-        if task == 3:
+                bands[0, k] = total[k] + right_total[k]
+                bands[1, k] = difference[k] + right_difference[k]
+                bands[2, k] = total[k] - right_total[k]
+                bands[3, k] = difference[k] - right_difference[k]
+            if not last:
+                low_out[i] = bands[0]
+        for band in range(first, 4):
+            place = band - first
+            _update(task, bands[band], state[place, i], made[band], rho, weights[place], modulus, measured, sums)
+        if task == FEASIBLE:
             continue
         for k in range(w):
-            own_difference[k] += made[k]
-            shifted_difference[k] -= made[k]
+            shifted_sum[k] = made[0, k] - made[2, k]
+            shifted_difference[k] = made[1, k] - made[3, k]
         other_sum[:columns] = other_sum[w:]
         other_difference[:columns] = other_difference[w:]
         for k in range(w):
-            total[k] = quarter * (own_sum[k] + other_sum[k])
-            difference[k] = quarter * (own_difference[k] + other_difference[k])
+            total[k] = quarter * (made[0, k] + made[2, k] + other_sum[k])
+            difference[k] = quarter * (made[1, k] + made[3, k] + other_difference[k])
         # The first touch of a row sets it: row i itself where no row lies `rows` before it, else that row.
         own, next_one = back[i], back[j]
         if i < rows:

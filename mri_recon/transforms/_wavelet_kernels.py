@@ -15,11 +15,12 @@ Sums are in a fixed order; a product and a sum may round once in place of twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from mri_recon.transforms._compile import compiled, inner
 
 __all__ = ["Filters", "analysis", "forward", "inverse", "synthesis"]
 
@@ -32,26 +33,7 @@ _HALF = 1024 + 2 * _PAD + 16
 _BLOCK = 8
 
 _Real = npt.NDArray[Any]
-_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _compiled(function: _F) -> _F:
-    """Compile a function to machine code, kept between processes where a folder for it can be written."""
-    options = {**_OPTIONS, "nogil": True}
-    try:
-        return cast(_F, numba.njit(**options, cache=True)(function))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return cast(_F, numba.njit(**options)(function))
-
-
-def _inner(function: _F) -> _F:
-    """Compile a function to machine code that only compiled functions call and that makes no array.
-
-    The caller keeps every array alive, so that no references need counting (`_nrt`), which took a quarter of the time.
-    """
-    options = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-    return cast(_F, numba.njit(**options)(function))
+_compiled, _inner = compiled("contract"), inner("contract")
 
 
 def _eight_taps(offsets: tuple[int, ...], *, add: bool) -> Callable[..., None]:
