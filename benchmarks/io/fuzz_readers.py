@@ -47,9 +47,9 @@ def _fastmri(folder: Path) -> Path:
     return folder / "a.h5"
 
 
-def _converted(suffix: str) -> Callable[[Path], Path]:
+def _converted(suffix: str, source: Callable[[Path], Path] = _fastmri) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
-        convert(_fastmri(folder), folder / f"b{suffix}")
+        convert(source(folder), folder / f"b{suffix}")
         return folder / f"b{suffix}"
 
     return make
@@ -67,14 +67,6 @@ def _result(folder: Path) -> Path:
     scan, mask = load(_fastmri(folder)), random_mask(10, 2, num_low_frequencies=2)
     save(folder / "r.h5", reconstruct(undersample(scan.kspace, mask), mask, method="zero-filled"), scan, mask)
     return folder / "r.h5"
-
-
-def _image(suffix: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        convert(_result(folder), folder / f"i{suffix}")
-        return folder / f"i{suffix}"
-
-    return make
 
 
 def _mask_file(folder: Path) -> Path:
@@ -132,10 +124,10 @@ FORMATS: dict[str, Format] = {
     ),
     "mask": Format(_mask_file, lambda path: void(load_mask(path))),
     "result": Format(_result, lambda path: void(convert(path, path.with_name("out.nii"), max_bytes=_MAX_BYTES))),
-    "like": Format(_image(".dcm"), lambda path: void(read_tags(path))),
-    "nifti": Format(_image(".nii"), _magnitudes),
-    "nifti-gz": Format(_image(".nii.gz"), _magnitudes),
-    "dicom": Format(_image(".dcm"), _magnitudes),
+    "like": Format(_converted(".dcm", _result), lambda path: void(read_tags(path))),
+    "nifti": Format(_converted(".nii", _result), _magnitudes),
+    "nifti-gz": Format(_converted(".nii.gz", _result), _magnitudes),
+    "dicom": Format(_converted(".dcm", _result), _magnitudes),
 }
 
 

@@ -46,7 +46,7 @@ from tests.io.mrd_files import (
     write_stream,
     xml,
 )
-from tests.support.mrd_client import Client, hold_session
+from tests.support.mrd_client import Client, converse, hold_session
 
 SLICES, COILS, READOUT, PHASE = 4, 8, 128, 128
 CUT = 10  # every tenth scan
@@ -235,7 +235,7 @@ def _damaged(folder: Path, chosen: argparse.Namespace) -> int:
     for name, kept, whole in (("version 1", b"", first), ("version 2", second[:place], second[place:])):
         ends: Counter[str] = Counter()
         for content in damaged(whole, chosen.damaged, np.random.default_rng(chosen.seed)):
-            ends[_end_of(_exchange(port, kept + content), second=name == "version 2")] += 1
+            ends[_end_of(converse(port, kept + content), second=name == "version 2")] += 1
         print(f"{name}: {dict(ends)}")
     lines, header_text = scan_of(chosen.seed)
     answer = hold_session(port, "zero-filled", header_text, messages_of(lines))
@@ -252,19 +252,6 @@ def _damaged(folder: Path, chosen: argparse.Namespace) -> int:
         f"left behind: {left or 'nothing'}; status {server.returncode}"
     )
     return int(bool(len(answer.images) != SLICES or errors or left or server.returncode))
-
-
-def _exchange(port: int, content: bytes) -> bytes:
-    found = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        try:
-            connection.sendall(content)
-            connection.shutdown(socket.SHUT_WR)
-            while piece := connection.recv(1 << 16):
-                found += piece
-        except ConnectionError:
-            pass
-    return found
 
 
 def _end_of(answer: bytes, *, second: bool) -> str:

@@ -125,7 +125,7 @@ def cs_wavelet(
         max_iters: maximum number of iterations.
         final_step: add the gradient step; without it the image is the minimiser itself.
         solver: form of ADMM; "0.1" is that of version 0.1, without a preconditioner and a stop by its residuals alone.
-            `replay` takes it for results of that version. Other priors have the same solver in both.
+            `replay` takes it for results of that version. Priors solved by FISTA have the same in both.
         on_progress: called after every iteration, see `mri_recon.progress`.
 
     Returns:

@@ -44,7 +44,7 @@ from mri_recon.solvers.problem import LinearMap, Solution, checked_weight
 from mri_recon.solvers.shrinkage import BandShrinkage, Sums
 from mri_recon.solvers.splitting import AnalysisTransform, Split
 
-__all__ = ["AnalysisTransform", "PenalisedSolve", "admm"]
+__all__ = ["PenalisedSolve", "admm"]
 
 _THRESHOLD = 0.01
 """tau, in units of max |b|."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-__all__ = ["Settings", "is_loopback", "settings_table"]
+__all__ = ["MIB", "Settings", "is_loopback", "settings_table"]
 
 MIB = 1 << 20
 
@@ -171,12 +171,14 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def settings_table() -> str:
-    """Write the settings as a Markdown table with one row for each: variable, default, meaning."""
+def settings_table(settings: type[BaseSettings] = Settings) -> str:
+    """Write settings as a Markdown table with one row for each: variable, default, meaning."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default in (None, ()) else f"`{field.default}`"
-        rows.append(f"| `MRI_RECON_{name.upper()}` | {default} | {field.description} |")
+    prefix = settings.model_config["env_prefix"]
+    for name, field in settings.model_fields.items():
+        value = field.get_default(call_default_factory=True)
+        default = "" if value in (None, (), {}) else f"`{value}`"
+        rows.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 

@@ -26,6 +26,7 @@ from mri_recon.models.checkpoint import save_checkpoint
 from mri_recon_service.app import create_app
 from mri_recon_service.http import logs
 from mri_recon_service.settings import Settings
+from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.uploads.parser_pool import ParserPool
 from tests.support.networks import untrained_card
 from tests.support.patience import PATIENCE
@@ -239,3 +240,10 @@ def problem() -> Callable[..., dict[str, Any]]:
         return document
 
     return check
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    one = SqliteStore(tmp_path / "jobs.sqlite")
+    yield one
+    one.close()

@@ -19,32 +19,20 @@ from typer.testing import CliRunner
 import mri_recon as mr
 from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError
-from mri_recon_service.job import NewJob
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership
 from mri_recon_service.storage.sqlite import SqliteStore
 from tests.support.patience import PATIENCE
-from tests.support.service import ServerProcess, until_status
+from tests.support.service import ServerProcess, new_job, until_status
 
 LOST = {"code": "worker-lost", "detail": "died", "extensions": {}}
-
-
-def _job(name: str, **more: Any) -> NewJob:
-    return NewJob(id=name, kind="reconstruction", client="", request={}, created=time.time(), **more)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    one = SqliteStore(tmp_path / "jobs.sqlite")
-    yield one
-    one.close()
 
 
 def test_one_owner_gets_a_job(store: SqliteStore, tmp_path: Path) -> None:
     other = SqliteStore(tmp_path / "jobs.sqlite")
     for number in range(3):
-        store.add(_job(f"j{number}"), most_queued=9)
+        store.add(new_job(f"j{number}"), most_queued=9)
     taken = [store.claim("a", most=1), other.claim("b", most=1), store.claim("a", most=1), other.claim("b", most=1)]
     assert [[job.id for job in jobs] for jobs in taken] == [["j0"], ["j1"], ["j2"], []]
     assert not other.finish("j0", "b", "succeeded", problem=None, expires=1)
@@ -55,14 +43,14 @@ def test_one_owner_gets_a_job(store: SqliteStore, tmp_path: Path) -> None:
 
 def test_a_batch_is_claimed_together(store: SqliteStore) -> None:
     for number, key in enumerate(["x", None, "x", "y", "x", "x"]):
-        store.add(_job(f"j{number}", batch_key=key), most_queued=9)
+        store.add(new_job(f"j{number}", batch_key=key), most_queued=9)
     claimed = [[job.id for job in store.claim("a", most=3)] for _ in range(4)]
     assert claimed == [["j0", "j2", "j4"], ["j1"], ["j3"], ["j5"]]
 
 
 def test_only_jobs_that_fit_are_claimed(store: SqliteStore) -> None:
     for number, (key, memory) in enumerate([(None, 50), ("x", 9), ("x", 9), ("x", 9), (None, 20)]):
-        store.add(_job(f"j{number}", batch_key=key, memory=memory), most_queued=9)
+        store.add(new_job(f"j{number}", batch_key=key, memory=memory), most_queued=9)
     assert store.claim("a", most=3, memory=8) == []
     claimed = [[job.id for job in store.claim("a", most=3, memory=20)] for _ in range(4)]
     assert claimed == [["j1", "j2"], ["j3"], ["j4"], []]  # together no more than 20
@@ -70,8 +58,8 @@ def test_only_jobs_that_fit_are_claimed(store: SqliteStore) -> None:
 
 
 def test_jobs_of_the_dead_are_tried_again_but_not_forever(store: SqliteStore) -> None:
-    store.add(_job("j"), most_queued=9)
-    store.add(_job("stopped"), most_queued=9)
+    store.add(new_job("j"), most_queued=9)
+    store.add(new_job("stopped"), most_queued=9)
     for attempt in (1, 2):
         jobs = [store.claim(f"owner{attempt}", most=1)[0] for _ in range(2 if attempt == 1 else 1)]
         assert jobs[0].attempts == attempt
@@ -90,7 +78,7 @@ def test_jobs_of_the_dead_are_tried_again_but_not_forever(store: SqliteStore) ->
 
 def test_a_released_job_keeps_its_place(store: SqliteStore) -> None:
     for name in ("first", "second"):
-        store.add(_job(name), most_queued=9)
+        store.add(new_job(name), most_queued=9)
     store.claim("a", most=1)
     store.release("first", "a")
     (job,) = store.claim("b", most=1)

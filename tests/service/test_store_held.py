@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from mri_recon_service.job import NewJob
 from mri_recon_service.problems import Problem
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.storage.store import JobStore
-from tests.support.service import until, until_status
+from tests.support.service import new_job, until, until_status
 
 Check = Callable[..., dict[str, Any]]
 
@@ -39,10 +37,6 @@ def _ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         self.reason = None
 
     monkeypatch.setattr(Readiness, "start", warm)
-
-
-def _job(name: str) -> NewJob:
-    return NewJob(id=name, kind="reconstruction", client="", request={}, created=time.time())
 
 
 def test_the_event_loop_never_asks_the_store(
@@ -90,7 +84,7 @@ def test_the_event_loop_never_asks_the_store(
 def test_reading_does_not_wait_for_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mri_recon_service.storage.sqlite._PROGRESS_SECONDS", 600.0)
     store = SqliteStore(tmp_path / "jobs.sqlite")
-    store.add(_job("j"), most_queued=9)
+    store.add(new_job("j"), most_queued=9)
     store.claim("a", most=1)
     with _held(tmp_path / "jobs.sqlite"):
         writing = threading.Thread(target=store.progress, args=("j", "a", {"iteration": 1}))

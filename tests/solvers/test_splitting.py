@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -79,3 +81,14 @@ def test_what_is_compiled(case: str) -> None:
         None, transform.num_bands, complex_values=True, separate_parts=not coupled, coupled=coupled
     )
     assert type(choose_split(transform, shrinkage, like)) is (BandSplit if case else CompiledHaarSplit)
+
+
+def test_without_numba_the_bands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("transforms._compile", "solvers._haar_kernels"):
+        monkeypatch.delitem(sys.modules, f"mri_recon.{module}", raising=False)
+    monkeypatch.delattr("mri_recon.solvers._haar_kernels", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)  # its import fails
+    transform = StationaryWaveletTransform(2, (97, 96))
+    shrinkage = _shrinkage(transform.num_bands, torch.complex64, True)
+    split = choose_split(transform, shrinkage, torch.zeros(1, 97, 96, dtype=torch.complex64))
+    assert type(split) is BandSplit

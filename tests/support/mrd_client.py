@@ -102,6 +102,20 @@ class Client:
             pass
 
 
+def converse(port: int, content: bytes) -> bytes:
+    """Send bytes, half-close, and return all that comes back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        found = b""
+        try:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            while piece := connection.recv(1 << 16):
+                found += piece
+        except ConnectionError:
+            pass
+        return found
+
+
 def hold_session(
     port: int, configuration: str | None, header: str, several: Sequence[Any], *, read: bool = True
 ) -> Answer:

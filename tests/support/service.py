@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from mri_recon_service.job import NewJob
 from tests.support.patience import PATIENCE
 
 
@@ -79,3 +80,8 @@ class ServerProcess:
         self.client.close()
         self.process.send_signal(number)
         self.process.communicate(timeout=PATIENCE)
+
+
+def new_job(name: str, **more: Any) -> NewJob:
+    """A job for a store alone."""
+    return NewJob(id=name, kind="reconstruction", client="", request={}, created=time.time(), **more)

@@ -185,7 +185,8 @@ def test_threads_may_transform_at_once() -> None:
 
 
 def test_without_numba_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "mri_recon.transforms._wavelet_kernels", raising=False)
+    for module in ("_compile", "_wavelet_kernels"):
+        monkeypatch.delitem(sys.modules, f"mri_recon.transforms.{module}", raising=False)
     monkeypatch.delattr("mri_recon.transforms._wavelet_kernels", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)  # its import fails
     transform = WaveletTransform("db2", 2, (128, 112))

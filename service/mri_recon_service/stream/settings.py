@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-__all__ = ["StreamSettings", "stream_settings_table"]
+from mri_recon_service.settings import MIB, settings_table
 
-MIB = 1 << 20
+__all__ = ["StreamSettings"]
 
 
 class StreamSettings(BaseSettings):
@@ -113,15 +113,5 @@ def _parts(value: Any) -> Any:
     return value
 
 
-def stream_settings_table() -> str:
-    """Write the settings as a Markdown table with one row for each: variable, default, meaning."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in StreamSettings.model_fields.items():
-        value = field.get_default(call_default_factory=True)
-        default = f"`{value}`" if value else ""
-        rows.append(f"| `MRI_RECON_STREAM_{name.upper()}` | {default} | {field.description} |")
-    return "\n".join(rows) + "\n"
-
-
 if __name__ == "__main__":
-    print(stream_settings_table(), end="")
+    print(settings_table(StreamSettings), end="")

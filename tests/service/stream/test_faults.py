@@ -16,7 +16,7 @@ from mri_recon_service.settings import Settings
 from tests.io.mrd_files import Readout, messages_of, stream_header, write_session, write_stream, xml
 from tests.service.stream.conftest import Running
 from tests.service.stream.scans import KspaceOf, header_of, scan_lines, undersampled
-from tests.support.mrd_client import Answer, Client, hold_session
+from tests.support.mrd_client import Answer, Client, converse, hold_session
 from tests.support.patience import PATIENCE
 from tests.support.service import until
 
@@ -390,20 +390,6 @@ def test_stopping_lets_a_session_end(streaming: Callable[..., Any], kspace: Kspa
         assert len(answer.images) == 2
 
 
-def _converse(port: int, content: bytes) -> bytes:
-    """Send bytes, half-close, and return all that comes back."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
-        found = b""
-        try:
-            connection.sendall(content)
-            connection.shutdown(socket.SHUT_WR)
-            while piece := connection.recv(1 << 16):
-                found += piece
-        except ConnectionError:
-            pass
-        return found
-
-
 def _damaged(whole: bytes, count: int) -> list[bytes]:
     rng = np.random.default_rng(0)
     found = []
@@ -441,7 +427,7 @@ def test_damaged_streams(
         )
         whole = write_stream(tmp_path / "a", lines, header, waveform=True).read_bytes()
     for content in _damaged(whole, 60):
-        _converse(server.port, content)
+        converse(server.port, content)
     assert not [one for one in caplog.records if one.levelname in ("ERROR", "CRITICAL")]
     _still_works(server, kspace)
 
@@ -461,7 +447,7 @@ def test_version_two_lengths_take_no_memory(server: Running, kspace: KspaceOf, t
         begun + b"\xff" * 100_000,
         begun + b"\x80\x80\x01\x80\x80\x01" + bytes(1 << 21),
     ):
-        assert _converse(server.port, content) == b""
+        assert converse(server.port, content) == b""
     _still_works(server, kspace)
 
 

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from mri_recon.cli import build_app
 from mri_recon_service.http.keys import add_key
-from mri_recon_service.stream.settings import StreamSettings, stream_settings_table
+from mri_recon_service.settings import settings_table
+from mri_recon_service.stream.settings import StreamSettings
 from tests.io.mrd_files import messages_of, mrd
 from tests.service.stream.scans import KspaceOf, header_of, scan_lines, undersampled
 from tests.support.mrd_client import Client, hold_session
@@ -157,7 +158,7 @@ def test_another_address_with_clients_and_a_key(tmp_path: Path, kspace: KspaceOf
 
 
 def test_the_table_of_settings_is_in_the_docs() -> None:
-    assert stream_settings_table() in DOCS.read_text(encoding="utf-8")
+    assert settings_table(StreamSettings) in DOCS.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
