@@ -111,7 +111,7 @@ def measure(case: dict[str, Any]) -> int:
 
 def estimate(case: dict[str, Any]) -> int:
     """Bytes that the service admits for a case: those of each request of a batch."""
-    from mri_recon_service.jobs.estimates import Estimates
+    from mri_recon.methods.estimates import Estimates
 
     return case["batch"] * Estimates.memory_bytes(case["method"], case["shape"], case["options"])
 

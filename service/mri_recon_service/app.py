@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from mri_recon.errors import ConfigError
+from mri_recon.methods.estimates import Estimates
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service import problems
 from mri_recon_service.http.keys import Authentication, Keyring
@@ -23,7 +24,6 @@ from mri_recon_service.http.openapi import problem_responses
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.http.security import Security, check_exposure
 from mri_recon_service.jobs.engine import Engine, open_engine
-from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.routes import (
     compare,

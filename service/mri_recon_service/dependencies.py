@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from mri_recon.methods.estimates import Estimates
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.engine import Engine
-from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.receive import UploadGate

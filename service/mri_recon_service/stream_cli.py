@@ -70,9 +70,9 @@ def stream(
 
 
 async def _serve(listener: socket.socket, chosen: StreamSettings, settings: Settings, rules: Rules) -> None:
+    from mri_recon.methods.estimates import Estimates
     from mri_recon_service.http.prometheus import Metrics
     from mri_recon_service.jobs.engine import open_engine
-    from mri_recon_service.jobs.estimates import Estimates
     from mri_recon_service.locked_folder import LockedFolder
     from mri_recon_service.readiness import Readiness
     from mri_recon_service.stream.jobs import EngineJobs

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from mri_recon.errors import Cancelled
+from mri_recon.methods.estimates import Estimates
 from mri_recon.progress import Progress
-from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.settings import Settings
 from tests.support.methods import add_method
 from tests.support.patience import PATIENCE

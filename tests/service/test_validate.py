@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import mri_recon as mr
-from mri_recon_service.jobs.estimates import Estimates
+from mri_recon.methods.estimates import Estimates
 from mri_recon_service.settings import Settings
 
 Check = Callable[..., dict[str, Any]]

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from mri_recon_service.jobs.estimates import Estimates
+from mri_recon.methods.estimates import Estimates
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.work import Prepared, Task

@@ -14,15 +14,15 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mri_recon._system.memory import machine_memory
+from mri_recon.methods.estimates import Estimates
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.admission import Admission
 from mri_recon_service.jobs.deliveries import Deliveries
 from mri_recon_service.jobs.direct import Direct, DirectWork
-from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.jobs.housekeeping import Housekeeping
 from mri_recon_service.jobs.listeners import POLL_SECONDS, Listeners
 from mri_recon_service.jobs.performer import Performer
@@ -237,7 +237,4 @@ def _data_folder(settings: Settings) -> Path:
 
 def _four_fifths_of_memory() -> int:
     """Return four fifths of the machine's memory, or of the container's if that is less."""
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):
-        size = min(size, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return size * 4 // 5
+    return machine_memory() * 4 // 5

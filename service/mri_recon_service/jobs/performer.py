@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mri_recon.methods.estimates import Estimates
 from mri_recon.progress import OnProgress
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.admission import Admission
-from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.work import Outcome, Prepared, perform, perform_batch
 
 __all__ = ["Performer"]

@@ -11,11 +11,11 @@ from starlette.concurrency import run_in_threadpool
 
 from mri_recon._system.jsonable import jsonable
 from mri_recon.io import Scan
+from mri_recon.methods.estimates import Estimates
 from mri_recon.results.summary import estimate_noise, scan_warnings
 from mri_recon_service.dependencies import EngineDep, EstimatesDep, ParserDep, SettingsDep, UploadGateDep
 from mri_recon_service.http.openapi import problem_responses, upload_request
 from mri_recon_service.jobs.engine import Engine
-from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.jobs.submission import client_of
 from mri_recon_service.problems import UPLOAD_CODES, Problem
 from mri_recon_service.schemas import MethodCost, ScanSummary, ValidateFields, Validation

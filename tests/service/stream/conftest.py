@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from mri_recon.methods.estimates import Estimates
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.engine import Engine, open_engine
-from mri_recon_service.jobs.estimates import Estimates
 from mri_recon_service.settings import Settings
 from mri_recon_service.stream.configuration import allowed_methods
 from mri_recon_service.stream.jobs import EngineJobs

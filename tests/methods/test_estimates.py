@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.service.memory import draw_cases, run
+from mri_recon.methods.estimates import Estimates
 from mri_recon.methods.priors import PRIORS
 from mri_recon.methods.table import method_names
 from mri_recon.models import Unet, UnetConfig
 from mri_recon.models.checkpoint import save_checkpoint
 from mri_recon.models.footprint import working_bytes
-from mri_recon_service.jobs.estimates import Estimates
 from tests.support.networks import untrained_card
 
 SHAPES = [(1, 1, 321, 320), (2, 6, 193, 210)]
