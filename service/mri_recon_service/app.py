@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -18,9 +19,11 @@ from mri_recon.errors import ConfigError
 from mri_recon.methods.estimates import Estimates
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service import problems
+from mri_recon_service.http.connections import Crowd
 from mri_recon_service.http.keys import Authentication, Keyring
 from mri_recon_service.http.middleware import RequestContext, Requests
 from mri_recon_service.http.openapi import problem_responses
+from mri_recon_service.http.pace import Pace
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.http.security import Security, check_exposure
 from mri_recon_service.jobs.engine import Engine, open_engine
@@ -108,11 +111,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _add_layers(app: FastAPI, settings: Settings) -> None:
     """Add the layers that a request passes before its route. The last one added is the outermost.
 
-    A request passes RequestContext, CORSMiddleware (only with allowed origins), Security, Authentication, then its
-    route; the answer passes them in the opposite order.
+    A request passes RequestContext, CORSMiddleware (only with allowed origins), Crowd, Security, Authentication, then
+    its route; the answer passes them in the opposite order.
     """
-    app.add_middleware(Authentication, keyring=Keyring(settings.keys_path) if settings.keys_required else None)
+    keyring = Keyring(settings.keys_path) if settings.keys_required else None
+    app.add_middleware(Authentication, keyring=keyring, most=settings.max_connections)
     app.add_middleware(Security, settings=settings)
+    app.add_middleware(Crowd)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -121,7 +126,8 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(RequestContext, metrics=app.state.metrics, requests=app.state.requests)
+    pace = functools.partial(Pace, settings.stall_seconds, settings.min_bytes_per_second)
+    app.add_middleware(RequestContext, metrics=app.state.metrics, requests=app.state.requests, pace=pace)
 
 
 @asynccontextmanager

@@ -32,11 +32,10 @@ def serve(
 
     Example: mri-recon serve --port 8000
     """
-    import uvicorn
-
     from mri_recon.notice import RESEARCH_ONLY
     from mri_recon_service.app import create_app
     from mri_recon_service.http import logs
+    from mri_recon_service.http.server import make_server
     from mri_recon_service.jobs.engine import check_data_folder
 
     settings = read_settings(host=host, port=port)
@@ -48,13 +47,10 @@ def serve(
     listener = listen(settings.host, settings.port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    # The service writes its own access log, without query strings.
-    config = uvicorn.Config(
+    server = make_server(
         app,
-        access_log=False,
+        settings,
         log_config=None,  # its lines take the form of the service's log
-        log_level="warning",
-        server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     typer.echo(
@@ -62,7 +58,7 @@ def serve(
         f"{RESEARCH_ONLY} Ctrl-C stops it."
     )
     with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def check_isolation(settings: Settings) -> None:

@@ -50,6 +50,7 @@ class NewJob:
         fingerprint: hash of the request, which reveals another request under the same key.
         request_id: identifier of the request that made the job, for problem documents and the log.
         deliver: name of the target to which the result is delivered. None: it is not.
+        disk_bytes: bytes that its uploads and its result take on the disk, the latter estimated.
     """
 
     id: str
@@ -64,6 +65,7 @@ class NewJob:
     fingerprint: str = ""
     request_id: str = ""
     deliver: str | None = None
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Job(NewJob):
         started: start of the last attempt; None before.
         finished: end of the job.
         expires: time at which its result is deleted.
-        attempts: number of times that a process began it.
+        attempts: number of times that a process began its work while no other work was in progress there.
+        suspected: whether a process died while it worked on this job and others. The job then runs alone.
         position: place in the queue, 1 for the next; None unless queued.
         progress: the last reported progress, JSON-able.
         problem: reason of a failure: `code`, `detail` and further members.
@@ -113,6 +116,7 @@ class Job(NewJob):
     finished: float | None = None
     expires: float | None = None
     attempts: int = 0
+    suspected: bool = False
     position: int | None = None
     progress: Mapping[str, Any] | None = None
     problem: Mapping[str, Any] | None = None

@@ -55,6 +55,31 @@ class Settings(BaseSettings):
         description="Log the messages of unexpected errors too. They may repeat a user's data. By default the log has "
         "only the types and the places in the code.",
     )
+    max_connections: int = Field(
+        default=512,
+        gt=0,
+        description="Largest number of open connections, as far as the process has file descriptors. A further one "
+        "takes the place of the one that has waited longest for a request; where all work, it may ask `/health` only.",
+    )
+    max_connections_per_address: int = Field(
+        default=128,
+        gt=0,
+        description="Largest number of open connections of one address (of IPv6: of 64 bits). Loopback addresses have "
+        "no such bound, since a proxy may be there.",
+    )
+    header_timeout_seconds: float = Field(
+        default=10.0, gt=0, description="Longest time from the first byte of a request to the end of its header."
+    )
+    stall_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Longest time in which a client sends nothing of its body, or reads nothing of its answer.",
+    )
+    min_bytes_per_second: int = Field(
+        default=16384,
+        gt=0,
+        description="Least average rate at which a client has to send its body and read its answer.",
+    )
     max_upload_bytes: int = Field(default=2048 * MIB, gt=0, description="Largest request body, counted as it streams.")
     max_decoded_bytes: int = Field(
         default=4096 * MIB, gt=0, description="Largest decoded k-space, as complex64 in memory."
@@ -93,11 +118,20 @@ class Settings(BaseSettings):
         "Larger requests become jobs.",
     )
     max_queued_jobs: int = Field(default=256, gt=0, description="Number of jobs that may wait.")
+    max_stored_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Largest number of bytes that uploads and results of jobs may take in the data folder [half of its "
+        "file system].",
+    )
     max_batch: int = Field(
         default=8, gt=0, description="Largest number of waiting requests with one network and shape that run together."
     )
     max_attempts: int = Field(
-        default=3, gt=0, description="Number of times a job is started before it fails because its process died."
+        default=3,
+        gt=0,
+        description="Number of times the process may die while it works on a job and nothing else, before the job "
+        "fails.",
     )
     max_memory_bytes: int | None = Field(
         default=None,

@@ -18,13 +18,13 @@ import httpx
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from fastapi import FastAPI
 
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
 from mri_recon.models.checkpoint import save_checkpoint
 from mri_recon_service.app import create_app
 from mri_recon_service.http import logs
+from mri_recon_service.http.server import make_server
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.uploads.parser_pool import ParserPool
@@ -98,7 +98,7 @@ def _serve(settings: Settings) -> Iterator[ServiceClient]:
         return
     app = create_app(settings)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, ws="none"))
+    server = make_server(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

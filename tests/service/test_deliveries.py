@@ -7,7 +7,6 @@ import json
 import logging
 import signal
 import socket
-import sqlite3
 import threading
 import time
 import zipfile
@@ -25,7 +24,7 @@ from mri_recon_service.http.keys import add_key
 from mri_recon_service.job import document
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.sqlite import SqliteStore
-from mri_recon_service.storage.store import DeliveriesFull
+from mri_recon_service.storage.store import Bounds, DeliveriesFull
 from mri_recon_service.targets import Targets, read_targets
 from tests.support.orthanc import needs_orthanc, orthanc
 from tests.support.pacs import entity, service
@@ -379,14 +378,14 @@ def test_killed_while_it_sends(scan: bytes, tmp_path: Path) -> None:
 
 
 def _succeeded(store: SqliteStore, name: str, **more: Any) -> None:
-    store.add(new_job(name, **more), most_queued=9, most_deliveries=9)
+    store.add(new_job(name, **more), Bounds(9, 9))
     store.claim("a", most=1)
     store.finish(name, "a", "succeeded", problem=None, expires=time.time() + 99)
 
 
 def test_a_delivery_is_claimed_once_after_its_job(store: SqliteStore, tmp_path: Path) -> None:
     other = SqliteStore(tmp_path / "jobs.sqlite")
-    store.add(new_job("j", deliver="t"), most_queued=9)
+    store.add(new_job("j", deliver="t"), Bounds(9))
     assert store.claim_delivery("a", time.time()) is None
     store.claim("a", most=1)
     assert store.claim_delivery("a", time.time()) is None
@@ -438,31 +437,16 @@ def test_the_longest_due_goes_first(store: SqliteStore) -> None:
 
 
 def test_jobs_without_delivery_and_bounds(store: SqliteStore) -> None:
-    store.add(new_job("plain"), most_queued=9, most_deliveries=1)
+    store.add(new_job("plain"), Bounds(9, 1))
     assert store.get("plain").delivery is None  # type: ignore[union-attr]
-    store.add(new_job("one", deliver="t"), most_queued=9, most_deliveries=1)
+    store.add(new_job("one", deliver="t"), Bounds(9, 1))
     with pytest.raises(DeliveriesFull):
-        store.add(new_job("two", deliver="t"), most_queued=9, most_deliveries=1)
+        store.add(new_job("two", deliver="t"), Bounds(9, 1))
     assert store.get("two") is None
     store.cancel("one", expires=9)
-    store.add(new_job("two", deliver="t"), most_queued=9, most_deliveries=1)
+    store.add(new_job("two", deliver="t"), Bounds(9, 1))
     assert store.delete("one")
     assert store.waiting_deliveries() == 1
-
-
-def test_a_store_of_the_version_before_gets_the_queue(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "jobs.sqlite")
-    store.add(new_job("old"), most_queued=9)
-    store.close()
-    with sqlite3.connect(tmp_path / "jobs.sqlite") as db:  # as version 1 left it
-        db.execute("DROP TABLE deliveries")
-        db.execute("PRAGMA user_version = 1")
-    db.close()
-    store = SqliteStore(tmp_path / "jobs.sqlite")
-    assert store.get("old").delivery is None  # type: ignore[union-attr]
-    store.add(new_job("new", deliver="t"), most_queued=9)
-    assert store.get("new").delivery.target == "t"  # type: ignore[union-attr]
-    store.close()
 
 
 # The file of targets.

@@ -24,6 +24,7 @@ from mri_recon_service.job import NewJob
 from mri_recon_service.problems import Problem, problem_of
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.sqlite import SqliteStore
+from mri_recon_service.storage.store import Bounds
 from mri_recon_service.uploads import parser as parser_process
 from mri_recon_service.uploads.parser_pool import ParserPool
 from mri_recon_service.uploads.parser_process import _problem
@@ -152,8 +153,9 @@ def new_job(name: str, size: int = 0) -> NewJob:
 def test_every_change_of_the_store_says_so_and_changes_nothing(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.sqlite")
     for name in ("a", "b"):
-        store.add(new_job(name), most_queued=9)
+        store.add(new_job(name), Bounds(9))
     store.claim("me", most=1)
+    store.begin("me", ["a"], alone=True)
     with store._durable.read() as db:
         (pages,) = db.execute("PRAGMA page_count").fetchone()
     for connection in (store._durable, store._light):
@@ -161,7 +163,7 @@ def test_every_change_of_the_store_says_so_and_changes_nothing(tmp_path: Path) -
             db.execute(f"PRAGMA max_page_count = {pages}")
     lost = {"x": "y" * 200_000}
     calls: list[Callable[[], object]] = [
-        lambda: store.add(new_job("c", 200_000), most_queued=9),
+        lambda: store.add(new_job("c", 200_000), Bounds(9)),
         lambda: store.progress("a", "me", lost),
         lambda: store.finish("a", "me", "failed", problem=lost, expires=0.0),
         lambda: store.recover(lambda owner: False, most_attempts=1, lost=lost, expires=0.0),
@@ -225,7 +227,7 @@ def test_a_failed_job_makes_room_for_its_record(
 
 def test_results_expire_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SqliteStore(tmp_path / "jobs.sqlite")
-    store.add(new_job("a"), most_queued=9)
+    store.add(new_job("a"), Bounds(9))
     store.cancel("a", expires=1.0)
     with monkeypatch.context() as patch:
         patch.setattr(store._durable, "change", refuse_change)
@@ -341,6 +343,7 @@ import resource, sys
 from pathlib import Path
 from mri_recon_service.problems import Problem
 from mri_recon_service.storage.sqlite import SqliteStore
+from mri_recon_service.storage.store import Bounds
 
 store = SqliteStore(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

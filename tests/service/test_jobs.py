@@ -23,6 +23,7 @@ from mri_recon.progress import OnProgress, Progress
 from mri_recon.results.provenance import Provenance
 from mri_recon_service.job import NewJob
 from mri_recon_service.settings import Settings
+from mri_recon_service.storage.store import Bounds
 from tests.support.methods import add_method
 from tests.support.patience import PATIENCE
 from tests.support.service import array_of, until, until_status
@@ -384,7 +385,7 @@ def test_a_folder_of_a_job_that_is_just_accepted_is_kept_whatever_its_date(
         assert accepted.exists()
         assert orphan.exists()
         client.app.state.engine.store.add(
-            NewJob(id="accepted", kind="reconstruction", client="", request={}, created=0.0), most_queued=9
+            NewJob(id="accepted", kind="reconstruction", client="", request={}, created=0.0), Bounds(9)
         )
         housekeeping._sweep()
         assert accepted.exists()

@@ -8,7 +8,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,13 @@ from typer.testing import CliRunner
 import mri_recon as mr
 from mri_recon.cli import build_app
 from mri_recon.errors import ConfigError
+from mri_recon_service.job import Job
 from mri_recon_service.settings import Settings
+from mri_recon_service.storage import sqlite
 from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership
 from mri_recon_service.storage.sqlite import SqliteStore
+from mri_recon_service.storage.store import Bounds, DiskShareFull, QueueFull
 from tests.support.patience import PATIENCE
 from tests.support.service import ServerProcess, new_job, until_status
 
@@ -32,7 +38,7 @@ LOST = {"code": "worker-lost", "detail": "died", "extensions": {}}
 def test_one_owner_gets_a_job(store: SqliteStore, tmp_path: Path) -> None:
     other = SqliteStore(tmp_path / "jobs.sqlite")
     for number in range(3):
-        store.add(new_job(f"j{number}"), most_queued=9)
+        store.add(new_job(f"j{number}"), Bounds(9))
     taken = [store.claim("a", most=1), other.claim("b", most=1), store.claim("a", most=1), other.claim("b", most=1)]
     assert [[job.id for job in jobs] for jobs in taken] == [["j0"], ["j1"], ["j2"], []]
     assert not other.finish("j0", "b", "succeeded", problem=None, expires=1)
@@ -43,46 +49,147 @@ def test_one_owner_gets_a_job(store: SqliteStore, tmp_path: Path) -> None:
 
 def test_a_batch_is_claimed_together(store: SqliteStore) -> None:
     for number, key in enumerate(["x", None, "x", "y", "x", "x"]):
-        store.add(new_job(f"j{number}", batch_key=key), most_queued=9)
+        store.add(new_job(f"j{number}", batch_key=key), Bounds(9))
     claimed = [[job.id for job in store.claim("a", most=3)] for _ in range(4)]
     assert claimed == [["j0", "j2", "j4"], ["j1"], ["j3"], ["j5"]]
 
 
 def test_only_jobs_that_fit_are_claimed(store: SqliteStore) -> None:
     for number, (key, memory) in enumerate([(None, 50), ("x", 9), ("x", 9), ("x", 9), (None, 20)]):
-        store.add(new_job(f"j{number}", batch_key=key, memory=memory), most_queued=9)
+        store.add(new_job(f"j{number}", batch_key=key, memory=memory), Bounds(9))
     assert store.claim("a", most=3, memory=8) == []
     claimed = [[job.id for job in store.claim("a", most=3, memory=20)] for _ in range(4)]
     assert claimed == [["j1", "j2"], ["j3"], ["j4"], []]  # together no more than 20
     assert [job.id for job in store.claim("a", most=3)] == ["j0"]
 
 
+def _die(store: SqliteStore, *, most_attempts: int = 2) -> None:
+    store.recover(lambda owner: False, most_attempts=most_attempts, lost=LOST, expires=9)
+
+
+def _job(store: SqliteStore, name: str) -> Job:
+    found = store.get(name)
+    assert found is not None
+    return found
+
+
 def test_jobs_of_the_dead_are_tried_again_but_not_forever(store: SqliteStore) -> None:
-    store.add(new_job("j"), most_queued=9)
-    store.add(new_job("stopped"), most_queued=9)
+    store.add(new_job("j"), Bounds(9))
+    store.add(new_job("stopped"), Bounds(9))
     for attempt in (1, 2):
         jobs = [store.claim(f"owner{attempt}", most=1)[0] for _ in range(2 if attempt == 1 else 1)]
-        assert jobs[0].attempts == attempt
+        store.begin(f"owner{attempt}", ["j"], alone=True)
+        assert _job(store, "j").attempts == attempt
         if attempt == 1:
             store.cancel("stopped", expires=9)
         assert store.recover(lambda owner: True, most_attempts=2, lost=LOST, expires=9) == []
         dead = store.recover(lambda owner: False, most_attempts=2, lost=LOST, expires=9)
         assert dead == [f"owner{attempt}"]
-    job, stopped = store.get("j"), store.get("stopped")
-    assert job is not None
-    assert (job.status, job.problem) == ("failed", LOST)
-    assert stopped is not None
-    assert stopped.status == "cancelled"
+        assert jobs[0].id == "j"
+    assert (_job(store, "j").status, _job(store, "j").problem) == ("failed", LOST)
+    assert _job(store, "stopped").status == "cancelled"
     assert [event.kind for event in store.events("j", after=0)] == ["status"] * 4 + ["end"]
+
+
+def test_jobs_that_were_only_taken_lose_nothing(store: SqliteStore) -> None:
+    for number in range(3):
+        store.add(new_job(f"j{number}", batch_key="x"), Bounds(9))
+    for _ in range(5):
+        assert len(store.claim("a", most=8)) == 3
+        _die(store)
+    assert [(one.status, one.attempts, one.suspected) for one in (_job(store, f"j{n}") for n in range(3))] == [
+        ("queued", 0, False)
+    ] * 3
+
+
+def test_a_batch_that_died_runs_one_by_one(store: SqliteStore) -> None:
+    """None of it is blamed before it died alone; what follows in the queue does not begin beside a suspected job."""
+    for number in range(3):
+        store.add(new_job(f"j{number}", batch_key="x"), Bounds(9))
+    store.begin("a", [job.id for job in store.claim("a", most=8)], alone=False)
+    _die(store)
+    store.add(new_job("new", batch_key="x"), Bounds(9))
+    assert store.claim("b", most=8, memory=10, alone=False) == []
+    claimed = [[job.id for job in store.claim("b", most=8, memory=10)] for _ in range(4)]
+    assert claimed == [["j0"], ["j1"], ["j2"], ["new"]]
+    store.begin("b", ["j1"], alone=True)
+    _die(store, most_attempts=1)
+    assert [_job(store, name).status for name in ("j0", "j1", "j2", "new")] == ["queued", "failed", "queued", "queued"]
+
+
+def test_who_waits_behind_a_failed_batch_is_not_blamed(store: SqliteStore) -> None:
+    for number in range(3):
+        store.add(new_job(f"j{number}", batch_key="x"), Bounds(9))
+    names = [job.id for job in store.claim("a", most=8)]
+    store.begin("a", names, alone=False)
+    store.begin("a", names[:1], alone=True, waiting=names[1:])  # the batch raised an error; now one by one
+    _die(store, most_attempts=1)
+    assert [(_job(store, name).status, _job(store, name).suspected) for name in names] == [
+        ("failed", False),
+        ("queued", False),
+        ("queued", False),
+    ]
+
+
+def test_a_stopped_process_gives_the_attempt_back(store: SqliteStore) -> None:
+    store.add(new_job("j"), Bounds(9))
+    for _ in range(5):
+        store.claim("a", most=1)
+        store.begin("a", ["j"], alone=True)
+        store.release("j", "a")
+    assert _job(store, "j").attempts == 0
+
+
+def test_a_store_of_the_first_versions(tmp_path: Path) -> None:
+    """It keeps its jobs, whether its version had deliveries or not."""
+    for version in (1, 2):
+        path = tmp_path / f"{version}.sqlite"
+        with closing(sqlite3.connect(path)) as db:
+            for step in sqlite._STEPS[:version]:
+                db.executescript(step)
+            db.execute(f"PRAGMA user_version = {version}")
+            db.execute(
+                "INSERT INTO jobs (id, kind, client, status, request, created, memory, fingerprint, request_id) "
+                "VALUES ('old', 'reconstruction', '', 'queued', '{}', 1.0, 5, '', '')"
+            )
+            db.commit()
+        with closing(SqliteStore(path)) as store:
+            (job,) = store.claim("a", most=1)
+            assert (job.id, job.suspected, job.disk_bytes) == ("old", False, 0)
+
+
+def test_clients_share_the_queue_and_the_disk(store: SqliteStore) -> None:
+    """One alone takes two thirds; the others still get their parts."""
+    bounds = Bounds(8, disk_bytes=800, shared=True)
+
+    def accepted(client: str, size: int = 1) -> int:
+        count = 0
+        with suppress(QueueFull, DiskShareFull):
+            while True:
+                store.add(replace(new_job(uuid.uuid4().hex), client=client, disk_bytes=size), bounds)
+                count += 1
+        return count
+
+    assert [accepted(client) for client in "abc"] == [5, 2, 1]
+    assert accepted("d") == 0
+    for _ in range(4):
+        (job,) = store.claim("x", most=1)
+        store.finish(job.id, "x", "succeeded", problem=None, expires=9, disk_bytes=150)
+    with pytest.raises(DiskShareFull) as refused:
+        store.add(replace(new_job("d"), client="a", disk_bytes=99), bounds)
+    assert refused.value.mine == 601
+    store.add(replace(new_job("e"), client="d", disk_bytes=99), bounds)
+    store.expire(10)
+    store.add(replace(new_job("d"), client="a", disk_bytes=99), bounds)
 
 
 def test_a_released_job_keeps_its_place(store: SqliteStore) -> None:
     for name in ("first", "second"):
-        store.add(new_job(name), most_queued=9)
+        store.add(new_job(name), Bounds(9))
     store.claim("a", most=1)
     store.release("first", "a")
     (job,) = store.claim("b", most=1)
-    assert (job.id, job.attempts) == ("first", 1)
+    assert (job.id, job.attempts) == ("first", 0)
 
 
 def test_a_store_that_cannot_be_used(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mri_recon_service.problems import Problem
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.sqlite import SqliteStore
-from mri_recon_service.storage.store import JobStore
+from mri_recon_service.storage.store import Bounds, JobStore
 from tests.support.service import new_job, until, until_status
 
 Check = Callable[..., dict[str, Any]]
@@ -84,7 +84,7 @@ def test_the_event_loop_never_asks_the_store(
 def test_reading_does_not_wait_for_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mri_recon_service.storage.sqlite._PROGRESS_SECONDS", 600.0)
     store = SqliteStore(tmp_path / "jobs.sqlite")
-    store.add(new_job("j"), most_queued=9)
+    store.add(new_job("j"), Bounds(9))
     store.claim("a", most=1)
     with _held(tmp_path / "jobs.sqlite"):
         writing = threading.Thread(target=store.progress, args=("j", "a", {"iteration": 1}))

@@ -27,6 +27,7 @@ from mri_recon._system.files import is_full, write_atomically
 from mri_recon.errors import ConfigError, OutputError
 from mri_recon_service.http.security import route_path
 from mri_recon_service.problems import Problem
+from mri_recon_service.shares import Shares
 
 __all__ = ["Authentication", "KeyRecord", "Keyring", "add_key", "read_keys", "remove_key"]
 
@@ -167,27 +168,40 @@ class Keyring:
 class Authentication:
     """Refuse requests without a valid key, and set `request.state.client` to the name of the key.
 
-    With `keyring=None` every request is admitted, as the client "".
+    The requests in progress are shared between keys. With `keyring=None` every request is admitted, as the client "".
     """
 
-    def __init__(self, app: ASGIApp, *, keyring: Keyring | None) -> None:
+    def __init__(self, app: ASGIApp, *, keyring: Keyring | None, most: int) -> None:
         self.app = app
         self._keyring = keyring
+        self._in_progress = Shares(most, shared=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request.
 
         Raises:
-            Problem: unauthorized.
+            Problem: unauthorized, busy.
         """
-        if scope["type"] == "http":
-            state = scope.setdefault("state", {})
-            state["client"] = ""
-            if self._keyring is not None and not _is_open(route_path(scope)):
-                state["client"] = _client(self._keyring, Headers(scope=scope))
-        elif scope["type"] != "lifespan":
+        if scope["type"] not in ("http", "lifespan"):
             return  # no websockets here
-        await self.app(scope, receive, send)
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["client"] = ""
+        if self._keyring is None or scope["type"] != "http" or _is_open(route_path(scope)):
+            await self.app(scope, receive, send)
+            return
+        client = _client(self._keyring, Headers(scope=scope))
+        scope["state"]["client"] = client
+        place = self._in_progress.take(client)
+        if place is None:
+            raise Problem(
+                "busy",
+                "as many requests of this key are in progress as it may have: wait for their answers",
+                headers={"Retry-After": "5"},
+            )
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            place.release()
 
 
 def _client(keyring: Keyring, headers: Headers) -> str:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mri_recon._system.files import is_full
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.http.logs import current_request
+from mri_recon_service.http.pace import Pace
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.http.security import add_headers, route_path
 from mri_recon_service.problems import Problem, respond, stopping, storage_full
@@ -29,6 +30,7 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DRAIN_BYTES = 8 << 20
 _DRAIN_SECONDS = 1.0
 _LOOK_SECONDS = 0.02
+_PIECE_BYTES = 64 << 10  # of an answer: the rest waits where it is until the client has read this
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -60,12 +62,19 @@ class RequestContext:
     The request id is the client's `X-Request-Id` if that is plain, else a new one. It is in the answer, in every
     problem document and in the log. The log has no query string, no file name and no field. This layer also answers
     problems that an inner layer raises before any route.
+
+    Args:
+        app: the inner layers.
+        metrics: the service's metrics.
+        requests: counts the requests in progress.
+        pace: makes the bound of how slowly a client may send its body.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, requests: Requests) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, requests: Requests, pace: Callable[[], Pace]) -> None:
         self.app = app
         self._metrics = metrics
         self._requests = requests
+        self._pace = pace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
@@ -77,7 +86,7 @@ class RequestContext:
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         current_request.set(request_id)
-        body = _Body(receive, waits_for_continue="expect" in headers)
+        body = _Body(receive, self._pace(), waits_for_continue="expect" in headers)
         path = route_path(scope)  # before routing changes the scope
         start = time.perf_counter()
         status = 0
@@ -93,7 +102,8 @@ class RequestContext:
                 add_headers(message, path)
                 if status >= 400:
                     await body.drain()
-            await send(message)
+            for piece in _pieces(message):
+                await send(piece)
 
         try:
             with self._requests.one_more():
@@ -147,18 +157,42 @@ class RequestContext:
 
 
 class _Body:
-    """The request body. Before an error response, a bounded part of its unread rest is read.
+    """The request body, which has to come at a least pace.
 
-    A connection that is closed on unread data is reset, and the client would see the reset instead of the answer.
+    Before an error response, a bounded part of its unread rest is read. A connection that is closed on unread data is
+    reset, and the client would see the reset instead of the answer.
     """
 
-    def __init__(self, receive: Receive, *, waits_for_continue: bool) -> None:
+    def __init__(self, receive: Receive, pace: Pace, *, waits_for_continue: bool) -> None:
         self._receive = receive
+        self._pace = pace
         self.num_bytes = 0
         self._finished = False
         self._started = not waits_for_continue
 
     async def receive(self) -> Message:
+        """Receive the next part of the body, or the end of the connection after it.
+
+        Raises:
+            Problem: upload-timeout.
+        """
+        if self._finished:
+            return await self._receive()
+        begun = time.monotonic()
+        try:
+            with anyio.fail_after(self._pace.left):
+                message = await self._next()
+        except TimeoutError as error:
+            self._finished = True  # nobody waits for the rest
+            raise Problem(
+                "upload-timeout",
+                "the body came too slowly, or stopped: send it faster",
+                headers={"Connection": "close"},
+            ) from error
+        self._pace.passed(len(message.get("body", b"")), waited=time.monotonic() - begun)
+        return message
+
+    async def _next(self) -> Message:
         message = await self._receive()
         self._started = True
         self.num_bytes += len(message.get("body", b""))
@@ -170,7 +204,20 @@ class _Body:
         seen = 0
         with anyio.move_on_after(_DRAIN_SECONDS):
             while self._started and not self._finished and seen < _DRAIN_BYTES:
-                seen += len((await self.receive()).get("body", b""))
+                seen += len((await self._next()).get("body", b""))
+
+
+def _pieces(message: Message) -> Iterator[Message]:
+    """Split a large part of an answer, so that the server holds a small piece of it while the client reads slowly."""
+    body = message.get("body", b"")
+    if message["type"] != "http.response.body" or len(body) <= _PIECE_BYTES:
+        yield message
+        return
+    view = memoryview(body)
+    for begin in range(0, len(view), _PIECE_BYTES):
+        last = begin + _PIECE_BYTES >= len(view)
+        piece = bytes(view[begin : begin + _PIECE_BYTES])
+        yield {**message, "body": piece, "more_body": not last or message.get("more_body", False)}
 
 
 def _route(scope: Scope) -> str:

@@ -54,7 +54,14 @@ class Metrics:
         self._batch_size = Histogram(
             "mri_recon_batch_size", "Requests in one run of a method.", ["method"], buckets=_SIZES, registry=registry
         )
+        self._closed = Counter(
+            "mri_recon_connections_closed", "Connections that the service closed.", ["reason"], registry=registry
+        )
         self._uploaded = Counter("mri_recon_uploaded_bytes", "Bytes of request bodies received.", registry=registry)
+
+    def observe_closed_connection(self, reason: str) -> None:
+        """Count one connection that the service closed: `reason` "crowded", "header-timeout" or "unread"."""
+        self._closed.labels(reason).inc()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request. Status 0 stands for a client that left."""

@@ -1,6 +1,6 @@
 """Admit work to this process, or refuse it with the time to wait before another try.
 
-`Admission` counts the direct requests (each holds a `Place`), the memory of direct work, and the uploads being opened.
+`Admission` counts the direct requests and the uploads being opened, each of which holds a `Place`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,15 @@ from contextlib import contextmanager
 from mri_recon.methods.estimates import Estimates
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
+from mri_recon_service.shares import Place, Shares
 from mri_recon_service.work import Prepared, Task
 
-__all__ = ["Admission", "Place"]
+__all__ = ["Admission"]
 
 _LONGEST_RETRY = 600  # seconds
 _WEIGHT_OF_THE_NEWEST = 0.2
-
-
-class Place:
-    """A share of a bounded resource, given back once."""
-
-    def __init__(self, release: Callable[[], None]) -> None:
-        self._release: Callable[[], None] | None = release
-        self._lock = threading.Lock()
-
-    def release(self) -> None:
-        """Give the place back. A second call does nothing."""
-        with self._lock:
-            release, self._release = self._release, None
-        if release is not None:
-            release()
+_RECONSTRUCTION_PIXEL = 8 + 4 + 8 + 4 + 4  # the image in npz, magnitudes and image in HDF5, a map of trust in both
+_COMPARISON_PIXEL = 4 + 4 + 4 + 4  # an image and its map, and a part of reference and k-space
 
 
 class Admission:
@@ -53,19 +41,17 @@ class Admission:
         self._estimates = estimates
         self._queued = queued
         self._most_memory = most_memory
-        self._most_held = settings.worker_threads + settings.queue_size
+        self._places = Shares(settings.worker_threads + settings.queue_size, shared=settings.keys_required)
+        self._opening = Shares(settings.max_concurrent_uploads, shared=settings.keys_required)
         self._lock = threading.Lock()
-        self._held = 0
-        self._memory = 0  # of direct work that waits or is in progress
-        self._opening = 0
         self._seconds = 1.0  # recent time of one piece of work
 
     @property
     def held(self) -> int:
         """Number of direct requests that run or wait here."""
-        return self._held
+        return self._places.used
 
-    def refuse_if_full(self, *, durable: bool) -> None:
+    def refuse_if_full(self, *, client: str, durable: bool) -> None:
         """Refuse a request before its upload is read if there is no room for it.
 
         Raises:
@@ -74,53 +60,34 @@ class Admission:
         if durable:
             if self._queued() >= self._settings.max_queued_jobs:
                 raise self.jobs_full()
-        elif self._held >= self._most_held:
+        elif not self._places.free_for(client):
             raise self._full()
 
-    def place(self) -> Place:
-        """Count one more direct request until its place is released.
+    def place(self, client: str) -> Place:
+        """Count one more direct request of a client until its place is released.
 
         Raises:
             Problem: busy.
         """
-        with self._lock:
-            if self._held >= self._most_held:
-                raise self._full()
-            self._held += 1
-        return Place(self._leave)
+        place = self._places.take(client)
+        if place is None:
+            raise self._full()
+        return place
 
     @contextmanager
-    def opening(self) -> Iterator[None]:
-        """Count one more upload that is being opened.
+    def opening(self, client: str) -> Iterator[None]:
+        """Count one more upload of a client that is being opened.
 
         Raises:
             Problem: busy.
         """
-        with self._lock:
-            opening = self._opening
-            if opening < self._settings.max_concurrent_uploads:
-                self._opening += 1
-        if opening >= self._settings.max_concurrent_uploads:
-            raise self.busy(f"{opening} uploads are being opened, as many as this service takes")
+        place = self._opening.take(client)
+        if place is None:
+            raise self.busy(f"{self._opening.used} uploads are being opened, as many as this service takes")
         try:
             yield
         finally:
-            with self._lock:
-                self._opening -= 1
-
-    def hold_memory(self, needed: int) -> Place:
-        """Count the memory of direct work until its place is released.
-
-        Raises:
-            Problem: busy.
-        """
-        with self._lock:
-            refused = self._memory > 0 and self._memory + needed > self._most_memory
-            if not refused:
-                self._memory += needed
-        if refused:
-            raise self.busy("the work in progress takes all available memory")
-        return Place(lambda: self._free_memory(needed))
+            place.release()
 
     def check_memory(self, prepared: Prepared) -> None:
         """Refuse work that needs more memory than all work may take.
@@ -149,6 +116,13 @@ class Admission:
         (method,) = task.methods
         return self._estimates.memory_bytes(method, shape, options[method], check=task.fields.check)
 
+    @staticmethod
+    def result_bytes(prepared: Prepared) -> int:
+        """Estimate the bytes of the files in which the result of a job is kept."""
+        slices, _, readout, phase = prepared.shape
+        each = _RECONSTRUCTION_PIXEL if prepared.task.kind == "reconstruction" else _COMPARISON_PIXEL
+        return slices * readout * phase * each * len(prepared.task.methods)
+
     def small(self, prepared: Prepared) -> bool:
         """Tell whether work is small enough to be answered at once."""
         size = self._estimates.decoded_bytes(prepared.shape) * len(prepared.task.methods)
@@ -161,23 +135,25 @@ class Admission:
 
     def busy(self, what: str) -> Problem:
         """Make the problem of a request that finds no room."""
-        return self._busy(what, self._held)
+        return self._busy(what, self.held)
 
     def jobs_full(self) -> Problem:
         """Make the problem of a job that finds the queue full."""
         most = self._settings.max_queued_jobs
-        return self._busy(f"{most} jobs wait, as many as this service takes", most)
+        what = "or this client's share of them"
+        return self._busy(f"{most} jobs wait, as many as this service takes, {what}", most)
 
     def late(self, limit: float) -> Problem:
         """Make the problem of work that was stopped after `limit` seconds."""
         return Problem(
             "timed-out",
             f"the reconstruction was not finished after {limit:g} s: send fewer slices or iterations",
-            headers=self._retry_after(self._held),
+            headers=self._retry_after(self.held),
         )
 
     def _full(self) -> Problem:
-        return self.busy(f"{self._most_held} reconstructions already run or wait, as many as this service takes")
+        what = "as many as this service takes of all clients, or of one"
+        return self.busy(f"{self.held} of {self._places.most} reconstructions already run or wait, {what}")
 
     def _busy(self, what: str, waiting: int) -> Problem:
         return Problem("busy", f"{what}: try again later", headers=self._retry_after(waiting))
@@ -186,11 +162,3 @@ class Admission:
         """Estimate when a place is free: about half of the waiting work is done by then."""
         seconds = math.ceil(self._seconds * max(1, waiting) / (2 * self._settings.worker_threads))
         return {"Retry-After": str(min(max(seconds, 1), _LONGEST_RETRY))}
-
-    def _leave(self) -> None:
-        with self._lock:
-            self._held -= 1
-
-    def _free_memory(self, needed: int) -> None:
-        with self._lock:
-            self._memory -= needed

@@ -11,11 +11,12 @@ from typing import Any, Generic, TypeVar
 
 from mri_recon.errors import Cancelled
 from mri_recon_service.clock import now
-from mri_recon_service.jobs.admission import Admission, Place
+from mri_recon_service.jobs.admission import Admission
 from mri_recon_service.jobs.control import Control
 from mri_recon_service.jobs.performer import Performer
 from mri_recon_service.jobs.schedule import Schedule
-from mri_recon_service.problems import Problem, stopping
+from mri_recon_service.problems import stopping
+from mri_recon_service.shares import Place
 from mri_recon_service.work import Outcome, Prepared, batch_key
 
 __all__ = ["Direct", "DirectWork"]
@@ -119,12 +120,6 @@ class DirectWork:
             self._abandon(item)
 
     def _enqueue(self, item: Direct[Any]) -> None:
-        try:
-            memory = self.admission.hold_memory(item.memory)
-        except Problem:
-            item.place.release()
-            raise
-        item.future.add_done_callback(lambda _: memory.release())
         if not self.schedule.add(item):
             self._abandon(item)
             raise stopping()

@@ -164,13 +164,15 @@ class Engine:
         self.store.close()
         self._owner.close()
 
-    async def open(self, task: Task, files: Mapping[str, Path], sources: Mapping[str, Mapping[str, Any]]) -> Prepared:
+    async def open(
+        self, task: Task, files: Mapping[str, Path], sources: Mapping[str, Mapping[str, Any]], *, client: str
+    ) -> Prepared:
         """Open the files of a task, in a thread.
 
         Raises:
             Problem: busy, too-much-memory, or the files or fields are refused.
         """
-        with self.admission.opening():
+        with self.admission.opening(client):
             work = functools.partial(prepare, task, files, sources, self._parser)
             prepared = await asyncio.get_running_loop().run_in_executor(self._opener, work)
         self.admission.check_memory(prepared)
@@ -205,7 +207,7 @@ def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metric
         ConfigError: the folder cannot be used.
     """
     folder = _opened_data_folder(settings)
-    files = JobFiles(folder / "jobs")
+    files = JobFiles(folder / "jobs", most_bytes=settings.max_stored_bytes)
     store = SqliteStore(folder / "jobs.sqlite")
     return Engine(settings, store, files, Ownership(folder / "owners"), parser, estimates, metrics, targets)
 

@@ -21,7 +21,7 @@ from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.store import DeliveriesFull, JobStore, QueueFull
+from mri_recon_service.storage.store import Bounds, DeliveriesFull, DiskShareFull, JobStore, QueueFull
 from mri_recon_service.work import Prepared, batch_key
 
 __all__ = ["JobRequests"]
@@ -86,16 +86,31 @@ class JobRequests:
             fingerprint=fingerprint,
             request_id=request_id,
             deliver=deliver,
+            disk_bytes=self.files.size(job_id) + self.admission.result_bytes(prepared),
         )
-        most = self.settings.max_deliveries
+        settings = self.settings
+        bounds = Bounds(
+            queued=settings.max_queued_jobs,
+            deliveries=settings.max_deliveries,
+            disk_bytes=self.files.most_bytes,
+            shared=settings.keys_required,
+        )
         try:
-            kept = self.store.add(job, most_queued=self.settings.max_queued_jobs, most_deliveries=most)
+            kept = self.store.add(job, bounds)
         except QueueFull:
             self.files.remove(job_id)
             raise self.admission.jobs_full() from None
         except DeliveriesFull:
             self.files.remove(job_id)
+            most = settings.max_deliveries
             raise self.admission.busy(f"{most} deliveries wait, as many as this service takes") from None
+        except DiskShareFull as full:
+            self.files.remove(job_id)
+            raise Problem(
+                "storage-full",
+                f"expected jobs that fit on the disk, got one of {job.disk_bytes} bytes beside others that "
+                f"take {full.mine}: delete jobs whose results you have, or wait until they expire",
+            ) from None
         except BaseException:
             self.files.remove(job_id)
             raise

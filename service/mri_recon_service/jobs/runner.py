@@ -98,19 +98,20 @@ class JobRunner:
         """Claim and run jobs within the `room` bytes that the schedule reserved, and free the bytes at the end."""
         alone = room == self.schedule.most_memory
         try:
-            jobs = self.store.claim(self.owner, most=self.settings.max_batch, memory=room)
+            jobs = self.store.claim(self.owner, most=self.settings.max_batch, memory=room, alone=alone)
             if alone and not jobs:  # a job accepted when there was more memory runs alone
                 jobs = self.store.claim(self.owner, most=1)
             job_waits = not jobs and not alone and bool(self.store.queued())
         except BaseException:
             self.schedule.give_back(room, look_for_jobs=False)
             raise
-        needed = min(room, sum(job.memory for job in jobs))
+        # A suspected job takes all memory, so that no other work begins beside it.
+        needed = room if any(job.suspected for job in jobs) else min(room, sum(job.memory for job in jobs))
         self.schedule.claimed(needed, of=room, job_waits=job_waits)
         if not jobs:
             return
         try:
-            self._run_claimed(jobs)
+            self._run_claimed(jobs, alone=needed == self.schedule.most_memory or self.settings.worker_threads == 1)
         finally:
             self.schedule.give_back(needed)
 
@@ -121,7 +122,13 @@ class JobRunner:
         for again in late:
             again()
 
-    def _run_claimed(self, jobs: Sequence[Job]) -> None:
+    def _run_claimed(self, jobs: Sequence[Job], *, alone: bool) -> None:
+        """Run claimed jobs.
+
+        Args:
+            jobs: jobs of one batch key.
+            alone: whether no other thread works meanwhile.
+        """
         self.schedule.look_for_jobs()  # more jobs may wait
         controls = {job.id: self._control(job) for job in jobs}
         with self._lock:
@@ -136,13 +143,26 @@ class JobRunner:
                 prepared = self._opened(job, controls[job.id])
                 if prepared is not None:
                     ready.append((job, prepared))
+            together = len(ready) > 1
+            self._begin([job for job, _ in ready], alone=alone and not together)
             outcomes = self.performer.together([prepared for _, prepared in ready])
-            for (job, prepared), outcome in zip(ready, outcomes, strict=True):
+            while ready:  # the k-space of a finished job is freed before the next
+                (job, prepared), outcome = ready.pop(0), outcomes.pop(0)
+                if outcome is None and together:  # the batch failed
+                    self._begin([job], alone=alone, waiting=[other for other, _ in ready])
                 self._run_one(job, prepared, controls[job.id], outcome)
         finally:
             with self._lock:
                 for job in jobs:
                     self._running.pop(job.id, None)
+
+    def _begin(self, jobs: Sequence[Job], *, alone: bool, waiting: Sequence[Job] = ()) -> None:
+        """Note whose work begins, so that no other job is blamed if this process dies."""
+        try:
+            self.store.begin(self.owner, [job.id for job in jobs], alone=alone, waiting=[job.id for job in waiting])
+        except Exception as error:  # the work matters more
+            told = log.error if isinstance(error, Problem) else log.exception
+            told("the beginning of work cannot be recorded")
 
     def _control(self, job: Job) -> Control:
         deadline = min(job.deadline or math.inf, now() + self.settings.timeout_seconds)
@@ -206,7 +226,8 @@ class JobRunner:
         def finish() -> None:
             expires = now() + self.settings.result_ttl_seconds
             try:
-                self.store.finish(job.id, self.owner, status, problem=record, expires=expires)
+                kept = self.files.size(job.id) if status == "succeeded" else 0
+                self.store.finish(job.id, self.owner, status, problem=record, expires=expires, disk_bytes=kept)
             except Problem:
                 if status != "succeeded":  # its files are useless now; deleting them makes room for the record
                     self.files.remove(job.id)

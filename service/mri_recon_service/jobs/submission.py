@@ -48,23 +48,24 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
     preferences = read_preferences(request.headers.get("prefer"))
     key = _key(request)
     durable = preferences.durable or key is not None
-    await asyncio.to_thread(engine.admission.refuse_if_full, durable=durable)  # reads the store
-    upload = await gate.receive(request)
+    client = client_of(request)
+    await asyncio.to_thread(engine.admission.refuse_if_full, client=client, durable=durable)  # reads the store
+    upload = await gate.receive(request, client)
     place = None
     try:
         sources = upload.sources
         fingerprint = _fingerprint(kind, upload.fields, sources)
         if key is not None:
-            earlier = await asyncio.to_thread(engine.store.by_key, client_of(request), key)
+            earlier = await asyncio.to_thread(engine.store.by_key, client, key)
             if earlier is not None:
                 return await _repeated(earlier, fingerprint, media_type, engine, preferences)
         task = read_task(kind, upload.fields, limits=settings.option_limits)
         deliver = task.deliver
         if deliver is not None:
-            engine.targets.check(deliver, client_of(request))
+            engine.targets.check(deliver, client)
         if not durable and deliver is None:
-            place = engine.admission.place()
-        prepared = await engine.open(task, upload.files, sources)
+            place = engine.admission.place(client)
+        prepared = await engine.open(task, upload.files, sources, client=client)
         _refuse_impossible(prepared, media_type)
         if deliver is not None:
             _refuse_impossible(prepared, _SERIES)

@@ -45,8 +45,9 @@ async def validate(
     Fields are those of `/v1/reconstructions` (with `method`) or of `/v1/compare`. A file that cannot be read is a
     problem. A request that would be refused for another reason is described, with the problem in the answer.
     """
-    engine.admission.refuse_if_full(durable=False)
-    upload = await gate.receive(request)
+    client = client_of(request)
+    engine.admission.refuse_if_full(client=client, durable=False)
+    upload = await gate.receive(request, client)
     try:
         task = read_task(
             "reconstruction" if "method" in upload.fields else "comparison",
@@ -54,8 +55,8 @@ async def validate(
             limits=settings.option_limits,
         )
         if task.deliver is not None:
-            engine.targets.check(task.deliver, client_of(request))
-        place = engine.admission.place()  # a dry run holds memory too
+            engine.targets.check(task.deliver, client)
+        place = engine.admission.place(client)  # a dry run holds memory too
         try:
             return await run_in_threadpool(
                 _examine,

@@ -21,8 +21,12 @@ _ORPHAN_SECONDS = 3600.0
 class JobFiles:
     """Folders of jobs below one folder, named by the jobs' identifiers, which the server makes."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, most_bytes: int | None = None) -> None:
         """Make the folder if it does not exist, and keep other users from it.
+
+        Args:
+            root: the folder.
+            most_bytes: bytes that all files may take. None: half of the file system.
 
         Raises:
             ConfigError: the folder cannot be made.
@@ -33,10 +37,19 @@ class JobFiles:
         except OSError as error:
             raise unusable_folder(root, error) from error
         make_private(root)  # an earlier version may have made it
+        self.most_bytes = shutil.disk_usage(root).total // 2 if most_bytes is None else most_bytes
 
     def folder(self, job_id: str) -> Path:
         """Return the folder of a job's files."""
         return self._root / job_id
+
+    def size(self, job_id: str) -> int:
+        """Count the bytes of a job's files."""
+        total = 0
+        with suppress(OSError):  # another process may have removed them
+            for path in self.folder(job_id).iterdir():
+                total += path.stat().st_size
+        return total
 
     def take(self, job_id: str, files: Mapping[str, Path]) -> dict[str, str]:
         """Move uploaded files into a new folder for a job. The files are on the disk when this returns.

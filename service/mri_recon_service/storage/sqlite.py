@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +16,16 @@ from mri_recon_service import clock
 from mri_recon_service.job import FINISHED, Delivery, DeliveryState, Event, Job, NewJob, Status, document
 from mri_recon_service.private_files import make_private
 from mri_recon_service.problems import Problem
+from mri_recon_service.shares import admits
 from mri_recon_service.storage.connection import Connection, is_busy
-from mri_recon_service.storage.store import DeliveriesFull, KeyInUse, QueueFull, StoreFault
+from mri_recon_service.storage.store import (
+    Bounds,
+    DeliveriesFull,
+    DiskShareFull,
+    KeyInUse,
+    QueueFull,
+    StoreFault,
+)
 
 __all__ = ["SqliteStore"]
 
@@ -25,7 +33,6 @@ log = logging.getLogger("mri_recon_service")
 
 _PROBE_SECONDS = 1.0
 _PROGRESS_SECONDS = 2.0  # the work waits for the record of its progress
-_VERSION = 2
 _SCHEMA = """
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -76,6 +83,16 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_by_state ON deliveries (state, due);
 """
+_BLAME = """
+ALTER TABLE jobs ADD COLUMN began TEXT;
+ALTER TABLE jobs ADD COLUMN suspected INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN disk_bytes INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_by_client ON jobs (client, status)
+"""
+_STEPS = (_SCHEMA, _DELIVERIES, _BLAME)
+"""The changes from each version of the store to the next."""
+
+_VERSION = len(_STEPS)
 _SELECT = """
 SELECT jobs.*, deliveries.target, deliveries.state, deliveries.attempts AS delivery_attempts, deliveries.stored,
 deliveries.instances, deliveries.reason, deliveries.due, deliveries.ended,
@@ -110,10 +127,10 @@ class SqliteStore:
             self._reads = Connection(path, synchronous="NORMAL")  # never waits for who writes
             with self._durable.change() as db:
                 (version,) = db.execute("PRAGMA user_version").fetchone()
-                if version < _VERSION:
-                    for statement in ((_SCHEMA if version == 0 else "") + _DELIVERIES).split(";"):
+                for step in _STEPS[version:]:
+                    for statement in step.split(";"):
                         db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {_VERSION}")
+                db.execute(f"PRAGMA user_version = {max(version, _VERSION)}")
         except (sqlite3.Error, OSError, Problem) as error:
             raise ConfigError(
                 f"expected a store of jobs that can be written to, got {path} ({error}): check the folder's rights and "
@@ -125,23 +142,20 @@ class SqliteStore:
                 "made it; use that one, or another folder by MRI_RECON_DATA_DIR"
             )
 
-    def add(self, job: NewJob, *, most_queued: int, most_deliveries: int | None = None) -> Job:
+    def add(self, job: NewJob, bounds: Bounds) -> Job:
         """See `JobStore`."""
         with self._durable.change() as db:
             if job.key is not None:
                 earlier = _one(db, "WHERE client = ? AND key = ?", job.client, job.key)
                 if earlier is not None:
                     raise KeyInUse(earlier)
-            if _queued(db) >= most_queued:
-                raise QueueFull
-            if job.deliver is not None and most_deliveries is not None and _undelivered(db) >= most_deliveries:
-                raise DeliveriesFull
+            _check_bounds(db, job, bounds)
             db.execute(
                 "INSERT INTO jobs (id, kind, client, status, request, created, deadline, batch_key, memory, key, "
-                "fingerprint, request_id) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
+                "fingerprint, request_id, disk_bytes) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(job.id, job.kind, job.client, json.dumps(job.request), job.created, job.deadline, job.batch_key),
-                    *(job.memory, job.key, job.fingerprint, job.request_id),
+                    *(job.memory, job.key, job.fingerprint, job.request_id, job.disk_bytes),
                 ),
             )
             if job.deliver is not None:
@@ -163,35 +177,52 @@ class SqliteStore:
         with self._reads.read() as db:
             return _queued(db)
 
-    def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
+    def claim(self, owner: str, *, most: int, memory: int | None = None, alone: bool = True) -> list[Job]:
         """See `JobStore`."""
         if not self.queued():
             return []  # without waiting jobs, take no write lock
         with self._durable.change() as db:
+            oldest = db.execute(
+                "SELECT id, suspected FROM jobs WHERE status = 'queued' ORDER BY seq LIMIT 1"
+            ).fetchone()
+            if oldest is None or (oldest["suspected"] and not alone):
+                return []
             first = db.execute(
-                "SELECT id, batch_key, memory FROM jobs WHERE status = 'queued' AND (? IS NULL OR memory <= ?) "
-                "ORDER BY seq LIMIT 1",
-                (memory, memory),
+                "SELECT id, batch_key, memory, suspected FROM jobs WHERE status = 'queued' "
+                "AND (? IS NULL OR memory <= ?) AND (? OR NOT suspected) ORDER BY seq LIMIT 1",
+                (memory, memory, alone),
             ).fetchone()
             if first is None:
                 return []
             taken = [first["id"]]
             if memory is not None and first["memory"] > 0:  # jobs of one batch key take equal memory
                 most = min(most, memory // first["memory"])
-            if first["batch_key"] is not None and most > 1:
+            if first["batch_key"] is not None and most > 1 and not first["suspected"]:
                 alike = db.execute(
-                    "SELECT id FROM jobs WHERE status = 'queued' AND batch_key = ? AND id != ? ORDER BY seq LIMIT ?",
+                    "SELECT id FROM jobs WHERE status = 'queued' AND batch_key = ? AND id != ? AND NOT suspected "
+                    "ORDER BY seq LIMIT ?",
                     (first["batch_key"], first["id"], most - 1),
                 )
                 taken += [row["id"] for row in alike]
             now = clock.now()
             for job_id in taken:
                 db.execute(
-                    "UPDATE jobs SET status = 'running', started = ?, owner = ?, attempts = attempts + 1, "
-                    "progress = NULL WHERE id = ?",
+                    "UPDATE jobs SET status = 'running', started = ?, owner = ?, began = NULL, progress = NULL "
+                    "WHERE id = ?",
                     (now, owner, job_id),
                 )
             return [_tell(db, job_id) for job_id in taken]
+
+    def begin(self, owner: str, jobs: Sequence[str], *, alone: bool, waiting: Sequence[str] = ()) -> None:
+        """See `JobStore`."""
+        began = "alone" if alone else "beside"
+        changes: list[tuple[str | None, int, str, str]] = [(began, int(alone), job_id, owner) for job_id in jobs]
+        changes += [(None, 0, job_id, owner) for job_id in waiting]
+        with self._light.change() as db:
+            db.executemany(
+                "UPDATE jobs SET began = ?, attempts = attempts + ? WHERE id = ? AND owner = ? AND status = 'running'",
+                changes,
+            )
 
     def progress(self, job_id: str, owner: str, progress: Mapping[str, Any]) -> None:
         """See `JobStore`."""
@@ -204,14 +235,22 @@ class SqliteStore:
                 db.execute("INSERT INTO events (job, kind, data) VALUES (?, 'progress', ?)", (job_id, text))
 
     def finish(
-        self, job_id: str, owner: str, status: Status, *, problem: Mapping[str, Any] | None, expires: float
+        self,
+        job_id: str,
+        owner: str,
+        status: Status,
+        *,
+        problem: Mapping[str, Any] | None,
+        expires: float,
+        disk_bytes: int = 0,
     ) -> bool:
         """See `JobStore`."""
+        record = None if problem is None else json.dumps(problem)
         with self._durable.change() as db:
             changed = db.execute(
-                "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL "
+                "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, disk_bytes = ?, owner = NULL "
                 "WHERE id = ? AND owner = ? AND status = 'running'",
-                (status, clock.now(), expires, None if problem is None else json.dumps(problem), job_id, owner),
+                (status, clock.now(), expires, record, disk_bytes, job_id, owner),
             )
             if changed.rowcount:
                 _tell(db, job_id)
@@ -221,8 +260,8 @@ class SqliteStore:
         """See `JobStore`."""
         with self._durable.change() as db:
             changed = db.execute(
-                "UPDATE jobs SET status = 'queued', started = NULL, owner = NULL, progress = NULL, "
-                "attempts = attempts - 1 WHERE id = ? AND owner = ? AND status = 'running'",
+                "UPDATE jobs SET status = 'queued', started = NULL, owner = NULL, progress = NULL, began = NULL, "
+                "attempts = attempts - (began IS 'alone') WHERE id = ? AND owner = ? AND status = 'running'",
                 (job_id, owner),
             )
             if changed.rowcount:
@@ -232,7 +271,8 @@ class SqliteStore:
         """See `JobStore`."""
         with self._durable.change() as db:
             ended = db.execute(
-                "UPDATE jobs SET status = 'cancelled', finished = ?, expires = ? WHERE id = ? AND status = 'queued'",
+                "UPDATE jobs SET status = 'cancelled', finished = ?, expires = ?, disk_bytes = 0 "
+                "WHERE id = ? AND status = 'queued'",
                 (clock.now(), expires, job_id),
             )
             if ended.rowcount:
@@ -260,17 +300,18 @@ class SqliteStore:
         for owner in dead:
             with self._durable.change() as db:
                 rows = db.execute(
-                    "SELECT id, attempts, stop FROM jobs WHERE status = 'running' AND owner = ? ORDER BY seq", (owner,)
+                    "SELECT id, attempts, stop, began FROM jobs WHERE status = 'running' AND owner = ? ORDER BY seq",
+                    (owner,),
                 ).fetchall()
                 for row in rows:
                     if row["stop"]:
                         _end(db, row["id"], "cancelled", None, expires)
-                    elif row["attempts"] >= most_attempts:
+                    elif row["began"] == "alone" and row["attempts"] >= most_attempts:
                         _end(db, row["id"], "failed", lost, expires)
                     else:
                         db.execute(
-                            "UPDATE jobs SET status = 'queued', started = NULL, owner = NULL, progress = NULL "
-                            "WHERE id = ?",
+                            "UPDATE jobs SET status = 'queued', started = NULL, owner = NULL, progress = NULL, "
+                            "suspected = suspected OR began IS NOT NULL, began = NULL WHERE id = ?",
                             (row["id"],),
                         )
                     _tell(db, row["id"])
@@ -294,7 +335,7 @@ class SqliteStore:
         if rows:
             # On a full disk the mark waits: the caller deletes the files of these jobs, which makes room for it.
             with suppress(Problem), self._durable.change() as db:
-                db.execute("UPDATE jobs SET expired = 1 WHERE expires <= ?", (now,))
+                db.execute("UPDATE jobs SET expired = 1, disk_bytes = 0 WHERE expires <= ?", (now,))
         return [row["id"] for row in rows]
 
     def forget(self, before: float) -> list[str]:
@@ -404,9 +445,28 @@ def _end(
     db: sqlite3.Connection, job_id: str, status: Status, problem: Mapping[str, Any] | None, expires: float
 ) -> None:
     db.execute(
-        "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL WHERE id = ?",
+        "UPDATE jobs SET status = ?, finished = ?, expires = ?, problem = ?, owner = NULL, disk_bytes = 0 WHERE id = ?",
         (status, clock.now(), expires, None if problem is None else json.dumps(problem), job_id),
     )
+
+
+def _check_bounds(db: sqlite3.Connection, job: NewJob, bounds: Bounds) -> None:
+    """Check that there is room for a job.
+
+    Raises:
+        QueueFull, DiskShareFull, DeliveriesFull: there is none.
+    """
+    waiting = "SELECT count(*), coalesce(sum(client = ?), 0) FROM jobs WHERE status = 'queued'"
+    used, mine = db.execute(waiting, (job.client,)).fetchone()
+    if not admits(bounds.queued, used, mine, shared=bounds.shared):
+        raise QueueFull
+    if bounds.disk_bytes is not None:
+        kept = "SELECT coalesce(sum(disk_bytes), 0), coalesce(sum(disk_bytes * (client = ?)), 0) FROM jobs"
+        used, mine = db.execute(kept, (job.client,)).fetchone()
+        if not admits(bounds.disk_bytes, used, mine, job.disk_bytes, shared=bounds.shared):
+            raise DiskShareFull(mine)
+    if job.deliver is not None and bounds.deliveries is not None and _undelivered(db) >= bounds.deliveries:
+        raise DeliveriesFull
 
 
 def _queued(db: sqlite3.Connection) -> int:
@@ -452,6 +512,8 @@ def _job(row: sqlite3.Row) -> Job:
         finished=row["finished"],
         expires=row["expires"],
         attempts=row["attempts"],
+        suspected=bool(row["suspected"]),
+        disk_bytes=row["disk_bytes"],
         position=row["position"],
         progress=None if row["progress"] is None else json.loads(row["progress"]),
         problem=None if row["problem"] is None else json.loads(row["problem"]),

@@ -6,16 +6,29 @@ several machines can replace it by implementing `JobStore`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mri_recon_service.job import DeliveryState, Event, Job, NewJob, Status
 
-__all__ = ["DeliveriesFull", "JobStore", "KeyInUse", "QueueFull", "StoreFault"]
+__all__ = ["Bounds", "DeliveriesFull", "DiskShareFull", "JobStore", "KeyInUse", "QueueFull", "StoreFault"]
 
 
 class QueueFull(Exception):
-    """Report that the largest allowed number of jobs waits."""
+    """Report that the largest allowed number of jobs waits, of all clients or of this one."""
+
+
+class DiskShareFull(Exception):
+    """Report that jobs take the largest allowed number of bytes on the disk, of all clients or of this one.
+
+    Attributes:
+        mine: bytes that the client's jobs take.
+    """
+
+    def __init__(self, mine: int) -> None:
+        super().__init__(mine)
+        self.mine = mine
 
 
 class DeliveriesFull(Exception):
@@ -38,6 +51,23 @@ StoreFault = Literal["store-busy", "store-failed"]
 """Why a store cannot be used now: another process keeps it from changes, or it cannot be read or changed at all."""
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds of the jobs in a store, of all processes together.
+
+    Attributes:
+        queued: jobs that may wait.
+        deliveries: deliveries that may wait.
+        disk_bytes: bytes that uploads and results of jobs may take on the disk.
+        shared: whether clients share the bounds, so that one alone cannot use them up (`shares.admits`).
+    """
+
+    queued: int
+    deliveries: int | None = None
+    disk_bytes: int | None = None
+    shared: bool = False
+
+
 class JobStore(Protocol):
     """The methods that the engine needs of a store. Any thread may call them. Each is one atomic step.
 
@@ -45,12 +75,13 @@ class JobStore(Protocol):
     keeps the store from changes for long, a method that changes it raises a `Problem`, busy.
     """
 
-    def add(self, job: NewJob, *, most_queued: int, most_deliveries: int | None = None) -> Job:
+    def add(self, job: NewJob, bounds: Bounds) -> Job:
         """Keep a job and put it into the queue. When this returns, the job and its delivery survive a crash.
 
         Raises:
-            QueueFull: `most_queued` jobs wait already.
-            DeliveriesFull: the job has a delivery, and `most_deliveries` have not ended.
+            QueueFull: as many jobs wait already as may.
+            DiskShareFull: the job would take more room on the disk than is left for the client.
+            DeliveriesFull: the job has a delivery, and as many as may have not ended.
             KeyInUse: the client used the key for another job.
         """
         ...
@@ -71,13 +102,27 @@ class JobStore(Protocol):
         """Count the jobs that wait."""
         ...
 
-    def claim(self, owner: str, *, most: int, memory: int | None = None) -> list[Job]:
+    def claim(self, owner: str, *, most: int, memory: int | None = None, alone: bool = True) -> list[Job]:
         """Take the job that waits longest, and up to `most - 1` others of its batch key. Their status becomes running.
+
+        A job that was lost, with others, together with its process is taken by itself.
 
         Args:
             owner: the process that will run them.
             most: largest number of jobs.
             memory: largest sum of their estimated bytes. None: no bound.
+            alone: whether the process does no other work. If not, nothing is taken before a suspected job.
+        """
+        ...
+
+    def begin(self, owner: str, jobs: Sequence[str], *, alone: bool, waiting: Sequence[str] = ()) -> None:
+        """Note, for the case that the process dies, which of its jobs it works on. A crash of the machine may lose it.
+
+        Args:
+            owner: the process.
+            jobs: jobs whose work begins. If it is `alone`, this is an attempt.
+            alone: whether the process does no other work meanwhile.
+            waiting: further jobs of the owner, whose work has not begun, or begins anew later.
         """
         ...
 
@@ -86,9 +131,19 @@ class JobStore(Protocol):
         ...
 
     def finish(
-        self, job_id: str, owner: str, status: Status, *, problem: Mapping[str, Any] | None, expires: float
+        self,
+        job_id: str,
+        owner: str,
+        status: Status,
+        *,
+        problem: Mapping[str, Any] | None,
+        expires: float,
+        disk_bytes: int = 0,
     ) -> bool:
-        """End a running job of the owner. Returns False, and changes nothing, if the owner runs no such job."""
+        """End a running job of the owner, whose result takes `disk_bytes` on the disk.
+
+        Returns False, and changes nothing, if the owner runs no such job.
+        """
         ...
 
     def release(self, job_id: str, owner: str) -> None:
@@ -108,7 +163,8 @@ class JobStore(Protocol):
     ) -> list[str]:
         """Queue the running jobs of dead owners again, or end them with the problem `lost` after `most_attempts`.
 
-        Their deliveries wait again.
+        Only a job that its owner worked on alone has used an attempt. One that it worked on beside others is suspected:
+        it runs alone from now on. One that it had only taken is as it was. Their deliveries wait again.
 
         Returns:
             The dead owners.

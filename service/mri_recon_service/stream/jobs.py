@@ -79,7 +79,7 @@ class EngineJobs:
         pause = _SHORTEST_WAIT
         while True:
             try:
-                await asyncio.to_thread(self._engine.admission.refuse_if_full, durable=True)
+                await asyncio.to_thread(self._engine.admission.refuse_if_full, client=_OWNER, durable=True)
                 prepared, texts = await self._open(file, sources, fields)
                 return await self._accepted(prepared, texts, file, session)
             except Problem as problem:
@@ -126,13 +126,13 @@ class EngineJobs:
         limits = self._settings.option_limits
         task = read_task("reconstruction", fields, limits=limits)
         try:
-            return await self._engine.open(task, {"file": file}, sources), fields
+            return await self._engine.open(task, {"file": file}, sources, client=_OWNER), fields
         except Problem as problem:
             if problem.code != "missing-mask":
                 raise
         every = {**fields, "acceleration": "1"}
         task = read_task("reconstruction", every, limits=limits)
-        return await self._engine.open(task, {"file": file}, sources), every
+        return await self._engine.open(task, {"file": file}, sources, client=_OWNER), every
 
     async def _accepted(self, prepared: Prepared, texts: Mapping[str, str], file: Path, session: str) -> str:
         """Keep the job. If the session ends meanwhile, nobody would know the job: it is cancelled."""

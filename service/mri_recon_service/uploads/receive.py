@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from mri_recon_service.locked_folder import LockedFolder, remove_abandoned
 from mri_recon_service.problems import Problem, shown
 from mri_recon_service.settings import Settings
+from mri_recon_service.shares import Shares
 from mri_recon_service.uploads.multipart import Multipart, Sink
 from mri_recon_service.uploads.upload import RAW_TYPES, Upload, allowed_suffix
 from mri_recon_service.whole_numbers import whole_number
@@ -38,7 +39,7 @@ _PREFIX = "mri-recon-upload-"
 
 
 class UploadGate:
-    """Admits a bounded number of uploads at a time.
+    """Admits a bounded number of uploads at a time, shared between clients.
 
     Uploads that killed services left in the upload folder are deleted first.
     """
@@ -46,25 +47,26 @@ class UploadGate:
     def __init__(self, settings: Settings) -> None:
         remove_abandoned(_place(settings), _PREFIX)
         self._settings = settings
-        self._open = 0
+        self._open = Shares(settings.max_concurrent_uploads, shared=settings.keys_required)
 
-    async def receive(self, request: Request) -> Upload:
-        """Receive the upload of a request. The caller removes it.
+    async def receive(self, request: Request, client: str) -> Upload:
+        """Receive the upload of a client's request. The caller removes it.
 
         Raises:
             Problem: busy, and the problems of the function `receive`.
         """
-        if self._open >= self._settings.max_concurrent_uploads:
+        place = self._open.take(client)
+        if place is None:
             raise Problem(
                 "busy",
-                f"{self._open} uploads are being received, as many as this service takes: try again later",
+                f"{self._open.used} uploads are being received, as many as this service takes, of all clients or of "
+                "one: try again later",
                 headers={"Retry-After": "5"},
             )
-        self._open += 1
         try:
             return await receive(request, self._settings)
         finally:
-            self._open -= 1
+            place.release()
 
 
 async def receive(request: Request, settings: Settings) -> Upload:
