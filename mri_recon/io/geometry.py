@@ -99,6 +99,14 @@ class Geometry:
         return None if self.directions is None else self.directions[2]
 
     @property
+    def toward(self) -> tuple[str, str] | None:
+        """Sides of the patient to which rows and columns of the image run, e.g. ("L", "P"); None if not known.
+
+        A row runs along increasing column index. The first letter is the largest part of an oblique direction.
+        """
+        return None if self.directions is None else (_toward(self.directions[1]), _toward(self.directions[0]))
+
+    @property
     def slice_order(self) -> list[int] | None:
         """Indices of the slices sorted by their position along the slice direction; None if it is not known."""
         along = self._along()
@@ -195,7 +203,7 @@ class Geometry:
         tilt = math.degrees(math.acos(min(1.0, float(normal.max()))))
         plane = _PLANES[int(normal.argmax())] + (f", oblique by {tilt:.1f} degrees" if tilt > 0.1 else "")
         sides = f". {SIDES_ASSUMED}" if self.sides_assumed else ""
-        rows, columns = _toward(self.directions[1]), _toward(self.directions[0])
+        rows, columns = self.toward or ("", "")
         return f"{plane}; rows run to {rows}, columns to {columns}{patient}{sides}"
 
     def _placed(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

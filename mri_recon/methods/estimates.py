@@ -81,8 +81,8 @@ _BAND_IMAGES = {"stationary": 11.0, "stationary-synthesis": 48.0}
 """Images that each band of a stationary transform takes: L levels have 3 L + 1 of them."""
 _PRIOR_IMAGES = {"cycle-spinning": 100.0, "orthonormal": 90.0, "tv": 100.0}
 
-_COMPARED_KSPACES, _COMPARED_IMAGES, _IMAGES_A_METHOD = 3.0, 6.0, 3.0
-"""Arrays that a comparison holds besides: the reference, its metrics, and the image of every method."""
+_COMPARED_KSPACES, _COMPARED_IMAGES, _IMAGES_A_METHOD = 3.0, 10.0, 3.0
+"""Arrays that a comparison holds besides: the reference, its metrics, the file of one method, and every image."""
 
 
 _CHECKED_KSPACES = 4.0

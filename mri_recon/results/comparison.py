@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,6 +181,7 @@ def compare_recipes(
     file: str | None = None,
     foreground: bool = False,
     on_progress: OnProgress | None = None,
+    on_change: Callable[[Comparison], None] | None = None,
 ) -> Comparison:
     """Run recipes of different methods on one undersampled scan, and measure each image against the reference.
 
@@ -192,6 +193,8 @@ def compare_recipes(
         file: name for the rows; None is the name of the scan.
         foreground: measure a second time with the background masked.
         on_progress: called with the progress of every method in turn.
+        on_change: called with the unfinished comparison before the first method, when it has no rows, and after each
+            method. An exception that it raises stops the comparison.
 
     Raises:
         MethodError, ShapeError, FormatError, MaskError: as `compare`.
@@ -216,12 +219,16 @@ def compare_recipes(
         "acceleration": receipt.get("requested_acceleration"),
         "seed": receipt.get("seed"),
     }
+    if on_change is not None:
+        on_change(comparison)
     for recipe in recipes:
         run = run_method(data, recipe, source=source, on_progress=on_progress)
         comparison.reconstructions[recipe.method] = run.reconstruction
         comparison.rows.append({**shared, **_row(run.reconstruction, scan.target, foreground=foreground)})
         if run.provenance is not None:
             comparison.provenance[recipe.method] = run.provenance
+        if on_change is not None:
+            on_change(comparison)
     return comparison
 
 

@@ -142,19 +142,32 @@ class Event:
 def document(job: Job) -> dict[str, Any]:
     """Make the JSON-able document of a job that clients see, a `schemas.JobDocument`."""
     here = f"/v1/jobs/{job.id}"
+    scan = job.request.get("sources", {}).get("file", {})
     return {
         "id": job.id,
         "kind": job.kind,
+        "request": {
+            "file": scan.get("name", ""),
+            "sha256": scan.get("sha256", ""),
+            "fields": dict(job.request.get("fields", {})),
+        },
         "status": job.status,
         "created": _time(job.created),
         "started": _time(job.started),
         "finished": _time(job.finished),
         "expires": _time(job.expires),
+        "expired": job.expired,
         "position": job.position,
         "progress": None if job.progress is None else dict(job.progress),
         "problem": None if job.problem is None else problem_from(job.problem).document(job.request_id),
         "delivery": _delivery(job),
-        "links": {"self": here, "events": f"{here}/events", "result": f"{here}/result"},
+        "links": {
+            "self": here,
+            "events": f"{here}/events",
+            "result": f"{here}/result",
+            "parts": f"{here}/parts/{{name}}",
+            "methods": f"{here}/methods/{{method}}",
+        },
         "research_only": RESEARCH_ONLY,
     }
 

@@ -75,6 +75,9 @@ PROBLEMS: dict[str, ProblemKind] = {
         403, "Another web page asked", "Use a page of the service, or have MRI_RECON_ALLOWED_ORIGINS list yours."
     ),
     "not-found": ProblemKind(404, "No such address", "See /docs for the addresses."),
+    "part-not-found": ProblemKind(
+        404, "The job has no such part", "Take a part that its progress lists, or the result once the job has ended."
+    ),
     "job-not-found": ProblemKind(
         404, "No such job", "Check the identifier and the key. Finished jobs are deleted after some time."
     ),

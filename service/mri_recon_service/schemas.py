@@ -11,6 +11,7 @@ from mri_recon.notice import RESEARCH_ONLY
 __all__ = [
     "CompareFields",
     "ComparisonAnswer",
+    "ImageGeometry",
     "Images",
     "InferenceLive",
     "InferenceModel",
@@ -21,7 +22,9 @@ __all__ = [
     "JobDelivery",
     "JobDocument",
     "JobLinks",
+    "JobList",
     "JobProgress",
+    "JobRequest",
     "Live",
     "Marked",
     "MaskFields",
@@ -58,9 +61,10 @@ class ScanFields(BaseModel):
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the drawn mask.")
     mask_kind: Literal["random", "equispaced"] = Field(default="random", description="Kind of the drawn mask.")
-    mask: Literal["file"] | None = Field(
+    mask: Literal["file", "from-zeros"] | None = Field(
         default=None,
-        description="A mask as a file (.npy, .npz, .mat, fastMRI .h5), or the text `file` for the scan's own mask. "
+        description="A mask as a file (.npy, .npz, .mat, fastMRI .h5), the text `file` for the scan's own mask, or "
+        "`from-zeros` to treat the zeros of k-space as not sampled. "
         "Without mask and acceleration, the scan's own mask is used if it has one.",
     )
     axes: str | None = Field(
@@ -131,6 +135,13 @@ class MaskFields(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the mask.")
     mask_kind: Literal["random", "equispaced"] = Field(default="random", description="Kind of the mask.")
     height: int = Field(default=64, ge=1, le=4096, description="Number of rows of the picture.")
+    support: str | None = Field(
+        default=None,
+        max_length=2000,
+        pattern=r"^\d{1,5}-\d{1,5}(,\d{1,5}-\d{1,5})*$",
+        description="Acquired columns as ranges from 0, ends included, as `scan.support` of /v1/validate [all].",
+        examples=["5-121"],
+    )
 
 
 class Marked(BaseModel):
@@ -203,7 +214,7 @@ class ProblemDocument(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """Progress of a method. Members that the method does not know are null."""
+    """Progress of a method. Members that the method does not know are null. The stage `done` ends a method."""
 
     method: str
     stage: str
@@ -211,6 +222,19 @@ class JobProgress(BaseModel):
     total: int | None
     objective: float | None
     relative_gap: float | None
+    parts: list[str] = Field(
+        default=[],
+        description="Parts of a comparison that are done, to be fetched from `links.parts` while it runs: `scan` (the "
+        "reference, the mask and the sampled k-space), then the methods.",
+    )
+
+
+class JobRequest(BaseModel):
+    """What a job was asked for."""
+
+    file: str = Field(description="Name of the scan's file, made by the server; its suffix is that of the upload.")
+    sha256: str = Field(description="SHA-256 of the scan.")
+    fields: dict[str, str] = Field(description="Fields of the request, options included.")
 
 
 class JobDelivery(BaseModel):
@@ -234,6 +258,8 @@ class JobLinks(BaseModel):
     self: str
     events: str
     result: str
+    parts: str = Field(description="Address of a part of a running comparison, with `{name}` for its name.")
+    methods: str = Field(description="Address of the file of one method of a comparison, with `{method}` for its name.")
 
 
 class JobDocument(Marked):
@@ -241,16 +267,25 @@ class JobDocument(Marked):
 
     id: str
     kind: Literal["reconstruction", "comparison"]
+    request: JobRequest
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     created: str = Field(description="Times are ISO 8601 in UTC.")
     started: str | None = Field(description="Start of the last attempt.")
     finished: str | None
     expires: str | None = Field(description="Time at which the result is deleted.")
+    expired: bool = Field(description="Whether the result has been deleted.")
     position: int | None = Field(description="Place in the queue, 1 for the next job; null unless queued.")
     progress: JobProgress | None
     problem: ProblemDocument | None = Field(description="Reason of a failure.")
     delivery: JobDelivery | None = Field(description="Delivery of the result; null unless `deliver` asked for one.")
     links: JobLinks
+
+
+class JobList(Marked):
+    """Jobs of the client, the newest first."""
+
+    jobs: list[JobDocument]
+    next: str | None = Field(description="Address of the next, older jobs; null after the oldest.")
 
 
 class MaskReceipt(Marked):
@@ -269,6 +304,18 @@ class MaskReceipt(Marked):
     seed: int | str | None
 
 
+class ImageGeometry(BaseModel):
+    """Voxel size and orientation of the images of a scan."""
+
+    voxel_size: tuple[float, float, float] = Field(description="Size in mm along row index, column index and slice.")
+    toward: tuple[str, str] | None = Field(
+        description="Sides of the patient to which increasing column and row index run, e.g. `L` and `P`; null if the "
+        "orientation is not known, or its signs follow a convention that nobody verified for this kind of file."
+    )
+    sides_assumed: bool = Field(description="Whether the image may be mirrored: its signs are assumed.")
+    description: str = Field(description="The orientation in words.")
+
+
 class ScanSummary(BaseModel):
     """Content of a file."""
 
@@ -283,12 +330,14 @@ class ScanSummary(BaseModel):
     phase: int
     reconstruction_size: tuple[int, int]
     decoded_bytes: int = Field(description="Bytes of the k-space as complex64.")
+    support: str = Field(description="Acquired columns as ranges from 0, ends included, e.g. `5-121`.")
     support_columns: int = Field(description="Number of columns that were acquired, or would be without undersampling.")
     fully_sampled: bool
     own_mask: dict[str, Any] | None = Field(description="Receipt of the file's own mask.")
     reference: str = Field(description="Origin of the reference that images are compared with.")
     simulated: bool
     noise_sigma: float | None = Field(description="sqrt(E|n|^2) of one sample, from the edge of k-space.")
+    geometry: ImageGeometry | None = Field(description="Voxel size and orientation; null if the file has none.")
     note: str
     warnings: list[str] = Field(description="Suspicious or assumed properties of the scan, with advice.")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from mri_recon.errors import Cancelled, MriReconError
 from mri_recon.io import Scan
+from mri_recon.io.masks import FROM_ZEROS
 from mri_recon.io.pictures import require_pictures_allowed
 from mri_recon.masks.types import Mask
 from mri_recon.methods.candidate import parse_candidates
@@ -168,7 +169,7 @@ def prepare(
             )
         _check_sampling(scan, fields, has_file="mask" in files)
         choice = MaskChoice(
-            files.get("mask"),
+            files.get("mask", FROM_ZEROS if fields.mask == FROM_ZEROS else None),
             fields.acceleration,
             fields.center_fraction,
             fields.num_low_frequencies,
@@ -196,8 +197,20 @@ def batch_key(prepared: Prepared) -> str | None:
     return json.dumps([method, sorted(task.options[method].items()), prepared.shape], default=repr)
 
 
-def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None = None) -> Outcome:
+def perform(
+    prepared: Prepared,
+    *,
+    device: str,
+    on_progress: OnProgress | None = None,
+    on_change: Callable[[Comparison], None] | None = None,
+) -> Outcome:
     """Run the methods of a task.
+
+    Args:
+        prepared: the task with its data.
+        device: device on which the library computes.
+        on_progress: receives the progress.
+        on_change: receives an unfinished comparison, as in `compare_recipes`.
 
     Raises:
         Problem: the library refuses the work.
@@ -206,7 +219,9 @@ def perform(prepared: Prepared, *, device: str, on_progress: OnProgress | None =
     recipes, source = _recipes(prepared, device), _source(prepared)
     try:
         if prepared.task.kind == "comparison":
-            comparison = compare_recipes(prepared.scan, recipes, source=source, on_progress=on_progress)
+            comparison = compare_recipes(
+                prepared.scan, recipes, source=source, on_progress=on_progress, on_change=on_change
+            )
             return Outcome(prepared, comparison, comparison.provenance)
         run = run_recipe(prepared.scan, recipes[0], source=source, on_progress=on_progress)
     except Cancelled:
@@ -277,17 +292,32 @@ def _check_levels(scan: Scan, options: Mapping[str, Any], *, prefix: str = "") -
 
 def _check_sampling(scan: Scan, fields: ScanFields, *, has_file: bool) -> None:
     """Refuse the cases of `choose_mask` for which a request needs other advice than the command line."""
-    if has_file:
+    if has_file or fields.mask == FROM_ZEROS:
         return
+    if fields.mask == "file" and scan.mask is None:
+        raise Problem(
+            "missing-mask",
+            "expected a scan with a sampling mask for mask=file, got one that has none of its own: "
+            + ("give the field 'acceleration', e.g. 4" if scan.fully_sampled else _NEEDS_MASK),
+        )
     if fields.acceleration is None and scan.mask is None:
         raise Problem(
             "missing-mask",
-            "expected a sampling mask, got a scan that has none of its own: give the field 'acceleration', e.g. 4, "
-            "for a fully sampled scan, or the mask that it was sampled with as a file in the field 'mask'",
+            "expected a sampling mask, got a fully sampled scan: give the field 'acceleration', e.g. 4, or a mask as a "
+            "file in the field 'mask'"
+            if scan.fully_sampled
+            else f"expected a sampling mask, got an undersampled scan that has none of its own: {_NEEDS_MASK}",
         )
     if fields.acceleration is not None and not scan.fully_sampled:
         raise Problem(
             "invalid-mask",
             "expected fully sampled k-space to draw a mask for, got a scan that is already undersampled: leave "
-            "'acceleration' out, and give mask=file or the mask as a file",
+            "'acceleration' out, and "
+            + ("give mask=file for the scan's own mask" if scan.mask is not None else _NEEDS_MASK),
         )
+
+
+_NEEDS_MASK = (
+    "give the mask that it was sampled with as a file in the field 'mask', or mask=from-zeros to treat the zeros of "
+    "k-space as not sampled"
+)

@@ -98,7 +98,15 @@ def test_a_reconstruction_as_a_job(client: httpx.Client, send: Post, kspace: Cal
     assert document["position"] >= 1
     assert "Research only" in document["research_only"]
     here = answer.headers["location"]
-    assert document["links"] == {"self": here, "events": f"{here}/events", "result": f"{here}/result"}
+    assert document["links"] == {
+        "self": here,
+        "events": f"{here}/events",
+        "result": f"{here}/result",
+        "parts": f"{here}/parts/{{name}}",
+        "methods": f"{here}/methods/{{method}}",
+    }
+    assert document["request"]["file"] == "upload.npy"
+    assert document["request"]["fields"] == {"acceleration": "3", "method": "cg-sense", "seed": "5"}
     done = until_status(client, here, "succeeded")
     assert done["created"] <= done["started"] <= done["finished"] < done["expires"]
     assert done["position"] is None

@@ -75,9 +75,26 @@ def test_an_upload_gets_this_mask(
     assert answer.json()["mask"]["lines"] == drawn["lines"]
 
 
+def test_a_mask_on_a_support_is_that_of_the_upload(
+    client: httpx.Client, post: Callable[..., httpx.Response], kspace: Callable[..., Any]
+) -> None:
+    """With columns that were never acquired at both ends and one that is dead."""
+    array = kspace(1, 1, 25, 36)
+    array[..., [0, 1, 10, 33, 34, 35]] = 0
+    fields = {"acceleration": 3, "seed": 8}
+    seen = post(client, array, to="/v1/validate", accept=None, methods="zero-filled", **fields).json()
+    assert seen["scan"]["support"] == "2-9,11-32"
+    drawn = client.get("/v1/masks", params={**fields, "width": 36, "support": seen["scan"]["support"]}).json()
+    assert drawn["lines"] == seen["mask"]["lines"]
+    assert drawn["support_width"] == 30
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "says"),
     [
+        ({"width": 32, "acceleration": 4, "support": "0-32"}, "invalid-request", "ranges of the columns 0 to 31"),
+        ({"width": 32, "acceleration": 4, "support": "9-3"}, "invalid-request", "each from its first to its last"),
+        ({"width": 32, "acceleration": 4, "support": "all"}, "invalid-request", "support"),
         ({"acceleration": 4}, "invalid-request", "width: Field required"),
         ({"width": 0, "acceleration": 4}, "invalid-request", "width"),
         ({"width": 10**9, "acceleration": 4}, "invalid-request", "less than or equal to 65536"),

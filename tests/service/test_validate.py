@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import mri_recon as mr
+from mri_recon.io import Geometry
+from mri_recon.io.save import save_scan
 from mri_recon.methods.estimates import Estimates
 from mri_recon_service.settings import Settings
 
@@ -135,6 +137,47 @@ def test_an_undersampled_scan_with_its_own_mask(
     assert document["accepted"]
     assert not document["scan"]["fully_sampled"]
     assert document["scan"]["own_mask"]["lines"] == document["mask"]["lines"] == np.flatnonzero(mask.lines).tolist()
+
+
+def test_an_undersampled_scan_without_a_mask_takes_it_from_its_zeros(
+    client: httpx.Client, ask: Post, post: Post, kspace: Callable[..., Any], problem: Check
+) -> None:
+    """The two refusals name what helps, and it does."""
+    mask = mr.random_mask(36, 3, seed=0)
+    array = mr.undersample(kspace(1, 2, 25, 36), mask).numpy()
+    for fields, code in (
+        ({}, "missing-mask"),
+        ({"acceleration": 4}, "invalid-mask"),
+        ({"mask": "file"}, "missing-mask"),
+    ):
+        document = ask(client, array, method="cg-sense", options=fields).json()
+        assert document["problem"]["code"] == code
+        assert "mask=from-zeros" in document["problem"]["detail"]
+        assert not document["scan"]["fully_sampled"]
+    options = {"mask": "from-zeros"}
+    document = ask(client, array, method="cg-sense", options=options).json()
+    assert document["accepted"]
+    assert document["mask"]["kind"] == "from-zeros"
+    assert document["mask"]["lines"] == np.flatnonzero(mask.lines).tolist()
+    answer = post(client, array, method="cg-sense", options=options)
+    expected = mr.reconstruct(array, mask, method="cg-sense").image.numpy()
+    np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), expected, atol=1e-5 * np.abs(expected).max())
+    assert json.loads(answer.headers["x-provenance"])["mask"]["kind"] == "from-zeros"
+    refused = ask(client, array, method="cg-sense", acceleration=4, options=options).json()["problem"]
+    assert refused["code"] == "conflicting-masks"
+
+
+def test_the_geometry_of_a_scan(client: httpx.Client, ask: Post, tmp_path: Path, kspace: Callable[..., Any]) -> None:
+    """Letters only where the file has directions, and nothing had to be assumed of their signs."""
+    assert ask(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3).json()["scan"]["geometry"] is None
+    for assumed in (False, True):
+        geometry = Geometry((1.5, 0.75, 4.0), ((0.0, 0.0, 0.0),), ((0, 1, 0), (1, 0, 0), (0, 0, 1)), "HFS", assumed)
+        save_scan(tmp_path / "placed.h5", kspace(1, 1, 25, 36), geometry=geometry)
+        content = (tmp_path / "placed.h5").read_bytes()
+        found = ask(client, content, name="placed.h5", method="zero-filled", acceleration=3).json()["scan"]["geometry"]
+        assert found["voxel_size"] == [1.5, 0.75, 4.0]
+        assert found["sides_assumed"] == assumed
+        assert found["toward"] == (None if assumed else ["L", "P"])
 
 
 def test_assumed_axes_and_empty_slices_are_told(client: httpx.Client, ask: Post, post: Post) -> None:

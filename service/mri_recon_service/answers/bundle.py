@@ -28,7 +28,8 @@ class Bundle:
 
     A reconstruction has `image`, complex64 or float32 `(slice, h, w)`, and `trust_map`, float32, if there is one. A
     comparison has `image.METHOD`, `trust.METHOD` where there is a map of trust, and, if it is known, `reference`:
-    float32 magnitudes `(slice, h, w)` of the shown size. It also has `kspace`, float32
+    float32 magnitudes `(slice, h, w)` of the shown size, and `phase.METHOD` where the method yields phase: uint8, the
+    circle from -pi in 256 levels. It also has `kspace`, float32
     `(slice, readout, phase)`: the decadic logarithm of the sampled k-space (root sum of squares over coils, divided by
     its largest value), at least -6. Both have `mask`, uint8 `(phase,)` or `(readout, phase)`.
     """

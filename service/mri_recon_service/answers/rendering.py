@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HDF5",
     "JSON",
+    "METHOD_OFFERS",
     "NPY",
     "NPZ",
     "OFFERS",
@@ -51,6 +52,9 @@ OFFERS: Mapping[Kind, Sequence[str]] = {
     "comparison": (JSON, NPZ),
 }
 """Representations of a result; the first is the default."""
+
+METHOD_OFFERS: Sequence[str] = (HDF5, *installed_image_files())
+"""Files of one method of a comparison; the first is the default."""
 
 WINDOW_PERCENTILE = 99.0
 """Percentile of the shown slice that is displayed as white. A comparison takes it from its reference, if any."""
@@ -112,9 +116,9 @@ def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes], encode
     return Rendered(content, media_type, headers)
 
 
-def not_held(media_type: str, error: OutputError) -> Problem:
-    """Make the problem of an image that the format of a media type cannot hold."""
-    valid = [one for one in OFFERS["reconstruction"] if one != media_type]
+def not_held(media_type: str, error: OutputError, offers: Sequence[str] | None = None) -> Problem:
+    """Make the problem of an image that the format of a media type cannot hold; `offers` are all that there are."""
+    valid = [one for one in offers or OFFERS["reconstruction"] if one != media_type]
     return Problem("not-acceptable", f"{error}; or ask by Accept for another type", valid=valid)
 
 

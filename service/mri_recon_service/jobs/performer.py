@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mri_recon.methods.estimates import Estimates
 from mri_recon.progress import OnProgress
+from mri_recon.results.comparison import Comparison
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.admission import Admission
 from mri_recon_service.work import Outcome, Prepared, perform, perform_batch
@@ -35,15 +36,17 @@ class Performer:
     estimates: Estimates
     metrics: Metrics
 
-    def alone(self, prepared: Prepared, on_progress: OnProgress) -> Outcome:
-        """Run one piece of work.
+    def alone(
+        self, prepared: Prepared, on_progress: OnProgress, *, on_change: Callable[[Comparison], None] | None = None
+    ) -> Outcome:
+        """Run one piece of work. `on_change` receives an unfinished comparison, as in `compare_recipes`.
 
         Raises:
             Problem: the library refuses the work.
             Cancelled: as `on_progress` raised it.
         """
         with self._timed([prepared]):
-            return perform(prepared, device=self.device, on_progress=on_progress)
+            return perform(prepared, device=self.device, on_progress=on_progress, on_change=on_change)
 
     def together(self, several: Sequence[Prepared]) -> list[Outcome | None]:
         """Run work of one batch key in one run of its network.

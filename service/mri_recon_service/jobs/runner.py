@@ -14,6 +14,7 @@ from mri_recon._system.files import is_full
 from mri_recon._system.jsonable import jsonable
 from mri_recon.errors import Cancelled
 from mri_recon.progress import Progress
+from mri_recon.results.comparison import Comparison
 from mri_recon_service.answers.bundle import write_bundle
 from mri_recon_service.clock import now
 from mri_recon_service.http.prometheus import Metrics
@@ -22,7 +23,7 @@ from mri_recon_service.jobs.admission import Admission
 from mri_recon_service.jobs.control import Control
 from mri_recon_service.jobs.listeners import Listeners
 from mri_recon_service.jobs.performer import Performer
-from mri_recon_service.jobs.results import bundle_of, hdf5_of
+from mri_recon_service.jobs.results import bundle_of, hdf5_of, method_hdf5, part_of
 from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem, storage_full
 from mri_recon_service.settings import Settings
@@ -30,12 +31,22 @@ from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.store import JobStore
 from mri_recon_service.work import Outcome, Parser, Prepared, prepare, read_task
 
-__all__ = ["HDF5_FILE", "NPZ_FILE", "JobRunner"]
+__all__ = ["HDF5_FILE", "NPZ_FILE", "JobRunner", "method_file", "part_file"]
 
 log = logging.getLogger("mri_recon_service")
 
 NPZ_FILE, HDF5_FILE = "result.npz", "result.h5"
 """Files of a finished job: the bundle of every result, and the library's file of a reconstruction."""
+
+
+def method_file(index: int) -> str:
+    """Name the library's file of a method of a comparison, which has it as its method with this index."""
+    return f"method-{index}.h5"
+
+
+def part_file(index: int) -> str:
+    """Name the bundle of a part of a running comparison: 0 is the scan, then its methods in their order."""
+    return f"part-{index}.npz"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -67,6 +78,7 @@ class JobRunner:
     metrics: Metrics
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _running: dict[str, Control] = field(default_factory=dict, init=False)
+    _parts: dict[str, list[str]] = field(default_factory=dict, init=False)
     _unrecorded: list[Callable[[], None]] = field(default_factory=list, init=False)
     _stopping: bool = field(default=False, init=False)
 
@@ -155,6 +167,7 @@ class JobRunner:
             with self._lock:
                 for job in jobs:
                     self._running.pop(job.id, None)
+                    self._parts.pop(job.id, None)
 
     def _begin(self, jobs: Sequence[Job], *, alone: bool, waiting: Sequence[Job] = ()) -> None:
         """Note whose work begins, so that no other job is blamed if this process dies."""
@@ -186,7 +199,8 @@ class JobRunner:
     def _run_one(self, job: Job, prepared: Prepared, control: Control, outcome: Outcome | None) -> None:
         def work() -> None:
             control.check()
-            done = outcome or self.performer.alone(prepared, control)
+            on_change = functools.partial(self._keep_part, job, prepared)
+            done = outcome or self.performer.alone(prepared, control, on_change=on_change)
             control.check()
             bundle = bundle_of(done)
             self.files.write(job.id, NPZ_FILE, write_bundle(bundle))
@@ -194,6 +208,17 @@ class JobRunner:
                 self.files.write(job.id, HDF5_FILE, hdf5_of(done, bundle))
 
         self._guarded(job, control, work, ends=True)
+
+    def _keep_part(self, job: Job, prepared: Prepared, comparison: Comparison) -> None:
+        """Keep what an unfinished comparison got last, so that its client can show it, and the method's file."""
+        name, part = part_of(comparison, prepared)
+        index = len(comparison.rows)
+        self.files.write(job.id, part_file(index), write_bundle(part))
+        self._parts.setdefault(job.id, []).append(name)
+        method = comparison.rows[-1]["method"] if comparison.rows else prepared.task.methods[0]
+        self._report(job, Progress(method, "done", 1, 1) if comparison.rows else Progress(method, "prepare", 0, None))
+        if comparison.rows:
+            self.files.write(job.id, method_file(index - 1), method_hdf5(comparison, method, prepared))
 
     def _guarded(self, job: Job, control: Control, work: Callable[[], None], *, ends: bool) -> None:
         """Run a part of a job and record its failure. Success is recorded too if the part `ends` the job."""
@@ -233,7 +258,8 @@ class JobRunner:
                     self.files.remove(job.id)
                 raise
             if status == "succeeded":
-                self.files.remove_uploads(job.id, job.request["files"])
+                parts = {name: part_file(index) for index, name in enumerate(self._parts.get(job.id, ()))}
+                self.files.remove_uploads(job.id, {**job.request["files"], **parts})
             else:
                 self.files.remove(job.id)
 
@@ -253,8 +279,9 @@ class JobRunner:
 
     def _report(self, job: Job, progress: Progress) -> None:
         try:
-            self.store.progress(job.id, self.owner, jsonable(asdict(progress)))
+            parts = {"parts": list(self._parts[job.id])} if job.id in self._parts else {}
+            self.store.progress(job.id, self.owner, {**jsonable(asdict(progress)), **parts})
         except Exception as error:  # the work matters more than its progress
-            told = log.error if isinstance(error, Problem) else log.exception
-            told("the progress of job %s cannot be recorded", job.id)
+            tell = log.error if isinstance(error, Problem) else log.exception
+            tell("the progress of job %s cannot be recorded", job.id)
         self.listeners.tell(job.id)

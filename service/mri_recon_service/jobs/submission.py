@@ -7,6 +7,8 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request, Response
@@ -16,22 +18,22 @@ from mri_recon.errors import OutputError
 from mri_recon.io import check_holds
 from mri_recon_service.answers.bundle import Bundle, read_bundle
 from mri_recon_service.answers.image_files import IMAGE_FILES
-from mri_recon_service.answers.rendering import NPZ, OFFERS, Rendered, not_held, render
+from mri_recon_service.answers.rendering import HDF5, METHOD_OFFERS, NPZ, OFFERS, Rendered, not_held, render
 from mri_recon_service.clock import now
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.preferences import Preferences, read_preferences
 from mri_recon_service.job import Job, Kind, document, problem_from
 from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.jobs.results import bundle_of, encoded, encoded_file, hdf5_of
-from mri_recon_service.jobs.runner import HDF5_FILE, NPZ_FILE
-from mri_recon_service.problems import Problem
+from mri_recon_service.jobs.runner import HDF5_FILE, NPZ_FILE, method_file, part_file
+from mri_recon_service.problems import Problem, shown
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.store import KeyInUse
 from mri_recon_service.uploads.receive import UploadGate
 from mri_recon_service.uploads.upload import Upload
 from mri_recon_service.work import Outcome, Prepared, read_task
 
-__all__ = ["client_of", "job_answer", "result_answer", "submit"]
+__all__ = ["client_of", "job_answer", "method_answer", "part_answer", "result_answer", "submit"]
 
 _LONGEST_KEY = 255
 _SERIES = "application/zip"  # the form in which a result is delivered
@@ -122,9 +124,70 @@ async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
             raise FileNotFoundError
         return _response(await asyncio.to_thread(_stored, job, media_type, engine))
     except FileNotFoundError as error:
+        raise _expired() from error
+
+
+def _expired() -> Problem:
+    return Problem("result-expired", "expected a result that is still kept, got an expired one: send the request again")
+
+
+async def part_answer(job: Job, name: str, engine: Engine) -> Response:
+    """Answer with a part of a running comparison, as npz.
+
+    Raises:
+        Problem: part-not-found.
+    """
+    parts = list((job.progress or {}).get("parts", ()))
+    if job.status == "running" and name in parts:
+        path = engine.files.folder(job.id) / part_file(parts.index(name))
+        with suppress(FileNotFoundError):  # the job ended meanwhile
+            return Response(await asyncio.to_thread(path.read_bytes), media_type=NPZ)
+    raise Problem(
+        "part-not-found",
+        f"expected a finished part of a running comparison, one of {', '.join(parts) or '(none yet)'}, got "
+        f"{shown(name)} of a job that is {job.status}: "
+        + ("fetch its result" if job.status == "succeeded" else "follow its events"),
+        valid=parts,
+    )
+
+
+async def method_answer(job: Job, method: str, media_type: str, engine: Engine) -> Response:
+    """Answer with the file of one method of a finished comparison.
+
+    Raises:
+        Problem: as `result_answer`; part-not-found; not-acceptable, for an image that the format cannot hold.
+    """
+    if job.kind != "comparison" or job.status != "succeeded":
+        return await result_answer(job, media_type, engine)
+    methods = list(read_task(job.kind, job.request["fields"], limits={}).methods)
+    if method not in methods:
         raise Problem(
-            "result-expired", "expected a result that is still kept, got an expired one: send the request again"
-        ) from error
+            "part-not-found",
+            f"expected one of the compared methods {', '.join(methods)}, got {shown(method)}: choose one of them",
+            valid=methods,
+        )
+    path = engine.files.folder(job.id) / method_file(methods.index(method))
+    try:
+        if job.expired:
+            raise FileNotFoundError
+        return _response(await asyncio.to_thread(_method_rendered, path, method, media_type))
+    except FileNotFoundError as error:
+        raise _expired() from error
+
+
+def _method_rendered(path: Path, method: str, media_type: str) -> Rendered:
+    if media_type == HDF5:
+        name, content, extra = f"{method}.h5", path.read_bytes(), {}
+    else:
+        suffix = IMAGE_FILES[media_type].suffix
+        try:
+            encoded = encoded_file(path, None, suffix)
+        except OutputError as error:
+            raise not_held(media_type, error, METHOD_OFFERS) from error
+        name, content = f"{method}{suffix}", bytes(encoded.content)
+        extra = {"X-Left-Out": encoded.left_out.encode("ascii", "replace").decode()} if encoded.left_out else {}
+    disposition = {"Content-Disposition": f'attachment; filename="{ascii(name)[1:-1]}"', "Vary": "Accept"}
+    return Rendered(content, media_type, {**disposition, **extra})
 
 
 def _refuse_impossible(prepared: Prepared, media_type: str) -> None:

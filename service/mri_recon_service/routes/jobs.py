@@ -1,4 +1,4 @@
-"""Serve `/v1/jobs/{id}`: the state, the events and the result of a job, and its cancellation."""
+"""Serve `/v1/jobs`, and `/v1/jobs/{id}`: the state, the events and the result of a job, and its cancellation."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from mri_recon_service.answers.rendering import OFFERS
+from mri_recon_service.answers.rendering import METHOD_OFFERS, NPZ, OFFERS
 from mri_recon_service.dependencies import EngineDep
 from mri_recon_service.http.negotiation import choose
-from mri_recon_service.http.openapi import job_accepted, problem_responses
+from mri_recon_service.http.openapi import answer_headers, job_accepted, problem_responses
 from mri_recon_service.job import FINISHED, Job, document
 from mri_recon_service.jobs.engine import Engine
-from mri_recon_service.jobs.submission import client_of, job_answer, result_answer
+from mri_recon_service.jobs.submission import client_of, job_answer, method_answer, part_answer, result_answer
 from mri_recon_service.problems import Problem, shown
-from mri_recon_service.schemas import JobDocument
+from mri_recon_service.schemas import JobDocument, JobList
 from mri_recon_service.whole_numbers import whole_number
 
 __all__ = ["router"]
@@ -26,11 +26,24 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _LARGEST_EVENT = 2**63 - 1  # of SQLite
 
+_MOST_LISTED = 200
+
+PartName = Annotated[str, Path(description="Name of a method, or `scan`.", max_length=100)]
 JobId = Annotated[str, Path(description="The job's identifier.", max_length=64)]
 
 _EVENTS = {
     "description": "Server-sent events: `status` and `end` with the job's document, `progress` with its progress.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+_PART = {
+    "description": "An npz bundle with arrays that the whole result will have: `reference`, `mask` and `kspace`, or "
+    "`image.METHOD`, `phase.METHOD` and `trust.METHOD`; and `metadata` (JSON).",
+    "content": {NPZ: {"schema": {"type": "string", "format": "binary"}}},
+}
+_FILE = {
+    "description": "The file of the image, as a reconstruction is answered.",
+    "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in METHOD_OFFERS},
+    "headers": answer_headers("X-Left-Out"),
 }
 _RESULT = {
     "description": "The same as the direct answer, in the representation of `Accept`.",
@@ -38,6 +51,21 @@ _RESULT = {
         media: {"schema": {"type": "string", "format": "binary"}} for offers in OFFERS.values() for media in offers
     },
 }
+
+
+@router.get("", response_model=JobList, responses=problem_responses("invalid-request"))
+async def jobs(
+    request: Request,
+    engine: EngineDep,
+    limit: Annotated[int, Query(ge=1, le=_MOST_LISTED, description="Largest number of jobs.")] = 50,
+    before: Annotated[
+        str | None, Query(max_length=64, description="Identifier of a job; only older ones are listed.")
+    ] = None,
+) -> dict[str, Any]:
+    """List your jobs, the newest first. Those whose results have expired stay listed for some time."""
+    found = await asyncio.to_thread(engine.store.of_client, client_of(request), most=limit + 1, before=before)
+    older = f"/v1/jobs?limit={limit}&before={found[limit - 1].id}" if len(found) > limit else None
+    return {"jobs": [document(one) for one in found[:limit]], "next": older}
 
 
 @router.get("/{job_id}", response_model=JobDocument, responses=problem_responses("job-not-found"))
@@ -88,6 +116,38 @@ async def result(
     """Return the result of a job, or the problem with which it failed."""
     found = await _found(request, job_id, engine)
     return await result_answer(found, choose(accept, OFFERS[found.kind]), engine)
+
+
+@router.get(
+    "/{job_id}/parts/{name}",
+    response_class=Response,
+    responses={200: _PART, **problem_responses("job-not-found", "part-not-found")},
+)
+async def part(request: Request, job_id: JobId, name: PartName, engine: EngineDep) -> Response:
+    """Return what a running comparison has so far: `scan`, or the image of a method that is done."""
+    return await part_answer(await _found(request, job_id, engine), name, engine)
+
+
+@router.get(
+    "/{job_id}/methods/{method}",
+    response_class=Response,
+    responses={
+        200: _FILE,
+        **problem_responses(
+            *("job-not-found", "part-not-found", "not-acceptable", "job-not-finished", "job-cancelled"),
+            *("result-expired", "worker-lost"),
+        ),
+    },
+)
+async def method(
+    request: Request,
+    job_id: JobId,
+    method: PartName,
+    engine: EngineDep,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Response:
+    """Return the image of one method of a finished comparison as a file, with its provenance."""
+    return await method_answer(await _found(request, job_id, engine), method, choose(accept, METHOD_OFFERS), engine)
 
 
 @router.delete(

@@ -17,9 +17,10 @@ from mri_recon.io.masks import MASK_KINDS
 from mri_recon.masks.types import ColumnMask
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.answers.png import gray_png
+from mri_recon_service.columns import columns_of
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.openapi import problem_responses
-from mri_recon_service.problems import Problem, invalid_request, problem_of
+from mri_recon_service.problems import Problem, invalid_request, problem_of, shown
 from mri_recon_service.schemas import MaskFields, MaskReceipt
 
 __all__ = ["router"]
@@ -119,6 +120,13 @@ async def mask_from_body(
 
 def _answer(fields: MaskFields, accept: str | None) -> Response:
     media_type = choose(accept, list(_RENDERERS))
+    support = None if fields.support is None else columns_of(fields.support, fields.width)
+    if fields.support is not None and support is None:
+        raise Problem(
+            "invalid-request",
+            f"support: expected ranges of the columns 0 to {fields.width - 1}, each from its first to its last, got "
+            f"{shown(fields.support)}: send scan.support of /v1/validate",
+        )
     try:
         mask = MASK_KINDS[fields.mask_kind](
             fields.width,
@@ -126,6 +134,7 @@ def _answer(fields: MaskFields, accept: str | None) -> Response:
             center_fraction=fields.center_fraction,
             num_low_frequencies=fields.num_low_frequencies,
             seed=fields.seed,
+            support=support,
         )
     except MaskError as error:
         raise problem_of(error) from error

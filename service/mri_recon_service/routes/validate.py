@@ -13,12 +13,14 @@ from mri_recon._system.jsonable import jsonable
 from mri_recon.io import Scan
 from mri_recon.methods.estimates import Estimates
 from mri_recon.results.summary import estimate_noise, scan_warnings
+from mri_recon_service.columns import column_ranges
 from mri_recon_service.dependencies import EngineDep, EstimatesDep, ParserDep, SettingsDep, UploadGateDep
 from mri_recon_service.http.openapi import problem_responses, upload_request
 from mri_recon_service.jobs.engine import Engine
+from mri_recon_service.jobs.results import geometry_of
 from mri_recon_service.jobs.submission import client_of
 from mri_recon_service.problems import UPLOAD_CODES, Problem
-from mri_recon_service.schemas import MethodCost, ScanSummary, ValidateFields, Validation
+from mri_recon_service.schemas import ImageGeometry, MethodCost, ScanSummary, ValidateFields, Validation
 from mri_recon_service.settings import Settings
 from mri_recon_service.work import Parsed, Parser, Prepared, Task, prepare, read_task
 
@@ -156,12 +158,14 @@ def _summary(scan: Scan, decoded_bytes: int) -> ScanSummary:
         phase=phase,
         reconstruction_size=(int(scan.recon_size[0]), int(scan.recon_size[1])),
         decoded_bytes=decoded_bytes,
+        support=column_ranges(scan.support),
         support_columns=int(scan.support.sum()),
         fully_sampled=scan.fully_sampled,
         own_mask=None if own is None else jsonable(own.receipt()),
         reference=scan.target_source,
         simulated=bool(scan.meta.get("simulated", False)),
         noise_sigma=None if noise is None else noise.sigma,
+        geometry=None if (geometry := geometry_of(scan)) is None else ImageGeometry.model_validate(geometry),
         note=str(scan.meta.get("note") or ""),
         warnings=list(dict.fromkeys([*scan.warnings, *scan_warnings(scan)])),
     )

@@ -95,7 +95,7 @@ class JobFiles:
             raise storage_full() from error
 
     def remove_uploads(self, job_id: str, names: Mapping[str, str]) -> None:
-        """Delete the uploads of a finished job."""
+        """Delete files of a finished job that nobody needs any more: its uploads, the parts of its result."""
         for name in names.values():
             with suppress(OSError):
                 (self.folder(job_id) / name).unlink(missing_ok=True)

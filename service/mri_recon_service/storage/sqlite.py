@@ -167,6 +167,16 @@ class SqliteStore:
         with self._reads.read() as db:
             return _one(db, "WHERE id = ?", job_id)
 
+    def of_client(self, client: str, *, most: int, before: str | None = None) -> list[Job]:
+        """See `JobStore`."""
+        older = "" if before is None else "AND jobs.seq < (SELECT seq FROM jobs WHERE id = ? AND client = ?) "
+        values = () if before is None else (before, client)
+        with self._reads.read() as db:
+            rows = db.execute(
+                f"{_SELECT} WHERE client = ? {older}ORDER BY jobs.seq DESC LIMIT ?", (client, *values, most)
+            ).fetchall()
+        return [_job(row) for row in rows]
+
     def by_key(self, client: str, key: str) -> Job | None:
         """See `JobStore`."""
         with self._reads.read() as db:

@@ -94,6 +94,16 @@ class JobStore(Protocol):
         """Try to read and to change the store, within about a second. Returns None if it works."""
         ...
 
+    def of_client(self, client: str, *, most: int, before: str | None = None) -> list[Job]:
+        """List the jobs of a client, the newest first.
+
+        Args:
+            client: the client.
+            most: largest number of jobs.
+            before: identifier of a job; only older ones are listed, none if there is no such job.
+        """
+        ...
+
     def by_key(self, client: str, key: str) -> Job | None:
         """Look a job up by a client's idempotency key. Returns None if the client never used the key."""
         ...
