@@ -150,20 +150,20 @@ def test_an_undersampled_scan_without_a_mask_takes_it_from_its_zeros(
         ({"acceleration": 4}, "invalid-mask"),
         ({"mask": "file"}, "missing-mask"),
     ):
-        document = ask(client, array, method="cg-sense", options=fields).json()
+        document = ask(client, array, method="zero-filled", options=fields).json()
         assert document["problem"]["code"] == code
         assert "mask=from-zeros" in document["problem"]["detail"]
         assert not document["scan"]["fully_sampled"]
     options = {"mask": "from-zeros"}
-    document = ask(client, array, method="cg-sense", options=options).json()
+    document = ask(client, array, method="zero-filled", options=options).json()
     assert document["accepted"]
     assert document["mask"]["kind"] == "from-zeros"
     assert document["mask"]["lines"] == np.flatnonzero(mask.lines).tolist()
-    answer = post(client, array, method="cg-sense", options=options)
-    expected = mr.reconstruct(array, mask, method="cg-sense").image.numpy()
+    answer = post(client, array, method="zero-filled", options=options)
+    expected = mr.reconstruct(array, mask, method="zero-filled").image.numpy()
     np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), expected, atol=1e-5 * np.abs(expected).max())
     assert json.loads(answer.headers["x-provenance"])["mask"]["kind"] == "from-zeros"
-    refused = ask(client, array, method="cg-sense", acceleration=4, options=options).json()["problem"]
+    refused = ask(client, array, method="zero-filled", acceleration=4, options=options).json()["problem"]
     assert refused["code"] == "conflicting-masks"
 
 
