@@ -1,7 +1,7 @@
 """Report the progress of a reconstruction, and let the caller stop it.
 
 A caller passes `on_progress`, a function of one `Progress`, to `reconstruct`, `compare` or a method. The function is
-called between iterations, in the thread that computes. An exception that it raises, for example `Cancelled`, stops the
+called between iterations, in the caller's thread. An exception that it raises, for example `Cancelled`, stops the
 reconstruction and reaches the caller unchanged. It receives numbers only, so no result depends on it.
 """
 
@@ -50,7 +50,7 @@ OnIteration: TypeAlias = "Callable[[int, Tensor | None, Tensor | None], None]"
 
 
 class ScanProgress:
-    """Report the progress of a scan whose slices are solved in several parts.
+    """Report the progress of a scan whose slices are solved in several parts, possibly at the same time.
 
     Args:
         on_progress: callback of the caller.
@@ -62,50 +62,43 @@ class ScanProgress:
     def __init__(self, on_progress: OnProgress, method: str, *, num_parts: int, max_iters: int) -> None:
         self._on_progress = on_progress
         self._method = method
-        self._parts_left = num_parts
         self._max_iters = max_iters
-        self._finished = 0
-        self._iteration = 0
-        self._objectives: list[Tensor] = []
-        self._gaps: list[Tensor] = []
-        self._objective: float | None = None
-        self._gap: float | None = None
+        self._iterations = [0] * num_parts
+        self._ended = [False] * num_parts
+        self._objectives: list[Tensor | None] = [None] * num_parts
+        self._gaps: list[Tensor | None] = [None] * num_parts
 
-    def on_iteration(self, iteration: int, objective: Tensor | None, relative_gap: Tensor | None) -> None:
-        """Report an iteration of the current part; see `OnIteration`."""
-        self._take(objective, relative_gap)
-        self._iteration = iteration
-        self._tell()
+    def update(
+        self, part: int, iteration: int | None, objective: Tensor | None, relative_gap: Tensor | None
+    ) -> None:
+        """Report an iteration of a part.
 
-    def end_part(self, objective: Tensor | None, relative_gap: Tensor | None) -> None:
-        """Report the end of the current part, with the final numbers of its `info`."""
-        self._take(objective, relative_gap)
-        self._finished += self._iteration
-        self._iteration = 0
-        self._parts_left -= 1
-        if objective is not None:
-            self._objectives.append(objective)
-        if relative_gap is not None:
-            self._gaps.append(relative_gap)
-        self._tell()
-
-    def _take(self, objective: Tensor | None, relative_gap: Tensor | None) -> None:
+        Args:
+            part: number of the part.
+            iteration: as in `OnIteration`; None at the end of the part.
+            objective, relative_gap: as in `OnIteration`; at the end of the part the numbers of its `info`.
+        """
         import torch  # imported here, so that naming `Progress` does not import torch
 
+        if iteration is None:
+            self._ended[part] = True
+        else:
+            self._iterations[part] = iteration
         if objective is not None:
-            self._objective = _finite(float(torch.cat([*self._objectives, objective]).sum()))
+            self._objectives[part] = objective
         if relative_gap is not None:
-            self._gap = _finite(float(torch.cat([*self._gaps, relative_gap]).max()))
-
-    def _tell(self) -> None:
+            self._gaps[part] = relative_gap
+        objectives = [one for one in self._objectives if one is not None]
+        gaps = [one for one in self._gaps if one is not None]
+        left = zip(self._iterations, self._ended, strict=True)
         self._on_progress(
             Progress(
                 method=self._method,
                 stage="iterate",
-                iteration=self._finished + self._iteration,
-                total=self._finished + self._parts_left * self._max_iters,
-                objective=self._objective,
-                relative_gap=self._gap,
+                iteration=sum(self._iterations),
+                total=sum(iteration if ended else self._max_iters for iteration, ended in left),
+                objective=_finite(float(torch.cat(objectives).sum())) if objectives else None,
+                relative_gap=_finite(float(torch.cat(gaps).max())) if gaps else None,
             )
         )
 

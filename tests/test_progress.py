@@ -218,11 +218,11 @@ def test_scan_progress_adds_up_over_parts() -> None:
     seen: list[Progress] = []
     told = ScanProgress(seen.append, "m", num_parts=2, max_iters=10)
     number = lambda *values: torch.tensor(values, dtype=torch.float64)  # noqa: E731
-    told.on_iteration(1, None, None)
-    told.on_iteration(2, number(5.0), number(np.inf))
-    told.end_part(number(4.0), number(0.2))
-    told.on_iteration(1, number(1.0), number(0.1))
-    told.end_part(number(0.5), number(0.1))
+    told.update(0, 1, None, None)
+    told.update(0, 2, number(5.0), number(np.inf))
+    told.update(0, None, number(4.0), number(0.2))
+    told.update(1, 1, number(1.0), number(0.1))
+    told.update(1, None, number(0.5), number(0.1))
     assert [(p.iteration, p.total, p.objective, p.relative_gap) for p in seen] == [
         (1, 20, None, None),
         (2, 20, 5.0, None),

@@ -17,7 +17,7 @@ from mri_recon.operators.data_term import SenseDataTerm
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.progress import OnProgress, Progress
 
-__all__ = ["Iterations", "MapsChoice", "as_seen", "data_term", "largest_coverage", "sense_operator"]
+__all__ = ["Iterations", "MapsChoice", "as_seen", "data_term", "largest_coverage", "sense_operator", "solved_together"]
 
 MapsChoice = Annotated[str, OneOf("espirit", "center")]
 
@@ -69,3 +69,9 @@ def as_seen(image: Tensor, data: SenseDataTerm, source: str) -> Tensor:
     if source == "one coil":
         return image
     return image * ((data.coverage > 0) if source == "given" else data.coverage.sqrt())
+
+
+def solved_together(kspace: Tensor) -> list[slice]:
+    """Group the slices: one at a time on a CPU, whose cache holds one slice; all at once on a GPU."""
+    count = kspace.shape[0]
+    return [slice(i, i + 1) for i in range(count)] if kspace.device.type == "cpu" else [slice(0, count)]

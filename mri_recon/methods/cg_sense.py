@@ -7,16 +7,28 @@ Slices are scaled to a largest zero-filled magnitude near 1, and the scale is un
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Annotated, Any
 
+import torch
 from torch import Tensor
 
+from mri_recon._system.threads import Tell, one_thread, side_by_side
 from mri_recon.coils.checks import check_signal
 from mri_recon.masks.types import Mask
-from mri_recon.methods._inputs import Iterations, MapsChoice, as_seen, data_term, largest_coverage, sense_operator
+from mri_recon.methods._inputs import (
+    Iterations,
+    MapsChoice,
+    as_seen,
+    data_term,
+    largest_coverage,
+    sense_operator,
+    solved_together,
+)
 from mri_recon.methods.option_values import Between, check_values
 from mri_recon.progress import OnProgress, ScanProgress
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient
+from mri_recon.solvers.problem import Solution
 
 __all__ = [
     "cg_sense",
@@ -30,6 +42,7 @@ _Tolerance = Annotated[float, Between(0, 0.5, cure="1e-4 is common")]
 _Weight = Annotated[float, Between(0, 1e6, cure="0.03 is a common start")]
 
 
+@one_thread()
 def cg_sense(
     kspace: Tensor,
     mask: Mask | Tensor,
@@ -64,8 +77,8 @@ def cg_sense(
 
     Returns:
         complex image `(slice, readout, phase)`; info with `iterations`, `relative_residual`, `reg_weight`, `stop`
-        ("tol" or "max_iters"), `maps` ("given", "espirit", "center" or "one coil"), `seconds`. With several slices, the
-        values are those of the worst slice.
+        ("tol" or "max_iters"), `maps` ("given", "espirit", "center" or "one coil"), `seconds` and the list
+        `per_slice["iterations"]`. With several slices, the values are those of the worst slice.
 
     Raises:
         ShapeError, MaskError, FormatError: as `zero_filled`; MaskError also if maps are to be estimated and the mask
@@ -81,25 +94,33 @@ def cg_sense(
     reg_weight, tol, max_iters = float(reg_weight), float(tol), int(max_iters)
     check_signal(kspace)
     operator, source = sense_operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
-    data = data_term(operator, kspace)
-    told = None if on_progress is None else ScanProgress(on_progress, "cg-sense", num_parts=1, max_iters=max_iters)
-    mu = reg_weight * largest_coverage(data)
-    solution = conjugate_gradient(
-        lambda x: data.gram(x) + mu * x,
-        data.rhs,
-        tol=tol,
-        max_iters=max_iters,
-        on_iteration=None if told is None else told.on_iteration,
-    )
-    if told is not None:
-        told.end_part(None, None)
+    groups = solved_together(kspace)
+    told = None
+    if on_progress is not None:
+        told = ScanProgress(on_progress, "cg-sense", num_parts=len(groups), max_iters=max_iters)
+
+    def solved(number: int, tell: Tell) -> tuple[Tensor, Solution]:
+        group = groups[number]
+        part = operator.with_maps(operator.sens_maps.expand(kspace.shape)[group])
+        data = data_term(part, kspace[group])
+        mu = reg_weight * largest_coverage(data)
+        solution = conjugate_gradient(
+            lambda x: data.gram(x) + mu * x, data.rhs, tol=tol, max_iters=max_iters, on_iteration=partial(tell, number)
+        )
+        tell(number, None, None, None)
+        return as_seen(solution.x, data, source) * data.scale[:, None, None], solution
+
+    heard = None if told is None else told.update
+    parts = side_by_side(solved, range(len(groups)), heard=heard, device=kspace.device.type)
+    solutions = [solution for _, solution in parts]
+    iterations = torch.cat([solution.iterations for solution in solutions])
     info = {
-        "iterations": int(solution.iterations.max()),
-        "relative_residual": float(solution.last("relative_residual").max()),
+        "iterations": int(iterations.max()),
+        "relative_residual": max(float(solution.last("relative_residual").max()) for solution in solutions),
         "reg_weight": reg_weight,
-        "stop": "tol" if bool(solution.converged.all()) else "max_iters",
+        "stop": "tol" if all(bool(solution.converged.all()) for solution in solutions) else "max_iters",
         "maps": source,
+        "per_slice": {"iterations": iterations.tolist()},
+        "seconds": time.perf_counter() - start,
     }
-    image = as_seen(solution.x, data, source) * data.scale[:, None, None]
-    info["seconds"] = time.perf_counter() - start
-    return image, info
+    return torch.cat([image for image, _ in parts]), info

@@ -25,11 +25,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from mri_recon._system.threads import Tell, one_thread, side_by_side
 from mri_recon.coils.checks import check_signal
 from mri_recon.coils.noise import NoiseLevel, estimate_sigma
 from mri_recon.coils.phase import smooth_phase_map
@@ -38,7 +40,15 @@ from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.convert import as_mask
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.types import Mask
-from mri_recon.methods._inputs import Iterations, MapsChoice, as_seen, data_term, largest_coverage, sense_operator
+from mri_recon.methods._inputs import (
+    Iterations,
+    MapsChoice,
+    as_seen,
+    data_term,
+    largest_coverage,
+    sense_operator,
+    solved_together,
+)
 from mri_recon.methods.option_values import Between, OneOf, check_values
 from mri_recon.methods.priors import PHASES, PRIORS, SOLVERS, Minimiser, Prior, Problem, choose_prior
 from mri_recon.operators.sense import SenseOperator
@@ -71,6 +81,7 @@ _NoiseWeight = Annotated[
 ]
 
 
+@one_thread()
 def cs_wavelet(
     kspace: Tensor,
     mask: Mask | Tensor,
@@ -156,22 +167,25 @@ def cs_wavelet(
     noise = _noise(sigma, kspace, mask)
     weight = chosen.default_weight(kspace.shape[1]) if isinstance(reg_weight, str) else float(reg_weight)
     phases = smooth_phase_map(kspace, mask, operator.sens_maps) if chosen.separate_parts else None
-    most = chosen.most_iterations(int(max_iters))
-    groups = _solved_together(kspace)
+    groups = solved_together(kspace)
     told = None
     if on_progress is not None:
+        most = chosen.most_iterations(int(max_iters))
         told = ScanProgress(on_progress, "cs-wavelet", num_parts=len(groups), max_iters=most)
-    run = _Run(chosen, source, float(gap_tol), int(max_iters), final_step, solver, told)
-    images: list[Tensor] = []
-    found: list[Minimiser] = []
-    for group in groups:
+    run = _Run(chosen, source, float(gap_tol), int(max_iters), final_step, solver)
+
+    def solved(number: int, tell: Tell) -> tuple[Tensor, Minimiser]:
+        group = groups[number]
         part_maps, part_phases = operator.sens_maps[group], None if phases is None else phases[group]
         part_maps = part_maps if part_phases is None else part_maps * part_phases.unsqueeze(1)
-        image, minimiser = run.solve(
-            kspace[group], operator.with_maps(part_maps, chosen.size), weight * noise.sigma[group]
-        )
-        images.append(image if part_phases is None else part_phases * image)
-        found.append(minimiser)
+        part, lam = operator.with_maps(part_maps, chosen.size), weight * noise.sigma[group]
+        image, minimiser = run.solve(kspace[group], part, lam, partial(tell, number))
+        tell(number, None, minimiser.objective, minimiser.relative_gap)
+        return image if part_phases is None else part_phases * image, minimiser
+
+    heard = None if told is None else told.update
+    parts = side_by_side(solved, range(len(groups)), heard=heard, device=kspace.device.type)
+    images, found = [image for image, _ in parts], [minimiser for _, minimiser in parts]
     info = {
         "prior": prior,
         "phase": chosen.phase,
@@ -198,12 +212,6 @@ def _has_center(kspace: Tensor, mask: Mask) -> bool:
     return True
 
 
-def _solved_together(kspace: Tensor) -> list[slice]:
-    """Group the slices: one at a time on a CPU, whose cache holds one slice; all at once on a GPU."""
-    count = kspace.shape[0]
-    return [slice(i, i + 1) for i in range(count)] if kspace.device.type == "cpu" else [slice(0, count)]
-
-
 @dataclass(frozen=True)
 class _Run:
     """Hold the settings of a reconstruction that are the same for all slices."""
@@ -214,24 +222,23 @@ class _Run:
     max_iters: int
     final_step: bool
     solver: str
-    told: ScanProgress | None
 
-    def solve(self, kspace: Tensor, operator: SenseOperator, weight: Tensor) -> tuple[Tensor, Minimiser]:
+    def solve(
+        self, kspace: Tensor, operator: SenseOperator, weight: Tensor, on_iteration: OnIteration
+    ) -> tuple[Tensor, Minimiser]:
         """Solve a group of slices: the image of each in the units of the k-space, and its minimiser."""
         data = data_term(operator, kspace)
         scale = data.scale.to(torch.float64)
         lam = weight.to(scale.device) / scale
         if kspace.dtype == torch.complex64 and float(lam.min()) < _SMALL_WEIGHT:
             double = operator.with_maps(operator.sens_maps.to(torch.complex128), operator.image_size)
-            image, minimiser = self.solve(kspace.to(torch.complex128), double, weight)
+            image, minimiser = self.solve(kspace.to(torch.complex128), double, weight, on_iteration)
             return image.to(kspace.dtype), minimiser
         projection = self.source == "one coil" and operator.image_size == operator.kspace_size
-        on_iteration = None if self.told is None else _in_units(self.told.on_iteration, scale**2)
-        problem = Problem(data, lam, self.gap_tol, self.max_iters, projection, self.solver, on_iteration)
+        told = _in_units(on_iteration, scale**2)
+        problem = Problem(data, lam, self.gap_tol, self.max_iters, projection, self.solver, told)
         minimiser = self.prior.minimise(problem)
         minimiser = replace(minimiser, objective=minimiser.objective * scale**2)
-        if self.told is not None:
-            self.told.end_part(minimiser.objective, minimiser.relative_gap)
         unknown = minimiser.image
         if self.final_step:
             unknown = unknown + data.gradient(unknown) / largest_coverage(data)
