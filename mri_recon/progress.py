@@ -68,9 +68,7 @@ class ScanProgress:
         self._objectives: list[Tensor | None] = [None] * num_parts
         self._gaps: list[Tensor | None] = [None] * num_parts
 
-    def update(
-        self, part: int, iteration: int | None, objective: Tensor | None, relative_gap: Tensor | None
-    ) -> None:
+    def update(self, part: int, iteration: int | None, objective: Tensor | None, relative_gap: Tensor | None) -> None:
         """Report an iteration of a part.
 
         Args:

@@ -121,13 +121,13 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(name + ":")) * 1024
 
 
-def _child() -> None:
+def _child(threads: int) -> None:
     """Do the cases on standard input, after the imports that a service has done before its first work."""
     import torch
 
     from mri_recon.methods.table import get_method, method_names
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     for name in method_names():
         get_method(name)
     for number, case in enumerate(json.load(sys.stdin)):
@@ -135,12 +135,12 @@ def _child() -> None:
         print(json.dumps(found), flush=True)
 
 
-def run(cases: list[dict[str, Any]], a_process: int = CASES_A_PROCESS) -> list[dict[str, Any]]:
-    """Measure cases in processes of their own."""
+def run(cases: list[dict[str, Any]], a_process: int = CASES_A_PROCESS, threads: int = 1) -> list[dict[str, Any]]:
+    """Measure cases in processes of their own, with this many threads."""
     found: list[dict[str, Any]] = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for first in range(0, len(cases), a_process):
-        command = [sys.executable, "-m", "benchmarks.service.memory", "--child"]
+        command = [sys.executable, "-m", "benchmarks.service.memory", "--child", "--threads", str(threads)]
         text = json.dumps(cases[first : first + a_process])
         done = subprocess.run(command, input=text, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         found += map(json.loads, done.stdout.splitlines())
@@ -152,12 +152,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1, help="slices that are computed at the same time [1]")
     parser.add_argument("--methods", help="comma-separated [all]")
     parser.add_argument("--json", type=Path, help="write the cases and figures here")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        _child()
+        _child(arguments.threads)
         return 0
     from mri_recon.methods.table import method_names
 
@@ -165,7 +166,7 @@ def main() -> int:
     found = []
     cases = draw_cases(arguments.cases, arguments.seed, methods)
     for first in range(0, len(cases), CASES_A_PROCESS):
-        for one in run(cases[first : first + CASES_A_PROCESS]):
+        for one in run(cases[first : first + CASES_A_PROCESS], threads=arguments.threads):
             found.append(one)
             ratio = one["measured"] / one["estimated"]
             shape = "x".join(map(str, one["shape"]))

@@ -5,8 +5,8 @@ thread that the system has taken off its core holds up the others, and on a busy
 long as one. Parts that run side by side do not wait for each other. Each runs on one thread, so that the order of its
 sums, and with it every bit of its result, is the same for any number of threads.
 
-The limit is the caller's: `torch.get_num_threads()` counts the threads at work, those of torch included. torch keeps this
-number for each thread, and a default for threads that have not computed yet. Both are as before afterwards.
+The limit is the caller's: no more than `torch.get_num_threads()` threads are at work. torch keeps this number for each
+thread, and a default for threads that have not computed yet. Both are as before afterwards.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def side_by_side(
     """Compute `[function(item, tell) for item in items]`, on a CPU several at the same time.
 
     A part tells of its progress by `tell(...)`. Its arguments are passed to `heard`, always in the thread of the caller
-    and one after the other. If `heard` raises, or the caller is interrupted, all parts end at their next `tell`, and the
-    exception reaches the caller. If parts raise, the exception of the first of them in the order of the items reaches
-    the caller unchanged, as if they had run one after the other; parts behind it end at their next `tell`.
+    and one after the other. If `heard` raises, or the caller is interrupted, all parts end at their next `tell`, and
+    the exception reaches the caller. If parts raise, the exception of the first of them in the order of the items
+    reaches the caller unchanged, as if they had run one after the other; parts behind it end at their next `tell`.
 
     Memory: the working memory of `num_side_by_side(len(items))` parts, and all results.
 

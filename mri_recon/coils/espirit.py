@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mri_recon._system.threads import Tell, one_thread, side_by_side
 from mri_recon.coils._eigenvectors import orthogonal_iteration, principal_coil, row_chunks, turn_to
 from mri_recon.coils.checks import check_kspace
 from mri_recon.errors import FormatError, MaskError, MethodError
@@ -63,6 +64,7 @@ class EspiritMaps:
     calibration_size: tuple[int, int]
 
 
+@one_thread()
 def espirit_maps(
     kspace: Tensor,
     mask: Mask | Tensor,
@@ -113,7 +115,8 @@ def espirit_maps(
 
     Returns:
         `EspiritMaps`, in the precision and on the device of `kspace`; independent of the scale of `kspace`. Additional
-        memory holds two copies of one slice's maps and the matrices of a fixed number of pixels.
+        memory holds, for each slice computed at the same time, two copies of its maps and the matrices of a fixed
+        number of pixels.
 
     Raises:
         ShapeError: `kspace` is not complex `(slice, coil, readout, phase)`.
@@ -139,13 +142,16 @@ def espirit_maps(
     size = (block.shape[-2], block.shape[-1])
     kernel = kernel_that_fits(kernel_size, size, (h, w))
     largest = checked_largest(block)
-    # vectors and eigenvalues are views of maps and values: the steps fill them in place.
-    for data, scale, vectors, eigenvalues in zip(block, largest, maps, values, strict=True):
-        calibration = data / scale
+
+    def one_slice(number: int, _: Tell) -> None:
+        vectors, eigenvalues = maps[number], values[number]  # views, which the steps fill in place
+        calibration = block[number] / largest[number]
         operator = kernel_correlation(calibration, kernel, threshold)  # 1. patches -> their common space -> A(d)
         _decompose(operator, vectors, eigenvalues)  # 2. G(r) from A(d), its eigenvectors at each pixel
         turn_to(vectors, principal_coil(calibration))  # 3. phase
         vectors *= crop_weight(eigenvalues, crop, soft=soft_crop)[:, None]  # 4. crop
+
+    side_by_side(one_slice, range(num_slices), device=kspace.device.type)
     return EspiritMaps(maps, values, kernel, size)
 
 
@@ -247,19 +253,24 @@ def _decompose(operator: Tensor, vectors: Tensor, eigenvalues: Tensor) -> None:
     step_y, step_x = _coarse_step(h, operator.shape[2]), _coarse_step(w, operator.shape[3])
     coarse_y, near_y = _coarse_grid(h, step_y, vectors.device)
     coarse_x, near_x = _coarse_grid(w, step_x, vectors.device)
-    starts = []
-    for rows in row_chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, vectors.device):
+
+    def exactly(rows: slice, _: Tell) -> Tensor:
         matrices = pixel_matrices(operator, ramps_y[coarse_y[rows]], ramps_x[coarse_x])
-        exact = torch.linalg.eigh(matrices.permute(2, 3, 0, 1)).eigenvectors
-        starts.append(exact[..., -num_sets:].flip(-1).permute(3, 2, 0, 1))
-    start = torch.cat(starts, dim=2)[..., near_x]
-    for rows in row_chunks(h, w * num_coils**2, vectors.device):
+        exact: Tensor = torch.linalg.eigh(matrices.permute(2, 3, 0, 1)).eigenvectors
+        return exact[..., -num_sets:].flip(-1).permute(3, 2, 0, 1)
+
+    def everywhere(rows: slice, _: Tell) -> None:
         matrices = pixel_matrices(operator, ramps_y[rows], ramps_x)
         values, found = orthogonal_iteration(matrices, start[:, :, near_y[rows]], _ITERATIONS)
         if num_sets > 1:
             values, order = values.sort(dim=0, descending=True)
             found = found.gather(0, order.unsqueeze(1).expand_as(found))
         vectors[:, :, rows], eigenvalues[:, rows] = found, values
+
+    device = vectors.device
+    parts = list(row_chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, device))
+    start = torch.cat(side_by_side(exactly, parts, device=device.type), dim=2)[..., near_x]
+    side_by_side(everywhere, list(row_chunks(h, w * num_coils**2, device)), device=device.type)
 
 
 def ramps(size: int, num_offsets: int, like: Tensor) -> Tensor:

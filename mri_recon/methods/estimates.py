@@ -2,10 +2,11 @@
 
 For k-space of `n` points in slices of `c` coils and `p` pixels, a method's working memory is at most
 
-    fixed + a 8 n + b 8 c p' + d 8 n / c + e 8 p'
+    fixed + a 8 n + s b 8 c p' + d 8 n / c + s e 8 p'
 
-`8 n` are the bytes of the k-space as complex64. `a` counts copies of the k-space, `b` arrays of the coils of the
-current slice, `d` images of all slices and `e` images of one slice. p' is the number of pixels of the padded image.
+`8 n` are the bytes of the k-space as complex64. `a` counts copies of the k-space, `b` arrays of the coils of a slice,
+`d` images of all slices and `e` images of one slice. p' is the number of pixels of the padded image. s is the number of
+slices that the threads of this process compute at the same time (`_system.threads.num_side_by_side`).
 Compressed sensing is counted in double precision, which it uses where there is hardly any noise, and by its prior: a
 stationary transform holds all of its bands. Where its transforms are compiled, the compiler's libraries are counted
 as well. A network adds the working memory of its configuration (`models.footprint`), and its weights: 6 times their
@@ -31,6 +32,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mri_recon._system.threads import num_side_by_side
 from mri_recon.errors import MriReconError
 from mri_recon.methods.candidate import Candidate, parse_candidates
 from mri_recon.methods.checks import HOLDOUT, num_runs
@@ -69,7 +71,7 @@ class _Cost:
 
 _COSTS: dict[str, _Cost] = {
     "zero-filled": _Cost(32 * _MIB, kspaces=11, images=4, rate=1e-7),
-    "cg-sense": _Cost(40 * _MIB, kspaces=14, images=10, rate=6e-7),
+    "cg-sense": _Cost(40 * _MIB, kspaces=9, slice_kspaces=5, images=10, rate=6e-7),
     "cs-wavelet": _Cost(40 * _MIB, kspaces=12, slice_kspaces=6, images=12, slice_images=20, rate=1e-5),
     "unet": _Cost(36 * _MIB, kspaces=23, images=6, work_per_slice=1, rate=3e-6),
     "unrolled": _Cost(36 * _MIB, kspaces=23, images=6, work_per_slice=6, rate=2.2e-6),
@@ -132,15 +134,15 @@ class Estimates:
             return _memory_of_auto(options, shape)
         cost = _COSTS.get(method, _UNKNOWN)
         slices, coils, readout, phase = shape
-        pixels, own = readout * phase, 0.0
+        pixels, own, at_once = readout * phase, 0.0, num_side_by_side(slices)
         if method == "cs-wavelet":
-            pixels, own = _compressed_sensing(options, (readout, phase))
+            pixels, own = _compressed_sensing(options, (readout, phase), at_once)
         elif method in ("unet", "unrolled"):
             model, size = str(options.get("model", method)), (slices, coils, readout, phase)
             own = _network(model, size) + (_adaptation(model, size) if options.get("adapt") else 0.0)
         images = slices * readout * phase
         items = cost.kspaces * coils * images + cost.images * images
-        items += cost.slice_kspaces * coils * pixels + cost.slice_images * pixels
+        items += at_once * (cost.slice_kspaces * coils * pixels + cost.slice_images * pixels)
         return int(cost.fixed + _ITEM_BYTES * items + own)
 
     @staticmethod
@@ -220,8 +222,11 @@ def _work(method: str, shape: Sequence[int]) -> float:
     return slices * readout * phase * (coils + _COSTS.get(method, _UNKNOWN).work_per_slice)
 
 
-def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, float]:
-    """Count the pixels of the padded image and the bytes of the prior. Invalid options count as the largest prior."""
+def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int], at_once: int) -> tuple[int, float]:
+    """Count the pixels of the padded image, and the bytes of the prior for the slices computed at the same time.
+
+    Invalid options count as the largest prior.
+    """
     try:
         prior = choose_prior(
             options.get("prior", "stationary"),
@@ -231,13 +236,13 @@ def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int]) -> tu
             size=size,
         )
     except (MriReconError, TypeError):
-        return math.prod(size), _ITEM_BYTES * math.prod(size) * max(_PRIOR_IMAGES.values())
+        return math.prod(size), at_once * _ITEM_BYTES * math.prod(size) * max(_PRIOR_IMAGES.values())
     pixels = math.prod(prior.size)
     images = _PRIOR_IMAGES.get(prior.name, 0.0) + _BAND_IMAGES.get(prior.name, 0.0) * (3 * (prior.levels or 0) + 1)
     # Transforms that are not compiled are matrices of the sides.
     matrices = 3 * sum(side * side for side in prior.size) if prior.wavelet else 0
     compiler = _COMPILER_BYTES if min(prior.size) >= _COMPILED_SIDE else 0
-    return pixels, _ITEM_BYTES * (images * pixels + matrices) + compiler
+    return pixels, at_once * _ITEM_BYTES * (images * pixels + matrices) + compiler
 
 
 def _network(model: str, shape: tuple[int, int, int, int]) -> float:

@@ -47,6 +47,16 @@ def test_no_method_takes_more_memory_than_estimated() -> None:
         assert case["estimated"] < most << 20  # none is so generous that it would refuse a small scan
 
 
+@pytest.mark.slow
+@needs_proc
+def test_slices_that_are_computed_at_the_same_time_count() -> None:
+    plain = {"shape": (4, 6, 193, 210), "options": {"max_iters": 5}, "batch": 1, "mask": "random"}
+    cases = [{"method": name, **plain} for name in ("cs-wavelet", "cg-sense")]
+    one, several = (run(cases, a_process=1, threads=number) for number in (1, 4))
+    _checked(several, len(cases))
+    assert several[0]["estimated"] > 1.5 * one[0]["estimated"]
+
+
 @pytest.mark.soak  # the same of many shapes, options and batches
 @needs_proc
 def test_no_random_case_takes_more_memory_than_estimated() -> None:
