@@ -53,7 +53,7 @@ def _take(address: str, target: Path) -> None:
         if not box.is_checked():
             box.press("Space")
         page.locator("#run").click(timeout=60_000)
-        expect(page.locator("#pane-results table")).to_be_visible(timeout=300_000)
+        expect(page.locator("#metrics")).to_be_visible(timeout=300_000)
         page.wait_for_timeout(500)
         page.screenshot(path=target)
         browser.close()

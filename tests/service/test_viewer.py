@@ -21,6 +21,7 @@ from PIL import Image
 
 import mri_recon as mr
 from mri_recon.io.writers.result import SIMULATED
+from mri_recon.metrics import per_slice
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.results.figure import draw_comparison
@@ -41,7 +42,10 @@ METHODS = ["zero-filled", "cs-wavelet", "unet"]
 MAX_ITERS = 3
 LAPTOP, TABLET = {"width": 1366, "height": 768}, {"width": 820, "height": 1180}
 MIDDLE = 2
-"""The slice that is shown first."""
+"""Index of the slice that is shown first."""
+
+ASPECT = (217 / 151) / (181 / 127)
+"""Height over width of a pixel of the sample: 217 mm in 151 rows, 181 mm in 127 columns."""
 
 WATCH = """() => {
     window.seen = [];
@@ -75,10 +79,10 @@ class Visit:
         """CSS pixels of an image's pixel in a tile that is not zoomed, from the tile's corner."""
         box = self.page.locator(f'[data-tile="{tile}"] canvas').bounding_box()
         height, width = self.image("reference").shape
-        scale = min(box["width"] / width, box["height"] / height)
+        scale = min(box["width"] / width, box["height"] / (height * ASPECT))
         return (
             box["width"] / 2 + (column + 0.5 - width / 2) * scale,
-            box["height"] / 2 + (row + 0.5 - height / 2) * scale,
+            box["height"] / 2 + (row + 0.5 - height / 2) * scale * ASPECT,
         )
 
     def colour(self, tile: str, x: float, y: float) -> list[int]:
@@ -114,7 +118,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def visit(server: httpx.Client, browser: Any) -> Iterator[Visit]:
-    """Take the sample and reconstruct it, by the keyboard alone."""
+    """Open the sample with chosen methods and options, by the keyboard alone."""
     scan = mr.load(SAMPLE)
     mask = mr.random_mask(scan.width, acceleration=4, seed=0, support=scan.support)
     comparison = compare(scan, mask, METHODS, options={"cs-wavelet": {"max_iters": MAX_ITERS}})
@@ -128,15 +132,17 @@ def visit(server: httpx.Client, browser: Any) -> Iterator[Visit]:
     page.goto(one.address)
     expect = playwright.expect
     expect(page.locator("input[name=method]")).not_to_have_count(0)
-    page.locator("#welcome-sample").press("Enter")
-    expect(page.locator("#run")).to_be_focused()
     page.locator("input[name=method][value=unrolled]").press("Space")
     page.get_by_role("button", name="Options of CS wavelet").press("Enter")
     page.locator("[data-method=cs-wavelet][data-option=max_iters]").fill(str(MAX_ITERS))
     page.evaluate(WATCH)
-    page.locator("#run").press("Enter")
-    expect(page.locator("#pane-results table")).to_be_visible(timeout=1000 * PATIENCE)
+    page.locator("#welcome-sample").press("Enter")
+    expect(page.locator("#metrics")).to_be_visible(timeout=1000 * PATIENCE)
     one.progress = page.evaluate("() => window.seen")
+    page.wait_for_url(re.compile("#run="))
+    run = re.search("run=([0-9a-f]+)", page.url)
+    assert run is not None
+    one.npz = server.get(f"/v1/jobs/{run[1]}/result", headers={"Accept": "application/x-npz"}).content
     yield one
     context.close()
 
@@ -147,11 +153,12 @@ def calm(visit: Visit) -> Visit:
     page = visit.page
     page.locator("#banner").evaluate("(banner) => { banner.hidden = true; }")
     page.locator("#tab-results").click()
-    page.locator("input[name=tool][value=pan]").check(force=True)
+    page.locator("input[name=tool][value=window]").check(force=True)
     page.locator("input[name=show][value=image]").check(force=True)
-    page.locator("#smooth").uncheck()
-    page.locator("#slice").fill(str(MIDDLE))
-    for key in ("g", "0", "r"):
+    page.locator("#smooth").evaluate("(box) => box.checked && box.click()")
+    page.locator("#invert").evaluate("(box) => box.checked && box.click()")
+    page.locator("#slice").fill(str(MIDDLE + 1))
+    for key in ("Escape", "Space"):
         page.locator("#stage").press(key)
     page.mouse.move(5, 5)
     return visit
@@ -210,7 +217,7 @@ def test_the_value_under_the_pointer(calm: Visit) -> None:
 
 def test_the_probe_moves_by_the_arrow_keys(calm: Visit) -> None:
     stage = calm.page.locator("#stage")
-    for key in ("p", "ArrowLeft", "ArrowLeft", "Shift+ArrowDown"):
+    for key in ("p", "Shift+ArrowLeft", "Shift+ArrowLeft", "Control+Shift+ArrowDown"):
         stage.press(key)
     height, width = calm.image("reference").shape
     row, column = height // 2 + 10, width // 2 - 1
@@ -226,19 +233,28 @@ def test_zoom_and_place_are_linked(calm: Visit) -> None:
     x, y = 200, 80
     calm.hover("cs-wavelet", x, y)
     pointed = page.locator("#readout").inner_text()
+
+    def same_place() -> bool:  # to one pixel: the wheel has whole CSS pixels
+        was, now = (
+            list(map(int, re.findall(r"\d+", text))) for text in (pointed, page.locator("#readout").inner_text())
+        )
+        return max(abs(a - b) for a, b in zip(was, now, strict=True)) <= 1
+
     for _ in range(4):
+        page.keyboard.down("Control")
         page.mouse.wheel(0, -120)
+        page.keyboard.up("Control")
     playwright.expect(page.locator("#zoom-value")).to_have_text("8.77×")
     calm.hover("cs-wavelet", x + 60, y)
-    assert page.locator("#readout").inner_text() != pointed
+    assert not same_place()
     calm.hover("cs-wavelet", x, y)
-    assert page.locator("#readout").inner_text() == pointed, "what is under the pointer stays"
+    assert same_place(), "what is under the pointer stays"
     # Drag 60 pixels to the right, then read what is in the middle of every tile.
-    page.mouse.down()
-    page.mouse.move(*[a + b for a, b in zip(_center(page, "cs-wavelet", x, y), (60, 20), strict=True)], steps=4)
-    page.mouse.up()
+    page.mouse.down(button="middle")
+    page.mouse.move(*[a + b for a, b in zip(_center(page, "cs-wavelet", x, y), (66, 27), strict=True)], steps=4)
+    page.mouse.up(button="middle")
     box = page.locator('[data-tile="unet"] canvas').bounding_box()
-    middle = (box["width"] / 2, box["height"] / 2)
+    middle = (int(box["width"] / 2) + 0.5, int(box["height"] / 2) + 0.5)
     calm.hover("unet", *middle)
     row, column = map(int, re.findall(r"\d+", page.locator("#readout").inner_text()))
     assert f"row {row}, column {column}" != pointed
@@ -249,9 +265,15 @@ def test_zoom_and_place_are_linked(calm: Visit) -> None:
         assert calm.colour(tile, *middle) == pytest.approx([expected] * 3, abs=1.5), tile
     page.locator("#stage").press("0")
     playwright.expect(page.locator("#zoom-value")).to_have_text("1×")
-    for key in ("+", "ArrowRight"):
+    for key in ("m", "+", "Shift+ArrowRight"):
         page.locator("#stage").press(key)
     playwright.expect(page.locator("#zoom-value")).to_have_text("1.25×")
+    start = _center(page, "unet", 60, 60)
+    page.mouse.move(*start)
+    page.mouse.down(button="right")
+    page.mouse.move(start[0], start[1] - 60, steps=4)
+    page.mouse.up(button="right")
+    assert float(page.locator("#zoom-value").text_content().rstrip("×")) == pytest.approx(1.25 * np.exp(0.4), rel=0.01)
 
 
 def _center(page: Any, tile: str, x: float, y: float) -> tuple[float, float]:
@@ -264,9 +286,10 @@ def test_window_and_level(calm: Visit) -> None:
     usual = calm.window()
     start = _center(page, "unet", 60, 60)
     page.mouse.move(*start)
-    page.mouse.down(button="right")
+    page.mouse.down()
     page.mouse.move(start[0] + 50, start[1] - 20, steps=5)
-    page.mouse.up(button="right")
+    page.mouse.up()
+    assert page.locator("#preset").input_value() == "custom"
     wider = calm.window()
     assert wider[0] > usual[0]
     assert wider[1] > usual[1]
@@ -274,11 +297,13 @@ def test_window_and_level(calm: Visit) -> None:
     expected = 255 * float(np.clip((calm.image("unet")[row, column] - wider[1] + wider[0] / 2) / wider[0], 0, 1))
     page.mouse.move(5, 5)
     assert calm.colour("unet", *calm.place("unet", row, column)) == pytest.approx([expected] * 3, abs=1.5)
-    page.locator("#window-reset").click()
+    page.locator("#preset").select_option("usual")
     assert calm.window() == usual
     for key in ("w", "Shift+ArrowRight"):
         page.locator("#stage").press(key)
     assert calm.window()[0] > usual[0]
+    page.locator("#stage").press("2")
+    assert calm.window()[0] == pytest.approx(float(calm.comparison.target.max()), rel=1e-3)  # type: ignore[union-attr]
     page.locator("#window-width").fill("1")
     page.locator("#window-level").fill("0.5")
     page.locator("#window-level").press("Enter")
@@ -288,20 +313,24 @@ def test_window_and_level(calm: Visit) -> None:
 
 def test_slices(calm: Visit) -> None:
     page = calm.page
-    page.locator("#stage").press("PageDown")
-    playwright.expect(page.locator("#slice-value")).to_have_text("3 (0–3)")
+    page.locator("#stage").press("ArrowDown")
+    playwright.expect(page.locator("#slice-value")).to_have_text("4 of 4")
     width, _ = calm.window()
     row, column = 75, 40
     expected = 255 * min(1.0, float(calm.image("unet", 3)[row, column]) / width)
     assert calm.colour("unet", *calm.place("unet", row, column)) == pytest.approx([expected] * 3, abs=1.5)
     page.locator("#stage").press("PageUp")
     calm.hover("unet", 50, 50)
-    page.keyboard.down("Shift")
     page.mouse.wheel(0, -100)
-    page.keyboard.up("Shift")
-    playwright.expect(page.locator("#slice-value")).to_have_text("1 (0–3)")
+    playwright.expect(page.locator("#slice-value")).to_have_text("2 of 4")
     page.locator("#slice").press("ArrowLeft")
-    playwright.expect(page.locator("#slice-value")).to_have_text("0 (0–3)")
+    playwright.expect(page.locator("#slice-value")).to_have_text("1 of 4")
+    page.locator("#stage").press("End")
+    playwright.expect(page.locator("#slice-value")).to_have_text("4 of 4")
+    numbers = page.locator('tr[data-slice-method="unet"] td').all_inner_texts()
+    by_slice = per_slice(calm.comparison.magnitude("unet"), calm.comparison.target)
+    assert numbers == [f"{by_slice['psnr'][3]:.2f}", f"{by_slice['ssim'][3]:.3f}", f"{by_slice['nmse'][3]:.4f}"]
+    assert f"slice {numbers[0]} dB" in page.locator('[data-tile="unet"] figcaption').inner_text()
 
 
 def test_differences_at_a_stated_scale(calm: Visit) -> None:
@@ -361,11 +390,10 @@ def test_swipe_by_keyboard_and_pointer(calm: Visit) -> None:
 
 def test_sampling_is_the_receipt(calm: Visit) -> None:
     page = calm.page
-    page.locator("#tab-sampling").click()
     receipt = calm.comparison.receipt
-    text = page.locator("#pane-sampling").inner_text()
-    assert f"{receipt['num_lines']} of 127 columns (10 in the centre), R = 4 asked, 3.97 realised" in text
-    strip = page.locator("#pane-sampling canvas")
+    text = page.locator("#pane-results").inner_text()
+    assert f"{receipt['num_lines']} of 127 columns (10 in the centre), R = 4 requested, 3.97 achieved" in text
+    strip = page.locator("#pane-results canvas.mask-strip")
     script = "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, 1).data].filter((_, i) => i % 4 === 0)"
     assert [i for i, red in enumerate(strip.evaluate(script)) if red] == receipt["lines"]
 
@@ -392,7 +420,7 @@ def test_downloads(calm: Visit) -> None:
         for method in METHODS:
             expected = calm.comparison.magnitude(method).numpy()
             np.testing.assert_allclose(arrays[f"image.{method}"], expected, atol=1e-5 * expected.max())
-    assert RESEARCH_ONLY.encode() in saved("Metrics (.json)", "colin27_8ch.json")
+    assert RESEARCH_ONLY.encode() in saved("Metrics and provenance (.json)", "colin27_8ch.json")
     with h5py.File(io.BytesIO(saved("Zero-filled (.h5)", "colin27_8ch-zero-filled.h5"))) as file:
         expected = calm.comparison.magnitude("zero-filled").numpy()
         np.testing.assert_allclose(file["reconstruction"][()], expected, atol=1e-5 * expected.max())
@@ -406,7 +434,7 @@ def test_every_control_has_a_name(calm: Visit) -> None:
     page.locator("#stage").press("s")
     session = page.context.new_cdp_session(page)
     unnamed = []
-    for tab in ("scan", "results", "sampling", "export"):
+    for tab in ("scan", "results", "runs", "export"):
         page.locator(f"#tab-{tab}").click()
         for node in session.send("Accessibility.getFullAXTree")["nodes"]:
             focusable = any(p["name"] == "focusable" and p["value"]["value"] for p in node.get("properties", []))
@@ -437,6 +465,7 @@ def test_a_long_run_is_cancelled(calm: Visit, server: httpx.Client) -> None:
     page = calm.page
     page.locator("#tab-scan").click()
     options = {name: page.locator(f"[data-method=cs-wavelet][data-option={name}]") for name in ("max_iters", "gap_tol")}
+    link = page.evaluate("() => location.hash")
     options["max_iters"].fill("1000")
     options["gap_tol"].fill("1e-9")
     with page.expect_response(lambda answer: answer.url.endswith("/v1/compare")) as started:
@@ -446,9 +475,15 @@ def test_a_long_run_is_cancelled(calm: Visit, server: httpx.Client) -> None:
     page.locator("#cancel").click()
     playwright.expect(page.locator("#run")).to_be_visible()
     assert server.get(f"/v1/jobs/{job}").json()["status"] == "cancelled"
-    playwright.expect(page.locator("#banner")).to_be_hidden()
-    options["max_iters"].fill(str(MAX_ITERS))
-    options["gap_tol"].fill("")
+    playwright.expect(page.locator("#banner")).to_contain_text("The run was stopped")
+    playwright.expect(page.locator('[data-tile="zero-filled"]')).to_be_visible()
+    assert page.locator('[data-tile="cs-wavelet"]').count() == 0
+    page.wait_for_function("() => !location.hash")  # it cannot be opened again
+    assert page.locator("#save-run").is_hidden()
+    page.evaluate("(hash) => { location.hash = hash; }", link)
+    playwright.expect(page.locator('[data-tile="unet"] canvas')).to_be_visible()
+    assert page.locator("[data-method=cs-wavelet][data-option=max_iters]").input_value() == str(MAX_ITERS)
+    assert options["gap_tol"].input_value() == ""
 
 
 def test_nothing_went_wrong_and_nothing_went_elsewhere(visit: Visit) -> None:
@@ -462,9 +497,9 @@ def test_a_bad_file_says_what_to_do(calm: Visit) -> None:
     page.locator("#file").set_input_files({"name": "bad.h5", "mimeType": "application/x-hdf5", "buffer": b"nonsense"})
     page.locator("#run").click()
     banner = page.locator("#banner")
-    playwright.expect(banner).to_contain_text("A file cannot be read")
+    playwright.expect(banner).to_contain_text("This file cannot be read")
     playwright.expect(banner).to_contain_text("expected fastMRI HDF5")
-    playwright.expect(banner).to_contain_text("Send an undamaged file of a supported format")
+    playwright.expect(banner).to_contain_text("Choose an undamaged file of k-space")
     assert page.locator("#stage canvas").count() > 0, "the images before stay"
     assert page.locator("#scan-name").inner_text() == SAMPLE.name, "and so does their name"
 
@@ -472,11 +507,7 @@ def test_a_bad_file_says_what_to_do(calm: Visit) -> None:
 @pytest.fixture(scope="module")
 def npz(visit: Visit) -> bytes:
     """The result of the visit, to show again without a reconstruction."""
-    page = visit.page
-    page.locator("#tab-export").click()
-    with page.expect_download() as download:
-        page.locator("#save-npz").click()
-    return Path(download.value.path()).read_bytes()
+    return visit.npz
 
 
 def _shown(browser: Any, visit: Visit, npz: bytes, **device: Any) -> Any:
@@ -491,7 +522,7 @@ def _shown(browser: Any, visit: Visit, npz: bytes, **device: Any) -> Any:
         run.tap()
     else:
         run.click()
-    playwright.expect(page.locator("#pane-results table")).to_be_visible()
+    playwright.expect(page.locator("#stage canvas")).not_to_have_count(0)
     return page
 
 
@@ -529,14 +560,14 @@ def test_a_tablet_has_room_and_takes_fingers(browser: Any, visit: Visit, npz: by
 
 def test_another_run_keeps_what_is_looked_at(browser: Any, visit: Visit, npz: bytes) -> None:
     page = _shown(browser, visit, npz)
-    for key in ("s", "PageDown", "+", "d"):
+    for key in ("s", "ArrowDown", "+", "d"):
         page.locator("#stage").press(key)
     page.locator("#scale").select_option("20")
     page.locator("#left").select_option("unet")
     page.locator("#tab-scan").click()
     page.locator("#run").click()
     playwright.expect(page.locator("#pane-results")).to_be_visible()
-    assert page.locator("#slice-value").inner_text() == "3 (0–3)"
+    assert page.locator("#slice-value").inner_text() == "4 of 4"
     assert page.locator("#zoom-value").inner_text() == "1.25×"
     assert page.locator("#left").input_value() == "unet"
     assert page.locator("#scale-ticks span").all_inner_texts() == ["0%", "10%", "20%"]
@@ -625,7 +656,7 @@ def test_long_warnings_are_wrapped_in_the_saved_view(browser: Any, visit: Visit,
         return int(np.count_nonzero(np.diff(amber.astype(int)) == 1))
 
     assert lines(40, None) - lines(5, None) >= 3
-    assert lines(40, 1) - lines(1, 1) >= 5
+    assert lines(40, 1) - lines(1, 1) >= 3
 
 
 def test_the_warnings_of_a_method_alone_stand_under_its_image(browser: Any, visit: Visit, npz: bytes) -> None:
@@ -662,10 +693,9 @@ def test_no_reference_one_slice_and_a_pattern(browser: Any, visit: Visit, npz: b
     assert page.locator("#slice").is_hidden()
     page.locator("#stage").press("d")
     assert page.locator("#against").input_value() == "zero-filled"
-    page.locator("#tab-sampling").click()
-    assert "2-D pattern, 101 samples, R = 189.90 realised" in page.locator("#pane-sampling").inner_text()
+    assert "2-D pattern, 101 samples, R = 189.90 achieved" in page.locator("#pane-results").inner_text()
     script = "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 2)"
-    blue = np.array(page.locator("#pane-sampling canvas").evaluate(script)).reshape(pattern.shape)
+    blue = np.array(page.locator("#pane-results canvas.mask-strip").evaluate(script)).reshape(pattern.shape)
     np.testing.assert_array_equal(blue > 0, pattern > 0)
     page.context.close()
 
@@ -705,7 +735,7 @@ def test_a_lost_connection_is_taken_up_behind_the_last_event(browser: Any, visit
     assert page.locator("#progress-objective").inner_text() == "4.5"
     assert page.locator("#progress-gap").inner_text() == "0.25"
     playwright.expect(page.locator("#banner")).to_contain_text("No connection to the service")
-    playwright.expect(page.locator("#pane-results table")).to_be_visible()
+    playwright.expect(page.locator("#metrics")).to_be_visible()
     playwright.expect(page.locator("#banner")).to_be_hidden()
     assert seen == [None, "7", "7"]
     context.close()
@@ -767,15 +797,13 @@ def test_the_map_of_trust_is_drawn_after_a_check(server: httpx.Client, browser: 
     expect = playwright.expect
     page.goto(str(server.base_url))
     expect(page.locator("input[name=method]")).not_to_have_count(0)
-    page.locator("#welcome-sample").press("Enter")
-    expect(page.locator("#run")).to_be_focused()
     for method in ("unet", "unrolled"):
         page.locator(f"input[name=method][value={method}]").uncheck()
     page.get_by_role("button", name="Options of CS wavelet").press("Enter")
     page.locator("[data-method=cs-wavelet][data-option=max_iters]").fill(str(MAX_ITERS))
     page.locator("#check").check()
-    page.locator("#run").press("Enter")
-    expect(page.locator("#pane-results table")).to_be_visible(timeout=1000 * PATIENCE)
+    page.locator("#welcome-sample").press("Enter")
+    expect(page.locator("#metrics")).to_be_visible(timeout=1000 * PATIENCE)
     expect(page.locator('[data-tile="cs-wavelet"]')).to_contain_text("hold-out check: error")
     page.locator("#stage").press("d")
     page.locator("#against").select_option("trust")
@@ -791,13 +819,14 @@ def test_the_map_of_trust_is_drawn_after_a_check(server: httpx.Client, browser: 
     expected = 100 * float(result.trust_map[MIDDLE, row, column]) / float(scan.target.max())
     box = page.locator('[data-tile="cs-wavelet"] canvas').bounding_box()
     height, width = scan.target.shape[-2:]
-    scale = min(box["width"] / width, box["height"] / height)
-    x, y = (box["width"] + (2 * column + 1 - width) * scale) / 2, (box["height"] + (2 * row + 1 - height) * scale) / 2
+    scale = min(box["width"] / width, box["height"] / (height * ASPECT))
+    x = (box["width"] + (2 * column + 1 - width) * scale) / 2
+    y = (box["height"] + (2 * row + 1 - height) * scale * ASPECT) / 2
     page.locator('[data-tile="cs-wavelet"] canvas').hover(position={"x": x, "y": y})
     shown = page.locator('[data-tile="cs-wavelet"] .value').inner_text()
     assert float(shown.rstrip(" %")) == pytest.approx(expected, abs=0.02)
-    # Zero-filled has no map: its tile stays an image.
-    assert "%" not in page.locator('[data-tile="zero-filled"] .value').inner_text()
+    # Zero-filled has no map: its tile says so, and shows no image under this name.
+    assert page.locator('[data-tile="zero-filled"] .value').inner_text() == "–"
     if folder := os.environ.get("MRI_RECON_TEST_PICTURES"):
         page.screenshot(path=str(Path(folder) / "viewer-trust.png"))
     context.close()

@@ -1,9 +1,16 @@
-// What went wrong, at the top of the page: what happened, what to do.
+// What went wrong, at the top of the images: what happened, what to do.
 
-import { Problem, Unreachable, request } from "./api.js";
+import { request } from "./api.js";
 import { $, announce, make } from "./dom.js";
+import { worded } from "./words.js";
 
 let cures = null;
+const actions = new Map();
+
+/** `run()` does what the action of an error is called, behind a button that says `text`. */
+export function offerAction(name, text, run) {
+  actions.set(name, { text, run });
+}
 
 async function cureOf(code) {
   try {
@@ -17,22 +24,23 @@ async function cureOf(code) {
 /** Show an error until it is closed or the next one comes. */
 export async function showError(error) {
   if (error.name === "AbortError") return;
-  const document = error instanceof Problem ? error.document : null;
-  const title = document?.title ?? (error instanceof Unreachable ? "No connection to the service" : "The viewer failed");
-  const detail = document?.detail ?? error.message;
-  const cure = document ? await cureOf(document.code) : error instanceof Unreachable ? "Check that the service runs, then try again." : null;
-  const fields = (document?.errors ?? []).map((one) =>
-    make("li", {}, typeof one === "string" ? one : `${one.field ?? (one.loc ?? []).join(".")}: ${one.message ?? one.msg ?? ""}`));
+  const { title, detail, advice, action, fields = [], request: id } = worded(error);
+  const cure = advice ?? (error.document ? await cureOf(error.document.code) : null);
+  const offered = actions.get(action);
   show([
     make("strong", {}, title),
-    make("span", {}, detail),
-    fields.length ? make("ul", {}, ...fields) : null,
-    cure ? make("p", { className: "cure" }, cure) : null,
-    document?.request_id ? make("p", { className: "cure" }, `Request ${document.request_id}`) : null,
+    cure ? make("span", {}, cure) : make("span", {}, detail),
+    fields.length ? make("ul", {}, ...fields.map((text) => make("li", {}, text))) : null,
+    offered ? make("button", { type: "button", onclick: () => {
+      clearBanner();
+      offered.run();
+    } }, offered.text) : null,
+    cure ? make("p", { className: "cure" }, `The service says: ${detail}`) : null,
+    id ? make("p", { className: "cure" }, `Request ${id}`) : null,
   ], false);
 }
 
-/** Say something that passes by itself. */
+/** Say something that is no error. */
 export function showNotice(text) {
   show([make("span", {}, text)], true);
   announce(text);
@@ -45,6 +53,6 @@ export function clearBanner() {
 function show(parts, calm) {
   const close = make("button", { type: "button", className: "quiet", onclick: clearBanner }, "Close");
   $("banner").classList.toggle("calm", calm);
-  $("banner").replaceChildren(make("div", {}, ...parts), close);
+  $("banner").replaceChildren(make("div", {}, ...parts.filter((part) => part !== null)), close);
   $("banner").hidden = false;
 }

@@ -1,8 +1,10 @@
-// One tile: an image, a difference or k-space, drawn at the shared zoom into a rectangle of a canvas.
+// One tile: an image, its phase, a difference or k-space, drawn at the shared zoom into a rectangle of a canvas.
 
-import { FIRE, GRAY, fixed, paint } from "./pixels.js";
+import { lettersOf, scaleBar } from "./geometry.js";
+import { FIRE, GRAY, degrees, fixed, paint } from "./pixels.js";
 
-const ACCENT = "#58b8ff", CENTRE = "#f0b35a";
+const ACCENT = "#58b8ff", CENTRE = "#f0b35a", MARK = "#ffe14d";
+const FONT = "600 12px system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
 
 export class Painter {
   constructor() {
@@ -11,21 +13,23 @@ export class Painter {
 
   /** The picture of one volume at its own resolution; painted again only when what it shows has changed. */
   bitmap(id, state) {
-    const { result, slice, window, show, against, scale, floor } = state;
-    const volume = id === "kspace" ? result.kspace : result.volumes.get(id);
-    const difference = isDifference(id, state);
-    const shown = id === "kspace" ? [floor] : difference ? ["d", against, scale] : [window.low, window.high];
-    const key = [slice, show, ...shown].join();
+    const { result, slice, window, against, scale, floor, invert } = state;
+    const kind = shownOf(id, state);
+    const volume = kind === "kspace" ? result.kspace : kind === "phase" ? result.phase.get(id) : result.volumes.get(id);
+    const settings = { kspace: [floor], phase: [], difference: [against, scale], image: [window.low, window.high, invert] }[kind];
+    const key = [slice, kind, ...settings].join();
+    const sources = [volume, kind === "difference" ? (result.trust.get(id) ?? null) : null, kind === "difference" ? (result.volumes.get(against) ?? null) : null];
     const known = this.bitmaps.get(id);
-    if (known?.key === key && known.result === result) return known.canvas;
+    if (known?.key === key && known.sources.every((one, i) => one === sources[i])) return known.canvas;
     const values = volume.slice(slice);
     const direct = (i) => values[i];
     const { width, height } = volume;
     let canvas;
-    if (id === "kspace") canvas = paint(width, height, direct, floor, 0, GRAY);
-    else if (difference) canvas = paint(width, height, result.difference(id, against, slice), 0, scale, FIRE);
-    else canvas = paint(width, height, direct, window.low, window.high, GRAY);
-    this.bitmaps.set(id, { key, result, canvas });
+    if (kind === "kspace") canvas = paint(width, height, direct, floor, 0, GRAY);
+    else if (kind === "phase") canvas = paint(width, height, direct, 0, 255, GRAY);
+    else if (kind === "difference") canvas = paint(width, height, result.difference(id, against, slice), 0, scale, FIRE);
+    else canvas = paint(width, height, direct, window.low, window.high, invert ? GRAY.slice().reverse() : GRAY);
+    this.bitmaps.set(id, { key, sources, canvas });
     return canvas;
   }
 
@@ -42,19 +46,25 @@ export class Painter {
     } else {
       this.#image(context, id, state, width, height, [0, width]);
     }
+    if (id !== "kspace") overlay(context, state, width, height);
   }
 
   #image(context, id, state, width, height, [from, to]) {
-    const bitmap = this.bitmap(id, state);
-    const place = placement(bitmap, state, width, height);
     context.save();
     context.beginPath();
     context.rect(from, 0, to - from, height);
     context.clip();
-    context.imageSmoothingEnabled = state.smooth;
-    context.imageSmoothingQuality = "high";
-    context.drawImage(bitmap, place.left, place.top, bitmap.width * place.scale, bitmap.height * place.scale);
+    const place = placement(id, state, width, height);
+    if (shownOf(id, state) === null) {
+      message(context, missingText(id, state), (from + to) / 2, height / 2, to - from);
+    } else {
+      const bitmap = this.bitmap(id, state);
+      context.imageSmoothingEnabled = state.smooth;
+      context.imageSmoothingQuality = "high";
+      context.drawImage(bitmap, place.left, place.top, bitmap.width * place.sx, bitmap.height * place.sy);
+    }
     if (id === "kspace" && state.lines) this.#lines(context, state, place);
+    if (id !== "kspace" && state.mark) drawMark(context, state.mark, place);
     if (id !== "kspace" && state.probe) crosshair(context, state.probe, place);
     context.restore();
   }
@@ -63,57 +73,76 @@ export class Painter {
     const { height } = result.kspace;
     if (result.mask.shape.length === 1) {
       // A band at both ends of the columns, so that the data between them keep their grays.
-      const band = Math.max(4, 0.035 * height * place.scale);
+      const band = Math.max(4, 0.035 * height * place.sy);
       for (const run of runs(result)) {
         context.fillStyle = run.centre ? CENTRE : ACCENT;
-        const left = place.left + run.from * place.scale, width = run.length * place.scale;
+        const left = place.left + run.from * place.sx, width = run.length * place.sx;
         context.fillRect(left, place.top, width, band);
-        context.fillRect(left, place.top + height * place.scale - band, width, band);
+        context.fillRect(left, place.top + height * place.sy - band, width, band);
       }
     } else {
       context.globalAlpha = 0.35;
-      context.drawImage(this.#pattern(result), place.left, place.top, result.kspace.width * place.scale, height * place.scale);
+      context.drawImage(this.#pattern(result), place.left, place.top, result.kspace.width * place.sx, height * place.sy);
     }
     context.globalAlpha = 1;
   }
 
   #pattern(result) {
     const known = this.bitmaps.get("pattern");
-    if (known?.result === result) return known.canvas;
+    if (known?.mask === result.mask) return known.canvas;
     const { data, shape } = result.mask;
     const colours = Uint32Array.from(GRAY, (_, level) => (level ? 0xffffb858 : 0));
     const canvas = paint(shape[1], shape[0], (i) => data[i], 0, 1, colours);
-    this.bitmaps.set("pattern", { result, canvas });
+    this.bitmaps.set("pattern", { mask: result.mask, canvas });
     return canvas;
   }
 }
 
-/** Whether a tile shows a difference now: the reference of the difference stays an image. */
-export function isDifference(id, state) {
-  return state.show === "difference" && id !== "kspace" && state.result.differs(id, state.against);
+/** What a tile shows now: "kspace", "image", "phase" or "difference"; null where it has no such thing to show. */
+export function shownOf(id, state) {
+  const { result, show, against } = state;
+  if (id === "kspace") return "kspace";
+  if (show === "phase") return result.phase.has(id) ? "phase" : null;
+  if (show !== "difference") return "image";
+  if (result.differs(id, against)) return "difference";
+  return against === "trust" ? null : "image"; // the image of which the others show the difference
 }
 
-/** The value under the probe as it is printed: a magnitude, or a difference in per cent. */
+function missingText(id, { show }) {
+  return show === "phase" ? "No phase: only magnitudes are known" : "No map of trust";
+}
+
+/** The function of a pixel's index that gives what a tile shows there, in its units; null where it shows nothing. */
+export function valuesOf(id, state) {
+  const { result, slice, against } = state, kind = shownOf(id, state);
+  if (kind === null || kind === "kspace") return null;
+  if (kind === "difference") return result.difference(id, against, slice);
+  const values = (kind === "phase" ? result.phase : result.volumes).get(id).slice(slice);
+  return kind === "phase" ? (i) => degrees(values[i]) : (i) => values[i];
+}
+
+/** The value under the probe as it is printed: a magnitude, degrees, or a difference in per cent. */
 export function probed(id, state) {
-  const { result, slice, probe, against } = state;
-  const i = probe.row * result.width + probe.column;
-  if (isDifference(id, state)) return `${result.difference(id, against, slice)(i).toFixed(2)} %`;
-  return fixed(result.volumes.get(id).slice(slice)[i]);
+  const { result, probe } = state, value = valuesOf(id, state);
+  if (!value) return "–";
+  const one = value(probe.row * result.width + probe.column), kind = shownOf(id, state);
+  return kind === "difference" ? `${one.toFixed(2)} %` : kind === "phase" ? `${one.toFixed(0)}°` : fixed(one);
 }
 
-/** Where a picture of width x height pixels lies in a tile: its upper left corner, and screen pixels a pixel. */
-export function placement(bitmap, { zoom, centre }, width, height) {
-  const scale = Math.min(width / bitmap.width, height / bitmap.height) * zoom;
-  return {
-    scale,
-    left: width / 2 - centre.x * bitmap.width * scale,
-    top: height / 2 - centre.y * bitmap.height * scale,
-  };
+/**
+ * Where a tile's picture lies: its upper left corner, and screen pixels for a column (sx) and a row (sy). Pixels have
+ * the shape that the scan's header gives them. k-space stays whole: it is no place in the image.
+ */
+export function placement(id, { result, zoom, centre }, width, height) {
+  const kspace = id === "kspace", size = kspace ? result.kspace : result, aspect = kspace ? 1 : result.aspect;
+  const [enlarged, { x, y }] = kspace ? [1, { x: 0.5, y: 0.5 }] : [zoom, centre];
+  const sx = Math.min(width / size.width, height / (size.height * aspect)) * enlarged, sy = sx * aspect;
+  return { sx, sy, left: width / 2 - x * size.width * sx, top: height / 2 - y * size.height * sy };
 }
 
 /** Neighbouring sampled columns as one piece: {from, length, centre}. */
-export function runs(result) {
-  const columns = result.mask.data, { center_start: start, num_low_frequencies: count } = result.receipt;
+export function runs({ mask, receipt }) {
+  const columns = mask.data, { center_start: start, num_low_frequencies: count } = receipt;
   // The centre is so many sampled columns from its first one on: a dead column inside it does not count.
   const pieces = [];
   let left = start === null || start === undefined ? 0 : count;
@@ -127,8 +156,88 @@ export function runs(result) {
   return pieces;
 }
 
+/** The mask as a strip, one row high where it is of columns. */
+export function drawStrip(canvas, { mask, receipt }) {
+  const pattern = mask.shape.length > 1, [height, width] = pattern ? mask.shape : [1, mask.shape[0]];
+  canvas.width = width;
+  canvas.height = height;
+  canvas.classList.toggle("pattern", pattern);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#000";
+  context.fillRect(0, 0, width, height);
+  if (!pattern) {
+    for (const run of runs({ mask, receipt })) {
+      context.fillStyle = run.centre ? CENTRE : ACCENT;
+      context.fillRect(run.from, 0, run.length, 1);
+    }
+    return;
+  }
+  context.fillStyle = ACCENT;
+  for (let i = 0; i < mask.data.length; i += 1) if (mask.data[i]) context.fillRect(i % width, Math.floor(i / width), 1, 1);
+}
+
+/** Letters of the patient's sides, the bar of the scale, and the mark of simulated data. */
+function overlay(context, state, width, height) {
+  const { result, zoom } = state;
+  if (result.simulated) text(context, "SIMULATED", 7, 16, "left", CENTRE);
+  if (!state.overlay || width < 90) return;
+  const letters = lettersOf(result.geometry);
+  if (letters) {
+    text(context, letters.left, 6, height / 2 + 4, "left");
+    text(context, letters.right, width - 6, height / 2 + 4, "right");
+    text(context, letters.top, width / 2, 16, "center");
+    text(context, letters.bottom, width / 2, height - 7, "center");
+  }
+  const place = placement("", state, width, height), bar = scaleBar(result.geometry, place.sx, Math.min(110, width / 4));
+  if (!bar || !zoom) return;
+  const right = width - 10, y = height - 10;
+  for (const [colour, thick] of [["rgba(0, 0, 0, 0.8)", 5], ["#fff", 2]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = thick;
+    context.beginPath();
+    context.moveTo(right - bar.pixels, y);
+    context.lineTo(right, y);
+    context.stroke();
+  }
+  text(context, bar.text, right, y - 6, "right");
+}
+
+function text(context, words, x, y, align, colour = "#fff") {
+  context.font = FONT;
+  context.textAlign = align;
+  context.lineJoin = "round";
+  context.lineWidth = 3;
+  context.strokeStyle = "rgba(0, 0, 0, 0.85)";
+  context.strokeText(words, x, y);
+  context.fillStyle = colour;
+  context.fillText(words, x, y);
+}
+
+function message(context, words, x, y, room) {
+  context.font = FONT;
+  context.textAlign = "center";
+  context.fillStyle = "#b9c2cf";
+  context.fillText(words, x, y, Math.max(20, room - 16));
+}
+
+function drawMark(context, { kind, a, b }, place) {
+  const [ax, ay, bx, by] = [place.left + a.x * place.sx, place.top + a.y * place.sy, place.left + b.x * place.sx, place.top + b.y * place.sy];
+  for (const [colour, thick] of [["rgba(0, 0, 0, 0.75)", 4], [MARK, 1.6]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = thick;
+    context.beginPath();
+    if (kind === "line") {
+      context.moveTo(ax, ay);
+      context.lineTo(bx, by);
+    } else {
+      context.ellipse((ax + bx) / 2, (ay + by) / 2, Math.abs(ax - bx) / 2, Math.abs(ay - by) / 2, 0, 0, 2 * Math.PI);
+    }
+    context.stroke();
+  }
+}
+
 function crosshair(context, { row, column }, place) {
-  const x = place.left + (column + 0.5) * place.scale, y = place.top + (row + 0.5) * place.scale;
+  const x = place.left + (column + 0.5) * place.sx, y = place.top + (row + 0.5) * place.sy;
   context.lineWidth = 1;
   for (const [colour, shift] of [["rgba(0, 0, 0, 0.7)", 1], [ACCENT, 0]]) {
     context.strokeStyle = colour;

@@ -1,9 +1,9 @@
 // The view as a PNG, with its window and the research-only mark written in.
 
-import { Painter, isDifference } from "./drawing.js";
+import { Painter } from "./drawing.js";
 import { FIRE, GRAY, short } from "./pixels.js";
-import { label, maskCaption, measured } from "./result.js";
-import { remarkText } from "./stage.js";
+import { label, maskCaption } from "./result.js";
+import { numbersOf, remarkText, titleOf } from "./stage.js";
 
 const SCALE = 2, MARGIN = 20, HEAD = 58, CAPTION = 42, FOOT = 62, GAP = 10;
 const REMARK = 11, LINE = 15; // size of remarks, and from line to line
@@ -11,14 +11,18 @@ const FONT = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
 
 /** A Blob with the tiles as they lie on the screen. */
 export async function pictureOf(state, tiles, notice) {
+  // On a telephone the images are hidden behind the panel from which they are saved.
+  const { view } = document.body.dataset;
+  document.body.dataset.view = "images";
   const boxes = [...tiles.values()].map((tile) => ({ id: tile.id, box: tile.well.getBoundingClientRect() }));
+  document.body.dataset.view = view;
   const left = Math.min(...boxes.map(({ box }) => box.left)), top = Math.min(...boxes.map(({ box }) => box.top));
   const rows = [...new Set(boxes.map(({ box }) => box.top))].sort((a, b) => a - b);
   const tallest = boxes[0].box.height;
   const width = Math.max(...boxes.map(({ box }) => box.right)) - left + 2 * MARGIN;
   const { result, slice } = state;
   const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
-  const shared = result.sharedWarnings.flatMap((text) => wrapped(context, `⚠ ${text}`, width - 2 * MARGIN));
+  const shared = [...(state.remarks ?? []), ...result.sharedWarnings].flatMap((text) => wrapped(context, `⚠ ${text}`, width - 2 * MARGIN));
   const captions = boxes.map(({ id, box }) => captionsOf(context, id, box.width, state));
   const most = Math.max(1, ...captions.flat().map(({ lines }) => lines.length));
   const head = HEAD + LINE * shared.length, caption = CAPTION + LINE * (most - 1);
@@ -34,8 +38,8 @@ export async function pictureOf(state, tiles, notice) {
     context.fillText(text, x, y, room);
   };
   const file = result.metadata.results[0]?.file ?? "";
-  write(`${result.fileName ?? file}, slice ${slice} (0 to ${result.slices - 1})`, MARGIN, 26, 15, "#f2f2f2", { weight: 600, room: width - 2 * MARGIN });
-  write(maskCaption(result.receipt), MARGIN, 45, 12, "#a3a9b3", { room: width - 2 * MARGIN });
+  write(`${state.name || file}, slice ${slice + 1} of ${result.slices}`, MARGIN, 26, 15, "#f2f2f2", { weight: 600, room: width - 2 * MARGIN });
+  write(result.runs ? `A: ${maskCaption(result.runs.a.receipt)}; B: ${maskCaption(result.runs.b.receipt)}` : maskCaption(result.receipt), MARGIN, 45, 12, "#a3a9b3", { room: width - 2 * MARGIN });
   shared.forEach((text, line) => write(text, MARGIN, 60 + LINE * line, REMARK, "#f0b35a", { room: width - 2 * MARGIN }));
   const painter = new Painter();
   boxes.forEach(({ id, box }, number) => {
@@ -55,7 +59,7 @@ export async function pictureOf(state, tiles, notice) {
     });
   });
   const base = height - FOOT;
-  const colours = state.show === "difference" ? FIRE : GRAY;
+  const colours = state.show === "difference" ? FIRE : state.invert && state.show === "image" ? GRAY.slice().reverse() : GRAY;
   for (let level = 0; level < 256; level += 1) {
     const word = colours[level];
     context.fillStyle = `rgb(${word & 255}, ${(word >> 8) & 255}, ${(word >> 16) & 255})`;
@@ -72,7 +76,7 @@ function captionsOf(context, id, width, state) {
   return ids.map((one) => {
     const remarks = state.result.remarks(one);
     const colour = remarks[0]?.kind === "warning" ? "#f0b35a" : "#a3a9b3";
-    return { title: titleOf(one, state), lines: wrapped(context, remarkText(remarks), room), colour, room };
+    return { title: [titleOf(one, state), numbersOf(one, state)].filter(Boolean).join("   "), lines: wrapped(context, remarkText(remarks), room), colour, room };
   });
 }
 
@@ -96,14 +100,7 @@ export function scaleText(state) {
   if (state.show === "difference") {
     return `0 to ${short(state.scale, 3)} %: |image − ${label(state.against)}| in per cent of its maximum`;
   }
+  if (state.show === "phase") return "-180° to 180°: phase";
   const { low, high } = state.window;
-  return `${short(low)} to ${short(high)}: magnitude (window ${short(high - low)}, level ${short((high + low) / 2)})`;
-}
-
-function titleOf(id, state) {
-  if (id === "kspace") return `k-space, log10, ${state.floor} to 0`;
-  const what = !isDifference(id, state) ? label(id)
-    : state.against === "trust" ? `${label(id)}, map of trust` : `${label(id)} − ${label(state.against)}`;
-  const row = state.result.row(id);
-  return row && row.nmse !== null ? `${what}   ${measured(row).psnr} dB, SSIM ${measured(row).ssim}` : what;
+  return `${state.invert ? "black on white, " : ""}${short(low)} to ${short(high)}: magnitude (window ${short(high - low)}, level ${short((high + low) / 2)})`;
 }

@@ -5,47 +5,63 @@ import { $, make } from "./dom.js";
 import { label } from "./result.js";
 
 const USUAL = ["zero-filled", "cs-wavelet", "unet", "unrolled"];
+const DRAWN = ["random", "equispaced"];
 
 export class Form {
-  constructor() {
+  /** `changed(what)` is called with "file", "reading" (how the scan is read, and which mask), "mask" or "methods". */
+  constructor(changed) {
     this.file = null;
     this.methods = [];
+    this.changed = changed;
     $("pick").addEventListener("click", () => $("file").click());
-    $("file").addEventListener("change", () => $("file").files[0] && this.take($("file").files[0]));
-    $("mask-kind").addEventListener("change", () => this.#showMask());
+    $("file").addEventListener("change", () => {
+      const [file] = $("file").files;
+      $("file").value = ""; // the same file may be chosen again
+      if (file) this.take(file);
+    });
+    $("mask-kind").addEventListener("change", () => {
+      this.#showMask();
+      changed("reading");
+    });
+    for (const id of ["axes", "variable", "mask-file", "check"]) $(id).addEventListener("change", () => changed("reading"));
+    for (const id of ["acceleration", "center", "seed"]) $(id).addEventListener("input", () => changed("mask"));
     $("acceleration").addEventListener("input", () => this.#showChips());
+    $("methods").addEventListener("input", () => changed("methods"));
     for (const chip of document.querySelectorAll("[data-acceleration]")) {
       chip.addEventListener("click", () => {
         $("acceleration").value = chip.dataset.acceleration;
         this.#showChips();
+        changed("mask");
       });
     }
     this.#showChips();
   }
 
-  /** Use this file. */
-  take(file, name = file.name) {
-    this.file = { blob: file, name };
+  /** Use this file; a mask that belonged to the last one is given up. */
+  take(file, name = file.name, hint = sizeOf(file)) {
+    this.file = { blob: file, name, sample: false };
     $("file-name").textContent = name;
-    const steps = file.size < 1024 ? 0 : file.size < 2 ** 20 ? 1 : 2;
-    $("file-hint").textContent = `${(file.size / 1024 ** steps).toFixed(steps && 1)} ${["bytes", "KiB", "MiB"][steps]}`;
+    $("file-hint").textContent = hint;
     $("drop").classList.add("has-file");
     $("welcome-file").textContent = name;
     $("welcome-empty").hidden = true;
     $("welcome-ready").hidden = false;
+    if (!DRAWN.includes($("mask-kind").value)) this.setMask("random", false);
+    this.changed("file");
   }
 
   /** Fetch the embedded sample and use it. */
   async takeSample() {
     const response = await request("v1/sample", { cache: "default" });
     const name = /filename="?([^";]+)/.exec(response.headers.get("Content-Disposition") ?? "")?.[1] ?? "sample.h5";
-    this.take(await response.blob(), name);
-    $("file-hint").textContent = "Simulated from the Colin27 average brain, 8 coils, 4 slices";
+    this.take(await response.blob(), name, "Simulated from the Colin27 average brain, 8 coils, 4 slices");
+    this.file.sample = true;
   }
 
   /** List the service's methods; resolves to the research-only notice. */
   async load() {
-    const models = await (await request("v1/models")).json();
+    const text = await (await request("v1/models")).text(), models = JSON.parse(text);
+    this.catalogue = text;
     this.methods = models.methods;
     const usual = USUAL.filter((name) => models.methods.some((method) => method.name === name));
     const order = (name) => (usual.includes(name) ? usual.indexOf(name) : usual.length);
@@ -54,16 +70,43 @@ export class Form {
     return models.research_only;
   }
 
+  get names() {
+    return this.methods.map(({ name }) => name);
+  }
+
   get chosen() {
     return [...$("methods").querySelectorAll("input[name=method]:checked")].map((input) => input.value);
+  }
+
+  get drawn() {
+    return DRAWN.includes($("mask-kind").value);
+  }
+
+  setMask(kind, tell = true) {
+    $("mask-kind").value = kind;
+    this.#showMask();
+    if (tell) this.changed("reading");
+  }
+
+  setAxes(text) {
+    $("axes").value = text;
+    $("reading").open = true;
+    this.changed("reading");
+  }
+
+  /** Show the estimated times of the methods, {method: seconds}. */
+  showTimes(seconds) {
+    for (const block of $("methods").querySelectorAll(".method")) {
+      const time = seconds.get(block.dataset.method);
+      block.querySelector(".method-time").textContent = time === undefined || time === null ? "" : `about ${spoken(time)}`;
+    }
   }
 
   /** What is missing before anything can be sent, in words, and where; null where nothing is. */
   missing() {
     if (!this.file) return { text: "Choose a scan first: a file, or the sample.", element: $("sample") };
     if (!this.chosen.length) return { text: "Choose at least one method.", element: $("methods").querySelector("input") };
-    const drawn = ["random", "equispaced"].includes($("mask-kind").value);
-    if (drawn && !(Number($("acceleration").value) >= 1)) {
+    if (this.drawn && !(Number($("acceleration").value) >= 1)) {
       return { text: "Give an acceleration of at least 1, e.g. 4.", element: $("acceleration") };
     }
     if ($("mask-kind").value === "upload" && !$("mask-file").files[0]) {
@@ -72,37 +115,56 @@ export class Form {
     return null;
   }
 
-  /** The multipart form of a comparison of the chosen methods, or of one of them alone. */
-  data({ only = null } = {}) {
-    const form = new FormData();
-    const add = (name, value) => value !== "" && form.append(name, value);
-    add("axes", $("axes").value.trim());
-    add("variable", $("variable").value.trim());
+  /** The fields of the mask alone: what GET /v1/masks takes. */
+  maskFields() {
+    const fields = { mask_kind: $("mask-kind").value, acceleration: $("acceleration").value, center_fraction: $("center").value, seed: $("seed").value };
+    return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== ""));
+  }
+
+  /** The fields of a comparison of the chosen methods, without its files. */
+  fields() {
     const kind = $("mask-kind").value;
-    if (kind === "file") form.append("mask", "file");
-    else if (kind === "upload") form.append("mask", $("mask-file").files[0]);
-    else {
-      form.append("mask_kind", kind);
-      add("acceleration", $("acceleration").value);
-      add("center_fraction", $("center").value);
-      add("seed", $("seed").value);
-    }
-    if ($("check").checked) form.append("check", "holdout");
-    if (only) form.append("method", only);
-    else form.append("methods", this.chosen.join(","));
+    const fields = { axes: $("axes").value.trim(), variable: $("variable").value.trim() };
+    if (kind === "file" || kind === "from-zeros") fields.mask = kind;
+    else if (this.drawn) Object.assign(fields, this.maskFields());
+    if ($("check").checked) fields.check = "holdout";
+    fields.methods = this.chosen.join(",");
     for (const input of $("methods").querySelectorAll("[data-option]")) {
       const { method, option } = input.dataset;
-      if (only === null && this.chosen.includes(method)) add(`${method}.${option}`, input.value.trim());
-      if (only === method) add(option, input.value.trim());
+      if (this.chosen.includes(method)) fields[`${method}.${option}`] = input.value.trim();
     }
+    return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== ""));
+  }
+
+  /** The multipart form of these fields and of the files. */
+  data(fields = this.fields()) {
+    const form = new FormData();
+    for (const [name, value] of Object.entries(fields)) form.append(name, value);
+    if ($("mask-kind").value === "upload" && $("mask-file").files[0]) form.append("mask", $("mask-file").files[0]);
     form.append("file", this.file.blob, this.file.name);
     return form;
   }
 
+  /** Set the form as a run was asked for, by its fields. */
+  restore(fields) {
+    const put = (id, value) => ($(id).value = value ?? "");
+    put("axes", fields.axes);
+    put("variable", fields.variable);
+    if (fields.acceleration !== undefined) put("acceleration", fields.acceleration);
+    put("center", fields.center_fraction);
+    put("seed", fields.seed ?? "0");
+    $("check").checked = fields.check === "holdout";
+    $("mask-kind").value = fields.mask ?? fields.mask_kind ?? (fields.acceleration === undefined ? "file" : "random");
+    const methods = (fields.methods ?? "").split(",");
+    for (const input of $("methods").querySelectorAll("input[name=method]")) input.checked = methods.includes(input.value);
+    for (const input of $("methods").querySelectorAll("[data-option]")) input.value = fields[`${input.dataset.method}.${input.dataset.option}`] ?? "";
+    this.#showMask();
+    this.#showChips();
+  }
+
   #showMask() {
-    const kind = $("mask-kind").value;
-    $("drawn").hidden = kind === "file" || kind === "upload";
-    $("mask-file-field").hidden = kind !== "upload";
+    $("drawn").hidden = !this.drawn;
+    $("mask-file-field").hidden = $("mask-kind").value !== "upload";
   }
 
   #showChips() {
@@ -110,6 +172,18 @@ export class Form {
       chip.setAttribute("aria-pressed", String(chip.dataset.acceleration === $("acceleration").value));
     }
   }
+}
+
+/** A time as one says it: 0.4 s, 12 s, 3 min. */
+export function spoken(seconds) {
+  if (seconds < 0.1) return "0.1 s";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  return seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+}
+
+function sizeOf(file) {
+  const steps = file.size < 1024 ? 0 : file.size < 2 ** 20 ? 1 : 2;
+  return `${(file.size / 1024 ** steps).toFixed(steps && 1)} ${["bytes", "KiB", "MiB"][steps]}`;
 }
 
 function methodBlock(method, checked) {
@@ -123,8 +197,10 @@ function methodBlock(method, checked) {
     more.hidden = !more.hidden;
     toggle.setAttribute("aria-expanded", String(!more.hidden));
   });
-  return make("div", { className: "method" },
-    make("div", { className: "method-head" }, make("label", { title: method.summary }, box, label(method.name)), toggle), more);
+  const block = make("div", { className: "method" },
+    make("div", { className: "method-head" }, make("label", { title: method.summary }, box, label(method.name), make("span", { className: "method-time" })), toggle), more);
+  block.dataset.method = method.name;
+  return block;
 }
 
 function optionField(method, option, usual) {

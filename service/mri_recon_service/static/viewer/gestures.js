@@ -1,13 +1,16 @@
 // Mouse, wheel, pen and fingers on a tile, as the few things that they mean.
 
+const NOTCH = 60; // wheel pixels for one slice: a mouse's notch has 100 or more, a touchpad sends few at a time
+const LINE = 40;
+
 /**
- * Call `on.pan(dx, dy)`, `on.window(dx, dy)`, `on.zoom(factor, x, y)`, `on.slice(step)`, `on.probe(x, y)` and
- * `on.hover(x, y)` (null outside); all in CSS pixels of the element. `tool()` says what the first button and one
- * finger do: "pan", "window" or "probe". The second button always sets the window.
+ * Call `on.window(dx, dy)`, `on.pan(dx, dy)`, `on.zoom(factor, x, y)`, `on.slice(step)`, `on.probe(x, y)`,
+ * `on.mark(from, to)` and `on.hover(x, y)` (null outside); all in CSS pixels of the element. `tool()` says what the first
+ * button and one finger do: "window", "pan", "probe", "line" or "ellipse". The second button zooms, the third moves.
  */
 export function listen(element, on, tool) {
   const pointers = new Map();
-  let action = null;
+  let action = null, from = null, turned = 0;
   const at = (event) => {
     const box = element.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
@@ -18,11 +21,12 @@ export function listen(element, on, tool) {
   };
 
   element.addEventListener("pointerdown", (event) => {
-    if (event.button === 1) return;
     element.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, at(event));
-    action = event.button === 2 ? "window" : tool();
-    if (action === "probe" && pointers.size === 1) on.probe(at(event).x, at(event).y);
+    from = at(event);
+    action = { 1: "pan", 2: "zoom" }[event.button] ?? tool();
+    if (event.button === 1) event.preventDefault(); // no automatic scrolling
+    if (action === "probe" && pointers.size === 1) on.probe(from.x, from.y);
   });
   element.addEventListener("pointermove", (event) => {
     const now = at(event), before = pointers.get(event.pointerId);
@@ -41,6 +45,8 @@ export function listen(element, on, tool) {
     pointers.set(event.pointerId, now);
     if (pointers.size > 2) return;
     if (action === "probe") on.probe(now.x, now.y);
+    else if (action === "line" || action === "ellipse") on.mark(from, now);
+    else if (action === "zoom") on.zoom(Math.exp((before.y - now.y) / 150), from.x, from.y);
     else on[action](now.x - before.x, now.y - before.y);
   });
   for (const name of ["pointerup", "pointercancel"]) {
@@ -50,10 +56,15 @@ export function listen(element, on, tool) {
   element.addEventListener("contextmenu", (event) => event.preventDefault());
   element.addEventListener("wheel", (event) => {
     event.preventDefault();
-    const amount = event.deltaY || event.deltaX; // a browser may turn a wheel with Shift sideways
-    if (!amount) return;
-    const { x, y } = at(event);
-    if (event.shiftKey) on.slice(Math.sign(amount));
-    else on.zoom(Math.exp(-Math.max(-120, Math.min(120, amount)) * 0.0022), x, y);
+    const amount = (event.deltaY || event.deltaX) * (event.deltaMode ? LINE : 1);
+    if (event.ctrlKey || event.metaKey) { // also what a pinch on a touchpad sends
+      const { x, y } = at(event);
+      on.zoom(Math.exp(-Math.max(-120, Math.min(120, amount)) * 0.0022), x, y);
+      return;
+    }
+    turned = Math.sign(amount) === Math.sign(turned) ? turned + amount : amount;
+    if (Math.abs(turned) < NOTCH) return;
+    on.slice(Math.sign(turned));
+    turned = 0;
   }, { passive: false });
 }

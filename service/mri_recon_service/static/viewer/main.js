@@ -1,18 +1,22 @@
 // The viewer, put together.
 
-import { onKeyNeeded, followJob, request, upload } from "./api.js";
-import { clearBanner, showError } from "./banner.js";
-import { startControls } from "./controls.js";
+import { onKeyNeeded, request } from "./api.js";
+import { clearBanner, offerAction, showError, showNotice } from "./banner.js";
+import { Card } from "./card.js";
+import { startControls, takePreset } from "./controls.js";
 import { $, announce, make, save } from "./dom.js";
+import { startDrawers } from "./drawers.js";
 import { pictureOf } from "./export.js";
 import { Form } from "./form.js";
-import { enableTabs, fillResults, fillSampling, fillShared, openTab, startTabs } from "./panes.js";
-import { Result, label } from "./result.js";
+import { linkOf, readLink, viewFrom } from "./link.js";
+import { enableTabs, fillResults, fillShared, openTab, showImages, startTabs } from "./panes.js";
+import { Pair, Result, label } from "./result.js";
 import { NPZ, Run } from "./run.js";
+import { Runs, askedOf, nameOf, rememberName } from "./runs.js";
 import { Stage } from "./stage.js";
-import { CENTRED, Store, viewOf } from "./store.js";
+import { NOTHING, Store, gainOf, viewOf } from "./store.js";
 
-const THEME = "mri-recon-theme";
+const THEME = "mri-recon-theme", LINK_MS = 250;
 const FORMATS = [
   { suffix: ".h5", name: "HDF5", type: "application/x-hdf5" },
   { suffix: ".dcm.zip", name: "DICOM series", type: "application/zip" },
@@ -20,44 +24,68 @@ const FORMATS = [
   { suffix: ".nii.gz", name: "NIfTI", type: "application/x-nifti" },
   { suffix: ".mrd", name: "ISMRMRD images", type: "application/x-mrd" },
   { suffix: ".mat", name: "MATLAB", type: "application/x-matlab-data" },
-  { suffix: ".npy", name: "NumPy", type: "application/x-npy" },
 ];
 
-const store = new Store({
-  result: null, layout: "grid", tool: "pan", show: "image", smooth: true, showKspace: true, lines: true, floor: -4,
-  scale: 1, scaleChoice: "auto", probe: null, ...CENTRED,
+const store = new Store(NOTHING);
+const stage = new Stage($("stage"), store);
+const form = new Form((what) => {
+  card.changed(what);
+  showStale();
 });
-const stage = new Stage($("stage"), store), form = new Form(), run = new Run();
+const card = new Card(form);
+const run = new Run({ part: showPart, done: showDone, stopped: showStopped });
+const runs = new Runs({ open: (job) => openRun(job.id), beside: (job) => openBeside(job.id), shown: () => store.values });
+/** What is shown: the document of its job, what it was asked for, its file, and of two runs the first alone. */
+let shown = { job: null, asked: null, file: null, name: "", result: null };
+let second = null;
+let pendingView = null;
 let notice = $("mark").textContent;
+let linkTimer = null;
 
-startTabs();
+startTabs((name) => name === "runs" && runs.refresh());
 startControls(store, stage, { toggleTheme, openHelp: () => $("help").showModal() });
+startDrawers(store);
 showTheme(localStorage.getItem(THEME) ?? "dark");
 $("theme").addEventListener("click", toggleTheme);
 $("help-open").addEventListener("click", () => $("help").showModal());
-$("sample").addEventListener("click", takeSample);
-$("welcome-sample").addEventListener("click", takeSample);
+$("sample").addEventListener("click", openSample);
+$("welcome-sample").addEventListener("click", openSample);
 $("welcome-pick").addEventListener("click", () => $("file").click());
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   reconstruct();
 });
-$("save-png").addEventListener("click", async () => save(await pictureOf(store.values, stage.tiles, notice), `${stem()}.png`));
-$("save-npz").addEventListener("click", () => save(new Blob([store.values.result.buffer], { type: NPZ }), `${stem()}.npz`));
+$("save-png").addEventListener("click", async () => save(await pictureOf({ ...store.values, name: $("scan-name").textContent, remarks: remarks() }, stage.tiles, notice), `${stem()}.png`));
+$("save-npz").addEventListener("click", saveArrays);
 $("save-json").addEventListener("click", () => {
   const text = JSON.stringify(store.values.result.metadata, null, 2);
   save(new Blob([text], { type: "application/json" }), `${stem()}.json`);
 });
 $("save-format").replaceChildren(...FORMATS.map(({ suffix, name }) => make("option", { value: suffix }, `${name} (${suffix})`)));
 $("save-format").addEventListener("change", nameSaveButtons);
+offerAction("from-zeros", "Count zeros as not sampled", () => {
+  form.setMask("from-zeros");
+  reconstruct();
+});
 onKeyNeeded(askForKey);
 acceptDrops();
+store.subscribe((changed, state) => {
+  if (changed.has("slice") && state.result && !changed.has("result")) fillResults(state.result, store);
+  clearTimeout(linkTimer);
+  linkTimer = setTimeout(writeLink, LINK_MS);
+});
+window.addEventListener("hashchange", () => {
+  const link = readLink(location.hash);
+  if (link && (link.run !== store.values.job || link.beside !== store.values.beside)) followLink(link);
+});
 start();
 
 async function start() {
   try {
     notice = await form.load();
     $("mark").textContent = notice;
+    const link = readLink(location.hash);
+    if (link) await followLink(link);
   } catch (error) {
     showError(error);
     const again = () => {
@@ -69,57 +97,188 @@ async function start() {
   }
 }
 
-async function takeSample() {
+/** The sample, reconstructed at once. The service keeps its result: opened again, nothing is computed twice. */
+async function openSample() {
+  if (run.busy) return;
   clearBanner();
   try {
-    await form.takeSample();
-    announce("The sample is chosen");
-    $("run").focus();
+    if (!form.file?.sample) await form.takeSample();
+    await reconstruct({ keep: true });
   } catch (error) {
     showError(error);
   }
 }
 
-async function reconstruct() {
+async function reconstruct({ keep = false } = {}) {
   if (run.busy) return;
   const missing = form.missing();
   if (missing) {
-    showError(new Error(missing.text));
+    openTab("scan");
+    showError(Object.assign(new Error(missing.text), { title: "Something is missing" }));
     missing.element?.focus();
     return;
   }
-  const { file } = form, sent = form.data(), again = (method) => form.data({ only: method });
+  card.stop();
+  const fields = form.fields(), { file } = form;
+  shown = { ...shown, next: { asked: askedNow(), file: file.blob, name: file.name } };
+  pendingView = null;
+  showImages();
+  const key = keep && form.catalogue ? `sample-${hashOf(form.catalogue + JSON.stringify(fields))}` : null;
   try {
-    const buffer = await run.compare(sent, form.chosen);
-    if (buffer === null) {
-      announce("Cancelled");
-      return;
-    }
-    show(new Result(buffer), file, again);
+    await run.compare(form.data(fields), form.chosen, { seconds: card.seconds, key });
+  } catch (error) {
+    // The kept run of the sample may have been cancelled, have failed or expired.
+    const gone = ["job-cancelled", "result-expired", "worker-lost", "timed-out", "job-not-found"].includes(error.document?.code);
+    if (key && gone) await reconstruct();
+    else showError(error);
+  }
+}
+
+/** Open a run that the service keeps, or follow one that is not done. */
+async function openRun(id, view = null) {
+  if (run.busy) {
+    showNotice("A run goes on. Cancel it, or wait for its end, before another one is opened.");
+    return;
+  }
+  clearBanner();
+  try {
+    const job = await (await request(`v1/jobs/${id}`)).json();
+    if (job.kind !== "comparison") throw Object.assign(new Error("This run is of one method: fetch its file from the service."), { title: "This run has no comparison" });
+    form.restore(job.request.fields);
+    pendingView = view;
+    shown = { ...shown, next: { asked: askedNow(), file: null, name: nameOf(job) } };
+    showImages();
+    await run.attach(job);
   } catch (error) {
     showError(error);
   }
 }
 
-function show(result, file, again) {
-  result.fileName = file.name;
-  $("scan-name").textContent = file.name; // what is shown, whatever is chosen next
-  for (const id of ["view", "tools", "status"]) $(id).hidden = false;
-  $("welcome").hidden = true;
-  store.set(viewOf(result, store.values));
-  fillShared(result);
-  fillResults(result);
-  fillSampling(result, store);
-  $("save-method").replaceChildren(...result.methods.map((method) => {
-    const content = again(method); // as it was sent, whatever the form says later
-    const button = make("button", { type: "button", onclick: () => saveMethod(method, content) });
+async function openBeside(id, view = null) {
+  clearBanner();
+  try {
+    const job = await (await request(`v1/jobs/${id}`)).json();
+    const response = await request(`v1/jobs/${id}/result`, { headers: { Accept: NPZ } });
+    const pair = new Pair(shown.result, Result.read(await response.arrayBuffer()));
+    second = { job, name: nameOf(job) };
+    store.set({ ...viewOf(pair, { ...store.values, layout: "grid" }), beside: id, waiting: new Map() });
+    if (view) applyView(view);
+    fill();
+    showImages();
+    runs.show();
+    announce(`A: ${shown.name}, B: ${second.name}`);
+  } catch (error) {
+    showError(error);
+  }
+}
+
+async function followLink({ run: id, beside, view }) {
+  await openRun(id, beside ? null : view);
+  if (beside && store.values.job === id) await openBeside(beside, view);
+}
+
+function showPart(result, job, waiting) {
+  begin(job);
+  if (store.values.result === result) store.set({ waiting });
+  else {
+    store.set({ ...viewOf(result, store.values), job: job.id, beside: null, waiting });
+    fill();
+  }
+}
+
+function showDone(result, job) {
+  begin(job);
+  shown = { ...shown, job, result };
+  store.set({ ...viewOf(result, store.values), job: job?.id ?? null, beside: null, waiting: new Map() });
+  if (pendingView) applyView(pendingView);
+  pendingView = null;
+  fill();
+  enableTabs();
+  $("save-method").replaceChildren(...(job ? result.methods : []).map((method) => {
+    const button = make("button", { type: "button", onclick: () => saveMethod(job, method) });
     button.dataset.name = label(method);
     return button;
   }));
   nameSaveButtons();
-  enableTabs();
-  openTab("results");
+  if (document.body.dataset.view === "scan") openTab("results");
+  if (document.body.dataset.view === "runs") runs.refresh();
+  card.resume();
   announce(`Done: ${result.methods.map(label).join(", ")}`);
+}
+
+/** A run that was cancelled or failed: what was done of it stays, and says so. */
+function showStopped(job) {
+  store.set({ waiting: new Map() });
+  card.resume();
+  if (!job || store.values.job !== job.id) return;
+  store.set({ job: null });
+  fill();
+  showNotice("The run was stopped. The images that were done are shown; they cannot be opened again.");
+}
+
+/** The first images of a run take the place of the former ones, under the name of their own scan. */
+function begin(job) {
+  if (!shown.next) return;
+  const { asked, file, name } = shown.next;
+  shown = { job, asked, file, name, result: null };
+  second = null;
+  if (job?.request && file) rememberName(job.request.sha256, name);
+  for (const id of ["view", "tools", "status"]) $(id).hidden = false;
+  $("welcome").hidden = true;
+  enableTabs();
+  $("save-method").replaceChildren();
+}
+
+function fill() {
+  const { result, beside } = store.values, fields = shown.job?.request?.fields;
+  const named = (one) => `${one.name}${one.job?.request ? `, ${askedOf(one.job.request.fields)}` : ""}`;
+  $("scan-name").textContent = beside && second ? `A: ${named(shown)} · B: ${named(second)}` : shown.name; // what is shown, whatever is chosen next
+  $("scan-name").title = $("scan-name").textContent;
+  fillShared(result, remarks());
+  fillResults(result, store);
+  const whole = shown.result !== null && store.values.job !== null && !beside;
+  $("save-run").hidden = !whole;
+  $("save-pair").hidden = whole;
+  $("save-pair").textContent = beside ? "Two runs are shown. Open one of them to save its files." : "Only the picture can be saved: this run has no kept result.";
+  showStale();
+  return fields;
+}
+
+/** What the page itself has to say about what is shown. */
+function remarks() {
+  const { beside } = store.values;
+  const other = beside && second && second.job.request.sha256 !== shown.job?.request?.sha256;
+  return other ? ["A and B are different scans."] : [];
+}
+
+function applyView(query) {
+  const { preset, ...view } = viewFrom(query, store.values.result);
+  store.set(view);
+  if (preset) takePreset(store, preset);
+  if (view.scaleChoice?.startsWith("auto")) {
+    const { result, against, slice } = store.values;
+    store.set({ scale: result.differenceScale(against, slice) / gainOf(view.scaleChoice) });
+  }
+}
+
+function askedNow() {
+  return JSON.stringify([form.fields(), $("mask-kind").value === "upload" ? ($("mask-file").files[0]?.name ?? "") : ""]);
+}
+
+/** Whether the images were made as the form says now. */
+function showStale() {
+  const differs = shown.asked !== null && store.values.result !== null && !run.busy &&
+    (shown.asked !== askedNow() || (form.file !== null && shown.file !== null && form.file.blob !== shown.file));
+  $("stale").hidden = !differs;
+  $("stale").textContent = form.file !== null && shown.file !== null && form.file.blob !== shown.file
+    ? `The images shown are of ${shown.name}.` : "The images shown were made with other settings.";
+  document.body.classList.toggle("is-stale", differs);
+}
+
+function writeLink() {
+  if (run.busy && !store.values.job) return;
+  const link = linkOf(store.values), here = location.hash;
+  if (link !== here && (link || store.values.result)) history.replaceState(null, "", link || location.pathname + location.search);
 }
 
 function saveFormat() {
@@ -130,28 +289,33 @@ function nameSaveButtons() {
   for (const button of $("save-method").children) button.textContent = `${button.dataset.name} (${saveFormat().suffix})`;
 }
 
-async function saveMethod(method, content) {
+async function saveMethod(job, method) {
   const say = (text) => ($("save-state").textContent = text);
   const { suffix, type } = saveFormat(), name = `${stem()}-${method}${suffix}`;
-  say(`Reconstructing ${label(method)} for the file…`);
+  say(`Fetching ${label(method)}…`);
   try {
-    const answer = await upload("v1/reconstructions", content, { headers: { Accept: type } });
-    let { body } = answer;
-    if (answer.status === 202) {
-      const job = JSON.parse(await body.text()), ignore = () => {};
-      await followJob(job.id, { onStatus: ignore, onProgress: ignore, onLost: ignore, onBack: ignore });
-      body = await (await request(`v1/jobs/${job.id}/result`, { headers: { Accept: type } })).blob();
-    }
-    save(body, name);
-    say(`${name} is saved.`);
+    const answer = await request(`v1/jobs/${job.id}/methods/${encodeURIComponent(method)}`, { headers: { Accept: type } });
+    const left = answer.headers.get("X-Left-Out");
+    save(await answer.blob(), name);
+    say(`${name} is saved.${left ? ` ${left}` : ""}`);
   } catch (error) {
     say("");
     showError(error);
   }
 }
 
+async function saveArrays() {
+  const { job } = store.values;
+  try {
+    const answer = await request(`v1/jobs/${job}/result`, { headers: { Accept: NPZ } });
+    save(await answer.blob(), `${stem()}.npz`);
+  } catch (error) {
+    showError(error);
+  }
+}
+
 function stem() {
-  return (store.values.result.fileName ?? "scan").replace(/\.[^.]+$/, "") || "scan";
+  return (shown.name || "scan").replace(/\.[^.]+$/, "") || "scan";
 }
 
 function acceptDrops() {
@@ -185,6 +349,12 @@ function askForKey(problem) {
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? $("key-value").value.trim() : null), { once: true });
   });
+}
+
+/** A short checksum of a text (FNV-1a, twice 32 bits): it names the kept run of the sample, and guards nothing. */
+function hashOf(text) {
+  const hash = (seed) => [...text].reduce((sum, one) => Math.imul(sum ^ one.codePointAt(0), 16777619) >>> 0, seed);
+  return [2166136261, 40389].map((seed) => hash(seed).toString(16).padStart(8, "0")).join("");
 }
 
 function toggleTheme() {

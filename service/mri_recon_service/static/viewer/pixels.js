@@ -26,6 +26,9 @@ export const FIRE = Uint32Array.from({ length: 256 }, (_, level) => {
   return 0xff000000 | (blue << 16) | (green << 8) | red;
 });
 
+/** 256 levels of phase from -pi on, as grays: black at -180 degrees, white at 180. */
+export const degrees = (level) => (level * 360) / 256 - 180;
+
 /** A canvas of w x h pixels with value(i) of each pixel drawn between low and high; row 0 is at the top. */
 export function paint(width, height, value, low, high, colours) {
   const canvas = new OffscreenCanvas(width, height);
@@ -47,6 +50,13 @@ export function percentile(values, q) {
   const at = (q / 100) * (sorted.length - 1), below = Math.floor(at);
   const above = Math.min(below + 1, sorted.length - 1);
   return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+}
+
+/** How many of the values lie in each of `bins` equal steps from 0 to `high`; larger ones count in the last. */
+export function histogram(values, high, bins) {
+  const counts = new Uint32Array(bins), factor = bins / (high || 1);
+  for (let i = 0; i < values.length; i += 1) counts[Math.min(bins - 1, Math.max(0, Math.floor(values[i] * factor)))] += 1;
+  return counts;
 }
 
 /** The largest of many values. */

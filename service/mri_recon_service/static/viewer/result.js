@@ -1,4 +1,4 @@
-// A finished comparison: arrays by name, what was measured, and the numbers that are drawn from them.
+// A comparison, finished or not: arrays by name, what was measured, and the numbers that are drawn from them.
 
 import { readNpz } from "./npz.js";
 import { maximum, percentile, roundUp } from "./pixels.js";
@@ -14,13 +14,14 @@ const LABELS = {
   trust: "Map of trust",
 };
 
-/** How a method (or the reference) is called on the screen, as in the library's figures. */
+/** How a method (or the reference) is called on the screen, as in the library's figures; "b/unet" is that of run B. */
 export function label(id) {
-  return LABELS[id] ?? id;
+  const [, run, name] = /^(?:([ab])\/)?(.*)$/.exec(id);
+  return (run ? `${run.toUpperCase()} · ` : "") + (LABELS[name] ?? name);
 }
 
-/** A volume (slice, h, w) of magnitudes. */
-class Volume {
+/** A volume (slice, h, w): magnitudes, levels of phase, or a map. */
+export class Volume {
   constructor({ shape, data }) {
     [this.slices, this.height, this.width] = shape;
     this.data = data;
@@ -34,22 +35,22 @@ class Volume {
 }
 
 export class Result {
-  constructor(buffer) {
-    const arrays = readNpz(buffer);
-    this.buffer = buffer;
-    this.metadata = JSON.parse(new TextDecoder().decode(arrays.get("metadata").data));
-    this.volumes = new Map();
-    this.trust = new Map();
-    if (arrays.has("reference")) this.volumes.set("reference", new Volume(arrays.get("reference")));
-    for (const row of this.metadata.results) {
-      this.volumes.set(row.method, new Volume(arrays.get(`image.${row.method}`)));
-      const trust = arrays.get(`trust.${row.method}`);
-      if (trust) this.trust.set(row.method, new Volume(trust));
-    }
-    this.kspace = arrays.has("kspace") ? new Volume(arrays.get("kspace")) : null;
-    this.mask = arrays.get("mask");
-    const first = this.volumes.values().next().value;
+  constructor({ metadata, volumes, trust, phase, kspace, mask }) {
+    Object.assign(this, { metadata, volumes, trust, phase, kspace, mask });
+    const first = volumes.values().next().value ?? kspace;
     ({ slices: this.slices, height: this.height, width: this.width } = first);
+  }
+
+  /** A whole result, from the buffer of its npz. */
+  static read(buffer) {
+    return new Result(contentOf(readNpz(buffer), { volumes: new Map(), trust: new Map(), phase: new Map() }));
+  }
+
+  /** This result and what a part of its job brings: the methods come in the order in which they are done. */
+  with(buffer) {
+    const { volumes, trust, phase, kspace, mask, metadata } = this;
+    const before = { volumes: new Map(volumes), trust: new Map(trust), phase: new Map(phase), kspace, mask, metadata };
+    return new Result(contentOf(readNpz(buffer), before));
   }
 
   get ids() {
@@ -73,15 +74,43 @@ export class Result {
     return this.metadata.mask;
   }
 
+  get geometry() {
+    return this.metadata.geometry ?? null;
+  }
+
+  get simulated() {
+    return Boolean(this.metadata.simulated);
+  }
+
+  /** Height of a pixel over its width. */
+  get aspect() {
+    const size = this.geometry?.voxel_size;
+    return size ? size[0] / size[1] : 1;
+  }
+
   row(method) {
     return this.metadata.results.find((row) => row.method === method);
   }
 
+  /** Metrics of one slice of a method: {psnr, ssim, nmse}; null without a reference. */
+  numbers(method, slice) {
+    const all = this.metadata.slices?.[method];
+    return all ? { psnr: all.psnr[slice], ssim: all.ssim[slice], nmse: all.nmse[slice] } : null;
+  }
+
   /** The usual window of a slice: 0 to the reference's 99th percentile, or to the largest of the methods'. */
   window(slice) {
-    const shown = this.hasReference ? ["reference"] : this.ids;
-    const high = Math.max(...shown.map((id) => percentile(this.volumes.get(id).slice(slice), 99)));
+    const high = Math.max(0, ...this.#windowed.map((id) => percentile(this.volumes.get(id).slice(slice), 99)));
     return { low: 0, high: high || 1 };
+  }
+
+  /** The largest magnitude of the images from which windows are taken. */
+  get peak() {
+    return Math.max(0, ...this.#windowed.map((id) => this.volumes.get(id).maximum)) || 1;
+  }
+
+  get #windowed() {
+    return this.hasReference ? ["reference"] : this.ids;
   }
 
   /**
@@ -101,17 +130,21 @@ export class Result {
 
   /** Whether an image has a difference to this one, or a map of trust. */
   differs(id, against) {
-    return against === "trust" ? this.trust.has(id) : id !== against && id !== "reference";
+    return against === "trust" ? this.trust.has(id) : id !== against && !/(^|\/)reference$/.test(id);
   }
 
-  /** The scale of differences that shows all but 0.5 % of the pixels of every method, rounded up to be read. */
+  /**
+   * The scale of differences, rounded up to be read: it shows all but 0.5 % of the pixels of the better methods, those
+   * within twice the smallest such limit. A method far behind, as zero-filling often is, does not darken the others.
+   */
   differenceScale(against, slice) {
     const size = this.height * this.width;
     const limits = this.ids.filter((id) => this.differs(id, against)).map((id) => {
       const value = this.difference(id, against, slice);
       return percentile(Float32Array.from({ length: size }, (_, i) => value(i)), 99.5);
-    });
-    return roundUp(Math.max(0, ...limits));
+    }).filter((limit) => limit > 0);
+    const least = Math.min(...limits);
+    return roundUp(Math.max(0, ...limits.filter((limit) => limit <= 2 * least)));
   }
 
   /** Whether the mask took the sample at (row, column). */
@@ -127,12 +160,12 @@ export class Result {
     return [...new Set(first)].filter((text) => others.every((warnings) => warnings.includes(text)));
   }
 
-  /** What must be said beside a method's image, without the shared warnings: {kind: "warning" | "info", text}. */
+  /** What must be said beside a method's image, without the shared warnings: {kind: "warning" | "info", text, short}. */
   remarks(method) {
     const info = this.row(method)?.info ?? {}, shared = this.sharedWarnings;
     const own = (info.warnings ?? []).filter((text) => !shared.includes(text));
     const remarks = own.map((text) => ({ kind: "warning", text }));
-    if (info.holdout) remarks.push({ kind: "info", text: heldOut(info.holdout) });
+    if (info.holdout) remarks.push({ kind: "info", text: heldOut(info.holdout), short: heldOutShort(info.holdout) });
     if (info.auto) remarks.push({ kind: "info", text: `took ${info.auto.why}` });
     if (info.stop === "max_iters") {
       remarks.push({ kind: "info", text: `stopped at the limit of ${info.iterations} iterations, not converged` });
@@ -142,6 +175,70 @@ export class Result {
   }
 }
 
+/** The arrays and the metadata of an npz, added to what was there before. */
+function contentOf(arrays, before) {
+  const { volumes, trust, phase } = before;
+  const metadata = JSON.parse(new TextDecoder().decode(arrays.get("metadata").data));
+  for (const [name, array] of arrays) {
+    if (name === "reference") volumes.set(name, new Volume(array));
+    const [, kind, method] = /^(image|trust|phase)\.(.*)$/.exec(name) ?? [];
+    if (kind) ({ image: volumes, trust, phase })[kind].set(method, new Volume(array));
+  }
+  // The reference stands first, then the methods in their order.
+  const rows = [...(before.metadata?.results ?? []), ...metadata.results];
+  const order = ["reference", ...rows.map((row) => row.method)].filter((id) => volumes.has(id));
+  return {
+    volumes: new Map(order.map((id) => [id, volumes.get(id)])), trust, phase,
+    kspace: arrays.has("kspace") ? new Volume(arrays.get("kspace")) : (before.kspace ?? null),
+    mask: arrays.get("mask") ?? before.mask,
+    metadata: {
+      ...before.metadata, ...metadata, results: rows,
+      slices: { ...before.metadata?.slices, ...metadata.slices },
+    },
+  };
+}
+
+/**
+ * Two runs as one, their images "a/METHOD" and "b/METHOD". One reference stands for both where it is the same, and
+ * then also for differences; without it each run has its own.
+ */
+export class Pair extends Result {
+  constructor(a, b) {
+    const size = ({ slices, height, width }) => `${slices} x ${height} x ${width}`;
+    if (size(a) !== size(b)) {
+      throw new Error(`The runs have images of different sizes, ${size(a)} and ${size(b)} (slices x rows x columns). Open them in two tabs.`);
+    }
+    const same = a.hasReference && b.hasReference && equal(a.volumes.get("reference").data, b.volumes.get("reference").data);
+    const merged = (name) => new Map([["a", a], ["b", b]].flatMap(([run, one]) =>
+      [...one[name]].filter(([id]) => !(same && id === "reference")).map(([id, volume]) => [`${run}/${id}`, volume])));
+    const volumes = merged("volumes");
+    const rows = [["a", a], ["b", b]].flatMap(([run, one]) =>
+      one.metadata.results.map((row) => ({ ...row, method: `${run}/${row.method}` })));
+    const slices = Object.fromEntries([["a", a], ["b", b]].flatMap(([run, one]) =>
+      Object.entries(one.metadata.slices ?? {}).map(([method, numbers]) => [`${run}/${method}`, numbers])));
+    const geometry = JSON.stringify(a.geometry) === JSON.stringify(b.geometry) ? a.geometry : null;
+    super({
+      metadata: { ...a.metadata, results: rows, slices, geometry, simulated: a.simulated || b.simulated },
+      volumes: same ? new Map([["reference", a.volumes.get("reference")], ...volumes]) : volumes,
+      trust: merged("trust"), phase: merged("phase"), kspace: null, mask: a.mask,
+    });
+    this.runs = { a, b };
+  }
+
+  /** Magnitudes of both runs decide, where they have no common reference. */
+  get sharedWarnings() {
+    const own = ["a", "b"].map((run) => this.metadata.results.filter(({ method }) => method.startsWith(run)));
+    const common = own.map((rows) => (rows[0]?.info?.warnings ?? []).filter((text) => rows.every((row) => row.info?.warnings?.includes(text))));
+    return [...new Set(common[0])].filter((text) => common[1].includes(text));
+  }
+}
+
+function equal(a, b) {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i += 1) if (a[i] !== b[i]) return false;
+  return true;
+}
+
 /** The hold-out check in one line, as the library's caption. */
 function heldOut(report) {
   const count = report.held_lines === undefined ? `${report.held_samples} samples` : `${report.held_lines} lines`;
@@ -149,14 +246,18 @@ function heldOut(report) {
   return `hold-out check: error ${report.error_db.toFixed(1)} ± ${report.uncertainty_db.toFixed(1)} dB on ${count} it was not shown (0 dB: predicts nothing; noise alone ${report.noise_floor_db.toFixed(1)} dB; ${references.join(", ")})`;
 }
 
-/** "28.95 dB" and its like: the three metrics and the time of a row as they are printed. */
+function heldOutShort(report) {
+  return `hold-out check: error ${report.error_db.toFixed(1)} ± ${report.uncertainty_db.toFixed(1)} dB (noise alone ${report.noise_floor_db.toFixed(1)})`;
+}
+
+/** The three metrics and the time of a row as they are printed. */
 export function measured(row) {
-  const seconds = row.seconds >= 0.01 ? `${row.seconds.toFixed(2)} s` : "< 0.01 s";
-  if (row.nmse === null) return { psnr: "–", ssim: "–", nmse: "–", seconds };
+  const seconds = row.seconds === undefined ? "" : row.seconds >= 0.01 ? `${row.seconds.toFixed(2)} s` : "< 0.01 s";
+  if (row.nmse === null && row.psnr === null && row.ssim === null) return { psnr: "–", ssim: "–", nmse: "–", seconds };
   return {
     psnr: row.psnr === null ? "∞" : row.psnr.toFixed(2),
-    ssim: row.ssim.toFixed(3),
-    nmse: row.nmse.toFixed(4),
+    ssim: row.ssim === null ? "–" : row.ssim.toFixed(3),
+    nmse: row.nmse === null ? "–" : row.nmse.toFixed(4),
     seconds,
   };
 }
@@ -164,9 +265,9 @@ export function measured(row) {
 /** The mask in one line. */
 export function maskCaption(receipt) {
   const realised = `R = ${receipt.realised_acceleration.toFixed(2)}`;
-  if (receipt.kind === "pattern") return `2-D pattern, ${receipt.num_samples} samples, ${realised} realised`;
+  if (receipt.kind === "pattern") return `2-D pattern, ${receipt.num_samples} samples, ${realised} achieved`;
   const asked = receipt.requested_acceleration;
   const centre = receipt.num_low_frequencies ? ` (${receipt.num_low_frequencies} in the centre)` : "";
   return `${receipt.num_lines} of ${receipt.support_width} columns${centre}, ` +
-    (asked === null || asked === undefined ? `${realised} realised` : `R = ${asked} asked, ${receipt.realised_acceleration.toFixed(2)} realised`);
+    (asked === null || asked === undefined ? `${realised} achieved` : `R = ${asked} requested, ${receipt.realised_acceleration.toFixed(2)} achieved`);
 }

@@ -1,11 +1,13 @@
 // The images: tiles in a grid, one alone, or two under a divider; zoom, place and slice are the same in all of them.
 
-import { Painter, isDifference, placement, probed } from "./drawing.js";
+import { Painter, placement, probed, shownOf } from "./drawing.js";
+import { make } from "./dom.js";
 import { listen } from "./gestures.js";
+import { isSmall } from "./measure.js";
 import { label, measured } from "./result.js";
 import { CENTRED, MAX_ZOOM } from "./store.js";
 
-const GAP = 8, CAPTION_WIDTH = 230; // narrower tiles cut the numbers off
+const GAP = 8, CAPTION = 46, NARROW = 200; // pixels: narrower tiles need two lines for a caption
 
 export class Stage {
   constructor(root, store) {
@@ -17,20 +19,20 @@ export class Stage {
     new ResizeObserver(() => this.#arrange()).observe(root);
     store.subscribe((changed) => {
       const any = (...names) => names.some((name) => changed.has(name));
-      if (any("result", "layout", "showKspace")) this.#build();
+      if (any("result", "layout", "showKspace", "waiting")) this.#build();
       else if (any("slice", "single", "left", "right", "split", "show", "against")) this.#captions();
       if (any("probe", "slice", "show", "against", "left", "right", "single", "layout", "result")) this.#values();
       this.redraw();
     });
   }
 
-  /** Ids of the tiles of the present layout. */
+  /** Ids of the tiles of the present layout; in the grid also of methods that are not done. */
   get shown() {
-    const { result, layout, showKspace, single } = this.store.values;
+    const { result, layout, showKspace, single, waiting } = this.store.values;
     if (!result) return [];
-    if (layout === "swipe") return ["swipe"];
-    if (layout === "single") return [single];
-    return [...result.ids, ...(showKspace && result.kspace ? ["kspace"] : [])];
+    if (layout === "swipe" && result.ids.length) return ["swipe"];
+    if (layout === "single" && result.ids.length) return [single];
+    return [...result.ids, ...[...waiting.keys()].filter((id) => !result.ids.includes(id)), ...(showKspace && result.kspace ? ["kspace"] : [])];
   }
 
   redraw() {
@@ -43,49 +45,49 @@ export class Stage {
   }
 
   /** Zoom about a place of a tile, in its CSS pixels; about the middle without one. */
-  zoom(factor, tile = [...this.tiles.values()][0], x = null, y = null) {
+  zoom(factor, tile = this.#firstImage, x = null, y = null) {
     const state = this.store.values;
-    if (!state.result || !tile) return;
+    if (!state.result || !tile || tile.id === "kspace") return;
     const zoom = Math.min(MAX_ZOOM, Math.max(1, state.zoom * factor));
     const { clientWidth: width, clientHeight: height } = tile.canvas;
-    const size = this.#size(tile.id), before = placement(size, state, width, height);
+    const before = placement(tile.id, state, width, height), grown = zoom / state.zoom;
     const [px, py] = [x ?? width / 2, y ?? height / 2];
-    const after = (before.scale * zoom) / state.zoom;
+    const after = { sx: before.sx * grown, sy: before.sy * grown }, { result } = state;
     // The point under the pointer stays where it is.
     const centre = {
-      x: (px - before.left) / before.scale / size.width + (width / 2 - px) / after / size.width,
-      y: (py - before.top) / before.scale / size.height + (height / 2 - py) / after / size.height,
+      x: (px - before.left) / before.sx / result.width + (width / 2 - px) / after.sx / result.width,
+      y: (py - before.top) / before.sy / result.height + (height / 2 - py) / after.sy / result.height,
     };
-    this.store.set({ zoom, centre: clamped(centre, size, after, width, height) });
+    this.store.set({ zoom, centre: clamped(centre, result, after, width, height) });
   }
 
   /** Move what is seen by CSS pixels. */
-  pan(dx, dy, tile = [...this.tiles.values()][0]) {
+  pan(dx, dy, tile = this.#firstImage) {
     const state = this.store.values;
-    if (!state.result || !tile) return;
-    const { clientWidth: width, clientHeight: height } = tile.canvas;
-    const size = this.#size(tile.id), { scale } = placement(size, state, width, height);
-    const centre = { x: state.centre.x - dx / scale / size.width, y: state.centre.y - dy / scale / size.height };
-    this.store.set({ centre: clamped(centre, size, scale, width, height) });
+    if (!state.result || !tile || tile.id === "kspace") return;
+    const { clientWidth: width, clientHeight: height } = tile.canvas, { result } = state;
+    const place = placement(tile.id, state, width, height);
+    const centre = { x: state.centre.x - dx / place.sx / result.width, y: state.centre.y - dy / place.sy / result.height };
+    this.store.set({ centre: clamped(centre, result, place, width, height) });
   }
 
   fit() {
     this.store.set(CENTRED);
   }
 
-  /** Window and level by a drag; in a difference, its scale. */
+  /** Window and level by a drag; in a difference, its scale; of phases there is none. */
   window(dx, dy) {
     const state = this.store.values;
-    if (!state.result) return;
+    if (!state.result || state.show === "phase") return;
     if (state.show === "difference") {
       const scale = Number((state.scale * Math.exp(dx / 200)).toPrecision(3));
       this.store.set({ scale: Math.min(100, Math.max(0.01, scale)), scaleChoice: "custom" });
       return;
     }
-    const step = peak(state.result) / 500;
+    const step = state.result.peak / 500;
     const width = Math.max(step / 10, state.window.high - state.window.low + dx * step);
     const level = (state.window.high + state.window.low) / 2 - dy * step;
-    this.store.set({ window: { low: level - width / 2, high: level + width / 2 } });
+    this.store.set({ window: { low: level - width / 2, high: level + width / 2 }, windowChoice: "custom" });
   }
 
   slice(step) {
@@ -96,14 +98,14 @@ export class Stage {
   /** Put the probe on the pixel under a place of a tile; null takes it away. */
   probe(tile, x, y) {
     const state = this.store.values;
+    if (!state.result) return;
     if (x === null || tile.id === "kspace") {
       if (state.tool !== "probe") this.store.set({ probe: null });
       return;
     }
-    const size = this.#size(tile.id);
-    const { scale, left, top } = placement(size, state, tile.canvas.clientWidth, tile.canvas.clientHeight);
-    const column = Math.floor((x - left) / scale), row = Math.floor((y - top) / scale);
-    const inside = column >= 0 && row >= 0 && column < size.width && row < size.height;
+    const point = this.#pixel(tile, { x, y }), { result } = state;
+    const column = Math.floor(point.x), row = Math.floor(point.y);
+    const inside = column >= 0 && row >= 0 && column < result.width && row < result.height;
     const same = inside && state.probe?.row === row && state.probe.column === column;
     if (!same) this.store.set({ probe: inside ? { row, column } : null });
   }
@@ -118,33 +120,73 @@ export class Stage {
     });
   }
 
-  #size(id) {
-    const { result } = this.store.values;
-    return id === "kspace" ? result.kspace : result;
+  /** Draw a line or an ellipse between two places of a tile. */
+  mark(tile, from, to) {
+    const { result, tool } = this.store.values;
+    if (!result || tile.id === "kspace") return;
+    const kept = ({ x, y }) => ({ x: Math.min(result.width, Math.max(0, x)), y: Math.min(result.height, Math.max(0, y)) });
+    const mark = { kind: tool, a: kept(this.#pixel(tile, from)), b: kept(this.#pixel(tile, to)) };
+    this.store.set({ mark: isSmall(mark) ? null : mark });
+  }
+
+  /** Move the mark by pixels of the image, or make one in the middle. */
+  moveMark(rows, columns) {
+    const { result, tool, mark } = this.store.values;
+    if (!result) return;
+    const [x, y] = [result.width / 2, result.height / 2], r = Math.min(result.width, result.height) / 10;
+    if (mark?.kind !== tool) {
+      this.store.set({ mark: { kind: tool, a: { x: x - r, y: tool === "line" ? y : y - r }, b: { x: x + r, y: tool === "line" ? y : y + r } } });
+      return;
+    }
+    const within = (value, size) => value >= 0 && value <= size;
+    const moved = ({ x: left, y: top }) => ({ x: left + columns, y: top + rows });
+    const [a, b] = [moved(mark.a), moved(mark.b)];
+    if ([a, b].every((one) => within(one.x, result.width) && within(one.y, result.height))) this.store.set({ mark: { ...mark, a, b } });
+  }
+
+  get #firstImage() {
+    return [...this.tiles.values()].find(({ id }) => id !== "kspace");
+  }
+
+  /** Place in pixels of the image of a place in CSS pixels of a tile. */
+  #pixel(tile, { x, y }) {
+    const place = placement(tile.id, this.store.values, tile.canvas.clientWidth, tile.canvas.clientHeight);
+    return { x: (x - place.left) / place.sx, y: (y - place.top) / place.sy };
   }
 
   #build() {
-    this.tiles.clear();
-    this.root.replaceChildren();
-    for (const id of this.shown) {
-      const tile = this.#tile(id);
-      this.tiles.set(id, tile);
-      this.root.append(tile.element);
+    const shown = this.shown, { waiting, result } = this.store.values;
+    const kinds = shown.map((id) => (waiting.has(id) && !result?.volumes.has(id) ? `waiting ${id}` : id)).join("|");
+    if (kinds !== this.kinds) {
+      this.kinds = kinds;
+      this.tiles.clear();
+      this.root.replaceChildren();
+      for (const id of shown) {
+        if (waiting.has(id) && !result.volumes.has(id)) {
+          this.root.append(waitingTile(id));
+          continue;
+        }
+        const tile = this.#tile(id);
+        this.tiles.set(id, tile);
+        this.root.append(tile.element);
+      }
+      if (shown[0] === "swipe") this.#divider(this.tiles.get("swipe"));
     }
-    if (this.shown[0] === "swipe") this.#divider(this.tiles.get("swipe"));
+    for (const [id, text] of waiting) {
+      const said = this.root.querySelector(`[data-waiting="${CSS.escape(id)}"] .waiting-text`);
+      if (said && said.textContent !== text) said.textContent = text;
+    }
     this.#captions();
     this.#arrange();
   }
 
   #tile(id) {
-    const element = make("figure", "tile");
+    const element = make("figure", { className: "tile" });
     element.dataset.tile = id;
-    const well = make("div", "well"), canvas = document.createElement("canvas");
-    canvas.setAttribute("role", "img");
-    const value = make("span", "value");
-    value.hidden = true;
+    const well = make("div", { className: "well" }), canvas = make("canvas", { role: "img" });
+    const value = make("span", { className: "value", hidden: true });
     well.append(canvas, value);
-    const caption = make("figcaption", "caption");
+    const caption = make("figcaption", { className: "caption" });
     element.append(well, caption);
     const tile = { id, element, well, canvas, caption, value };
     const alone = () => {
@@ -159,18 +201,15 @@ export class Stage {
       zoom: (factor, x, y) => this.zoom(factor, tile, x, y),
       slice: (step) => this.slice(step),
       probe: (x, y) => this.probe(tile, x, y),
+      mark: (from, to) => this.mark(tile, from, to),
       hover: (x, y) => this.store.values.tool !== "probe" && this.probe(tile, x, y),
     }, () => this.store.values.tool);
     return tile;
   }
 
   #divider(tile) {
-    const handle = make("div", "divider");
-    handle.tabIndex = 0;
-    handle.setAttribute("role", "slider");
-    handle.setAttribute("aria-label", "Divider between the left and the right image");
-    handle.setAttribute("aria-valuemin", "0");
-    handle.setAttribute("aria-valuemax", "100");
+    const handle = make("div", { className: "divider", tabIndex: 0, role: "slider", "aria-label": "Divider between the left and the right image",
+      "aria-valuemin": "0", "aria-valuemax": "100" });
     const move = (split) => this.store.set({ split: Math.min(1, Math.max(0, split)) });
     handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
     handle.addEventListener("pointermove", (event) => {
@@ -193,21 +232,15 @@ export class Stage {
   #captions() {
     const state = this.store.values;
     if (!state.result) return;
-    let longest = 0;
     for (const [id, tile] of this.tiles) {
       // What is shown of a single tile may change without a new layout.
       const shown = state.layout === "single" ? state.single : id;
       tile.id = shown;
       tile.element.dataset.tile = shown;
       const ids = shown === "swipe" ? [state.left, state.right] : [shown];
-      tile.caption.replaceChildren(...ids.map((one) => this.#caption(one, state)));
-      longest = Math.max(longest, ...ids.map((one) => remarkText(state.result.remarks(one)).length * ids.length));
+      tile.caption.replaceChildren(...ids.map((one) => captionOf(one, state)));
       tile.canvas.setAttribute("aria-label", describe(shown, state));
       if (shown === "swipe") this.#showDivider(tile, state);
-    }
-    if (longest !== this.longest) {
-      this.longest = longest;
-      this.#arrange();
     }
   }
 
@@ -227,46 +260,20 @@ export class Stage {
     }
   }
 
-  #caption(id, state) {
-    const block = make("div", "caption-part"), line = make("div", "caption-line");
-    const name = make("strong");
-    name.textContent = id === "kspace" ? "k-space" : label(id);
-    const numbers = make("span", "numbers");
-    const row = state.result.row(id);
-    if (row && row.nmse !== null) numbers.textContent = `${measured(row).psnr} dB · SSIM ${measured(row).ssim}`;
-    else if (row) numbers.textContent = "no reference";
-    else if (id === "kspace") numbers.textContent = `R = ${state.result.receipt.realised_acceleration.toFixed(2)}, log scale`;
-    line.append(name, numbers);
-    block.append(line);
-    const remarks = state.result.remarks(id);
-    if (remarks.length) {
-      const note = make("p", `remark ${remarks[0].kind}`);
-      note.textContent = remarkText(remarks);
-      note.title = note.textContent;
-      block.append(note);
-    }
-    return block;
-  }
-
   /** As many columns as make the images largest. */
   #arrange() {
-    const { result } = this.store.values;
-    if (!result || !this.tiles.size) return;
+    const { result } = this.store.values, count = this.root.children.length;
+    if (!result || !count) return;
     const { clientWidth: width, clientHeight: height } = this.root;
-    const count = this.tiles.size;
-    let best = { size: 0 };
+    let best = { size: 0, columns: 1 };
     for (let columns = 1; columns <= count; columns += 1) {
       const rows = Math.ceil(count / columns);
-      const w = (width - GAP * (columns - 1)) / columns;
-      // A caption has a line of name and numbers, and up to three of remarks.
-      const lines = this.longest ? Math.min(3, Math.ceil((this.longest * 6.4) / w)) : 0;
-      const caption = 28 + 16 * lines, h = (height - GAP * (rows - 1)) / rows - caption;
-      const size = Math.min(w / result.width, h / result.height) * (w < CAPTION_WIDTH ? 0.75 : 1);
-      if (size > best.size * 1.02) best = { size, columns, caption, lines };
+      const w = (width - GAP * (columns - 1)) / columns, h = (height - GAP * (rows - 1)) / rows - CAPTION;
+      const size = Math.min(w / result.width, h / (result.height * result.aspect)) * (w < NARROW && columns > 2 ? 0.6 : 1);
+      if (size > best.size * 1.02) best = { size, columns };
     }
-    this.root.style.setProperty("--columns", String(best.columns ?? 1));
-    this.root.style.setProperty("--caption", `${best.caption ?? 28}px`);
-    this.root.style.setProperty("--lines", String(best.lines ?? 0));
+    this.root.style.setProperty("--columns", String(best.columns));
+    this.root.style.setProperty("--rows", String(Math.ceil(count / best.columns)));
     this.redraw();
   }
 
@@ -286,34 +293,67 @@ export class Stage {
   }
 }
 
-/** The largest magnitude of any volume: what a full drag of the window spans. */
-export function peak(result) {
-  return Math.max(...[...result.volumes.values()].map((volume) => volume.maximum)) || 1;
+/** Name, numbers of the slice and remarks, under an image. */
+function captionOf(id, state) {
+  const { result, slice } = state;
+  const block = make("div", { className: "caption-part" });
+  const name = make("strong", {}, titleOf(id, state)), numbers = make("span", { className: "numbers" }, numbersOf(id, state));
+  block.append(make("div", { className: "caption-line" }, name, numbers));
+  const remarks = result.remarks(id);
+  const warnings = remarks.filter(({ kind }) => kind === "warning"), others = remarks.filter(({ kind }) => kind !== "warning");
+  for (const [kind, list] of [["warning", warnings], ["info", others]]) {
+    if (!list.length) continue;
+    const note = make("p", { className: `remark ${kind}` }, remarkText(list));
+    note.title = list.map(({ text }) => text).join("; ");
+    block.append(note);
+  }
+  block.dataset.slice = String(slice + 1);
+  return block;
+}
+
+/** What a tile shows, in words: never only the name of a method where it is not its image. */
+export function titleOf(id, state) {
+  if (id === "kspace") return "k-space";
+  const kind = shownOf(id, state);
+  if (kind === "phase") return `${label(id)}, phase`;
+  if (kind === "difference") return state.against === "trust" ? `${label(id)}, map of trust` : `|${label(id)} − ${label(state.against)}|`;
+  return state.show === "difference" && kind === "image" ? `${label(id)}, image` : label(id);
+}
+
+/** The numbers of an image on the shown slice. */
+export function numbersOf(id, { result, slice }) {
+  if (id === "kspace") return `R = ${result.receipt.realised_acceleration.toFixed(2)}, log scale`;
+  const row = result.row(id), numbers = result.numbers(id, slice);
+  if (!row) return "";
+  if (row.nmse === null && row.psnr === null) return "no reference";
+  const shown = measured(numbers ?? row);
+  return `${numbers && result.slices > 1 ? "slice " : ""}${shown.psnr} dB · SSIM ${shown.ssim}`;
+}
+
+function waitingTile(id) {
+  const element = make("figure", { className: "tile" });
+  element.dataset.waiting = id;
+  element.append(make("div", { className: "well waiting" }, make("span", { className: "waiting-text" }, "waiting")),
+    make("figcaption", { className: "caption" }, make("div", { className: "caption-part" }, make("div", { className: "caption-line" }, make("strong", {}, label(id)), make("span", { className: "numbers" }, "not done")))));
+  return element;
 }
 
 /** Remarks in one line. */
 export function remarkText(remarks) {
-  return (remarks[0]?.kind === "warning" ? "⚠ " : "") + remarks.map((remark) => remark.text).join("; ");
+  return (remarks[0]?.kind === "warning" ? "⚠ " : "") + remarks.map((remark) => remark.short ?? remark.text).join("; ");
 }
 
-function clamped(centre, size, scale, width, height) {
-  const along = (value, pixels, extent) => {
+function clamped(centre, size, place, width, height) {
+  const along = (value, pixels, extent, scale) => {
     const half = extent / (2 * scale * pixels);
     return half >= 0.5 ? 0.5 : Math.min(1 - half, Math.max(half, value));
   };
-  return { x: along(centre.x, size.width, width), y: along(centre.y, size.height, height) };
+  return { x: along(centre.x, size.width, width, place.sx), y: along(centre.y, size.height, height, place.sy) };
 }
 
 function describe(id, state) {
-  if (id === "kspace") return "Undersampled k-space, logarithm of the magnitude over the coils";
-  if (id === "swipe") return `${label(state.left)} on the left and ${label(state.right)} on the right, slice ${state.slice}`;
-  const what = !isDifference(id, state) ? label(id)
-    : state.against === "trust" ? `map of trust of ${label(id)}` : `difference of ${label(id)} to ${label(state.against)}`;
-  return `${what}, slice ${state.slice}`;
-}
-
-function make(tag, className = "") {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  return element;
+  const where = `slice ${state.slice + 1} of ${state.result.slices}`;
+  if (id === "kspace") return `Undersampled k-space, logarithm of the magnitude over the coils, ${where}`;
+  if (id === "swipe") return `${titleOf(state.left, state)} on the left and ${titleOf(state.right, state)} on the right, ${where}`;
+  return `${titleOf(id, state)}, ${where}`;
 }

@@ -19,35 +19,68 @@ export class Store {
   }
 }
 
+/** The whole image, in the middle. Centres are fractions of the image. */
+export const CENTRED = { zoom: 1, centre: { x: 0.5, y: 0.5 } };
+
+export const MAX_ZOOM = 32;
+
+/** The state before anything is shown. `waiting` has the methods of a run that are not done, and what is said of them. */
+export const NOTHING = {
+  result: null, job: null, beside: null, waiting: new Map(), slice: 0,
+  layout: "grid", tool: "window", show: "image", smooth: true, showKspace: true, overlay: true, invert: false, lines: true, floor: -4,
+  window: { low: 0, high: 1 }, windowChoice: "usual", against: "reference", scale: 1, scaleChoice: "auto",
+  left: "", right: "", single: "", split: 0.5, probe: null, mark: null, playing: false, tones: false, ...CENTRED,
+};
+
+/** Windows by name: what part of the usual one, or of the whole range, is shown between black and white. */
+export const PRESETS = {
+  usual: { name: "Usual", key: "1", of: (usual) => usual },
+  full: { name: "Whole range", key: "2", of: (_, peak) => ({ low: 0, high: peak }) },
+  dark: { name: "Dark tissue", key: "3", of: ({ high }) => ({ low: 0, high: high / 2 }) },
+  background: { name: "Background, noise", key: "4", of: ({ high }) => ({ low: 0, high: high / 10 }) },
+  contrast: { name: "High contrast", key: "5", of: ({ high }) => ({ low: 0.25 * high, high: 0.75 * high }) },
+};
+
+/** The window of a preset on a slice. */
+export function windowOf(choice, result, slice) {
+  return PRESETS[choice].of(result.window(slice), result.peak);
+}
+
 /**
  * What is seen of a result that has just come: the middle slice in the usual window; after a result of the same size
- * what was seen of that one, so that two runs can be compared.
+ * what was seen of that one, so that runs can be compared, and a run can be watched as its images come.
  */
 export function viewOf(result, before) {
-  const methods = result.methods;
+  const { methods, ids } = result;
   const same = ["slices", "height", "width"].every((name) => before.result?.[name] === result[name]);
-  const kept = (name, usual) => (same && result.ids.includes(before[name]) ? before[name] : usual);
+  const kept = (name, usual) => (same && ids.includes(before[name]) ? before[name] : usual);
   const slice = same ? before.slice : Math.floor(result.slices / 2);
-  const usual = result.hasReference ? "reference" : methods[0];
+  const usual = result.hasReference ? "reference" : (methods[0] ?? "");
   const against = same && result.comparands.includes(before.against) ? before.against : usual;
-  const automatic = !same || before.scaleChoice === "auto";
+  const custom = same && before.windowChoice === "custom";
+  const windowChoice = same ? before.windowChoice : "usual";
+  const automatic = !same || !["custom"].includes(before.scaleChoice) && Number.isNaN(Number(before.scaleChoice));
+  const gain = automatic && same ? gainOf(before.scaleChoice) : 1;
   return {
     result,
     slice,
-    window: same ? before.window : result.window(slice),
+    windowChoice,
+    // A window stays as it is, unless it was made before there was an image to make it from.
+    window: custom || (same && before.result.ids.length && before.result.hasReference) ? before.window : windowOf(windowChoice, result, slice),
     against,
-    scale: automatic ? result.differenceScale(against, slice) : before.scale,
-    scaleChoice: automatic ? "auto" : before.scaleChoice,
-    left: kept("left", methods[0]),
-    right: kept("right", methods.length > 1 ? methods[methods.length - 1] : result.ids[0]),
-    single: kept("single", methods[0]),
+    scale: automatic ? result.differenceScale(against, slice) / gain : before.scale,
+    scaleChoice: automatic ? (same ? before.scaleChoice : "auto") : before.scaleChoice,
+    left: kept("left", methods[0] ?? ids[0] ?? ""),
+    right: kept("right", methods.length > 1 ? methods[methods.length - 1] : (ids[0] ?? "")),
+    single: kept("single", methods[0] ?? ids[0] ?? ""),
     split: same ? before.split : 0.5,
-    probe: null,
+    probe: same ? before.probe : null,
+    mark: same ? before.mark : null,
     ...(same ? { zoom: before.zoom, centre: before.centre } : CENTRED),
   };
 }
 
-/** The whole image, in the middle. Centres are fractions of the image, so that they fit k-space too. */
-export const CENTRED = { zoom: 1, centre: { x: 0.5, y: 0.5 } };
-
-export const MAX_ZOOM = 32;
+/** The gain of a choice of scale: 4 of "auto4", 1 of "auto". */
+export function gainOf(choice) {
+  return Number(/^auto(.*)$/.exec(choice)?.[1] || 1);
+}
