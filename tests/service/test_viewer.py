@@ -138,6 +138,7 @@ def visit(server: httpx.Client, browser: Any) -> Iterator[Visit]:
     page.evaluate(WATCH)
     page.locator("#welcome-sample").press("Enter")
     expect(page.locator("#metrics")).to_be_visible(timeout=1000 * PATIENCE)
+    expect(page.locator("#overall")).to_be_hidden()
     one.progress = page.evaluate("() => window.seen")
     page.wait_for_url(re.compile("#run="))
     run = re.search("run=([0-9a-f]+)", page.url)
