@@ -164,8 +164,12 @@ def one_level(
     # Views in place of sums of indices, which the compiler would have to test for a negative one.
     right_total, right_difference = total[columns:], difference[columns:]
     shifted_sum, shifted_difference = other_sum[columns:], other_difference[columns:]
+    total_end, difference_end, other_sum_end, other_difference_end = (
+        total[w:], difference[w:], other_sum[w:], other_difference[w:],
+    )  # fmt: skip
     first = 0 if last else 1
-    made[0] = 0
+    for k in range(w):
+        made[0, k] = 0
     for i in range(h):
         j = i + rows
         wrapped = j >= h
@@ -176,15 +180,17 @@ def one_level(
             for k in range(w):
                 total[k] = quarter * (upper[k] + lower[k])
                 difference[k] = quarter * (upper[k] - lower[k])
-            total[w:] = total[:columns]
-            difference[w:] = difference[:columns]
+            for k in range(columns):
+                total_end[k], difference_end[k] = total[k], difference[k]
             for k in range(w):
                 bands[0, k] = total[k] + right_total[k]
                 bands[1, k] = difference[k] + right_difference[k]
                 bands[2, k] = total[k] - right_total[k]
                 bands[3, k] = difference[k] - right_difference[k]
             if not last:
-                low_out[i] = bands[0]
+                kept = low_out[i]
+                for k in range(w):
+                    kept[k] = bands[0, k]
         for band in range(first, 4):
             place = band - first
             _update(task, bands[band], state[place, i], made[band], rho, weights[place], modulus, measured, sums)
@@ -193,8 +199,8 @@ def one_level(
         for k in range(w):
             shifted_sum[k] = made[0, k] - made[2, k]
             shifted_difference[k] = made[1, k] - made[3, k]
-        other_sum[:columns] = other_sum[w:]
-        other_difference[:columns] = other_difference[w:]
+        for k in range(columns):
+            other_sum[k], other_difference[k] = other_sum_end[k], other_difference_end[k]
         for k in range(w):
             total[k] = quarter * (made[0, k] + made[2, k] + other_sum[k])
             difference[k] = quarter * (made[1, k] + made[3, k] + other_difference[k])
@@ -220,11 +226,12 @@ def low_back(coarse: _Real, rows: int, columns: int, back: _Real) -> None:
     h, w = coarse.shape
     quarter = coarse.dtype.type(0.25)
     line = np.empty(w + columns, coarse.dtype)
-    shifted = line[columns:]
+    shifted, end = line[columns:], line[w:]
     for i in range(h):
         upper, own, out = coarse[i - rows if i >= rows else i - rows + h], coarse[i], back[i]
         for k in range(w):
             shifted[k] = quarter * (own[k] + upper[k])
-        line[:columns] = line[w:]
+        for k in range(columns):
+            line[k] = end[k]
         for k in range(w):
             out[k] += shifted[k] + line[k]

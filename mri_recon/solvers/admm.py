@@ -126,7 +126,7 @@ def admm(
     b = rhs / unit
     x = b.clone() if start is None else start.to(rhs) / unit
     x_step = _x_step(normal, transform, b, x, beta, solve, precondition, projection)
-    split = choose_split(transform, shrinkage, b)
+    split = choose_split(transform, shrinkage, b, costly_solves=not projection)
     check = _Check(normal, split, b, beta, projection)
     tracker = _Tracker(x, tau, tol, gap_tol, change_tol)
     pulled = transform.gram(x)

@@ -18,13 +18,28 @@ from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 
 __all__ = ["CompiledHaarSplit", "choose_split"]
 
-_MIN_SIDE = 96
-"""Shortest side that is worth the time and the memory of the compiler; the service counts on it in its estimates."""
+_MIN_SIDE, _MIN_SIDE_OF_COSTLY_SOLVES = 96, 160
+"""Shortest sides that are worth the time and the memory of the compiler.
+
+Compiling takes three seconds once on a machine, and loading what was compiled half a second in each process. Where the
+x-step is one product with H, the compiled form is two to three times as fast altogether; where it is a costly solve,
+1.2 to 1.3 times. The estimates of memory (`methods.estimates`) count on the first side.
+"""
 
 
-def choose_split(transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor) -> Split:
-    """Choose the compiled form where it applies and numba is installed, else `BandSplit`."""
-    large = like.device.type == "cpu" and min(like.shape[1:]) >= _MIN_SIDE
+def choose_split(
+    transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor, *, costly_solves: bool = False
+) -> Split:
+    """Choose the compiled form where it applies, pays and numba is installed, else `BandSplit`.
+
+    Args:
+        transform: D.
+        shrinkage: the weights, and what is a magnitude.
+        like: images like x, `(batch, h, w)`.
+        costly_solves: whether the x-step takes several products with H.
+    """
+    least = _MIN_SIDE_OF_COSTLY_SOLVES if costly_solves else _MIN_SIDE
+    large = like.device.type == "cpu" and min(like.shape[1:]) >= least
     suits = large and not shrinkage.coupled
     if isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar" and suits:
         try:

@@ -83,6 +83,18 @@ def test_what_is_compiled(case: str) -> None:
     assert type(choose_split(transform, shrinkage, like)) is (BandSplit if case else CompiledHaarSplit)
 
 
+@pytest.mark.parametrize(("size", "compiled"), [((159, 320), False), ((161, 160), True)])
+def test_where_the_other_step_is_costly_only_large_images_are_worth_the_compiler(
+    size: tuple[int, int], compiled: bool
+) -> None:
+    like = torch.zeros(1, *size, dtype=torch.complex64)
+    transform = StationaryWaveletTransform(2, size)
+    shrinkage = _shrinkage(transform.num_bands, torch.complex64, True)
+    found = choose_split(transform, shrinkage, like, costly_solves=True)
+    assert type(found) is (CompiledHaarSplit if compiled else BandSplit)
+    assert type(choose_split(transform, shrinkage, like)) is CompiledHaarSplit
+
+
 def test_without_numba_the_bands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("transforms._compile", "solvers._haar_kernels"):
         monkeypatch.delitem(sys.modules, f"mri_recon.{module}", raising=False)
