@@ -96,8 +96,8 @@ def _print(shape: tuple[int, int, int, float, int], repetitions: int, threads: i
 
     ways: dict[str, Callable[[], Line]] = {
         "default": ours(),
-        "no preconditioner": ours(circulant_inverse=lambda operator: None),
-        "residuals alone": ours(_ADMM_CHANGE=0.0),
+        "no preconditioner": ours(penalised_inverse=lambda operator, beta: None),
+        "residuals alone": ours(_LEAST_CHANGE=0.0, _MOST_CHANGE=0.0),
     }
     if Bart.available() and h % 2 == w % 2 == 0:
         problem = Problem(sampled.numpy(), mask.tensor().numpy(), maps.numpy())
@@ -108,7 +108,9 @@ def _print(shape: tuple[int, int, int, float, int], repetitions: int, threads: i
             line = solve()
             if repetition == 0 or line.seconds < best[name].seconds:
                 best[name] = line
-    best["converged"] = ours({"gap_tol": 0, "max_iters": 600}, _ADMM_CHANGE=0.0, _ADMM_TOLERANCE=1e-5)()
+    best["converged"] = ours(
+        {"gap_tol": 0, "max_iters": 600}, _LEAST_CHANGE=0.0, _MOST_CHANGE=0.0, _ADMM_TOLERANCE=1e-5
+    )()
     label = f"{h}x{w}x{coils}, SNR {snr:g}, R = {acceleration}"
     for name, line in best.items():
         typer.echo(f"{label:30} {name:20}" + _figures(line, best["default"], best["converged"], truth))

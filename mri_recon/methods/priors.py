@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, TypedDict
 
 import torch
@@ -17,13 +18,14 @@ from torch import Tensor
 
 from mri_recon.errors import MethodError
 from mri_recon.operators.data_term import SenseDataTerm
-from mri_recon.operators.preconditioner import circulant_inverse
-from mri_recon.operators.virtual_coils import with_virtual_coils
+from mri_recon.operators.preconditioner import penalised_inverse
+from mri_recon.operators.row_gram import fast_gram
+from mri_recon.operators.virtual_coils import of_virtual_coils, with_virtual_coils
 from mri_recon.progress import OnIteration
 from mri_recon.solvers.admm import admm
 from mri_recon.solvers.cycle_spinning import cycle_spinning
 from mri_recon.solvers.fista import fista
-from mri_recon.solvers.problem import Residual
+from mri_recon.solvers.problem import LinearMap, Residual
 from mri_recon.solvers.shrinkage import BandShrinkage, parts_modulus
 from mri_recon.solvers.splitting import AnalysisTransform
 from mri_recon.transforms.finite_differences import PeriodicGradient
@@ -49,8 +51,25 @@ _SPINS = 100
 _ADMM_TOLERANCE = 1e-3
 """Relative primal and dual residual at which ADMM stops; visible changes of the image end long before."""
 
-_ADMM_CHANGE = 5e-4
-"""Relative change of the image in one iteration at which ADMM stops with a Parseval frame and several coils."""
+_ADMM_CHANGE, _LEAST_CHANGE, _MOST_CHANGE = 2.0, 4e-4, 1e-3
+"""Relative change of the image in one iteration at which ADMM stops with a Parseval frame and several coils, in units
+of lambda over max |A^H y|, and its limits.
+
+The more noise, the sooner further iterations change nothing that an observer could see. The upper limit keeps the
+objective within a thousandth of the least."""
+
+_HEAVY_WEIGHT = 3e-3
+"""lambda over max |A^H y| from which on the upper limit falls, to its inverse: the objective of a heavy penalty answers
+more to a change of the image."""
+
+_ADMM_THRESHOLD = 0.7
+"""ADMM's threshold there, in units of the square root of lambda times max |A^H y|."""
+
+_LEFT_OUT = 5e-3
+"""Fraction of the largest sum |S|^2 that the virtual coils of ADMM's inner steps may leave out at any pixel."""
+
+_OF_BETA = 0.25
+"""Fraction of beta that they may leave out at most."""
 
 _ADMM_CHECK_EVERY, _FORMER_CHECK_EVERY = 5, 10
 """Number of ADMM iterations between two tests, now and in version 0.1."""
@@ -304,15 +323,19 @@ def _analysis(
     data, on_iteration = problem.data, problem.on_iteration
     current = problem.solver == SOLVERS[0]
     inexact = current and parseval and not problem.projection
+    largest = data.rhs.abs().flatten(1).amax(dim=1).double()
+    relative = problem.weight / largest
     solution = admm(
         data.gram,
         data.rhs,
         transform,
         problem.weight,
-        precondition=circulant_inverse(data.operator) if inexact else None,
+        precondition=partial(penalised_inverse, data.operator) if inexact else None,
+        cheaper=partial(_fewer_coils, data) if inexact else None,
         projection=problem.projection,
         tol=_ADMM_TOLERANCE,
-        change_tol=_ADMM_CHANGE if inexact else 0.0,
+        threshold=_ADMM_THRESHOLD * relative.sqrt() * largest if inexact else None,
+        change_tol=_settled(relative) if inexact else 0.0,
         check_every=_ADMM_CHECK_EVERY if current else _FORMER_CHECK_EVERY,
         gap_tol=problem.gap_tol,
         max_iters=problem.max_iters,
@@ -326,6 +349,19 @@ def _analysis(
     gap = solution.relative_gap
     reason = gap_reason if gap is None else ""
     return Minimiser(solution.x, solution.iterations, objective, gap, reason, solution.converged)
+
+
+def _settled(relative: Tensor) -> Tensor:
+    """Choose the relative change of the image at which ADMM stops, for lambda over max |A^H y|."""
+    most = _MOST_CHANGE * (_HEAVY_WEIGHT / relative).clamp(max=1)
+    return torch.minimum(_ADMM_CHANGE * relative, most).clamp(min=_LEAST_CHANGE)
+
+
+def _fewer_coils(data: SenseDataTerm, beta: Tensor) -> LinearMap:
+    """Make A^H A of virtual coils, which leave out so little that the steps of ADMM can make up for it."""
+    allowed = min(_LEFT_OUT, _OF_BETA * float(beta.min()) / data.norm_bound)
+    reduced = of_virtual_coils(data.operator, allowed)
+    return data.gram if reduced is data.operator else fast_gram(reduced)
 
 
 def _with_constant(on_iteration: OnIteration, data: SenseDataTerm) -> OnIteration:

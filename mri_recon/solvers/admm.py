@@ -47,7 +47,7 @@ from mri_recon.solvers.splitting import AnalysisTransform, Split
 __all__ = ["PenalisedSolve", "admm"]
 
 _THRESHOLD = 0.01
-"""tau, in units of max |b|."""
+"""tau where none is given, in units of max |b|."""
 
 _INNER_ITERS = 2
 """Conjugate gradient steps of an inexact x-step."""
@@ -65,11 +65,13 @@ def admm(
     separate_parts: bool = False,
     coupled: bool = False,
     solve: PenalisedSolve | None = None,
-    precondition: PenalisedSolve | None = None,
+    precondition: Callable[[Tensor], LinearMap] | None = None,
+    cheaper: Callable[[Tensor], LinearMap] | None = None,
     start: Tensor | None = None,
     projection: bool = False,
+    threshold: Tensor | None = None,
     tol: float = 1e-3,
-    change_tol: float = 0.0,
+    change_tol: float | Tensor = 0.0,
     gap_tol: float = 0.0,
     relaxation: float = 1.6,
     max_iters: int = 200,
@@ -96,13 +98,18 @@ def admm(
         solve: `(r, beta) -> (H + beta D^H D)^-1 r` with beta `(batch,)`, exact. `None` takes two steps of conjugate
             gradients, each with one `normal`, from the last x. With `projection` the exact step needs one `normal`,
             and `solve` is not used.
-        precondition: `(r, beta) -> M r`, Hermitian and positive definite, near `(H + beta D^H D)^-1`, for the steps of
-            conjugate gradients.
+        precondition: makes of beta `(batch,)` the map `r -> M r`, Hermitian and positive definite, near
+            `(H + beta D^H D)^-1`, for the steps of conjugate gradients.
+        cheaper: makes of beta a map N near H, `N >= 0` and `0 <= H - N <= beta / 2`, that the steps of conjugate gradients apply in
+            the place of H. Every check makes up for the difference with `(N - H) x` of its x on the right-hand side, so
+            that the minimiser stays that of H. Needs a Parseval frame.
         start: x to start from; `None` is b, the zero-filled image where `||H|| <= 1`.
         projection: H is a projection and D a Parseval frame. This is not checked.
+        threshold: tau, positive, `(batch,)`, in the units of x; `None` is 0.01 max |b|.
         tol: relative residuals at which an item stops; 0 disables the rule.
-        change_tol: `||x - x_old|| / ||x||` at which an item stops; 0 disables the rule. The objective is then settled
-            to about a fifth of it, long before the residuals are small where lambda is.
+        change_tol: `||x - x_old|| / ||x||` at which an item stops, one or `(batch,)`; 0 disables the rule. It is tested
+            after every iteration but the first `check_every`, in which an image may rest. The objective is then settled to about that, long before the residuals are small
+            where lambda is.
         gap_tol: relative gap at which an item stops, only with `projection`.
         relaxation: rho in (0, 2); 1 is the method without relaxation.
         max_iters: maximum number of iterations.
@@ -120,27 +127,75 @@ def admm(
     )
     lam = checked_weight(reg_weight, rhs)
     largest = rhs.abs().flatten(1).amax(dim=1).double()
-    tau = torch.where(largest > 0, _THRESHOLD * largest, 1.0)
+    tau = torch.where(largest > 0, _THRESHOLD * largest if threshold is None else threshold.to(largest), 1.0)
     # The unknown is counted in units of tau: the thresholds are then w for all items, the weight is beta.
     beta, unit = lam / tau, per_item(tau, rhs)
     b = rhs / unit
     x = b.clone() if start is None else start.to(rhs) / unit
-    x_step = _x_step(normal, transform, b, x, beta, solve, precondition, projection)
+    x_step = _x_step(normal, transform, b, x, beta, solve, precondition, cheaper, projection)
     split = choose_split(transform, shrinkage, b, costly_solves=not projection)
     check = _Check(normal, split, b, beta, projection)
-    tracker = _Tracker(x, tau, tol, gap_tol, change_tol)
+    tracker = _Tracker(x, tau, tol, gap_tol, torch.as_tensor(change_tol, dtype=tau.dtype, device=tau.device))
     pulled = transform.gram(x)
     for iteration in range(1, max_iters + 1):
         last, x = x, x_step(pulled)
         checked = iteration % check_every == 0 or iteration == max_iters
+        checked = checked or (iteration > check_every and tracker.settles(x, last))
         pulled, sums = split.step(x, relaxation if iteration > 1 else None, measured=checked)
         if sums is not None:
-            tracker.update(iteration, x, check.values(x, last, sums))
+            hx = normal(x)
+            tracker.update(iteration, x, check.values(x, hx, last, sums))
+            x_step.correct(x, hx)
         if on_iteration is not None:
             on_iteration(iteration, *(tracker.shown() if checked else (None, None)))
         if tracker.solved:
             break
     return tracker.solution()
+
+
+class _ExactStep:
+    """The x-step `v -> (H + beta D^H D)^-1 (b + beta v)` by a function that is exact, for `v = D^H (z - u)`."""
+
+    def __init__(self, solve: LinearMap) -> None:
+        self._solve = solve
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self._solve(v)
+
+    def correct(self, x: Tensor, hx: Tensor) -> None:
+        """Do nothing: there is nothing to correct."""
+
+
+class _InexactStep:
+    """The x-step by a few steps of conjugate gradients from the last x, with N in the place of H."""
+
+    def __init__(
+        self,
+        reduced: LinearMap,
+        transform: AnalysisTransform,
+        b: Tensor,
+        x: Tensor,
+        factor: Tensor,
+        near: LinearMap | None,
+    ) -> None:
+        self._reduced, self._transform, self._near = reduced, transform, near
+        self._b, self._rhs, self._factor = b, b, factor
+        self._x, self._mapped = x, self._system(x)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        at = first_iterate(self._rhs + self._factor * v, self._x, self._mapped, inner, self._near)
+        for _ in range(_INNER_ITERS - 1):
+            at = next_iterate(self._system, at, product=inner, precondition=self._near)
+        at = moved_along(self._system, at, product=inner)
+        self._x, self._mapped = at.x, at.mapped
+        return self._x
+
+    def _system(self, x: Tensor) -> Tensor:
+        return self._reduced(x) + self._factor * self._transform.gram(x)
+
+    def correct(self, x: Tensor, hx: Tensor) -> None:
+        """Add `(N - H) x` of the last x to the right-hand side."""
+        self._rhs = self._b + (self._mapped - self._factor * self._transform.gram(x)) - hx
 
 
 def _x_step(
@@ -150,33 +205,19 @@ def _x_step(
     x: Tensor,
     beta: Tensor,
     solve: PenalisedSolve | None,
-    precondition: PenalisedSolve | None,
+    precondition: Callable[[Tensor], LinearMap] | None,
+    cheaper: Callable[[Tensor], LinearMap] | None,
     projection: bool,
-) -> LinearMap:
-    """Choose the x-step: `v -> (H + beta D^H D)^-1 (b + beta v)`, for `v = D^H (z - u)`."""
+) -> _ExactStep | _InexactStep:
+    """Choose the x-step."""
     factor = per_item(beta, b)
     if projection:
         # (H + beta)^-1 (b + beta v) for H^2 = H and b in its range, without the quotient by a small beta.
-        return lambda v: v + (b - normal(v)) / (1 + factor)
+        return _ExactStep(lambda v: v + (b - normal(v)) / (1 + factor))
     if solve is not None:
-        return lambda v: solve(b + factor * v, beta)
-
-    def system(x: Tensor) -> Tensor:
-        return normal(x) + factor * transform.gram(x)
-
-    near = None if precondition is None else lambda r: precondition(r, beta)
-    last, mapped = x, system(x)
-
-    def inexact(v: Tensor) -> Tensor:
-        nonlocal last, mapped
-        at = first_iterate(b + factor * v, last, mapped, inner, near)
-        for _ in range(_INNER_ITERS - 1):
-            at = next_iterate(system, at, product=inner, precondition=near)
-        at = moved_along(system, at, product=inner)
-        last, mapped = at.x, at.mapped
-        return last
-
-    return inexact
+        return _ExactStep(lambda v: solve(b + factor * v, beta))
+    near = None if precondition is None else precondition(beta)
+    return _InexactStep(normal if cheaper is None else cheaper(beta), transform, b, x, factor, near)
 
 
 class _Check:
@@ -186,11 +227,10 @@ class _Check:
         self._normal, self._split = normal, split
         self._b, self._beta, self._projection = b, beta, projection
 
-    def values(self, x: Tensor, last: Tensor, sums: Sums) -> dict[str, Tensor]:
-        """Compute the values by name, float64 `(batch,)`."""
+    def values(self, x: Tensor, hx: Tensor, last: Tensor, sums: Sums) -> dict[str, Tensor]:
+        """Compute the values by name, float64 `(batch,)`; `hx` is `H x`."""
         b, beta = self._b, self._beta
         dual_image = per_item(beta, b) * self._split.multiplier_image()
-        hx = self._normal(x)
         values = {
             "objective": 0.5 * inner(hx, x) - inner(b, x) + beta * sums.penalty,
             "primal_residual": _ratio(sums.primal.sqrt(), torch.maximum(sums.analysis, sums.split).sqrt()),
@@ -209,8 +249,9 @@ class _Check:
 class _Tracker:
     """Hold the values at the checks, and the answers of the items that have stopped."""
 
-    def __init__(self, x: Tensor, tau: Tensor, tol: float, gap_tol: float, change_tol: float) -> None:
+    def __init__(self, x: Tensor, tau: Tensor, tol: float, gap_tol: float, change_tol: Tensor) -> None:
         self._tau, self._tol, self._gap_tol, self._change_tol = tau, tol, gap_tol, change_tol
+        self._by_change = bool((change_tol > 0).any())
         self._answer = x
         self._active = torch.ones_like(tau, dtype=torch.bool)
         self._iterations = torch.zeros_like(tau, dtype=torch.int64)
@@ -224,13 +265,20 @@ class _Tracker:
         """Whether every item has stopped."""
         return not bool(self._active.any())
 
+    def settles(self, x: Tensor, last: Tensor) -> bool:
+        """Tell whether an item that has not stopped changes little enough to stop."""
+        if not self._by_change:
+            return False
+        change = _ratio(_energy(x - last).sqrt(), _energy(x).sqrt())
+        return bool(((change <= self._change_tol) & self._active).any())
+
     def update(self, iteration: int, x: Tensor, values: dict[str, Tensor]) -> None:
         """Record a check."""
         found = {"objective": values["objective"] * self._tau**2}
         found |= {name: values[name] for name in ("primal_residual", "dual_residual", "change")}
         residual = torch.maximum(values["primal_residual"], values["dual_residual"])
         solved = residual <= self._tol if self._tol > 0 else ~self._active
-        if self._change_tol > 0:
+        if self._by_change:
             solved = solved | (values["change"] <= self._change_tol)
         if "dual" in values:
             self._best_dual = torch.maximum(self._best_dual, values["dual"])
@@ -264,15 +312,16 @@ def _check_options(
     start: Tensor | None,
     tol: float,
     gap_tol: float,
-    change_tol: float,
+    change_tol: float | Tensor,
     max_iters: int,
     check_every: int,
     relaxation: float,
 ) -> None:
-    if not min(tol, gap_tol, change_tol) >= 0 or min(max_iters, check_every) < 1:
+    least = float(torch.as_tensor(change_tol).min())
+    if not min(tol, gap_tol, least) >= 0 or min(max_iters, check_every) < 1:
         raise MethodError(
             f"expected tol, gap_tol and change_tol >= 0 and max_iters and check_every >= 1, got {tol}, {gap_tol}, "
-            f"{change_tol}, {max_iters} and {check_every}: correct them"
+            f"{least}, {max_iters} and {check_every}: correct them"
         )
     if not 0 < relaxation < 2:
         raise MethodError(f"expected a relaxation between 0 and 2, got {relaxation}: 1.6 is a good one")

@@ -459,10 +459,12 @@ def test_the_gap_of_the_default_prior_bounds_its_suboptimality() -> None:
 
 
 @pytest.mark.parametrize("prior", ["stationary", "orthonormal"])
-def test_column_masks_agree_with_the_same_mask_in_two_dimensions(prior: str) -> None:
+def test_column_masks_agree_with_the_same_mask_in_two_dimensions(prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_LEAST_CHANGE", "_MOST_CHANGE"):
+        monkeypatch.setattr(f"mri_recon.methods.priors.{limit}", 0.0)
     shape = (1, 3, 32, 36)
     kspace, mask, maps, _ = _scan(shape)
-    options: dict[str, Any] = {"prior": prior, "sigma": 0.01, "reg_weight": 0.5, "gap_tol": 0, "max_iters": 30}
+    options: dict[str, Any] = {"prior": prior, "sigma": 0.01, "reg_weight": 0.5, "gap_tol": 0, "max_iters": 100}
     rows, _ = cs_wavelet(kspace.to(torch.complex64), mask, maps, phase="none", **options)
     kspace = kspace.to(torch.complex64)
     forward = SenseOperator(mask.tensor().repeat(32, 1), maps.to(torch.complex64))
@@ -565,14 +567,18 @@ def test_options_of_the_wrong_type() -> None:
         cg_sense(kspace, mask, maps, reg_weight="a")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("coils", "sigma"), [(8, 0.002), (8, 0.02), (4, 0.1), (1, 0.02)])
+@pytest.mark.parametrize(
+    ("coils", "sigma", "weight"),
+    [(8, 0.002, 0.05), (8, 0.02, 0.05), (4, 0.1, 0.05), (1, 0.02, 0.05), (8, 0.02, 0.01), (8, 0.1, 0.2)],
+)
 def test_the_default_stops_within_a_thousandth_of_the_least_objective(
-    coils: int, sigma: float, monkeypatch: pytest.MonkeyPatch
+    coils: int, sigma: float, weight: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kspace, mask, maps, _ = _scan((1, coils, 64, 61))
-    options: dict[str, Any] = {"sigma": sigma}
+    options: dict[str, Any] = {"sigma": sigma, "reg_weight": weight}
     image, info = cs_wavelet(kspace, mask, maps, **options)
-    monkeypatch.setattr("mri_recon.methods.priors._ADMM_CHANGE", 0.0)
+    for limit in ("_LEAST_CHANGE", "_MOST_CHANGE"):
+        monkeypatch.setattr(f"mri_recon.methods.priors.{limit}", 0.0)
     monkeypatch.setattr("mri_recon.methods.priors._ADMM_TOLERANCE", 1e-6)
     best_image, best = cs_wavelet(kspace, mask, maps, **options, gap_tol=0, max_iters=5000)
     assert info["iterations"] < best["iterations"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from mri_recon.errors import MethodError, ShapeError
 from mri_recon.operators.preconditioner import circulant_inverse
 from mri_recon.operators.sense import SenseOperator
 from mri_recon.solvers.admm import admm
-from mri_recon.solvers.problem import Solution
+from mri_recon.solvers.problem import LinearMap, Solution
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 from tests.support.helpers import complex_randn, phantom, smooth_maps
@@ -239,7 +240,7 @@ def test_preconditioned_inner_solves_reach_the_same_minimum_sooner() -> None:
     operator, y = _problem(3, (17, 22))
     b, transform, lam = operator.adjoint(y), StationaryWaveletTransform(3, (17, 22)), torch.tensor([0.02])
     best = admm(operator.gram, b, transform, lam, tol=1e-9, max_iters=20000)
-    near = circulant_inverse(operator)
+    near = partial(circulant_inverse, operator)
     options: dict[str, Any] = {"tol": 0, "max_iters": 40}
     plain = admm(operator.gram, b, transform, lam, **options)
     conditioned = admm(operator.gram, b, transform, lam, precondition=near, **options)
@@ -259,3 +260,29 @@ def test_stops_once_an_iteration_changes_little() -> None:
         assert bool((change[: iterations - 1, item] > 1e-3).all())
         assert float(change[iterations - 1, item]) <= 1e-3
     assert found.converged.all()
+
+
+def test_a_cheaper_map_in_the_inner_steps_leaves_the_minimum_where_it_is() -> None:
+    operator, y = _problem(3, (17, 22))
+    b, transform, lam = operator.adjoint(y), StationaryWaveletTransform(3, (17, 22)), torch.tensor([0.2])
+    best = admm(operator.gram, b, transform, lam, tol=1e-7, max_iters=20000)
+
+    def cheaper(beta: Tensor) -> LinearMap:
+        return lambda x: (1 - min(0.5, 0.4 * float(beta))) * operator.gram(x)
+
+    found = admm(operator.gram, b, transform, lam, cheaper=cheaper, tol=1e-6, max_iters=3000)
+    assert found.converged.all()
+    torch.testing.assert_close(found.x, best.x, rtol=0, atol=1e-4)
+    # Without the correction, between two checks, it is another minimum.
+    other = admm(operator.gram, b, transform, lam, cheaper=cheaper, tol=0, max_iters=500, check_every=5000)
+    assert float((other.x - best.x).abs().max()) > 1e-3
+
+
+def test_the_threshold_sets_the_speed_and_not_the_minimum() -> None:
+    operator, y = _problem(3, (17, 22), items=2)
+    b, transform = operator.adjoint(y), StationaryWaveletTransform(3, (17, 22))
+    lam, options = torch.tensor([0.02, 0.05]), {"tol": 1e-8, "max_iters": 20000}
+    own = admm(operator.gram, b, transform, lam, **options)
+    other = admm(operator.gram, b, transform, lam, threshold=torch.tensor([0.1, 0.03]), **options)
+    assert own.iterations.tolist() != other.iterations.tolist()
+    torch.testing.assert_close(own.x, other.x, rtol=0, atol=1e-5)
