@@ -132,7 +132,8 @@ def cs_wavelet(
         sigma: noise of one k-space sample, `sqrt(E|n|^2)`, in the units of the k-space, one for all slices or
             `(slice,)`; `None` estimates it from the outermost samples (`noise.estimate_sigma`).
         gap_tol: relative duality gap at which the solver stops; ADMM also stops at relative residuals of 1e-3, and with
-            several coils and the stationary prior where an iteration changes the image by at most 5e-4 of its norm.
+            several coils and the stationary prior where an iteration changes the image by 4e-4 to 1e-3 of its norm or
+            less, the more the more noise there is.
         max_iters: maximum number of iterations.
         final_step: add the gradient step; without it the image is the minimiser itself.
         solver: form of ADMM; "0.1" is that of version 0.1, without a preconditioner and a stop by its residuals alone.

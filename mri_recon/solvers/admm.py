@@ -80,10 +80,10 @@ def admm(
 ) -> Solution:
     """Minimise `1/2 <x, H x> - Re <b, x> + lambda sum_j w_j |(D x)_j|`; see the module.
 
-    The residuals and the objective are computed every `check_every` iterations and after the last. An item stops there,
-    and its answer is put aside, once both relative residuals are at most `tol` (the rule of Boyd et al., section 3.3.1,
-    without an absolute tolerance, which would have a unit), or its relative gap is at most `gap_tol`, or the last
-    iteration changed it by at most `change_tol ||x||`. The history has "iteration" (int64, `(checks,)`), "objective",
+    The residuals and the objective are computed every `check_every` iterations, where an item changes little enough to
+    stop, and after the last. An item stops there, and its answer is put aside, once both relative residuals are at most
+    `tol` (the rule of Boyd et al., section 3.3.1, without an absolute tolerance, which would have a unit), or its
+    relative gap is at most `gap_tol`, or the last iteration changed it by at most `change_tol ||x||`. The history has "iteration" (int64, `(checks,)`), "objective",
     "primal_residual", "dual_residual" and "change" at the checks, and with `projection` "relative_gap".
 
     Args:
@@ -100,16 +100,16 @@ def admm(
             and `solve` is not used.
         precondition: makes of beta `(batch,)` the map `r -> M r`, Hermitian and positive definite, near
             `(H + beta D^H D)^-1`, for the steps of conjugate gradients.
-        cheaper: makes of beta a map N near H, `N >= 0` and `0 <= H - N <= beta / 2`, that the steps of conjugate gradients apply in
-            the place of H. Every check makes up for the difference with `(N - H) x` of its x on the right-hand side, so
-            that the minimiser stays that of H. Needs a Parseval frame.
+        cheaper: makes of beta a map N near H, `N >= 0` and `0 <= H - N <= beta / 2`, that the steps of conjugate
+            gradients apply in the place of H. Every check makes up for the difference with `(N - H) x` of its x on the
+            right-hand side, so that the minimiser stays that of H. Needs a Parseval frame.
         start: x to start from; `None` is b, the zero-filled image where `||H|| <= 1`.
         projection: H is a projection and D a Parseval frame. This is not checked.
         threshold: tau, positive, `(batch,)`, in the units of x; `None` is 0.01 max |b|.
         tol: relative residuals at which an item stops; 0 disables the rule.
         change_tol: `||x - x_old|| / ||x||` at which an item stops, one or `(batch,)`; 0 disables the rule. It is tested
-            after every iteration but the first `check_every`, in which an image may rest. The objective is then settled to about that, long before the residuals are small
-            where lambda is.
+            after every iteration but the first `check_every`, in which an image may rest. The objective is then settled
+            to about that, long before the residuals are small where lambda is.
         gap_tol: relative gap at which an item stops, only with `projection`.
         relaxation: rho in (0, 2); 1 is the method without relaxation.
         max_iters: maximum number of iterations.
