@@ -2,7 +2,7 @@
 
     import mri_recon as mr
 
-    scan = mr.load("knee.h5")
+    scan = mr.sample()  # or mr.load("knee.h5")
     mask = mr.random_mask(scan.width, acceleration=4, seed=0, support=scan.support)
     result = mr.reconstruct(mr.undersample(scan.kspace, mask), mask, method="cs-wavelet")
     print(mr.evaluate(result.image, scan.target))
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mri_recon.coils.combine import rss
     from mri_recon.coils.espirit import espirit_maps
     from mri_recon.coils.sensitivity_maps import sens_maps_from_center
+    from mri_recon.embedded_sample import sample
     from mri_recon.errors import (
         Cancelled,
         CheckpointError,
@@ -89,6 +90,7 @@ __all__ = [
     "replay",
     "rss",
     "run_recipe",
+    "sample",
     "save",
     "save_scan",
     "sens_maps_from_center",
@@ -99,6 +101,7 @@ _PUBLIC = {
     "mri_recon.coils.combine": ("rss",),
     "mri_recon.coils.espirit": ("espirit_maps",),
     "mri_recon.coils.sensitivity_maps": ("sens_maps_from_center",),
+    "mri_recon.embedded_sample": ("sample",),
     "mri_recon.errors": (
         "Cancelled",
         "CheckpointError",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mri_recon._arrays import as_complex_tensor, as_tensor
+from mri_recon._display import card, montage, plural, show_picture, thumbnail, window_of
 from mri_recon.coils.checks import check_maps_fit, checked_maps
 from mri_recon.coils.map_fit import map_warnings
 from mri_recon.coils.prepare import Prepared, prepare
@@ -49,6 +50,10 @@ __all__ = [
 ]
 
 
+_SHOWN = ("iterations", "stop", "reg_weight", "relative_gap", "model", "chosen", "noise_sigma")
+"""Entries of `info` that a notebook shows."""
+
+
 @dataclass(frozen=True)
 class UsedModel:
     """Name the weights of a network.
@@ -64,7 +69,7 @@ class UsedModel:
     candidate: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reconstruction:
     """Hold the image that a method made of a scan.
 
@@ -115,6 +120,56 @@ class Reconstruction:
             UsedModel(str(one["name"]), str(one["sha256"]), str(one["candidate"]))
             for one in self.info.get("models", ())
         )
+
+    def show(self, slice_index: int | None = None) -> None:
+        """Show the magnitude: in the output of a notebook's cell, else in the desktop's program for pictures.
+
+        Args:
+            slice_index: number of the slice; None shows all, or 16 of them at equal distances.
+
+        Raises:
+            ShapeError: no such slice.
+            OutputError: neither a notebook nor a program that shows pictures is there; `mri_recon.save` writes files.
+        """
+        count = len(self.image)
+        if slice_index is not None and not 0 <= slice_index < count:
+            raise ShapeError(
+                f"expected a slice between 0 and {count - 1}, got {slice_index}: choose one of the {count} slices"
+            )
+        title = f"{self.method}, {self._shape}"
+        show_picture(montage(self._numbers, title=title, notes=self.warnings, slice_index=slice_index))
+
+    def __repr__(self) -> str:
+        doubts = f", {plural(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<Reconstruction by {self.method}: {self._shape}{self._seconds}{doubts}>"
+
+    def _repr_html_(self) -> str:
+        """Show the result in a notebook: three slices, the main figures of `info`, the warnings."""
+        count = len(self.image)
+        magnitude = self._numbers
+        chosen = sorted({count // 4, count // 2, 3 * count // 4})
+        white = window_of(magnitude[chosen])
+        facts = [("image", f"{self._shape}, {str(self.image.dtype).removeprefix('torch.')}{self._seconds}")]
+        facts += [
+            (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+            for name, value in self.info.items()
+            if name in _SHOWN and value is not None
+        ]
+        pictures = [(f"slice {one}", thumbnail(magnitude[one], white=white)) for one in chosen]
+        return card(f"Reconstruction by {self.method}", facts, pictures=pictures, notes=self.warnings)
+
+    @property
+    def _numbers(self) -> npt.NDArray[np.float32]:
+        return np.asarray(self.magnitude.detach().cpu())
+
+    @property
+    def _shape(self) -> str:
+        return f"{plural(len(self.image), 'slice')}, " + " x ".join(map(str, self.image.shape[1:]))
+
+    @property
+    def _seconds(self) -> str:
+        seconds = self.info.get("seconds")
+        return "" if seconds is None else f", {seconds:.2f} s"
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:

@@ -64,7 +64,7 @@ def test_what_travels(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {*PACKAGES, f"{wheel.name.split('-py3')[0]}.dist-info"}
-    for needed in ("mri_recon/sample/colin27_8ch.h5", "mri_recon/sample/NOTICE.txt", "mri_recon_data/registry.toml"):
+    for needed in ("mri_recon/_sample/colin27_8ch.h5", "mri_recon/_sample/NOTICE.txt", "mri_recon_data/registry.toml"):
         assert needed in names
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert [name for name in names if name.startswith("mri_recon/weights/") and name.endswith(".safetensors")]

@@ -20,6 +20,7 @@ from mri_recon.io.axes_check import refuse_wrong_axes
 from mri_recon.io.data_crimes.findings import DataCrime, find_data_crimes
 from mri_recon.io.geometry import Geometry, make_geometry
 from mri_recon.io.reading.axes import ORDER
+from mri_recon.io.scan_card import scan_card, scan_line
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
 from mri_recon.io.writers.result import SIMULATED
 from mri_recon.masks.convert import column_mask_from_lines, drop_constant_axes, other_values
@@ -38,7 +39,7 @@ RSS_OF_FULL = "rss of the full k-space"
 """Value of `target_source` for a reference that is computed from the samples."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scan:
     """Hold one scan, independent of its file format.
 
@@ -126,6 +127,13 @@ class Scan:
             return ()
         declared = self.meta.get("padding") is not None
         return find_data_crimes(self.samples, declared=declared, complete=self.fully_sampled)
+
+    def __repr__(self) -> str:
+        return scan_line(self)
+
+    def _repr_html_(self) -> str:
+        """Show the scan in a notebook."""
+        return scan_card(self)
 
 
 @dataclass(frozen=True)

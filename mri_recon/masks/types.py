@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mri_recon._display import card, thumbnail
 from mri_recon.errors import MaskError
+from mri_recon.masks.caption import mask_caption
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,7 @@ __all__ = [
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ColumnMask:
     """Sample whole columns of k-space.
 
@@ -127,6 +129,13 @@ class ColumnMask:
 
         return torch.tensor(self.lines, device=device)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {mask_caption(self.receipt())}>"
+
+    def _repr_html_(self) -> str:
+        """Show the mask in a notebook."""
+        return _card(self, np.broadcast_to(self.lines, (max(1, self.width // 4), self.width)))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ColumnMask) and self.receipt() == other.receipt()
 
@@ -134,7 +143,7 @@ class ColumnMask:
         return hash((self.kind, self.lines.tobytes()))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PatternMask:
     """Sample a general 2-D pattern, e.g. a Poisson disc.
 
@@ -206,6 +215,13 @@ class PatternMask:
 
         return torch.tensor(self.pattern, device=device)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {mask_caption(self.receipt())}>"
+
+    def _repr_html_(self) -> str:
+        """Show the mask in a notebook."""
+        return _card(self, self.pattern)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PatternMask) and self.receipt() == other.receipt()
 
@@ -214,6 +230,11 @@ class PatternMask:
 
 
 Mask: TypeAlias = ColumnMask | PatternMask
+
+
+def _card(mask: Mask, sampled: BoolArray) -> str:
+    picture = ("sampled: white", thumbnail(sampled.astype(np.float32), white=1.0))
+    return card(type(mask).__name__, [("sampling", mask_caption(mask.receipt()))], pictures=[picture])
 
 
 def run_around(lines: BoolArray, index: int) -> slice:

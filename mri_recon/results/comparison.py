@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from mri_recon._arrays import center_crop
+from mri_recon._display import card, show_picture, thumbnail, window_of
 from mri_recon._system.jsonable import jsonable, write_json
+from mri_recon._system.text import printable
 from mri_recon.errors import MethodError
 from mri_recon.io import Scan
 from mri_recon.io.pictures import NO_PICTURES
+from mri_recon.io.writers.result import SIMULATED
+from mri_recon.masks.caption import mask_caption
 from mri_recon.masks.types import Mask
 from mri_recon.methods.table import check_options
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
@@ -25,6 +31,8 @@ from mri_recon.reconstruction import Reconstruction
 from mri_recon.results.recipe import Recipe, run_method, undersampled
 
 if TYPE_CHECKING:  # the records need pydantic, which a comparison does not
+    from pandas import DataFrame
+
     from mri_recon.results.provenance import InputFile, Provenance
 
 __all__ = [
@@ -45,8 +53,10 @@ __all__ = [
 METRICS = ("nmse", "psnr", "ssim")
 """Metrics of a row, in the order of a table."""
 
+_COLUMNS = ("file", "acceleration", "seed", "method", *METRICS, "seconds")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Hold the images of several methods from one scan, and the error of each against the reference.
 
@@ -113,6 +123,82 @@ class Comparison:
             FormatError: the folder does not exist.
         """
         write_json(path, self.document())
+
+    def to_frame(self) -> DataFrame:
+        """Give the rows as a pandas table: file, acceleration, seed, method, NMSE, PSNR, SSIM, seconds.
+
+        `attrs["convention"]` of the table states what the metrics mean.
+
+        Raises:
+            MethodError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise MethodError(
+                "to_frame needs pandas, which is not installed: pip install pandas, or use the list `rows`"
+            ) from error
+        frame = DataFrame([{name: row.get(name) for name in _COLUMNS} for row in self.rows], columns=list(_COLUMNS))
+        frame.attrs["convention"] = convention(self.target_source)
+        return frame
+
+    def save_figure(self, path: str | Path, *, slice_index: int | None = None) -> None:
+        """Draw the reference, every image and its error, and save them as PNG, PDF or SVG by the suffix.
+
+        Args:
+            path: where to write.
+            slice_index: number of the slice to draw; None is the middle one.
+
+        Raises:
+            ShapeError: no such slice.
+            MethodError: Matplotlib is not installed.
+            DataError: pictures of the scan are forbidden.
+            OutputError: unknown suffix, or `path` cannot be written.
+        """
+        from mri_recon.results.figure import comparison_figure
+
+        comparison_figure(self, path, slice_index=slice_index)
+
+    def show(self, slice_index: int | None = None) -> None:
+        """Show the picture of `save_figure` in a notebook's cell, else in the desktop's program for pictures.
+
+        Args:
+            slice_index: number of the slice; None is the middle one.
+
+        Raises:
+            ShapeError, MethodError, DataError: as `save_figure`.
+            OutputError: neither a notebook nor a program that shows pictures is there.
+        """
+        from mri_recon.results.figure import comparison_figure
+
+        drawn = io.BytesIO()
+        comparison_figure(self, drawn, slice_index=slice_index)
+        show_picture(drawn.getvalue())
+
+    def __repr__(self) -> str:
+        scores = [str(row["method"]) + ("" if row["psnr"] is None else f" {row['psnr']:.2f} dB") for row in self.rows]
+        made = " (simulated)" if self.simulated else ""
+        return f"<Comparison of {printable(self.file)}{made}, {mask_caption(self.receipt)}: {', '.join(scores)}>"
+
+    def _repr_html_(self) -> str:
+        """Show the comparison in a notebook: the metrics, the middle slice of every image, the warnings."""
+        facts = [("mask", mask_caption(self.receipt))]
+        facts += [(str(row["method"]), _measures(row)) for row in self.rows]
+        facts.append(("metrics", convention(self.target_source)))
+        pictures = [] if self.no_pictures else self._pictures()
+        notes = [line.removeprefix("Warning: ") for line in self.warnings]
+        if self.simulated:
+            notes.insert(0, SIMULATED)
+        return card(f"Comparison of {self.file}", facts, pictures=pictures, notes=list(dict.fromkeys(notes)))
+
+    def _pictures(self) -> list[tuple[str, bytes]]:
+        images = {} if self.target is None else {"reference": self.target}
+        images |= {name: self.magnitude(name) for name in self.reconstructions}
+        shown = {name: np.asarray(one[len(one) // 2].cpu()) for name, one in images.items()}
+        if not shown:
+            return []
+        white = window_of(shown["reference"]) if "reference" in shown else max(map(window_of, shown.values()))
+        return [(name, thumbnail(one, white=white)) for name, one in shown.items()]
 
 
 def compare(
@@ -255,22 +341,6 @@ def scan_name(scan: Scan) -> str:
     return str(scan.meta.get("file", "array"))
 
 
-def mask_caption(receipt: Mapping[str, Any]) -> str:
-    """Describe a mask in one line: its kind, number of lines, requested and achieved acceleration."""
-    asked, realised = receipt.get("requested_acceleration"), float(receipt["realised_acceleration"])
-    acceleration = f"R = {realised:.2f}" if asked is None else f"R = {asked:g} requested, {realised:.2f} achieved"
-    if receipt["kind"] == "pattern":
-        return f"2-D pattern, {receipt['num_samples']} samples, {acceleration}"
-    seed = "" if receipt.get("seed") is None else f", seed {receipt['seed']}"
-    kind = {"file": "the file's columns", "array": "given columns", "from-zeros": "the columns that are not zero"}.get(
-        receipt["kind"], f"{receipt['kind']} columns"
-    )
-    return (
-        f"{kind}, {receipt['num_lines']} of {receipt['support_width']} "
-        f"({receipt['num_low_frequencies']} in the centre), {acceleration}{seed}"
-    )
-
-
 def warning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """List the warnings of results, one line for each kind of warning.
 
@@ -330,6 +400,15 @@ def _row(result: Reconstruction, target: Tensor | None, *, foreground: bool) -> 
     if foreground:
         row["foreground"] = _metrics(result, target, mask_background=True)
     return row
+
+
+def _measures(row: Mapping[str, Any]) -> str:
+    seconds = f"{row['seconds']:.2f} s"
+    if row["nmse"] is None:
+        return f"no reference, {seconds}"
+    # The PSNR of an image that equals the reference is infinite, and null in a row.
+    psnr = "infinite" if row["psnr"] is None else f"{row['psnr']:.2f} dB"
+    return f"NMSE {row['nmse']:.4f}, PSNR {psnr}, SSIM {row['ssim']:.4f}, {seconds}"
 
 
 def _metrics(result: Reconstruction, target: Tensor | None, *, mask_background: bool) -> dict[str, float | None]:

@@ -42,7 +42,7 @@ def test_every_example_runs(roomy: httpx.Client, method: str, path: str, media: 
     if media == "multipart/form-data":
         fields = dict(value)
         assert fields.pop("file") == SAMPLE_FILE
-        sample = (files("mri_recon") / "sample" / SAMPLE_FILE).read_bytes()
+        sample = (files("mri_recon") / "_sample" / SAMPLE_FILE).read_bytes()
         answer = roomy.request(
             method,
             path,

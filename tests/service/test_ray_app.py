@@ -80,7 +80,7 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]
 
 
 def test_two_replicas(replicas: httpx.Client) -> None:
-    sample = (files("mri_recon") / "sample" / "colin27_8ch.h5").read_bytes()
+    sample = (files("mri_recon") / "_sample" / "colin27_8ch.h5").read_bytes()
     upload = {"file": ("scan.h5", sample)}
     answers = [
         replicas.post(

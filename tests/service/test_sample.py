@@ -17,7 +17,7 @@ def test_the_sample_is_a_scan(client: httpx.Client, tmp_path: Path) -> None:
     assert answer.headers["content-type"] == "application/x-hdf5"
     assert answer.headers["content-disposition"] == 'attachment; filename="colin27_8ch.h5"'
     assert answer.headers["x-research-only"]
-    assert answer.content == (files("mri_recon") / "sample" / "colin27_8ch.h5").read_bytes()
+    assert answer.content == (files("mri_recon") / "_sample" / "colin27_8ch.h5").read_bytes()
     (tmp_path / "sample.h5").write_bytes(answer.content)
     assert mr.load(tmp_path / "sample.h5").kspace.shape == (4, 8, 151, 127)
 

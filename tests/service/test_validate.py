@@ -35,7 +35,7 @@ def ask(post: Post) -> Callable[..., httpx.Response]:
 
 
 def test_the_sample(serve: Any, ask: Post, tmp_path: Path) -> None:
-    content = (files("mri_recon") / "sample" / "colin27_8ch.h5").read_bytes()
+    content = (files("mri_recon") / "_sample" / "colin27_8ch.h5").read_bytes()
     with serve(Settings(upload_dir=tmp_path)) as client:
         answer = ask(client, content, name="scan.h5", methods="cs-wavelet,unet", acceleration=4, seed=1)
         folders = [one for one in tmp_path.iterdir() if not one.name.startswith("mri-recon-parser-")]

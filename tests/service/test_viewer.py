@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.skipif(bool(os.environ.get("MRI_RECON_NO_BROWSER")), reason="MRI_RECON_NO_BROWSER is set"),
 ]
 
-SAMPLE = Path(str(files("mri_recon"))) / "sample" / "colin27_8ch.h5"
+SAMPLE = Path(str(files("mri_recon"))) / "_sample" / "colin27_8ch.h5"
 METHODS = ["zero-filled", "cs-wavelet", "unet"]
 MAX_ITERS = 3
 LAPTOP, TABLET = {"width": 1366, "height": 768}, {"width": 820, "height": 1180}
