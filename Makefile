@@ -20,12 +20,7 @@ WORKERS ?= auto
 .DELETE_ON_ERROR:
 
 demo: $(DEMO_READY)
-	@mkdir -p demo
-	$(BIN)/mri-recon compare "$$($(BIN)/mri-recon data sample)" --acceleration 4 \
-		--methods zero-filled,cs-wavelet,unet,unrolled --json demo/compare.json --figure demo/compare.png
-	@echo
-	@echo "The picture is demo/compare.png, the numbers are in demo/compare.json (simulated sample, one mask: a demo, not a result)."
-	@echo "To serve reconstructions over HTTP:  $(BIN)/mri-recon serve   then open http://127.0.0.1:8000"
+	$(BIN)/mri-recon demo
 
 test: lint pytest
 

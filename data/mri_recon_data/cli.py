@@ -62,8 +62,25 @@ def fetch(
 
 
 @app.command()
-def sample() -> None:
-    """Print the path of the embedded sample scan (simulated, not for clinical use)."""
+def sample(
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write it as two training files and split.json into this folder instead, to try a training with",
+            metavar="FOLDER",
+        ),
+    ] = None,
+) -> None:
+    """Print the path of the embedded sample scan (simulated, not for clinical use).
+
+    Example: mri-recon data sample --files my-scans
+    """
+    if files is not None:
+        from mri_recon_data.examples.sample_files import write_sample_files
+
+        for path in write_sample_files(files):
+            tell(str(path))
+        return
     from mri_recon.embedded_sample import sample_path
 
     typer.echo(str(sample_path()))

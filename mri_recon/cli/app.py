@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mri_recon.cli import sending, verbs
+from mri_recon.cli.demo import demo
 from mri_recon.cli.endings import end
 from mri_recon.cli.messages import PROGRAM, warn
 from mri_recon.cli.plug_ins import load_verb, plug_ins, verb_stub
@@ -86,6 +87,7 @@ def build_app() -> typer.Typer:
         verbs.convert,
         verbs.methods,
         sending.send,
+        demo,
     ):
         app.command(verb.__name__)(verb)
     return app

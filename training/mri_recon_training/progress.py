@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +63,7 @@ class ProgressReport:
             TextColumn("loss {task.fields[loss]:.4f}  validation {task.fields[psnr]:.2f} dB"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=_console(),
             refresh_per_second=1,
             disable=silent,
         )
@@ -112,6 +113,12 @@ class ProgressReport:
             for name, value in scalars.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
             self._writer.flush()
+
+
+def _console() -> Console:
+    """Make the console of the bar; a notebook gets plain lines, since Rich's bar needs ipywidgets there."""
+    in_notebook = "ipykernel" in sys.modules
+    return Console(stderr=True, force_jupyter=False, force_terminal=False if in_notebook else None)
 
 
 def _writer(folder: Path, first: int) -> SummaryWriter:
