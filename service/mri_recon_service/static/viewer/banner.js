@@ -24,9 +24,9 @@ async function cureOf(code) {
 /** Show an error until it is closed or the next one comes. */
 export async function showError(error) {
   if (error.name === "AbortError") return;
-  const { title, detail, advice, action, fields = [], request: id } = worded(error);
+  const { title, detail, advice, action, readings = [], fields = [], request: id } = worded(error);
   const cure = advice ?? (error.document ? await cureOf(error.document.code) : null);
-  const offered = actions.get(action);
+  const offered = actions.get(action), choose = actions.get("axes");
   show([
     make("strong", {}, title),
     cure ? make("span", {}, cure) : make("span", {}, detail),
@@ -35,6 +35,10 @@ export async function showError(error) {
       clearBanner();
       offered.run();
     } }, offered.text) : null,
+    readings.length && choose ? make("div", { className: "row" }, ...readings.map((axes) => make("button", { type: "button", onclick: () => {
+      clearBanner();
+      choose.run(axes);
+    } }, axes))) : null,
     cure ? make("p", { className: "cure" }, `The service says: ${detail}`) : null,
     id ? make("p", { className: "cure" }, `Request ${id}`) : null,
   ], false);

@@ -93,7 +93,6 @@ export class Card {
     $("card").replaceChildren(
       make("dl", { className: "facts" }, ...facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
       scan.axes_assumed ? this.#axes(scan) : "",
-      scan.simulated ? make("p", { className: "note warning" }, "SIMULATED k-space: no measurement.") : "",
       ...scan.warnings.map((text) => make("div", { className: "note warning" }, make("p", {}, text))),
       scan.note ? make("p", { className: "hint" }, scan.note) : "",
       ...(problem && problem.code !== "too-much-memory" ? [errorOf(new Problem(problem, problem.status)), ...this.#actions(new Problem(problem, problem.status))] : []),
@@ -112,6 +111,11 @@ export class Card {
   }
 
   #actions(error) {
+    const { readings } = worded(error);
+    if (readings) {
+      return [make("div", { className: "row" }, ...readings.map((axes) =>
+        make("button", { type: "button", "data-axes": axes, onclick: () => this.form.setAxes(axes) }, axes)))];
+    }
     if (worded(error).action !== "from-zeros") return [];
     return [make("div", { className: "row" },
       make("button", { type: "button", id: "take-zeros", onclick: () => this.form.setMask("from-zeros") }, "Count zeros as not sampled"),

@@ -3,7 +3,7 @@
 import { shownOf, valuesOf } from "./drawing.js";
 import { $, make } from "./dom.js";
 import { areaOf, lengthOf, pixelsInside, profile, statistics } from "./measure.js";
-import { histogram, short } from "./pixels.js";
+import { fixed, histogram, short } from "./pixels.js";
 import { label } from "./result.js";
 import { titleOf } from "./stage.js";
 import { PRESETS } from "./store.js";
@@ -55,7 +55,7 @@ function tableOf(mark, shown, state) {
   const { width, height } = state.result, pixels = pixelsInside(mark, width, height);
   const cells = ({ id, value }) => {
     const found = statistics(value, pixels), unit = shownOf(id, state) === "difference" ? " %" : "";
-    const numbers = found ? [found.mean, found.sd, found.least, found.largest].map((one) => short(one, 4) + unit) : ["–", "–", "–", "–"];
+    const numbers = found ? [found.mean, found.sd, found.least, found.largest].map((one) => fixed(one, 4) + unit) : ["–", "–", "–", "–"];
     return make("tr", { "data-measured": id }, make("th", { scope: "row" }, titleOf(id, state)), ...numbers.map((text) => make("td", {}, text)));
   };
   return make("div", { className: "scrolled", tabIndex: 0, role: "region", "aria-label": "Statistics of the region" }, make("table", {},

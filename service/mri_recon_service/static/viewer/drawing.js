@@ -109,7 +109,7 @@ export function shownOf(id, state) {
 }
 
 function missingText(id, { show }) {
-  return show === "phase" ? "No phase: only magnitudes are known" : "No map of trust";
+  return show === "phase" ? "No phase is known" : "No map of trust";
 }
 
 /** The function of a pixel's index that gives what a tile shows there, in its units; null where it shows nothing. */
@@ -179,7 +179,8 @@ export function drawStrip(canvas, { mask, receipt }) {
 /** Letters of the patient's sides, the bar of the scale, and the mark of simulated data. */
 function overlay(context, state, width, height) {
   const { result, zoom } = state;
-  if (result.simulated) text(context, "SIMULATED", 7, 16, "left", CENTRE);
+  // Beside one or two images their names stand in the upper corners.
+  if (result.simulated) text(context, "SIMULATED", 7, state.layout === "grid" ? 16 : 68, "left", CENTRE);
   if (!state.overlay || width < 90) return;
   const letters = lettersOf(result.geometry);
   if (letters) {

@@ -67,6 +67,10 @@ offerAction("from-zeros", "Count zeros as not sampled", () => {
   form.setMask("from-zeros");
   reconstruct();
 });
+offerAction("axes", "", (axes) => {
+  form.setAxes(axes);
+  reconstruct();
+});
 onKeyNeeded(askForKey);
 acceptDrops();
 store.subscribe((changed, state) => {

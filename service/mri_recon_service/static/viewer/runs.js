@@ -95,7 +95,7 @@ export class Runs {
 }
 
 function stateOf(job) {
-  const at = (text) => new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const at = (text) => new Date(text).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" });
   if (job.status === "succeeded") return job.expired ? `done ${at(job.finished)}, expired` : `done ${at(job.finished)}, kept until ${at(job.expires)}`;
   if (job.status === "failed") return `failed: ${job.problem?.title ?? ""}`;
   if (job.status === "cancelled") return "cancelled";

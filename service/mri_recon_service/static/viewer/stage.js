@@ -7,7 +7,8 @@ import { isSmall } from "./measure.js";
 import { label, measured } from "./result.js";
 import { CENTRED, MAX_ZOOM } from "./store.js";
 
-const GAP = 8, CAPTION = 46, NARROW = 200; // pixels: narrower tiles need two lines for a caption
+const GAP = 8, CAPTION = 36, LINE = 18, NARROW = 260; // pixels: a narrower tile needs more lines for its caption
+const COMPACT = 260, BARE = 22; // a lower stage has captions of a name alone
 
 export class Stage {
   constructor(root, store) {
@@ -265,13 +266,16 @@ export class Stage {
     const { result } = this.store.values, count = this.root.children.length;
     if (!result || !count) return;
     const { clientWidth: width, clientHeight: height } = this.root;
-    let best = { size: 0, columns: 1 };
+    const compact = height < COMPACT;
+    let best = { size: 0, columns: Math.min(count, 3) };
     for (let columns = 1; columns <= count; columns += 1) {
       const rows = Math.ceil(count / columns);
-      const w = (width - GAP * (columns - 1)) / columns, h = (height - GAP * (rows - 1)) / rows - CAPTION;
-      const size = Math.min(w / result.width, h / (result.height * result.aspect)) * (w < NARROW && columns > 2 ? 0.6 : 1);
+      const w = (width - GAP * (columns - 1)) / columns;
+      const caption = compact ? BARE : CAPTION + (w < NARROW ? LINE : 0) + (w < NARROW / 2 ? LINE : 0);
+      const size = Math.min(w / result.width, (height / rows - caption) / (result.height * result.aspect)) * (w < NARROW / 3 ? 0.5 : 1);
       if (size > best.size * 1.02) best = { size, columns };
     }
+    this.root.classList.toggle("compact", compact);
     this.root.style.setProperty("--columns", String(best.columns));
     this.root.style.setProperty("--rows", String(Math.ceil(count / best.columns)));
     this.redraw();
@@ -321,10 +325,10 @@ export function titleOf(id, state) {
 }
 
 /** The numbers of an image on the shown slice. */
-export function numbersOf(id, { result, slice }) {
+export function numbersOf(id, { result, slice, show }) {
   if (id === "kspace") return `R = ${result.receipt.realised_acceleration.toFixed(2)}, log scale`;
   const row = result.row(id), numbers = result.numbers(id, slice);
-  if (!row) return "";
+  if (!row || show === "phase") return "";
   if (row.nmse === null && row.psnr === null) return "no reference";
   const shown = measured(numbers ?? row);
   return `${numbers && result.slices > 1 ? "slice " : ""}${shown.psnr} dB · SSIM ${shown.ssim}`;

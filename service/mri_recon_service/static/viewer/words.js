@@ -32,7 +32,7 @@ const WORDS = {
   "unauthorized": { title: "This service asks for a key", advice: "Give a valid one when the page asks." },
 };
 
-/** {title, detail, advice, action, fields, request}: what a banner shows of an error. */
+/** {title, detail, advice, action, readings, fields, request}: what a banner shows of an error; `readings` are axes to choose from. */
 export function worded(error) {
   if (error instanceof Unreachable) {
     return { title: "No connection to the service", detail: error.message, advice: "Check that the service runs, then try again." };
@@ -40,6 +40,10 @@ export function worded(error) {
   if (!(error instanceof Problem)) return { title: error.title ?? "This cannot be done", detail: error.message };
   const { code, title, detail, errors, request_id: request } = error.document, own = WORDS[code] ?? {};
   const fields = (errors ?? []).map((one) => (typeof one === "string" ? one : `${one.field ?? (one.loc ?? []).join(".")}: ${one.message ?? one.msg ?? ""}`));
+  const readings = [...detail.matchAll(/axes='([a-z ]+)'/g)].map(([, axes]) => axes);
+  if (code === "invalid-file" && readings.length) {
+    return { title: "What are the axes of this array?", advice: "The file does not say, and a guess would be wrong. Choose, or name them under “How to read the file”.", detail, fields, readings, request };
+  }
   const zeros = code === "invalid-mask" && detail.includes("from-zeros");
   return { title, ...own, ...(zeros ? WORDS["missing-mask"] : {}), detail, fields, request };
 }
