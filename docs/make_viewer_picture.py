@@ -49,11 +49,8 @@ def _take(address: str, target: Path) -> None:
         page.goto(address)
         expect(page.locator("input[name=method]")).not_to_have_count(0, timeout=60_000)
         page.locator("#welcome-sample").click()
-        box = page.locator("input[name=method][value=unrolled]")
-        if not box.is_checked():
-            box.press("Space")
-        page.locator("#run").click(timeout=60_000)
         expect(page.locator("#metrics")).to_be_visible(timeout=300_000)
+        expect(page.locator("#overall")).to_be_hidden()
         page.wait_for_timeout(500)
         page.screenshot(path=target)
         browser.close()

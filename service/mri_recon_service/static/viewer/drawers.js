@@ -22,15 +22,19 @@ export function startDrawers(store) {
   store.subscribe((changed, state) => {
     if (!state.result) return;
     const any = (...names) => names.some((name) => changed.has(name));
-    if (any("result", "slice", "mark", "show", "against")) showMark(state, () => store.set({ mark: null }));
+    if (any("result", "slice", "mark", "tool", "show", "against")) showMark(state, () => store.set({ mark: null }));
     if (any("result", "slice", "tones", "window", "show")) showHistogram(state);
   });
 }
 
 function showMark(state, close) {
-  const { mark, result } = state, drawer = $("measured");
-  drawer.hidden = !mark;
-  if (!mark) return;
+  const { mark, result, tool } = state, drawer = $("measured"), asks = { line: "a line: its length and profile", ellipse: "a region: its statistics" }[tool];
+  // It opens with the tool and keeps its height: nothing moves under the pointer while a mark is drawn.
+  drawer.hidden = !mark && !asks;
+  if (!mark) {
+    if (asks) drawer.replaceChildren(make("p", { className: "hint" }, `Drag on an image to draw ${asks}.`));
+    return;
+  }
   const shown = result.ids.map((id) => ({ id, value: valuesOf(id, state) })).filter(({ id, value }) => value && shownOf(id, state) !== "phase");
   const head = make("div", { className: "pane-head" }, make("h2", {}, headOf(mark, result, state.slice)),
     make("button", { type: "button", className: "quiet", onclick: close }, "Clear"));

@@ -273,7 +273,7 @@ export class Stage {
       const w = (width - GAP * (columns - 1)) / columns;
       const caption = compact ? BARE : CAPTION + (w < NARROW ? LINE : 0) + (w < NARROW / 2 ? LINE : 0);
       const size = Math.min(w / result.width, (height / rows - caption) / (result.height * result.aspect)) * (w < NARROW / 3 ? 0.5 : 1);
-      if (size > best.size * 1.02) best = { size, columns };
+      if (size > best.size * 1.1) best = { size, columns };
     }
     this.root.classList.toggle("compact", compact);
     this.root.style.setProperty("--columns", String(best.columns));
