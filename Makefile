@@ -46,8 +46,10 @@ define install
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 endef
 
+# The loops of compressed sensing are compiled here, so that the first reconstruction does not wait for them.
 $(DEMO_READY): requirements-demo.lock requirements-torch.lock pyproject.toml
 	$(call install,requirements-demo.lock)
+	$(BIN)/python -m mri_recon.solvers.compiled_haar
 	@touch $@
 
 # Compiling other packages may warn, and the tests turn warnings into errors: so compile them first, on all cores.
@@ -55,6 +57,7 @@ $(DEMO_READY): requirements-demo.lock requirements-torch.lock pyproject.toml
 $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(call install,requirements.lock)
 	-@$(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib
+	$(BIN)/python -m mri_recon.solvers.compiled_haar
 	@touch $(DEMO_READY) $@
 
 ray: $(READY)

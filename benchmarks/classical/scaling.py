@@ -160,7 +160,7 @@ def volume(
 
 def _reconstruct(path: str, first: int, stop: int, lines: Any) -> Any:
     """Read slices of the file and reconstruct them."""
-    scan = mr.load(path, slices=(first, stop))
+    scan = mr.load(path, slices=range(first, stop))
     kept = mr.undersample(torch.as_tensor(scan.kspace), lines)
     return mr.reconstruct(kept, lines, method="cs-wavelet").image.numpy()
 

@@ -253,24 +253,19 @@ def _decompose(operator: Tensor, vectors: Tensor, eigenvalues: Tensor) -> None:
     step_y, step_x = _coarse_step(h, operator.shape[2]), _coarse_step(w, operator.shape[3])
     coarse_y, near_y = _coarse_grid(h, step_y, vectors.device)
     coarse_x, near_x = _coarse_grid(w, step_x, vectors.device)
-
-    def exactly(rows: slice, _: Tell) -> Tensor:
+    starts = []
+    for rows in row_chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, vectors.device):
         matrices = pixel_matrices(operator, ramps_y[coarse_y[rows]], ramps_x[coarse_x])
-        exact: Tensor = torch.linalg.eigh(matrices.permute(2, 3, 0, 1)).eigenvectors
-        return exact[..., -num_sets:].flip(-1).permute(3, 2, 0, 1)
-
-    def everywhere(rows: slice, _: Tell) -> None:
+        exact = torch.linalg.eigh(matrices.permute(2, 3, 0, 1)).eigenvectors
+        starts.append(exact[..., -num_sets:].flip(-1).permute(3, 2, 0, 1))
+    start = torch.cat(starts, dim=2)[..., near_x]
+    for rows in row_chunks(h, w * num_coils**2, vectors.device):
         matrices = pixel_matrices(operator, ramps_y[rows], ramps_x)
         values, found = orthogonal_iteration(matrices, start[:, :, near_y[rows]], _ITERATIONS)
         if num_sets > 1:
             values, order = values.sort(dim=0, descending=True)
             found = found.gather(0, order.unsqueeze(1).expand_as(found))
         vectors[:, :, rows], eigenvalues[:, rows] = found, values
-
-    device = vectors.device
-    parts = list(row_chunks(coarse_y.numel(), coarse_x.numel() * num_coils**2, device))
-    start = torch.cat(side_by_side(exactly, parts, device=device.type), dim=2)[..., near_x]
-    side_by_side(everywhere, list(row_chunks(h, w * num_coils**2, device)), device=device.type)
 
 
 def ramps(size: int, num_offsets: int, like: Tensor) -> Tensor:

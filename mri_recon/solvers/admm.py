@@ -134,7 +134,7 @@ def admm(
     b = rhs / unit
     x = b.clone() if start is None else start.to(rhs) / unit
     x_step = _x_step(normal, transform, b, x, beta, solve, precondition, cheaper, projection)
-    split = choose_split(transform, shrinkage, b, costly_solves=not projection)
+    split = choose_split(transform, shrinkage, b)
     check = _Check(normal, split, b, beta, projection)
     tracker = _Tracker(x, tau, tol, gap_tol, torch.as_tensor(change_tol, dtype=tau.dtype, device=tau.device))
     pulled = transform.gram(x)

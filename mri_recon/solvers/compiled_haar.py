@@ -2,6 +2,11 @@
 
 The results are those of `splitting.BandSplit` up to rounding. Beyond the state it keeps two images a level, where the
 other keeps all bands a second time.
+
+The first call on a machine compiles the loops, for about three seconds, and keeps them for later processes. To compile
+them before:
+
+    python -m mri_recon.solvers.compiled_haar
 """
 
 from __future__ import annotations
@@ -16,30 +21,15 @@ from mri_recon.solvers.shrinkage import BandShrinkage, Sums
 from mri_recon.solvers.splitting import AnalysisTransform, BandSplit, Split
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 
-__all__ = ["CompiledHaarSplit", "choose_split"]
+__all__ = ["CompiledHaarSplit", "choose_split", "compile_ahead"]
 
-_MIN_SIDE, _MIN_SIDE_OF_COSTLY_SOLVES = 96, 160
-"""Shortest sides that are worth the time and the memory of the compiler.
-
-Compiling takes three seconds once on a machine, and loading what was compiled half a second in each process. Where the
-x-step is one product with H, the compiled form is two to three times as fast altogether; where it is a costly solve,
-1.2 to 1.3 times. The estimates of memory (`methods.estimates`) count on the first side.
-"""
+_MIN_SIDE = 96
+"""Shortest side that is worth the time and the memory of the compiler; the service counts on it in its estimates."""
 
 
-def choose_split(
-    transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor, *, costly_solves: bool = False
-) -> Split:
-    """Choose the compiled form where it applies, pays and numba is installed, else `BandSplit`.
-
-    Args:
-        transform: D.
-        shrinkage: the weights, and what is a magnitude.
-        like: images like x, `(batch, h, w)`.
-        costly_solves: whether the x-step takes several products with H.
-    """
-    least = _MIN_SIDE_OF_COSTLY_SOLVES if costly_solves else _MIN_SIDE
-    large = like.device.type == "cpu" and min(like.shape[1:]) >= least
+def choose_split(transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor) -> Split:
+    """Choose the compiled form where it applies and numba is installed, else `BandSplit`."""
+    large = like.device.type == "cpu" and min(like.shape[1:]) >= _MIN_SIDE
     suits = large and not shrinkage.coupled
     if isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar" and suits:
         try:
@@ -125,3 +115,20 @@ class CompiledHaarSplit:
             for level in reversed(range(self._levels - 1)):
                 target = back[level] if level else out
                 self._kernels.low_back(back[level + 1], 1 << level, self._step << level, target)
+
+
+def compile_ahead() -> bool:
+    """Compile the loops in single precision, or load them; return False where numba is not installed."""
+    size = (4, 4)
+    transform = StationaryWaveletTransform(2, size)
+    shrinkage = BandShrinkage(None, transform.num_bands, complex_values=True, separate_parts=True, coupled=False)
+    image = torch.zeros(1, *size, dtype=torch.complex64)
+    try:
+        CompiledHaarSplit(transform, shrinkage, image).step(image, None, measured=False)
+    except ImportError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    compile_ahead()

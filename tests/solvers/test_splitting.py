@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri_recon.solvers.compiled_haar import CompiledHaarSplit, choose_split
+from mri_recon.solvers.compiled_haar import CompiledHaarSplit, choose_split, compile_ahead
 from mri_recon.solvers.shrinkage import BandShrinkage
 from mri_recon.solvers.splitting import BandSplit
 from mri_recon.transforms.finite_differences import PeriodicGradient
@@ -83,16 +84,20 @@ def test_what_is_compiled(case: str) -> None:
     assert type(choose_split(transform, shrinkage, like)) is (BandSplit if case else CompiledHaarSplit)
 
 
-@pytest.mark.parametrize(("size", "compiled"), [((159, 320), False), ((161, 160), True)])
-def test_where_the_other_step_is_costly_only_large_images_are_worth_the_compiler(
-    size: tuple[int, int], compiled: bool
-) -> None:
-    like = torch.zeros(1, *size, dtype=torch.complex64)
-    transform = StationaryWaveletTransform(2, size)
-    shrinkage = _shrinkage(transform.num_bands, torch.complex64, True)
-    found = choose_split(transform, shrinkage, like, costly_solves=True)
-    assert type(found) is (CompiledHaarSplit if compiled else BandSplit)
-    assert type(choose_split(transform, shrinkage, like)) is CompiledHaarSplit
+def test_what_is_compiled_ahead_is_what_a_reconstruction_calls() -> None:
+    from mri_recon.solvers import _haar_kernels
+
+    assert compile_ahead()
+    loops: Any = (_haar_kernels.one_level, _haar_kernels.low_back)
+    before = [len(one.signatures) for one in loops]
+    for separate in (True, False):
+        transform = StationaryWaveletTransform(3, (97, 101))
+        x = torch.randn(1, 97, 101, dtype=torch.complex64)
+        split = CompiledHaarSplit(transform, _shrinkage(transform.num_bands, torch.complex64, separate), x)
+        for relaxation in (None, 1.6):
+            split.step(x, relaxation, measured=True)
+        split.multiplier_image()
+    assert [len(one.signatures) for one in loops] == before
 
 
 def test_without_numba_the_bands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,3 +109,4 @@ def test_without_numba_the_bands_are_kept(monkeypatch: pytest.MonkeyPatch) -> No
     shrinkage = _shrinkage(transform.num_bands, torch.complex64, True)
     split = choose_split(transform, shrinkage, torch.zeros(1, 97, 96, dtype=torch.complex64))
     assert type(split) is BandSplit
+    assert not compile_ahead()
