@@ -6,18 +6,20 @@ import errno
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
 from mri_recon._system.text import printable
 from mri_recon.errors import OutputError
 
-__all__ = ["Content", "check_target", "create_beside", "is_full", "unwritable", "write_atomically"]
+__all__ = ["Content", "check_target", "create_beside", "is_full", "remove_unfinished", "unwritable", "write_atomically"]
 
 Content: TypeAlias = bytes | bytearray | memoryview
 """Content of a file."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_RANDOM_BYTES = 6
 _LONGEST_PREFIX = 100  # bytes; with the random part, far below the limit of 255 of file systems
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -83,14 +85,28 @@ def create_beside(target: Path, mode: int = 0o600) -> tuple[int, Path]:
     Raises:
         OSError: the folder cannot be written to.
     """
-    prefix = os.fsdecode(os.fsencode(target.name)[:_LONGEST_PREFIX])
+    prefix = _prefix(target)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     while True:
-        path = target.with_name(f".{prefix}.{secrets.token_hex(6)}")
+        path = target.with_name(f".{prefix}.{secrets.token_hex(_RANDOM_BYTES)}")
         try:
             return os.open(path, flags, mode), path
         except FileExistsError:
             continue
+
+
+def remove_unfinished(path: str | Path) -> None:
+    """Remove the half-written files that `write_atomically` left beside a file when its process was killed.
+
+    No other process may be writing the file.
+    """
+    target = Path(os.path.realpath(path))
+    start = f".{_prefix(target)}."
+    with suppress(OSError):  # no folder, so no files
+        for found in target.parent.iterdir():
+            end = found.name.removeprefix(start)
+            if found.name.startswith(start) and len(end) == 2 * _RANDOM_BYTES and set(end) <= set("0123456789abcdef"):
+                found.unlink(missing_ok=True)
 
 
 def is_full(error: BaseException) -> bool:
@@ -108,6 +124,10 @@ def unwritable(path: str | Path, error: OSError | ValueError) -> OutputError:
     else:
         cure = "choose a folder that exists and can be written to"
     return OutputError(f"cannot write {printable(path)} ({reason}): {cure}", full=is_full(error))
+
+
+def _prefix(target: Path) -> str:
+    return os.fsdecode(os.fsencode(target.name)[:_LONGEST_PREFIX])
 
 
 def _has_folder(path: str | Path) -> bool:

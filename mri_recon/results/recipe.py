@@ -12,7 +12,7 @@ provenance keep the requested name, and `info` states the choice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -301,6 +301,7 @@ def reconstruct_file(
     output: str | Path,
     *,
     like: str | Path | None = None,
+    on_scan: Callable[[Scan], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> SavedRun:
     """Read a file, reconstruct it as a recipe says, and save the image with its provenance.
@@ -310,6 +311,7 @@ def reconstruct_file(
         recipe: what to do.
         output: file to write, see `save`.
         like: DICOM image of the same examination, see `save`.
+        on_scan: called with the scan when it was read, before anything is computed.
         on_progress: told of the work, as in `reconstruct`.
 
     Raises:
@@ -319,6 +321,8 @@ def reconstruct_file(
     """
     check_options(recipe.method, recipe.options)
     scan = load_scan(path, recipe)
+    if on_scan is not None:
+        on_scan(scan)
     data = undersampled(scan, recipe)
     check_holds(output, (scan.num_slices, *scan.kspace.shape[-2:]), scan.meta)
     if like is not None:

@@ -1,32 +1,27 @@
-"""Average rows over masks, scans and subjects; measure the spread over masks and differences on the same mask.
+"""Measure the spread of rows over masks, and differences on the same mask.
 
-Averages go within a scan, then over masks, then over the scans of a subject, then over subjects. Mask variability is
-the effect of the mask alone; it says nothing about other subjects. An interval over subjects needs `MIN_PERSONS`.
+Mask variability is the effect of the mask alone; it says nothing about other subjects. Means over scans and subjects
+are those of `mri_recon.results.averages`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from scipy.stats import t as student
-
+from mri_recon.results.averages import Row, mean_of
 from mri_recon.results.comparison import METRICS
 
 __all__ = [
     "CLASSICAL",
     "MASK_VARIABILITY",
-    "MIN_PERSONS",
     "Difference",
     "Spread",
-    "average",
     "best_classical",
     "differences",
     "losses",
-    "person_interval",
     "pooled",
     "pooled_differences",
     "scan_summaries",
@@ -37,15 +32,10 @@ CLASSICAL = ("zero-filled", "cg-sense", "cg-sense by SNR", "cs-wavelet", "cs-wav
 """Methods without learned weights, by their own names and with the weights of `weight_by_snr.RULES`; every other one is
 compared with the best of them."""
 
-MIN_PERSONS = 10
-"""Fewest persons for an interval over persons."""
-
 MASK_VARIABILITY = (
     "Mask variability: in brackets the least and the largest value over the masks, behind their mean; it tells what "
     "the choice of a mask does, and nothing of other persons."
 )
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,44 +71,6 @@ def spread(values: Iterable[float | None]) -> Spread | None:
         return None
     numbers = [float(value) for value in known if value is not None]
     return Spread(fmean(numbers), min(numbers), max(numbers), len(numbers))
-
-
-def average(rows: Iterable[Row], persons: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Average metrics and seconds by acceleration and method: over masks, then scans of a subject, then subjects.
-
-    A row is already averaged within its scan. A metric that is null in some row (an infinite PSNR) has no mean.
-    `by_person` has the mean of each person; `intervals` is `person_interval` of each metric.
-    """
-    groups: dict[tuple[float, str], dict[str, dict[str, list[Row]]]] = {}
-    for row in rows:
-        scans = groups.setdefault((row["acceleration"], row["method"]), {}).setdefault(persons[row["file"]], {})
-        scans.setdefault(row["file"], []).append(row)
-    means = []
-    for (acceleration, method), by_person in groups.items():
-        mean: dict[str, Any] = {"acceleration": acceleration, "method": method}
-        each = {
-            person: {name: _mean(_mean(row[name] for row in scan) for scan in scans.values()) for name in _AVERAGED}
-            for person, scans in by_person.items()
-        }
-        for name in _AVERAGED:
-            mean[name] = _mean(values[name] for values in each.values())
-        mean["by_person"] = each
-        mean["intervals"] = {name: person_interval([values[name] for values in each.values()]) for name in METRICS}
-        means.append({**mean, "persons": len(by_person), "scans": sum(len(scans) for scans in by_person.values())})
-    return sorted(means, key=lambda mean: mean["acceleration"])  # stable: methods keep their order
-
-
-def person_interval(values: Sequence[float | None]) -> tuple[float, float] | None:
-    """Compute the 95 % t-interval of the mean over subjects, m -+ t_{0.975, n-1} s / sqrt(n); None below `MIN_PERSONS`.
-
-    With few persons such an interval would be wide, hang on its assumption of a normal distribution, and be read as
-    more than it is. None also where a person's value is unknown.
-    """
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or len(known) < MIN_PERSONS:
-        return None
-    half = float(student.ppf(0.975, len(known) - 1)) * stdev(known) / math.sqrt(len(known))
-    return fmean(known) - half, fmean(known) + half
 
 
 def scan_summaries(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -195,7 +147,7 @@ def pooled(values: Iterable[tuple[str, Any, float | None]], persons: Mapping[str
             by_person: dict[str, list[float | None]] = {}
             for file, value in by_file.items():
                 by_person.setdefault(persons[file], []).append(value)
-            means.append(_mean(_mean(scans) for scans in by_person.values()))
+            means.append(mean_of(mean_of(scans) for scans in by_person.values()))
     return spread(means)
 
 
@@ -225,9 +177,6 @@ def losses(rows: Sequence[Row], methods: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-_AVERAGED = (*METRICS, "seconds")
-
-
 def _by_scan(rows: Iterable[Row]) -> dict[tuple[str, float], list[Row]]:
     cases: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
@@ -251,11 +200,6 @@ def _gains(group: Sequence[Row], metric: str) -> Iterator[tuple[str, str, dict[A
                 if row["method"] == method and row[metric] is not None and base.get(row["seed"]) is not None
             },
         )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if any(value is None for value in known) else fmean(value for value in known if value is not None)
 
 
 def _ordered_pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon_training.evaluation.averages import CLASSICAL, MASK_VARIABILITY, MIN_PERSONS
+from mri_recon.results.averages import MIN_PERSONS
+from mri_recon_training.evaluation.averages import CLASSICAL, MASK_VARIABILITY
 from mri_recon_training.evaluation.page_tables import (
     HEADS,
     behind_classical_table,

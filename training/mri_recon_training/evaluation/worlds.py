@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mri_recon_training.evaluation.averages import Spread, average, pooled, pooled_differences
+from mri_recon.results.averages import average
+from mri_recon_training.evaluation.averages import Spread, pooled, pooled_differences
 
 if TYPE_CHECKING:
     from mri_recon_training.evaluation.results import Evaluation
@@ -62,7 +63,7 @@ class World:
         return self.kind != "phantom"
 
     def means(self) -> list[dict[str, Any]]:
-        """Average by acceleration and method, see `averages.average`."""
+        """Average by acceleration and method, see `mri_recon.results.averages.average`."""
         found = average(self.rows, self.persons)
         return [{"world": self.name, "coils": self.coils, "snr": self.snr, **mean} for mean in found]
 

@@ -1,0 +1,1 @@
+"""Process many files: which ones, several at once, with a journal from which an interrupted run resumes."""
