@@ -19,9 +19,11 @@ __all__ = [
     "AxesOption",
     "CenterOption",
     "CheckOption",
+    "CsvOption",
     "DeviceOption",
     "FigureOption",
     "FileArgument",
+    "FilesArgument",
     "JsonOption",
     "KindOption",
     "LikeOption",
@@ -30,11 +32,14 @@ __all__ = [
     "MethodOptions",
     "OneSliceOption",
     "OptionsByMethod",
+    "PersonsOption",
     "PictureSliceOption",
     "PrewhitenOption",
     "SeedOption",
+    "ThreadsOption",
     "VariableOption",
     "VirtualCoilsOption",
+    "WorkersOption",
     "check_slice",
     "method_list",
     "noise_source",
@@ -42,6 +47,36 @@ __all__ = [
     "parse_option",
 ]
 
+FilesArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help="k-space: .h5, .mrd, .npy, .npz, .mat, Siemens .dat, GE .7, BART .cfl, Agilent fid; several, a folder, or "
+        "a quoted pattern such as 'scans/**/*.h5'",
+        metavar="FILE...",
+        show_default=False,
+    ),
+]
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        help="Several files: processes at once (default: one for each core, as memory allows), or ray for Ray Data",
+        metavar="N",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="Several files: threads of each file; default 1", min=1, max=1024)
+]
+CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write the results to this table", metavar="OUT.csv")]
+PersonsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--persons",
+        help="Several files: whose each is, for the means: folder (one person a folder) or a .csv with the columns "
+        "file and person; default: the patient that the file names",
+        metavar="WHO",
+    ),
+]
 FileArgument = Annotated[
     Path,
     typer.Argument(

@@ -12,9 +12,10 @@ from mri_recon._system.outputs import STDOUT, check_outputs
 from mri_recon._system.text import printable
 from mri_recon.cli.messages import warn
 
-__all__ = ["JSON_SUFFIXES", "STDOUT", "claim", "files_read", "tell"]
+__all__ = ["CSV_SUFFIXES", "JSON_SUFFIXES", "STDOUT", "claim", "files_read", "tell"]
 
 JSON_SUFFIXES = (".json",)
+CSV_SUFFIXES = (".csv",)
 
 _SHIPPED = Path(__file__).parents[1] / "weights"
 

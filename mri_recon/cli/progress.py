@@ -34,8 +34,8 @@ _STAGES = {
     "candidates": "run",
 }
 
-Show = Callable[[str, int, int | None], None]
-"""Function of the current task, the finished amount, and the total amount (None if unknown)."""
+Show = Callable[[str, int, int | None, bool], None]
+"""Function of the current task, the finished amount, the total amount (None if unknown), and whether it may shrink."""
 
 
 class Working:
@@ -53,9 +53,9 @@ class Working:
         self.end = end
 
     def step(self, text: str, done: int = 0, total: int | None = None) -> None:
-        """Show a step without iterations, for example reading a file."""
+        """Show a step of a known number, or one without parts, for example reading a file."""
         raise_if_interrupted()
-        self._show(text, done, total)
+        self._show(text, done, total, False)
 
     def on_progress(self, progress: Progress) -> None:
         """Show the progress of a reconstruction; passed to `reconstruct` as `on_progress`."""
@@ -63,7 +63,7 @@ class Working:
         text = progress.method
         if len(self._methods) > 1 and text in self._methods:
             text += f" ({self._methods.index(text) + 1} of {len(self._methods)})"
-        self._show(f"{text}: {_STAGES.get(progress.stage, progress.stage)}", progress.iteration, progress.total)
+        self._show(f"{text}: {_STAGES.get(progress.stage, progress.stage)}", progress.iteration, progress.total, True)
 
 
 @contextlib.contextmanager
@@ -96,13 +96,14 @@ def lines(clock: Callable[[], float] = time.monotonic) -> Show:
     start = clock()
     due = start + FIRST_LINE
 
-    def show(text: str, done: int, total: int | None) -> None:
+    def show(text: str, done: int, total: int | None, most: bool) -> None:
         nonlocal due
         now = clock()
         if now < due:
             return
         due = now + LINE_EVERY
-        count = f" {done}{'' if total is None else f' of at most {total}'}" if done or total else ""
+        of = "" if total is None else f" of at most {total}" if most else f" of {total}"
+        count = f" {done}{of}" if done or total else ""
         say(f"{text}{count}, after {now - start:.0f} s")
 
     return show
@@ -122,7 +123,7 @@ def _bar(console: Console, text: str) -> Iterator[tuple[Show, Callable[[], None]
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(printable(text), total=None, count="")
 
-        def show(text: str, done: int, total: int | None) -> None:
+        def show(text: str, done: int, total: int | None, most: bool) -> None:
             count = f"{done}/{total}" if total else ""
             bar.update(task, description=printable(text), completed=done, total=total, count=count)
 

@@ -42,7 +42,12 @@ def tell_run(run: SavedRun, output: Path) -> None:
 
 
 def write_comparison(
-    comparison: Comparison, json: Path | None, figure: Path | None, slice_index: int | None
+    comparison: Comparison,
+    json: Path | None,
+    figure: Path | None,
+    slice_index: int | None,
+    *,
+    csv: Path | None = None,
 ) -> dict[str, Path]:
     """Write the results and draw the picture of a comparison, if requested.
 
@@ -56,6 +61,19 @@ def write_comparison(
     if json is not None:
         comparison.write_json(json)
         written["results"] = json
+    if csv is not None:
+        from mri_recon.batch.documents import comparison_table
+        from mri_recon.batch.jobs import Outcome
+        from mri_recon.batch.persons import Persons
+        from mri_recon.cli.batches import write_csv
+
+        result = {
+            "rows": comparison.rows,
+            "receipts": [comparison.receipt],
+            "target_source": comparison.target_source,
+        }
+        write_csv(csv, comparison_table([Outcome(comparison.file, result=result)], Persons(None, [])))
+        written["table"] = csv
     if figure is not None:
         from mri_recon.results.figure import comparison_figure
 

@@ -9,15 +9,19 @@ import typer
 
 from mri_recon._system.outputs import FIGURE_SUFFIXES
 from mri_recon._system.text import printable
+from mri_recon.batch.inputs import names_several
+from mri_recon.cli.batches import Comparisons, compare_files, reconstruct_files
 from mri_recon.cli.messages import warn
 from mri_recon.cli.options import (
     AccelerationOption,
     AxesOption,
     CenterOption,
     CheckOption,
+    CsvOption,
     DeviceOption,
     FigureOption,
     FileArgument,
+    FilesArgument,
     JsonOption,
     KindOption,
     LikeOption,
@@ -26,20 +30,24 @@ from mri_recon.cli.options import (
     MethodOptions,
     OneSliceOption,
     OptionsByMethod,
+    PersonsOption,
     PictureSliceOption,
     PrewhitenOption,
     SeedOption,
+    ThreadsOption,
     VariableOption,
     VirtualCoilsOption,
+    WorkersOption,
     check_slice,
     method_list,
     noise_source,
     options_by_method,
     parse_option,
 )
-from mri_recon.cli.outputs import JSON_SUFFIXES, claim, files_read, tell
+from mri_recon.cli.outputs import CSV_SUFFIXES, JSON_SUFFIXES, claim, files_read, tell
 from mri_recon.cli.progress import working
 from mri_recon.cli.reports import tell_comparison, tell_run, write_comparison
+from mri_recon.errors import ConfigError
 
 __all__ = ["compare", "convert", "info", "methods", "reconstruct", "replay"]
 
@@ -127,13 +135,14 @@ def methods() -> None:
 
 def reconstruct(
     context: typer.Context,
-    file: FileArgument,
+    files: FilesArgument,
     output: Annotated[
         Path,
         typer.Option(
             "--output",
             "-o",
-            help="File to write: .h5, .npy, .npz, .mat, .png, .dcm, .dcm.zip, .nii, .nii.gz, .mrd, .cfl",
+            help="File to write: .h5, .npy, .npz, .mat, .png, .dcm, .dcm.zip, .nii, .nii.gz, .mrd, .cfl; of several "
+            "files, the folder of the results",
             metavar="OUT.h5",
         ),
     ],
@@ -155,13 +164,24 @@ def reconstruct(
     variable: VariableOption = None,
     device: DeviceOption = None,
     like: LikeOption = None,
+    suffix: Annotated[
+        str | None,
+        typer.Option("--suffix", help="Several files: format of the results; default .h5", metavar=".h5"),
+    ] = None,
+    workers: WorkersOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
-    """Reconstruct FILE with one method and save the images.
+    """Reconstruct FILEs with one method and save the images.
 
     The mask is --mask FILE, else one drawn for --acceleration, else the file's own.
 
-    Example: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5
+    Of several files, -o is a folder: an image for each, results.csv and results.json. A file that fails ends no other;
+    the same command again does what is left. Exit status 1: some files failed.
+
+    Examples: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5,
+    mri-recon reconstruct scans --method unrolled -o results
     """
+    several = names_several(files) or not (suffix is None and workers is None and threads is None)
     work = context.with_resource(working("starting"))
     from mri_recon.io import RESULT_SUFFIXES, files_beside
     from mri_recon.methods.checks import check_name
@@ -169,12 +189,10 @@ def reconstruct(
     from mri_recon.results.recipe import MaskChoice, Recipe, reconstruct_file
 
     options = dict(parse_option(text, method) for text in option or [])
-    claim(
-        {"-o": output},
-        files_read(file, mask=mask, prewhiten=prewhiten, options=[options], like=like),
-        suffixes={"-o": RESULT_SUFFIXES},
-        beside=files_beside,
-    )
+    file = None if several else files[0]
+    read = files_read(file, mask=mask, prewhiten=prewhiten, options=[options], like=like)
+    if not several:
+        claim({"-o": output}, read, suffixes={"-o": RESULT_SUFFIXES}, beside=files_beside)
     check_options(method, options)
     check_name(check)
     recipe = Recipe(
@@ -189,6 +207,9 @@ def reconstruct(
         slices=slice_index,
         device=device,
     )
+    if file is None:
+        reconstruct_files(files, output, recipe, work, read, like=like, suffix=suffix, workers=workers, threads=threads)
+        return
     work.step(f"reading {file}")
     run = reconstruct_file(file, recipe, output, like=like, on_progress=work.on_progress)
     work.end()
@@ -197,7 +218,7 @@ def reconstruct(
 
 def compare(
     context: typer.Context,
-    file: FileArgument,
+    files: FilesArgument,
     methods: Annotated[str, typer.Option(help="Methods, separated by commas")] = "zero-filled,cs-wavelet,unet,unrolled",
     acceleration: AccelerationOption = None,
     center_fraction: CenterOption = None,
@@ -206,6 +227,7 @@ def compare(
     mask: MaskOption = None,
     mask_kind: KindOption = "random",
     json: JsonOption = None,
+    csv: CsvOption = None,
     figure: FigureOption = None,
     slice_index: PictureSliceOption = None,
     option: OptionsByMethod = None,
@@ -216,32 +238,44 @@ def compare(
     axes: AxesOption = None,
     variable: VariableOption = None,
     device: DeviceOption = None,
+    persons: PersonsOption = None,
+    workers: WorkersOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
-    """Compare several methods on the same undersampled FILE: a table, and on request JSON and a picture.
+    """Compare several methods on the same undersampled FILE: a table, and on request JSON, CSV and a picture.
 
     The mask is --mask FILE, else one drawn for --acceleration, else the file's own.
 
-    Example: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unrolled --json out.json --figure out.png
+    Of several files: a table of each, their means over persons, and --figure is a folder of pictures. With --json or
+    --csv, the same command again does what is left. Exit status 1: some files failed.
+
+    Examples: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unrolled --json out.json --figure
+    out.png, mri-recon compare scans --acceleration 4 --csv out.csv
     """
     names = method_list(methods)
+    several = names_several(files) or not (persons is None and workers is None and threads is None)
     work = context.with_resource(working("starting", names))
     from mri_recon.methods.checks import check_name
     from mri_recon.results.comparison import check_methods, compare_recipes
     from mri_recon.results.recipe import MaskChoice, Recipe, load_scan, source_record
 
     options = options_by_method(option or [], names)
-    piped = claim(
-        {"--json": json, "--figure": figure},
-        files_read(file, mask=mask, prewhiten=prewhiten, options=options.values()),
-        suffixes={"--json": JSON_SUFFIXES, "--figure": FIGURE_SUFFIXES},
-    )
+    file = None if several else files[0]
+    read = files_read(file, mask=mask, prewhiten=prewhiten, options=options.values())
+    if not several:
+        piped = claim(
+            {"--json": json, "--csv": csv, "--figure": figure},
+            read,
+            suffixes={"--json": JSON_SUFFIXES, "--csv": CSV_SUFFIXES, "--figure": FIGURE_SUFFIXES},
+        )
     check_methods(names, options)
     check_name(check)
+    choice = MaskChoice(mask, acceleration, center_fraction, num_low_frequencies, seed, mask_kind)
     recipes = [
         Recipe(
             name,
             options.get(name, {}),
-            MaskChoice(mask, acceleration, center_fraction, num_low_frequencies, seed, mask_kind),
+            choice,
             prewhiten=noise_source(prewhiten),
             num_virtual_coils=num_virtual_coils,
             check=check,
@@ -251,12 +285,18 @@ def compare(
         )
         for name in dict.fromkeys(names)
     ]
+    if file is None:
+        if slice_index is not None:
+            raise ConfigError("expected --slice with one file, got several files: leave it out")
+        request = Comparisons(json, csv, figure, persons, foreground)
+        compare_files(files, recipes, [choice], request, work, read, workers=workers, threads=threads)
+        return
     work.step(f"reading {file}")
     scan = load_scan(file, recipes[0])
     check_slice(scan, slice_index)
     source = None if json is None else source_record(file, recipes[0], scan)
     comparison = compare_recipes(scan, recipes, source=source, foreground=foreground, on_progress=work.on_progress)
-    written = write_comparison(comparison, None if piped else json, figure, slice_index)
+    written = write_comparison(comparison, None if piped else json, figure, slice_index, csv=csv)
     work.end()
     tell_comparison(comparison, written, foreground=foreground, piped=piped)
 

@@ -60,13 +60,6 @@ def test_an_unknown_value_gives_no_interval() -> None:
 
 
 def test_rows_of_masks_from_files_have_no_acceleration_and_stand_first() -> None:
-    rows = [
-        row("a", "m", 1.0),
-        {**row("a", "m", 3.0), "acceleration": None},
-        {**row("a", "n", 5.0), "acceleration": None},
-    ]
-    assert [(one["acceleration"], one["psnr"]) for one in average(rows, {"a": "anna"})] == [
-        (None, 3),
-        (None, 5),
-        (4, 1),
-    ]
+    from_file = [{**row("a", name, value), "acceleration": None} for name, value in (("m", 3.0), ("n", 5.0))]
+    means = average([row("a", "m", 1.0), *from_file], {"a": "anna"})
+    assert [(one["acceleration"], one["psnr"]) for one in means] == [(None, 3), (None, 5), (4, 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mri_recon._system.outputs import STDOUT
+from mri_recon.cli.options import CsvOption, PersonsOption, ThreadsOption, WorkersOption
 from mri_recon.cli.progress import Working, working
 from mri_recon.errors import ConfigError
 from mri_recon_training.evaluation.config import DEFAULT_SNR, EvaluationConfig, SimulatedArray
 from mri_recon_training.evaluation.lesions.config import DEFAULT_ARRAY, LesionConfig
 
 if TYPE_CHECKING:
+    from mri_recon.batch.jobs import Outcome
+    from mri_recon.batch.persons import Persons
+    from mri_recon.cli.batches import Comparisons
+    from mri_recon.results.recipe import MaskChoice
     from mri_recon_training.evaluation.results import Evaluation
 
 __all__ = ["evaluate"]
@@ -30,7 +35,19 @@ _CURVE_SEEDS = ",".join(map(str, _DEFAULT.curve_seeds))
 _PART_SEEDS = ",".join(map(str, _DEFAULT.part_seeds))
 _COIL_SEEDS = ",".join(map(str, _DEFAULT.coil_seeds))
 
-Split = Annotated[str, typer.Option(help="validation for choices; test for numbers that are reported")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Your own scans in place of a split: fully sampled files of k-space, folders of them, or quoted patterns "
+        "such as 'scans/**/*.h5'",
+        metavar="FILE...",
+        show_default=False,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(help="Registered scans: validation for choices; test for numbers that are reported"),
+]
 Accelerations = Annotated[str, typer.Option(help="Accelerations of the tables, separated by commas")]
 Curve = Annotated[str, typer.Option(help="Further accelerations, for the plot, e.g. 2,4,6,8,10,12")]
 Person = Annotated[
@@ -80,7 +97,8 @@ Device = Annotated[str | None, typer.Option(help="Device to compute on: cpu (the
 
 def evaluate(
     context: typer.Context,
-    split: Split,
+    files: Files = None,
+    split: Split = None,
     acceleration: Accelerations = _ACCELERATIONS,
     curve: Curve = "",
     person: Person = "",
@@ -101,20 +119,59 @@ def evaluate(
     markdown: Markdown = None,
     log: Log = None,
     device: Device = None,
+    csv: CsvOption = None,
+    persons: PersonsOption = None,
+    workers: WorkersOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
-    """Compare methods on every registered raw scan of a split: tables, plots, worst cases. A missing scan is an error.
+    """Compare methods on every registered raw scan of a split, or on FILEs: tables, plots, worst cases.
+
+    Of a split, a missing scan is an error. Of FILEs, one that fails ends no other; with --json or --csv, the same
+    command again does what is left; exit status 1: some files failed. They take --acceleration, --seeds, --methods,
+    --option, --foreground, the centre, and --persons.
 
     --lesions takes the split's images, one a subject, with --coils (one array, default 4) and --coil-seeds.
 
-    Example: mri-recon evaluate --split test --curve 2,6,12 --coils 1,8@10,8,8@200 --json results.json --markdown
-    docs/results/results.md
+    Examples: mri-recon evaluate --split test --curve 2,6,12 --coils 1,8@10,8,8@200 --json results.json --markdown
+    docs/results/results.md, mri-recon evaluate scans --acceleration 4,8 --persons folder --csv out.csv
     """
     work = context.with_resource(working("starting"))
     from mri_recon.cli import method_list, options_by_method, tell
+    from mri_recon.cli.batches import Comparisons
+    from mri_recon.results.recipe import MaskChoice
     from mri_recon_training.evaluation.run import run_evaluation, write_page
     from mri_recon_training.evaluation.run_log import command_text, commit
 
     names = method_list(methods)
+    if (split is None) == (not files):
+        raise ConfigError("expected FILEs, or --split validation or test, one of the two: give one")
+    if files or split is None:
+        refused = {
+            "--curve": curve, "--person": person, "--coils": coils, "--measured-coils": measured_coils,
+            "--lesions": lesions, "--markdown": markdown, "--log": log,
+        }  # fmt: skip
+        given = [name for name, value in refused.items() if value]
+        if given:
+            raise ConfigError(f"expected {' and '.join(given)} with --split, got it with FILEs: leave it out")
+        _evaluate_files(
+            files or [],
+            names,
+            options_by_method(option or [], names),
+            [
+                MaskChoice(None, one, center_fraction, num_low_frequencies, seed)
+                for one in _numbers(acceleration, "--acceleration")
+                for seed in _integers(seeds, "--seeds")
+            ],
+            Comparisons(json, csv, None, persons, foreground, needs_truth=True),
+            work,
+            device=device,
+            workers=workers,
+            threads=threads,
+        )
+        return
+    for name, value in (("--csv", csv), ("--persons", persons), ("--workers", workers), ("--threads", threads)):
+        if value is not None:
+            raise ConfigError(f"expected {name} with FILEs, got it with --split: leave it out")
     arrays = (
         *_arrays(coils, "--coils"),
         *(replace(one, measured=True) for one in _arrays(measured_coils, "--measured-coils")),
@@ -170,6 +227,41 @@ def evaluate(
         write_page(run, markdown, command=command, commit=state)
         tell(f"page: {markdown}", err=piped)
     run.finished.finish()
+
+
+def _evaluate_files(
+    files: Sequence[Path],
+    names: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]],
+    masks: Sequence[MaskChoice],
+    request: Comparisons,
+    work: Working,
+    *,
+    device: str | None,
+    workers: str | None,
+    threads: int | None,
+) -> None:
+    """Compare the methods on a user's files, after a try of each method on a small phantom."""
+    from mri_recon.cli import files_read
+    from mri_recon.cli.batches import compare_files
+    from mri_recon.results.comparison import check_methods
+    from mri_recon.results.recipe import Recipe
+    from mri_recon_training.evaluation.preflight import check_unseen, try_methods
+
+    def remarks(outcomes: Sequence[Outcome], persons: Persons) -> list[str]:
+        try:
+            check_unseen(names, {persons.of(one) for one in outcomes if not one.failed}, options)
+        except ConfigError as error:
+            return [f"numbers of persons that a network was trained on are no test of it: {error}"]
+        return []
+
+    check_methods(names, options)
+    try_methods(names, options=options, num_coils=(1,), device=device)
+    recipes = [Recipe(name, options.get(name, {}), masks[0], device=device) for name in dict.fromkeys(names)]
+    read = files_read(options=options.values())
+    compare_files(
+        files, recipes, masks, replace(request, remarks=remarks), work, read, workers=workers, threads=threads
+    )
 
 
 def _lesion_config(*, arrays: tuple[SimulatedArray, ...], **given: Any) -> LesionConfig:
