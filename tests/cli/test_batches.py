@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,8 +143,6 @@ def test_one_file_that_fails_is_nothing_done(scans: Path, tmp_path: Path) -> Non
 def test_impossible_arguments_are_one_line_before_any_work(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
-    import re
-
     monkeypatch.chdir(scans)
     given = ["-o", str(tmp_path / "out")] if "-o" not in arguments else []
     result = run("reconstruct", *arguments, *given, "--method", "zero-filled", "--acceleration", 3)
@@ -206,7 +205,7 @@ def test_the_persons_of_a_table(scans: Path, tmp_path: Path) -> None:
         who.write_text(content)
         result = run(*arguments, "--persons", who)
         assert result.exit_code == 2
-        assert __import__("re").search(message, result.stderr), result.stderr
+        assert re.search(message, result.stderr), result.stderr
     who.write_text("person,file\nanna,a.npy\nanna,b.npy\n")
     result = run(*arguments, "--persons", who, "--workers", 1, "--json", "-")
     assert result.exit_code == 0
@@ -248,6 +247,7 @@ def test_every_number_of_workers_gives_the_same_bits(scans: Path, tmp_path: Path
     assert all(np.array_equal(one, two) for one, two in zip(*images.values(), strict=True))
 
 
+@pytest.mark.slow  # two processes and Ray
 @pytest.mark.ray
 def test_ray_gives_the_same_bits(scans: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.data", reason="the extra `ray` is not installed")
@@ -280,6 +280,7 @@ def _children(number: int) -> list[int]:
     return [int(text) for text in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
 
 
+@pytest.mark.slow  # two whole runs in processes of their own
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the processes are read from /proc")
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """A folder with broken files, killed in the middle and resumed: the right table, and nothing done twice."""
