@@ -22,16 +22,19 @@ def test_lines_come_at_a_modest_rate(capsys: pytest.CaptureFixture[str]) -> None
     show = lines(lambda: now)
     for step in range(400):  # 40 s, ten calls a second
         now = 100.0 + step / 10
-        show("cs-wavelet: iteration", step, 500)
+        show("cs-wavelet: iteration", step, 500, True)
     out, err = capsys.readouterr()
     assert out == ""
     told = err.splitlines()
     assert len(told) == 1 + int((39.9 - FIRST_LINE) // LINE_EVERY)
     assert told[0] == "mri-recon: cs-wavelet: iteration 50 of at most 500, after 5 s"
-    show("reading a.h5", 0, None)
+    show("reading a.h5", 0, None, False)
     now += 60
-    show("reading a.h5", 0, None)
+    show("reading a.h5", 0, None, False)
     assert capsys.readouterr().err == "mri-recon: reading a.h5, after 100 s\n"
+    now += 60
+    show("files done:", 3, 7, False)
+    assert capsys.readouterr().err == "mri-recon: files done: 3 of 7, after 160 s\n"
 
 
 def test_what_is_done_soon_has_no_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,15 +46,15 @@ def test_what_is_done_soon_has_no_line(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_method_of_several_says_which_it_is() -> None:
-    told: list[tuple[str, int, int | None]] = []
+    told: list[tuple[str, int, int | None, bool]] = []
     work = Working(lambda *what: told.append(what), ["zero-filled", "cs-wavelet"])
     work.on_progress(mr.Progress("cs-wavelet", "iterate", 3, 7))
     work.on_progress(mr.Progress("zero-filled", "prepare", 0, None))
     Working(lambda *what: told.append(what), ["unet"]).on_progress(mr.Progress("unet", "network", 1, 2))
     assert told == [
-        ("cs-wavelet (2 of 2): iteration", 3, 7),
-        ("zero-filled (1 of 2): preparing", 0, None),
-        ("unet: slice", 1, 2),
+        ("cs-wavelet (2 of 2): iteration", 3, 7, True),
+        ("zero-filled (1 of 2): preparing", 0, None, True),
+        ("unet: slice", 1, 2, True),
     ]
 
 
@@ -59,7 +62,7 @@ def test_a_bar_is_gone_at_the_end_and_takes_any_name() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
     with _bar(console, "reading [/red].h5") as (show, end):
-        show("reading [bold].h5", 3, 8)
+        show("reading [bold].h5", 3, 8, False)
         console.print("x")  # draws the bar under it
         end()
         end()

@@ -342,8 +342,12 @@ def test_resume_needs_a_run_and_its_own_state(tmp_path: Path, fastmri_folder: Pa
     with pytest.raises(ConfigError, match="expected a configuration file or --resume RUN"):
         run(None)
     folder = run(*_config(tmp_path, fastmri_folder, 2))
-    with pytest.raises(ConfigError, match="--set is not possible"):
-        run(None, ["run.steps=4"], folder)
+    for override in ("optimizer.lr=1", "run.seed=4", "run.name=other", "data.rows=16"):
+        with pytest.raises(ConfigError, match=r"expected --set of one of run\.steps, .*, got .*: the rest of a run's"):
+            run(None, [override], folder)
+    for steps in (1, 0, -3):
+        with pytest.raises(ConfigError, match=r"run\.steps"):
+            run(None, [f"run.steps={steps}"], folder)
     state = folder / "state.safetensors"
     content = state.read_bytes()
     for damaged in (b"", b"damaged", content[:100], content[:-100], b"\0" * 8 + content[8:]):

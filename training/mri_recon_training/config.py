@@ -18,7 +18,7 @@ from mri_recon_training.losses import LossConfig
 from mri_recon_training.optimizer_config import OptimizerConfig
 from mri_recon_training.toml_config import read_tables, validated
 
-__all__ = ["ModelConfig", "RunConfig", "TrainConfig", "load_config"]
+__all__ = ["ModelConfig", "RunConfig", "TrainConfig", "load_config", "parse_config"]
 
 
 _RUN_FILES = frozenset({"config", "metrics", "state", "tensorboard"})
@@ -53,7 +53,12 @@ class RunConfig(BaseModel):
     validate_every: int = Field(default=1000, ge=1, description="steps between validations")
     checkpoint_every: int = Field(default=500, ge=1, description="steps between resumable checkpoints")
     log_every: int = Field(default=20, ge=1, description="steps between points of the curves of the training loss")
-    tensorboard: bool = Field(default=True, description="write the curves for TensorBoard")
+    tensorboard: bool = Field(default=True, description="write curves and pictures for TensorBoard")
+    extended: tuple[tuple[int, int], ...] = Field(
+        default=(),
+        description="written by train --resume RUN --set run.steps=N: for each time that the run was made longer, the "
+        "finished steps and the number of steps until then",
+    )
 
     @field_validator("name")
     @classmethod

@@ -16,7 +16,7 @@ from mri_recon.models import Unet
 from mri_recon.models.checkpoint import build_network, load_named
 from mri_recon_training.config import TrainConfig
 from mri_recon_training.optimizers import build_optimizer
-from mri_recon_training.schedules import learning_rate_factor
+from mri_recon_training.schedules import extended_factor
 
 __all__ = ["Learner", "compile_unets"]
 
@@ -48,7 +48,8 @@ class Learner:
         network = _network(config, device)
         average = copy.deepcopy(network).requires_grad_(False)
         optimizer = build_optimizer(network.parameters(), config.optimizer)
-        scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, config.run.steps, config.optimizer))
+        steps, extended = config.run.steps, config.run.extended
+        scheduler = LambdaLR(optimizer, lambda step: extended_factor(step, steps, extended, config.optimizer))
         return cls(network, average, optimizer, scheduler)
 
     @torch.no_grad()

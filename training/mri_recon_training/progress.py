@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
 
 from mri_recon._system.files import write_atomically
 from mri_recon.errors import ConfigError
+from mri_recon_data.examples.example import Example
+from mri_recon_training.announce import duration
 from mri_recon_training.config import TrainConfig
+from mri_recon_training.pictures import CAPTION, picture
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-import time
-from typing import Any
-
-import torch
-from torch import Tensor
 
 __all__ = [
     "Meter",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+_STEPS_TO_EXPECT = 20  # the first steps are slower: threads, caches and memory are set up
 _LINE_EVERY = 100  # steps between lines where there is no terminal: a log file shows no moving bar
 
 
@@ -55,6 +57,7 @@ class ProgressReport:
     ) -> None:
         self._metrics, self._silent = folder / "metrics.jsonl", silent
         self._batch_size, self._steps, self._told = config.run.batch_size, config.run.steps, first
+        self._first, self._expected = first, False
         self._writer = _writer(folder / "tensorboard", first) if config.run.tensorboard and not silent else None
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -83,12 +86,32 @@ class ProgressReport:
         if self._writer is not None:
             self._writer.close()
 
+    def start(self, lines: Sequence[str]) -> None:
+        """Print what the run is."""
+        for text in lines if not self._silent else ():
+            self._line(text)
+
+    def pictures(self, step: int, network: nn.Module, examples: Sequence[tuple[str, Example]]) -> None:
+        """Draw examples with a network for TensorBoard, see `pictures.picture`."""
+        if self._writer is None:
+            return
+        for kind, example in examples:
+            self._writer.add_image(f"{kind}: {CAPTION}", picture(network, example), step, dataformats="HW")
+        self._writer.flush()
+
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         """Report the training: `loss`, `steps_per_second`, and further scalars with a curve."""
         if self._silent:
             return
         rate = scalars["steps_per_second"] * self._batch_size
         self._curves("train", step, {**scalars, "examples_per_second": rate})
+        if not self._expected and step - self._first >= min(_STEPS_TO_EXPECT, self._steps - self._first):
+            self._expected = True
+            if step < self._steps:
+                seconds = (self._steps - step) / scalars["steps_per_second"]
+                self._line(
+                    f"expected time for the other {self._steps - step} steps: {duration(seconds)} and validations"
+                )
         self._bar.update(self._task, completed=step, loss=scalars["loss"])
         if not self._bar.console.is_terminal and step // _LINE_EVERY > self._told // _LINE_EVERY:
             self._line(f"step {step}/{self._steps}  loss {scalars['loss']:.4f}  {rate:.2f} examples/s")
@@ -106,7 +129,7 @@ class ProgressReport:
             self._line(f"step {step}/{self._steps}  validation {record['psnr']:.2f} dB, SSIM {record['ssim']:.4f}")
 
     def _line(self, text: str) -> None:
-        self._bar.console.print(text, highlight=False)
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _curves(self, group: str, step: int, scalars: Mapping[str, float]) -> None:
         if self._writer is not None:

@@ -1,6 +1,7 @@
 """Start a training run, or resume one: its configuration and its folder.
 
-    mri-recon train CONFIG.toml [--set run.steps=100] [--resume RUN]
+    mri-recon train CONFIG.toml [--set run.steps=100]
+    mri-recon train --resume RUN [--set run.steps=200]
     torchrun --nproc-per-node=4 --no-python mri-recon train CONFIG.toml
 
 A run has a folder: `config.json`, `state.safetensors` (to resume), `metrics.jsonl` (one line for each validation),
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +23,9 @@ from mri_recon._system.outputs import check_outputs, check_writable_folder
 from mri_recon.errors import ConfigError, MriReconError
 from mri_recon.models.checkpoint import weights_file
 from mri_recon_training.config import TrainConfig, load_config, parse_config
+from mri_recon_training.extension import extend, extension_lines
 from mri_recon_training.processes import launch
-from mri_recon_training.state import STATE_FILE
+from mri_recon_training.state import STATE_FILE, finished_steps
 from mri_recon_training.toml_config import config_file, read_json
 from mri_recon_training.train import train
 
@@ -35,6 +38,8 @@ __all__ = ["run"]
 def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | None = None) -> Path:
     """Train as a configuration file describes, or resume the run in the folder `resume`; returns the run's folder.
 
+    A run that is resumed keeps its configuration, but for what `extension.extend` allows.
+
     Raises:
         ConfigError: a bad configuration, neither or both of file and run, or a run folder that is already there; and
             as `train`.
@@ -44,14 +49,19 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), resume: Path | 
     if (config_path is None) == (resume is None):
         raise ConfigError("train: expected a configuration file or --resume RUN, one of the two")
     if resume is not None:
-        if overrides:
-            raise ConfigError("train --resume: goes on with the run's own configuration, --set is not possible")
         saved = resume / "config.json"
         if not saved.is_file():
             raise ConfigError(f"train --resume: expected a run's folder with config.json, got {resume}")
         config = parse_config(read_json(saved))
         check_writable_folder("train --resume", resume)
-        return _interruptible(config, resume, launch(config))
+        longer = extend(config, overrides, finished_steps(resume / STATE_FILE)) if overrides else config
+        fabric = launch(longer)
+        if longer != config and fabric.is_global_zero:
+            for line in extension_lines(config, longer):
+                print(line, file=sys.stderr, flush=True)
+            write_atomically(saved, (longer.model_dump_json(indent=2) + "\n").encode())
+        fabric.barrier()
+        return _interruptible(longer, resume, fabric)
     assert config_path is not None
     config_path = config_file(config_path)
     config = load_config(config_path, overrides)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from mri_recon.errors import ConfigError
 from mri_recon_training.optimizer_config import MOMENTUM, OptimizerConfig
 
-__all__ = ["learning_rate_factor", "learning_rate_for_momentum", "momentum_at"]
+__all__ = ["extended_factor", "learning_rate_factor", "learning_rate_for_momentum", "momentum_at"]
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -28,6 +29,35 @@ def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> floa
         factor *= learning_rate_for_momentum(
             1.0, momentum=config.momentum, new_momentum=momentum_at(step, config), averaged=bool(config.averaged)
         )
+    return factor
+
+
+def extended_factor(step: int, steps: int, extended: Sequence[tuple[int, int]], config: OptimizerConfig) -> float:
+    """Compute the learning rate over its peak for a run that was made longer.
+
+    With f_k the factor of a run of S_k steps (`learning_rate_factor`), the run follows f_0 until it was made longer at
+    step e, and from there moves within w = `warmup` steps to the schedule of its new length:
+
+        F(s) = F(e) + min(1, (s - e)/w) (f_1(s) - F(e)),    s >= e,
+
+    and so on for every further time. With no warm-up it is at f_1 at once. A learning rate that has fallen rises again
+    without a jump, and then falls to its end at the new last step. Source: Ibrahim et al., TMLR 2024
+    (arXiv:2403.08763).
+
+    Args:
+        step: s = 0, 1, ...
+        steps: number of steps now.
+        extended: for each time, the step e and the number of steps until then; in order.
+        config: of the optimiser.
+    """
+    lengths = [*(before for _, before in extended), steps]
+    factor = learning_rate_factor(step if not extended else min(step, extended[0][0]), lengths[0], config)
+    for number, (start, _) in enumerate(extended):
+        if step < start:
+            break
+        until = min(step, extended[number + 1][0]) if number + 1 < len(extended) else step
+        share = min(1.0, (until - start) / config.warmup) if config.warmup else 1.0
+        factor += share * (learning_rate_factor(until, lengths[number + 1], config) - factor)
     return factor
 
 

@@ -19,13 +19,14 @@ from mri_recon._system.files import write_atomically
 from mri_recon.errors import CheckpointError
 from mri_recon_training.learner import Learner
 
-__all__ = ["STATE_FILE", "load_state", "save_state"]
+__all__ = ["STATE_FILE", "finished_steps", "load_state", "save_state"]
 
 STATE_FILE = "state.safetensors"
 """Name of the file in the folder of a run."""
 
 _META = "state"
 _CHECKSUM = "crc32"
+_MAX_HEADER = 1 << 27
 
 
 def save_state(path: Path, learner: Learner, progress: Mapping[str, Any]) -> None:
@@ -83,6 +84,22 @@ def load_state(path: Path, learner: Learner) -> dict[str, Any]:
     return progress
 
 
+def finished_steps(path: Path) -> int:
+    """Read the number of finished steps from a state; 0 if there is none yet.
+
+    Raises:
+        CheckpointError: a damaged file.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            return int(_metadata_of(file.read(min(length, _MAX_HEADER)))["tree"]["progress"]["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"resume: cannot read {path} ({error}): the file is damaged; put a copy back") from error
+
+
 def _load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, slots in state["state"].items():
@@ -131,6 +148,10 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
 
 def _metadata(payload: bytes) -> dict[str, Any]:
     length = int.from_bytes(payload[:8], "little")
-    header = json.loads(payload[8 : 8 + length])
+    return _metadata_of(payload[8 : 8 + length])
+
+
+def _metadata_of(content: bytes) -> dict[str, Any]:
+    header = json.loads(content)
     meta: dict[str, Any] = json.loads(header["__metadata__"][_META])
     return meta

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import tomllib
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from mri_recon.errors import ConfigError
 
-__all__ = ["config_file", "read_json", "read_tables", "validated"]
+__all__ = ["apply_overrides", "config_file", "named_configs", "read_json", "read_tables", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,15 +38,34 @@ def config_file(given: Path, folder: str = "configs") -> Path:
     """
     if len(given.parts) != 1 or given.exists():
         return given
-    shipped = Path(str(package_files("mri_recon_training") / folder))
-    names = sorted(path.stem for path in shipped.glob("*.toml"))
+    shipped = _shipped(folder)
+    names = list(shipped)
     if given.name in names:  # before the suffix is looked at: that of `unet-0.1` would be `.1`
-        return shipped / f"{given.name}.toml"
+        return shipped[given.name]
     if given.suffix:
         return given
     raise ConfigError(
         f"configuration: expected a TOML file or one of {', '.join(names)}, got {str(given)!r}: correct its name"
     )
+
+
+def named_configs(folder: str = "configs") -> dict[str, str]:
+    """Say in a sentence what each shipped configuration is: the comment in its first lines.
+
+    Args:
+        folder: folder of this package with the configurations.
+    """
+    found = {}
+    for name, path in _shipped(folder).items():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        comment = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+        found[name] = " ".join(line.removeprefix("#").strip() for line in comment)
+    return found
+
+
+def _shipped(folder: str) -> dict[str, Path]:
+    found = Path(str(package_files("mri_recon_training") / folder))
+    return {path.name.removesuffix(".toml"): path for path in sorted(found.glob("*.toml"))}
 
 
 def read_tables(path: Path, overrides: Sequence[str] = (), model: type[BaseModel] | None = None) -> dict[str, Any]:
@@ -68,9 +88,18 @@ def read_tables(path: Path, overrides: Sequence[str] = (), model: type[BaseModel
     except (ValueError, RecursionError) as error:  # bad TOML, a number of thousands of digits, a thousand brackets
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ConfigError(f"configuration {path}: not TOML ({reason}): correct it there") from error
+    apply_overrides(tables, overrides, model)
+    return tables
+
+
+def apply_overrides(tables: dict[str, Any], overrides: Sequence[str], model: type[BaseModel] | None = None) -> None:
+    """Put `section.key=value` overrides over tables, see `read_tables`.
+
+    Raises:
+        ConfigError: an override that is not one.
+    """
     for override in overrides:
         _apply(tables, override, model)
-    return tables
 
 
 def read_json(path: Path) -> dict[str, Any]:

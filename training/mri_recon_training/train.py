@@ -26,14 +26,17 @@ from mri_recon_data.examples.example import Example
 from mri_recon_data.examples.slices import FolderSlices, Slices, read_slices
 from mri_recon_data.examples.stream import ExampleStream
 from mri_recon_data.examples.validation import validation_examples
+from mri_recon_training.announce import start_lines
 from mri_recon_training.config import TrainConfig
 from mri_recon_training.learner import Learner, compile_unets
 from mri_recon_training.losses import Shared, batch_loss, score
 from mri_recon_training.model_card import envelope_of, model_card, sources_of
 from mri_recon_training.optimizer_config import full_batch
+from mri_recon_training.pictures import chosen_examples, pictures_allowed
 from mri_recon_training.processes import all_reduce, share_of_batch
 from mri_recon_training.progress import Meter, ProgressReport
 from mri_recon_training.state import STATE_FILE, load_state, save_state
+from mri_recon_training.stopping import stop_after_step
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -46,7 +49,10 @@ _SCORES = ("psnr", "ssim")
 def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
     """Run the loop in `folder`, from its state if there is one; returns `folder`.
 
+    An interrupt or SIGTERM ends the run after the step, with its state saved.
+
     Raises:
+        KeyboardInterrupt: an interrupt.
         ConfigError: data, start weights or batches that the configuration cannot have, or a loss that is not finite.
         CheckpointError: a damaged state, or one of another network or optimiser.
         DataError: registered data that are not at hand.
@@ -71,7 +77,12 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
     started = time.monotonic() - earlier
     meter.pause()
     silent = not fabric.is_global_zero
-    with ProgressReport(config, folder, first=first, history=history, silent=silent) as report:
+    drawn = chosen_examples(examples) if config.run.tensorboard and pictures_allowed(validation) else []
+    with (
+        ProgressReport(config, folder, first=first, history=history, silent=silent) as report,
+        stop_after_step() as stop,
+    ):
+        report.start(start_lines(config, training, validation, num_examples=len(examples), first=first))
         if config.run.weights and not first:  # the run may not make them better: they stay then
             history.append({"step": 0, **validate(learner.average, examples, fabric), "seconds": 0.0})
             report.validation(0, history[-1])
@@ -89,11 +100,12 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
 
             last = step == config.run.steps
             validates = step % config.run.validate_every == 0 or last
-            saves = step % config.run.checkpoint_every == 0 or last
+            saves = step % config.run.checkpoint_every == 0 or last or stop.asked
             if step % config.run.log_every == 0 or validates or saves:
                 report.training(step, {**meter.read(step), "lr": float(learner.scheduler.get_last_lr()[0])})
             if validates:
                 scores = validate(learner.average, examples, fabric)
+                report.pictures(step, learner.average, drawn)
                 seconds = time.monotonic() - started
                 history.append({"step": step, "train_loss": meter.mean_loss(), **scores, "seconds": seconds})
                 report.validation(step, history[-1])
@@ -105,6 +117,8 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
                 progress = {"step": step, "history": history, "seconds": seconds, "meter": meter.state_dict()}
                 save_state(folder / STATE_FILE, learner, progress)
                 meter.pause()
+            if stop.asked and not last:
+                stop.finish()
     fabric.barrier()  # no process ends before the last state is written
     return folder
 
