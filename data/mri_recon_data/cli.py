@@ -13,6 +13,9 @@ from mri_recon.cli.progress import working
 
 __all__ = ["app"]
 
+_SHORT = {"validation": "val."}
+"""Headings that are shorter than the name of their split."""
+
 app = typer.Typer(
     help="Open data sets that this project trains and tests on, and simulated scans.", no_args_is_help=True
 )
@@ -21,22 +24,25 @@ app = typer.Typer(
 @app.command("list")
 def list_sets() -> None:
     """List the registered sets: kind, files, persons by split, licence, source."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
+    from mri_recon.cli.tables import make_console, make_table
     from mri_recon_data.registry import SPLITS, load_registry
 
-    table = Table(title="Registered open data sets")
-    for column in ("name", "kind", "files", *SPLITS, "licence", "source"):
-        table.add_column(column, justify="right" if column in ("files", *SPLITS) else "left", overflow="fold")
-    for data_set in load_registry().sets:
+    table = make_table(compact=True)
+    for column in ("name", "kind", "files", *(_SHORT.get(split, split) for split in SPLITS), "licence"):
+        right = column not in ("name", "kind", "licence")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column == "name")
+    sets = load_registry().sets
+    for data_set in sets:
         persons = (str(len(data_set.persons(split)) or "") for split in SPLITS)
-        table.add_row(
-            data_set.name, data_set.kind, str(len(data_set.files)), *persons, data_set.licence, data_set.source
-        )
-    console = Console()
+        table.add_row(data_set.name, data_set.kind, str(len(data_set.files)), *persons, data_set.licence)
+    console = make_console()
+    console.print("Registered open data sets", style="bold")
     console.print(table)
-    console.print("The columns of the splits count persons. kind image: k-space made from it is simulated.")
+    console.print("The columns of the splits count persons. kind image: k-space made from it is simulated.\n")
+    for data_set in sets:
+        console.print(Text(f"{data_set.name}: {data_set.source}"), soft_wrap=True)
 
 
 @app.command()

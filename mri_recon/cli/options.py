@@ -65,7 +65,8 @@ WorkersOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", help="Several files: threads of each file; default 1", min=1, max=1024)
+    int | None,
+    typer.Option("--threads", help="Several files: threads of each file; default 1", min=1, max=1024, metavar="N"),
 ]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write the results to this table", metavar="OUT.csv")]
 PersonsOption = Annotated[
@@ -85,11 +86,15 @@ FileArgument = Annotated[
 ]
 AxesOption = Annotated[
     str | None,
-    typer.Option(help="Axes of the array, e.g. 'coil readout phase'; needed where the default is wrong"),
+    typer.Option(
+        help="Axes of the array, e.g. 'coil readout phase'; needed where the default is wrong", metavar="AXES"
+    ),
 ]
 VariableOption = Annotated[
     str | None,
-    typer.Option(help="Which array of a .npz or .mat file, or which k-space of a scanner file, e.g. echo=1"),
+    typer.Option(
+        help="Which array of a .npz or .mat file, or which k-space of a scanner file, e.g. echo=1", metavar="NAME"
+    ),
 ]
 MaskOption = Annotated[
     Path | None,
@@ -100,15 +105,17 @@ MaskOption = Annotated[
     ),
 ]
 AccelerationOption = Annotated[
-    float | None, typer.Option(help="Draw a mask with this many times fewer phase-encoding lines")
+    float | None, typer.Option(help="Draw a mask with this many times fewer phase-encoding lines", metavar="R")
 ]
 CenterOption = Annotated[
     float | None,
-    typer.Option(help="Fraction of the lines kept in the fully sampled centre; default 0.08 below 6x, else 0.04"),
+    typer.Option(
+        help="Fraction of the lines kept in the fully sampled centre; default 0.08 below 6x, else 0.04", metavar="F"
+    ),
 ]
-LowOption = Annotated[int | None, typer.Option(help="The same as a number of lines")]
-SeedOption = Annotated[int, typer.Option(help="Seed of the drawn mask")]
-KindOption = Annotated[str, typer.Option(help="Kind of the drawn mask: random or equispaced")]
+LowOption = Annotated[int | None, typer.Option(help="The same as a number of lines", metavar="N")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the drawn mask", metavar="S")]
+KindOption = Annotated[str, typer.Option(help="Kind of the drawn mask: random or equispaced", metavar="KIND")]
 PrewhitenOption = Annotated[
     str | None,
     typer.Option(
@@ -116,7 +123,9 @@ PrewhitenOption = Annotated[
         metavar="FILE",
     ),
 ]
-VirtualCoilsOption = Annotated[int | None, typer.Option(help="Compress the coils to this number of virtual coils")]
+VirtualCoilsOption = Annotated[
+    int | None, typer.Option(help="Compress the coils to this number of virtual coils", metavar="N")
+]
 CheckOption = Annotated[
     str | None,
     typer.Option(
@@ -124,7 +133,9 @@ CheckOption = Annotated[
         metavar="CHECK",
     ),
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="Device to compute on, cpu (the default) or e.g. cuda")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Device to compute on, cpu (the default) or e.g. cuda", metavar="NAME")
+]
 LikeOption = Annotated[
     Path | None,
     typer.Option(
@@ -139,14 +150,18 @@ FigureOption = Annotated[
     Path | None, typer.Option("--figure", help="Draw the picture in this file: .png, .pdf or .svg", metavar="OUT.png")
 ]
 OneSliceOption = Annotated[
-    int | None, typer.Option("--slice", help="Read and reconstruct only this slice, from 0; -1 is the last")
+    int | None,
+    typer.Option("--slice", help="Read and reconstruct only this slice, from 0; -1 is the last", metavar="N"),
 ]
 PictureSliceOption = Annotated[
-    int | None, typer.Option("--slice", help="Slice of the picture, from 0; by default the middle one")
+    int | None, typer.Option("--slice", help="Slice of the picture, from 0; by default the middle one", metavar="N")
 ]
-MethodOptions = Annotated[list[str] | None, typer.Option(help="Option of the method: KEY=VALUE, e.g. reg_weight=0.01")]
+MethodOptions = Annotated[
+    list[str] | None, typer.Option(help="Option of the method, e.g. reg_weight=0.01", metavar="KEY=VALUE")
+]
 OptionsByMethod = Annotated[
-    list[str] | None, typer.Option(help="Option of one method: METHOD.KEY=VALUE, e.g. cs-wavelet.reg_weight=0.01")
+    list[str] | None,
+    typer.Option(help="Option of one method: METHOD.KEY=VALUE, e.g. unrolled.adapt=200", metavar="OPTION"),
 ]
 
 

@@ -37,9 +37,7 @@ def send(
     ] = None,
     stow: Annotated[
         str | None,
-        typer.Option(
-            help="Base address of a DICOMweb service (STOW-RS), e.g. https://pacs.example.org/dicom-web", metavar="URL"
-        ),
+        typer.Option(help="Base address of a DICOMweb service (STOW-RS), e.g. https://HOST/dicom-web", metavar="URL"),
     ] = None,
     dicom: Annotated[
         str | None,
@@ -66,10 +64,14 @@ def send(
     like: LikeOption = None,
     foreign: Annotated[bool, typer.Option("--foreign", help="Send DICOM that mri-recon did not write, too")] = False,
     retries: Annotated[
-        int, typer.Option(help="Repetitions of what may succeed later: a busy or silent PACS", min=0, max=100)
+        int,
+        typer.Option(help="Repetitions of what may succeed later: a busy or silent PACS", min=0, max=100, metavar="N"),
     ] = 3,
     timeout: Annotated[
-        float, typer.Option(help="Longest wait for a connection and for each answer, in seconds", min=0.1, max=3600)
+        float,
+        typer.Option(
+            help="Longest wait for a connection and for each answer, in seconds", min=0.1, max=3600, metavar="SECONDS"
+        ),
     ] = 60.0,
     echo: Annotated[
         bool, typer.Option("--echo", help="Only ask whether the PACS answers: C-ECHO, or a search by QIDO-RS")

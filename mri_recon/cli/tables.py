@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["make_console", "make_table", "number", "print_results"]
+__all__ = ["make_console", "make_table", "number", "print_markdown_table", "print_results"]
 
 _FORMATS = {"nmse": ".4f", "psnr": ".2f", "ssim": ".4f"}
 _HEADINGS = ("NMSE", "PSNR / dB", "SSIM")
@@ -72,6 +72,19 @@ def print_results(
         console.print(Text(printable(warning), style="yellow"), soft_wrap=True)
     for note in notes:
         console.print(Text(printable(note), style="dim"), soft_wrap=True)
+
+
+def print_markdown_table(text: str) -> None:
+    """Print a table that is written in Markdown, with its cells folded where the console is narrow."""
+    from rich.text import Text
+
+    header, _, *rows = ([cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines())
+    table = make_table(compact=True)
+    for heading in header:
+        table.add_column(heading, overflow="fold", min_width=max(map(len, heading.split()), default=0))
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    make_console().print(table)
 
 
 def number(value: float | None, form: str) -> str:

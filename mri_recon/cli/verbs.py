@@ -47,7 +47,10 @@ from mri_recon.cli.options import (
 from mri_recon.cli.outputs import CSV_SUFFIXES, JSON_SUFFIXES, claim, files_read, tell
 from mri_recon.cli.progress import working
 from mri_recon.cli.reports import tell_comparison, tell_run, write_comparison
+from mri_recon.cli.tables import make_console
 from mri_recon.errors import ConfigError
+
+_METHODS = "zero-filled, cs-wavelet, unet, unrolled"  # with spaces, at which the help can break it
 
 __all__ = ["compare", "convert", "info", "methods", "reconstruct", "replay"]
 
@@ -58,7 +61,6 @@ def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, va
     Example: mri-recon info knee.h5
     """
     work = context.with_resource(working(f"reading {file}"))
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -71,7 +73,7 @@ def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, va
     for what, value in summarize(load(file, axes=axes, variable=variable)):
         table.add_row(what, Text(printable(value)))
     work.end()
-    console = Console()
+    console = make_console()
     console.print(Text(printable(file), style="italic"), soft_wrap=True)
     console.print(table)
     console.print(f"Noise: {NOISE_RULE}.", style="dim", highlight=False)
@@ -112,25 +114,28 @@ def convert(
         tell(left_out)
 
 
-def methods() -> None:
-    """List the reconstruction methods, each with a summary and its options with their defaults.
+def methods(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Methods to describe; default: all", metavar="METHOD...")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Describe the reconstruction methods: summary, options, their defaults, allowed values and meaning.
 
-    Example: mri-recon methods
+    Example: mri-recon methods cs-wavelet
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from mri_recon._system.jsonable import json_text
+    from mri_recon.cli.method_pages import describe_method, print_method
+    from mri_recon.methods.table import get_method, method_names
 
-    from mri_recon.methods.table import method_names, method_options, method_summary
-
-    table = Table()
-    for heading in ("method", "summary", "options"):
-        table.add_column(heading, no_wrap=heading == "method", overflow="fold")
-    for name in method_names():
-        options = ", ".join(f"{option}={value}" for option, value in method_options(name).items())
-        table.add_row(*(Text(printable(text)) for text in (name, method_summary(name), options)))
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    for name in names or []:
+        get_method(name)  # an unknown name is refused before anything is printed
+    found = [describe_method(name) for name in names or method_names()]
+    if json:
+        typer.echo(json_text({"methods": found}), nl=False)
+        return
+    for number, one in enumerate(found):
+        print_method(one, first=number == 0)
 
 
 def reconstruct(
@@ -147,7 +152,10 @@ def reconstruct(
         ),
     ],
     method: Annotated[
-        str, typer.Option(help="Name of the method, e.g. cs-wavelet or unrolled; `mri-recon methods` lists them")
+        str,
+        typer.Option(
+            help="Name of the method, e.g. cs-wavelet or unrolled; `mri-recon methods` lists them", metavar="NAME"
+        ),
     ],
     acceleration: AccelerationOption = None,
     center_fraction: CenterOption = None,
@@ -175,11 +183,12 @@ def reconstruct(
 
     The mask is --mask FILE, else one drawn for --acceleration, else the file's own.
 
-    Of several files, -o is a folder: an image for each, results.csv and results.json. A file that fails ends no other;
-    the same command again does what is left. Exit status 1: some files failed.
+    Of several files, -o is a folder for an image of each, results.csv and results.json.
+    A file that fails ends no other: the exit status is 1 then. The same command again does what is left.
 
-    Examples: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5,
-    mri-recon reconstruct scans --method unrolled -o results
+    Example: mri-recon reconstruct knee.h5 --method cs-wavelet --acceleration 4 --seed 0 -o knee-cs.h5
+
+    Example: mri-recon reconstruct scans --method unrolled --mask file -o results
     """
     several = names_several(files) or not (suffix is None and workers is None and threads is None)
     work = context.with_resource(working("starting"))
@@ -219,7 +228,7 @@ def reconstruct(
 def compare(
     context: typer.Context,
     files: FilesArgument,
-    methods: Annotated[str, typer.Option(help="Methods, separated by commas")] = "zero-filled,cs-wavelet,unet,unrolled",
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas", metavar="NAMES")] = _METHODS,
     acceleration: AccelerationOption = None,
     center_fraction: CenterOption = None,
     num_low_frequencies: LowOption = None,
@@ -246,11 +255,13 @@ def compare(
 
     The mask is --mask FILE, else one drawn for --acceleration, else the file's own.
 
-    Of several files: a table of each, their means over persons, and --figure is a folder of pictures. With --json or
-    --csv, the same command again does what is left. Exit status 1: some files failed.
+    Of several files: a table of each and of their means; --figure is a folder of pictures.
+    A file that fails ends no other: the exit status is 1 then.
+    With --json or --csv, the same command again does what is left.
 
-    Examples: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unrolled --json out.json --figure
-    out.png, mri-recon compare scans --acceleration 4 --csv out.csv
+    Example: mri-recon compare knee.h5 --acceleration 4 --methods zero-filled,unrolled --json out.json --figure out.png
+
+    Example: mri-recon compare scans --acceleration 4 --csv out.csv
     """
     names = method_list(methods)
     several = names_several(files) or not (persons is None and workers is None and threads is None)

@@ -119,7 +119,7 @@ def cs_wavelet(
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` estimates them from the fully sampled centre.
         maps: estimator when `sens_maps` is None: "espirit" (its first set) or "center" (`coils.sens_maps_from_center`).
-        prior: name of R.
+        prior: name of the sparsity prior R: a wavelet transform, or total variation for "tv".
         phase: "center" removes the smooth phase of the fully sampled centre (`phase.smooth_phase_map`) from the image
             and penalises real and imaginary part separately, `|Re| + |Im|`, because an image without its phase is
             nearly real; "none" penalises the modulus; "auto" is "center" for the stationary priors and "tv" where the

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from mri_recon.errors import MethodError
 
-__all__ = ["LARGEST", "Between", "OneOf", "check_values", "option_types", "parse_value"]
+__all__ = ["LARGEST", "Between", "OneOf", "allowed_values", "check_values", "option_types", "parse_value"]
 
 LARGEST = 1e38
 """Largest magnitude of a number that is an option. Single precision, in which methods compute, ends at 3.4e38."""
@@ -92,6 +92,14 @@ def check_values(method: str, function: Callable[..., Any], options: Mapping[str
             words = [rule for _, rule in parts if isinstance(rule, OneOf)]
             cure = cures[0] if cures else "choose one of them" if words else "correct it"
             raise MethodError(f"method {method!r}: expected {name} {_described(parts)}, got {_shown(value)}: {cure}")
+
+
+def allowed_values(kind: Any) -> str:
+    """Describe the values that the type of an option allows, e.g. "a number >= 0 and <= 1"; "" if it allows any."""
+    parts = _parts(kind)
+    if parts == [(Any, None)]:
+        return ""
+    return _described(parts).removeprefix("to be ").replace(f" and <= {LARGEST:g}", "")
 
 
 def parse_value(text: str, kind: Any = Any) -> Any:

@@ -39,7 +39,7 @@ def zero_filled(
         kspace: complex `(slice, coil, readout, phase)`, zero outside the mask.
         mask: the sampling mask.
         sens_maps: complex, one slice or all slices of k-space; `None` for one coil, or to combine without maps.
-        combination: "rss" or "adaptive", for several coils without maps.
+        combination: how several coils are combined without maps: "rss", the root sum of squares, or "adaptive".
 
     Returns:
         image `(slice, readout, phase)`, complex or (root sum of squares) real; info with `combination` ("sens_maps",

@@ -33,8 +33,10 @@ def train(
 ) -> None:
     """Train a network as CONFIG describes, or resume a run exactly where it stopped.
 
-    Shipped configurations: fine-tune, unet, unrolled and others; --list says what each is. Ctrl-C ends a run after its
-    step and prints how to resume it.
+    Shipped configurations: fine-tune (released weights, on your files), unet and unrolled (the networks from random
+    weights), worlds (their data section alone), unet-0.1 and unrolled-0.1 (those of version 0.1). --list says more.
+
+    Ctrl-C ends a run after its step and prints how to resume it.
 
     Examples: mri-recon train fine-tune --set data.root=my-scans (from the released weights),
     mri-recon train unet --set data.root=my-scans, mri-recon train --resume runs/unet --set run.steps=80000
@@ -64,7 +66,8 @@ def _print_names() -> None:
 
     table = make_table()
     table.add_column("configuration", no_wrap=True)
+    table.add_column("steps", justify="right", no_wrap=True)
     table.add_column("what it is")
-    for name, what in named_configs().items():
-        table.add_row(Text(name), Text(what))
+    for name, (what, steps) in named_configs().items():
+        table.add_row(Text(name), "" if steps is None else str(steps), Text(what))
     make_console().print(table)

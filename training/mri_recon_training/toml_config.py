@@ -49,17 +49,20 @@ def config_file(given: Path, folder: str = "configs") -> Path:
     )
 
 
-def named_configs(folder: str = "configs") -> dict[str, str]:
-    """Say in a sentence what each shipped configuration is: the comment in its first lines.
+def named_configs(folder: str = "configs") -> dict[str, tuple[str, int | None]]:
+    """Say what each shipped configuration is, by the comment in its first lines, and how many steps it takes.
+
+    None steps: those of the default.
 
     Args:
         folder: folder of this package with the configurations.
     """
     found = {}
     for name, path in _shipped(folder).items():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        comment = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
-        found[name] = " ".join(line.removeprefix("#").strip() for line in comment)
+        text = path.read_text(encoding="utf-8")
+        comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        steps = tomllib.loads(text).get("run", {}).get("steps")
+        found[name] = (" ".join(line.removeprefix("#").strip() for line in comment), steps)
     return found
 
 

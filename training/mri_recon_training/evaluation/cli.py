@@ -29,7 +29,7 @@ __all__ = ["evaluate"]
 
 _DEFAULT = EvaluationConfig(split="")
 _ACCELERATIONS = ",".join(f"{one:g}" for one in _DEFAULT.accelerations)
-_METHODS = ",".join(_DEFAULT.methods)
+_METHODS = ", ".join(_DEFAULT.methods)
 _SEEDS = ",".join(map(str, _DEFAULT.seeds))
 _CURVE_SEEDS = ",".join(map(str, _DEFAULT.curve_seeds))
 _PART_SEEDS = ",".join(map(str, _DEFAULT.part_seeds))
@@ -46,36 +46,49 @@ Files = Annotated[
 ]
 Split = Annotated[
     str | None,
-    typer.Option(help="Registered scans: validation for choices; test for numbers that are reported"),
+    typer.Option(help="Registered scans: validation for choices; test for numbers that are reported", metavar="NAME"),
 ]
-Accelerations = Annotated[str, typer.Option(help="Accelerations of the tables, separated by commas")]
-Curve = Annotated[str, typer.Option(help="Further accelerations, for the plot, e.g. 2,4,6,8,10,12")]
+Accelerations = Annotated[str, typer.Option(help="Accelerations of the tables, separated by commas", metavar="R,...")]
+Curve = Annotated[str, typer.Option(help="Further accelerations, for the plot, e.g. 2,4,6,8,10,12", metavar="R,...")]
 Person = Annotated[
     str,
-    typer.Option(help="Evaluate a single subject, for example a training subject held out with data.hold_out"),
+    typer.Option(
+        help="Evaluate a single subject, for example a training subject held out with data.hold_out", metavar="NAME"
+    ),
 ]
-Methods = Annotated[str, typer.Option(help="Names of methods, separated by commas, simplest first")]
-Seeds = Annotated[str, typer.Option(help="Seeds of the masks, separated by commas")]
-CurveSeeds = Annotated[str, typer.Option(help="Seeds of the masks at the accelerations of --curve")]
+Methods = Annotated[str, typer.Option(help="Names of methods, separated by commas, simplest first", metavar="NAMES")]
+Seeds = Annotated[str, typer.Option(help="Seeds of the masks, separated by commas", metavar="S,...")]
+CurveSeeds = Annotated[str, typer.Option(help="Seeds of the masks at the accelerations of --curve", metavar="S,...")]
 PartSeeds = Annotated[
-    str, typer.Option(help="Seeds of the masks of scans that are parts of one file, such as inversion times")
+    str,
+    typer.Option(
+        help="Seeds of the masks of scans that are parts of one file, such as inversion times", metavar="S,..."
+    ),
 ]
 CenterFraction = Annotated[
     float | None,
-    typer.Option(help="Fully sampled centre as a fraction of the columns; default 0.08 below 6x, else 0.04"),
+    typer.Option(
+        help="Fully sampled centre as a fraction of the columns; default 0.08 below 6x, else 0.04", metavar="F"
+    ),
 ]
-LowFrequencies = Annotated[int | None, typer.Option(help="Fully sampled centre as a number of columns")]
-Option = Annotated[list[str] | None, typer.Option(help="Option of one method: METHOD.KEY=VALUE")]
+LowFrequencies = Annotated[int | None, typer.Option(help="Fully sampled centre as a number of columns", metavar="N")]
+Option = Annotated[list[str] | None, typer.Option(help="Option of one method: METHOD.KEY=VALUE", metavar="OPTION")]
 Foreground = Annotated[bool, typer.Option("--foreground", help="Measure again with the background masked")]
 Coils = Annotated[
     str,
-    typer.Option(help="Also evaluate simulated k-space with these coil counts, e.g. 2,8,32, or with an SNR, e.g. 8@10"),
+    typer.Option(
+        help="Also evaluate simulated k-space with these coil counts, e.g. 2,8,32, or with an SNR, e.g. 8@10",
+        metavar="N,...",
+    ),
 ]
 MeasuredCoils = Annotated[
-    str, typer.Option(help="The same with the coils and noise of a validation phantom, at most 16, e.g. 16 or 16@10")
+    str,
+    typer.Option(
+        help="The same with the coils and noise of a validation phantom, at most 16, e.g. 16 or 16@10", metavar="N,..."
+    ),
 ]
-CoilSeeds = Annotated[str, typer.Option(help="Seeds of the masks of simulated k-space")]
-CoilSlices = Annotated[int, typer.Option(help="Middle slices of each image to simulate", min=1)]
+CoilSeeds = Annotated[str, typer.Option(help="Seeds of the masks of simulated k-space", metavar="S,...")]
+CoilSlices = Annotated[int, typer.Option(help="Middle slices of each image to simulate", metavar="N", min=1)]
 Lesions = Annotated[
     bool,
     typer.Option("--lesions", help="Test instead whether small lesions in simulated scans are kept, lost or invented"),
@@ -90,9 +103,13 @@ Markdown = Annotated[
 ]
 Log = Annotated[
     Path | None,
-    typer.Option(help="Append a line for each run on the test split; default docs/results/test-runs.log"),
+    typer.Option(
+        help="Append a line for each run on the test split; default docs/results/test-runs.log", metavar="FILE"
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="Device to compute on: cpu (the default) or e.g. cuda")]
+Device = Annotated[
+    str | None, typer.Option(help="Device to compute on: cpu (the default) or e.g. cuda", metavar="NAME")
+]
 
 
 def evaluate(
@@ -126,14 +143,18 @@ def evaluate(
 ) -> None:
     """Compare methods on every registered raw scan of a split, or on FILEs: tables, plots, worst cases.
 
-    Of a split, a missing scan is an error. Of FILEs, one that fails ends no other; with --json or --csv, the same
-    command again does what is left; exit status 1: some files failed. They take --acceleration, --seeds, --methods,
-    --option, --foreground, the centre, and --persons.
+    Of a split, a missing scan is an error.
+
+    Of FILEs, one that fails ends no other: the exit status is 1 then.
+    With --json or --csv, the same command again does what is left.
+    FILEs take --acceleration, --seeds, --methods, --option, --foreground, the centre and --persons.
 
     --lesions takes the split's images, one a subject, with --coils (one array, default 4) and --coil-seeds.
 
-    Examples: mri-recon evaluate --split test --curve 2,6,12 --coils 1,8@10,8,8@200 --json results.json --markdown
-    docs/results/results.md, mri-recon evaluate scans --acceleration 4,8 --persons folder --csv out.csv
+    Example: mri-recon evaluate --split test --curve 2,6,12 --coils 1,8@10,8,8@200 --json results.json --markdown
+    docs/results/results.md
+
+    Example: mri-recon evaluate scans --acceleration 4,8 --persons folder --csv out.csv
     """
     work = context.with_resource(working("starting"))
     from mri_recon.cli import method_list, options_by_method, tell

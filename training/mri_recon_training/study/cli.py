@@ -38,6 +38,7 @@ def study(
     from mri_recon._system.files import write_atomically
     from mri_recon._system.outputs import check_writable_folder
     from mri_recon.cli import claim, tell
+    from mri_recon.cli.tables import print_markdown_table
     from mri_recon_training.markdown import replace_section
     from mri_recon_training.study.config import check_kind, load_study
     from mri_recon_training.study.figures import study_figures
@@ -60,7 +61,7 @@ def study(
     pictures = study_figures(result, output)
     section = markdown_section(result, command=command, images=[path.name for path in pictures])
     write_atomically(output / "study.md", section.encode())
-    typer.echo(results_table(result))
+    print_markdown_table(results_table(result))
     tell(f"results: {output / 'study.json'}, {output / 'study.md'}")
     if page is not None:
         images = page.parent / "images"
