@@ -70,7 +70,7 @@ def send(
     timeout: Annotated[
         float,
         typer.Option(
-            help="Longest wait for a connection and for each answer, in seconds", min=0.1, max=3600, metavar="SECONDS"
+            help="Longest wait for a connection and for each answer, in seconds", min=0.1, max=3600, metavar="S"
         ),
     ] = 60.0,
     echo: Annotated[

@@ -68,7 +68,7 @@ def named_configs(folder: str = "configs") -> dict[str, tuple[str, int | None]]:
 
 def _shipped(folder: str) -> dict[str, Path]:
     found = Path(str(package_files("mri_recon_training") / folder))
-    return {path.name.removesuffix(".toml"): path for path in sorted(found.glob("*.toml"))}
+    return {path.name.removesuffix(".toml"): path for path in sorted(found.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def read_tables(path: Path, overrides: Sequence[str] = (), model: type[BaseModel] | None = None) -> dict[str, Any]:

@@ -100,7 +100,8 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
 
             last = step == config.run.steps
             validates = step % config.run.validate_every == 0 or last
-            saves = step % config.run.checkpoint_every == 0 or last or stop.asked
+            stops = stop.asked and not last  # looked at once: what comes later is for the next step
+            saves = step % config.run.checkpoint_every == 0 or last or stops
             if step % config.run.log_every == 0 or validates or saves:
                 report.training(step, {**meter.read(step), "lr": float(learner.scheduler.get_last_lr()[0])})
             if validates:
@@ -117,7 +118,7 @@ def train(config: TrainConfig, folder: Path, fabric: Fabric) -> Path:
                 progress = {"step": step, "history": history, "seconds": seconds, "meter": meter.state_dict()}
                 save_state(folder / STATE_FILE, learner, progress)
                 meter.pause()
-            if stop.asked and not last:
+            if stops:
                 stop.finish()
     fabric.barrier()  # no process ends before the last state is written
     return folder
