@@ -4,7 +4,7 @@
 #   make test   lint, types, import rules and all tests
 #   make lint   the first three of them
 #   make pytest the tests alone
-#   make ray    install Ray Serve, for the service on several machines and for its test
+#   make ray    install Ray Serve and Ray Data, for several machines and for their tests
 #   make lock   resolve the dependencies of pyproject.toml again
 
 PYTHON ?= python3
@@ -62,7 +62,7 @@ $(READY): requirements.lock requirements-torch.lock pyproject.toml
 
 ray: $(READY)
 	sed -e 's/ *\\$$//' -e '/^ *--hash/d' requirements.lock > .venv/constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint .venv/constraints.txt 'ray[serve]>=2.50'
+	$(BIN)/python -m pip install --quiet --constraint .venv/constraints.txt 'ray[serve,data]>=2.50'
 
 # uv resolves for every platform and Python version at once. Packages that only torch's GPU build needs come with torch.
 # The demo's lock file takes its versions from requirements.lock.

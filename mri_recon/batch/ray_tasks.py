@@ -98,7 +98,7 @@ def _ray() -> ModuleType:
         import ray.data
     except ImportError as error:
         raise ConfigError(
-            f"--workers ray needs Ray Data, which is not installed ({error}): pip install 'ray[data]', or give a "
+            f"--workers ray needs Ray Data, which is not installed ({error}): pip install 'mri-recon[ray]', or give a "
             "number of processes"
         ) from error
     return ray
