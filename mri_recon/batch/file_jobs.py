@@ -177,7 +177,14 @@ def contents(files: Sequence[tuple[str, str | Path]]) -> dict[str, str]:
     return {str(path): file_sha256(path) for path in paths if path.is_file()}
 
 
-def output_paths(items: Sequence[Input], folder: Path, suffix: str, *, taken: Sequence[str] = ()) -> dict[str, Path]:
+def output_paths(
+    items: Sequence[Input],
+    folder: Path,
+    suffix: str,
+    *,
+    taken: Sequence[str] = (),
+    read: Sequence[tuple[str, str | Path]] = (),
+) -> dict[str, Path]:
     """Choose the output of each input: its name in `folder`, with another suffix.
 
     Where two inputs would share an output, or one would have a name that is taken, the input's own suffix stays in the
@@ -188,9 +195,10 @@ def output_paths(items: Sequence[Input], folder: Path, suffix: str, *, taken: Se
         folder: folder of the outputs.
         suffix: suffix of the outputs.
         taken: names in the folder that are none of these outputs.
+        read: further files that are read: what each is, and its path.
 
     Raises:
-        OutputError: an output would replace an input.
+        OutputError: an output would replace a file that is read.
     """
     from mri_recon.io import files_beside
 
@@ -204,14 +212,14 @@ def output_paths(items: Sequence[Input], folder: Path, suffix: str, *, taken: Se
         name: folder / f"{name}{suffix}" if any(uses[one] > 1 for one in written[name]) else path
         for name, path in short.items()
     }
-    inputs = {place: item for item in items if (place := _place(item.path)) is not None}
+    every = [*read, *(("the input", item.path) for item in items)]
+    inputs = {place: f"{what} {path}" for what, path in every if (place := _place(Path(path))) is not None}
     for name, path in chosen.items():
         for one in (path, *files_beside(path).values()):
             place = _place(one)
-            if place is not None and (item := inputs.get(place)) is not None:
+            if place is not None and (file := inputs.get(place)) is not None:
                 raise OutputError(
-                    f"-o: the result of {name} would replace the input {item.path}: choose another folder; nothing was "
-                    "written"
+                    f"-o: the result of {name} would replace {file}: choose another folder; nothing was written"
                 )
     return chosen
 

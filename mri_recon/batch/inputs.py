@@ -79,6 +79,7 @@ def find_inputs(arguments: Sequence[Path], *, without: Sequence[Path] = ()) -> I
             elif not several or not _is_below(path, outputs):
                 paths.append(path)
         if not paths:
+            _refuse_images(argument)
             raise FormatError(
                 f"expected files of k-space in {printable(argument)}, found none that end in "
                 f"{', '.join(SUFFIXES)}: name the files or another folder"
@@ -89,6 +90,14 @@ def find_inputs(arguments: Sequence[Path], *, without: Sequence[Path] = ()) -> I
     return Inputs(
         tuple(Input(path, name) for path, name in zip(paths, _names(paths, arguments), strict=True)), left_out
     )
+
+
+def _refuse_images(folder: Path) -> None:
+    """Say of a folder of DICOM images that they hold no k-space."""
+    from mri_recon.io.formats.table import has_dicom, image_without_kspace
+
+    if has_dicom(folder):
+        raise image_without_kspace(f"{folder.name or folder} is a folder of DICOM images")
 
 
 def _is_pattern(argument: Path) -> bool:

@@ -234,12 +234,19 @@ def _size(item: Input) -> int:
 
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """Set the variables by which libraries choose their threads, for a process that is started within the block."""
+    """Set the variables by which libraries choose their threads, for a process that is started within the block.
+
+    Such a process ignores Ctrl-C from its first moment on: the parent ends it.
+    """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    main = threading.current_thread() is threading.main_thread()
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
     try:
         yield
     finally:
+        if main:
+            signal.signal(signal.SIGINT, interrupt)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

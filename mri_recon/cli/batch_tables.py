@@ -61,7 +61,8 @@ def print_comparisons(outcomes: Sequence[Outcome], persons: Persons, *, foregrou
             if foreground:
                 rows[-1]["foreground"] = blank
         else:
-            rows += _over_masks(one)
+            # The name stands once: long ones take several lines.
+            rows += [{**row, "file": "" if number else one.name} for number, row in enumerate(_over_masks(one))]
     measured = [row for one in done for row in one.result["rows"]]
     print_results(rows, title="Each file", notes=[], with_file=True, err=err)
     _tell_hidden(len(outcomes) - len(shown), err=err)
@@ -69,7 +70,7 @@ def print_comparisons(outcomes: Sequence[Outcome], persons: Persons, *, foregrou
     unknown = sum(one.result["target_source"] == "none" for one in done)
     table = [
         {
-            "file": f"{mean['scans']} files, {mean['persons']} persons",
+            "file": f"{_count(mean['scans'], 'file')}, {_count(mean['persons'], 'person')}",
             "seed": "mean",
             **mean,
         }
@@ -87,6 +88,10 @@ def print_comparisons(outcomes: Sequence[Outcome], persons: Persons, *, foregrou
         print_results(table, title="Means", notes=notes, warnings=warning_lines(measured), with_file=True, err=err)
     else:
         print_results([], title="Means: no file has a reference", notes=[], warnings=warning_lines(measured), err=err)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _over_masks(outcome: Outcome) -> list[dict[str, Any]]:

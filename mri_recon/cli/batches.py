@@ -99,7 +99,7 @@ def reconstruct_files(
     check_suffix(f"x{ending}", RESULT_SUFFIXES, option="--suffix")
     check_writable_folder("-o", folder)
     inputs = find_inputs(arguments, without=[folder])
-    paths = output_paths(inputs.files, folder, ending, taken=[*_RESULTS, _JOURNAL])
+    paths = output_paths(inputs.files, folder, ending, taken=[*_RESULTS, _JOURNAL], read=read)
     job = ReconstructFiles(recipe, paths, like, contents(read))
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = run_files(

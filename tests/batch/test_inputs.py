@@ -73,5 +73,11 @@ def test_a_folder_or_pattern_without_files_is_an_error(tmp_path: Path) -> None:
         find_inputs([tmp_path / "*.h5"])
 
 
+def test_a_folder_of_dicom_images_holds_no_kspace(tmp_path: Path) -> None:
+    (tmp_path / "image.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    with pytest.raises(FormatError, match="is a folder of DICOM images, which holds no k-space"):
+        find_inputs([tmp_path])
+
+
 def test_every_suffix_of_an_upload_is_searched_for() -> None:
     assert set(UPLOADED) <= set(SUFFIXES)

@@ -109,6 +109,13 @@ def test_a_result_never_replaces_a_scan(scans: Path) -> None:
     assert "the result of a.npy would replace the input" in result.stderr
     assert (scans / "a.npy").read_bytes() == before
     assert not (scans / "results.csv").exists()
+    mask = scans / "kept.npy"
+    np.save(mask, np.ones(34, dtype=bool))
+    rest = ("-o", scans, "--suffix", ".npy", "--mask", mask)
+    np.savez(scans / "kept.npz", kspace=np.load(scans / "a.npy"))
+    result = run("reconstruct", scans / "kept.npz", scans / "more" / "a.npy", "--method", "zero-filled", *rest)
+    assert result.exit_code == 2
+    assert "the result of kept.npz would replace the file of --mask" in result.stderr
 
 
 def test_results_of_one_name_keep_the_suffix_of_their_scan(scans: Path, tmp_path: Path) -> None:
@@ -210,7 +217,7 @@ def test_the_persons_of_a_table(scans: Path, tmp_path: Path) -> None:
     result = run(*arguments, "--persons", who, "--workers", 1, "--json", "-")
     assert result.exit_code == 0
     assert set(json.loads(result.stdout)["persons"].values()) == {"anna"}
-    assert "2 files, 1 persons" in result.stderr
+    assert "2 files, 1 person" in result.stderr
 
 
 def test_evaluate_takes_files_or_a_split(scans: Path) -> None:

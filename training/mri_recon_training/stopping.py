@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -47,8 +46,8 @@ class Stop:
             signal.signal(number, self._previous[number])
             self._previous[number](number, frame)
         self.number = number
-        with contextlib.suppress(OSError, ValueError):
-            print("stopping after this step; again stops at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # not `print`: the signal may have come within one
+            os.write(2, b"stopping after this step; again stops at once\n")
 
 
 @contextlib.contextmanager

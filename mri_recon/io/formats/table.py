@@ -23,7 +23,7 @@ from mri_recon.io.reading.access import cannot_read, check_regular
 from mri_recon.io.reading.slices import Slices
 from mri_recon.io.scan import RawScan
 
-__all__ = ["FORMATS", "HEAD", "TABLE", "Format", "Reader", "format_of", "image_without_kspace"]
+__all__ = ["FORMATS", "HEAD", "TABLE", "Format", "Reader", "format_of", "has_dicom", "image_without_kspace"]
 
 FORMATS = (
     "fastMRI HDF5 (.h5), ISMRMRD and MRD raw data (.h5, .mrd), NumPy (.npy, .npz), MATLAB (.mat), "
@@ -111,7 +111,7 @@ def _image_of(path: Path, head: bytes) -> str | None:
     return "a NIfTI image" if head[344:348] in magics[0] or head[4:8] in magics[1] else None
 
 
-def _has_dicom(folder: Path) -> bool:
+def has_dicom(folder: Path) -> bool:
     """Tell whether one of the first files of a folder is a DICOM image."""
     try:
         for path in islice((one for one in folder.iterdir() if one.is_file()), _LOOKED_AT):
@@ -129,7 +129,7 @@ def format_of(path: Path) -> Format:
     Raises:
         FormatError: no such file, or an unknown format.
     """
-    if _has_dicom(path):
+    if has_dicom(path):
         raise image_without_kspace(f"{path.name or path} is a folder of DICOM images")
     check_regular(path, "a k-space file")
     try:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from mri_recon.cli import build_app
 from mri_recon_training.evaluation.sources import Source
 from tests.support.evaluations import small_evaluation, small_sources
+from tests.support.fastmri_files import write_fastmri
 
 
 def run(*arguments: object) -> Result:
@@ -182,3 +183,16 @@ def test_an_unknown_split_and_missing_data_fail(tmp_path: Path, monkeypatch: pyt
     result = run("--split", "validation", "--methods", "zero-filled")
     assert result.exit_code == 2
     assert result.stderr.startswith("mri-recon: error: ")
+
+
+def test_files_of_a_person_that_a_network_was_trained_on_are_no_test_of_it(tmp_path: Path) -> None:
+    for number, patient in enumerate(("ulf-patient-6a", "nobody")):
+        write_fastmri(tmp_path / f"{number}.h5", shape=(1, 1, 64, 60), recon=(60, 60), patient=patient, seed=number)
+    arguments = ("--methods", "zero-filled,unrolled", "--acceleration", "4", "--seeds", "0", "--workers", "1")
+    result = run(tmp_path / "1.h5", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "was trained on" not in result.stderr
+    result = run(tmp_path, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "warning: numbers of persons that a network was trained on are no test of it: " in result.stderr
+    assert "which knows ulf-patient-6a" in result.stderr
