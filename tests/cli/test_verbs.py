@@ -321,7 +321,7 @@ def test_help_has_examples() -> None:
 
 HELP = ["", "info", "convert", "reconstruct", "compare", "replay", "methods", "send", "evaluate", "train", "study"]
 HELP += ["serve", "stream", "key", "key add", "key list", "key remove", "data", "data list", "data fetch"]
-HELP += ["data sample", "data simulate"]
+HELP += ["data sample", "data simulate", "demo"]
 
 
 @pytest.mark.parametrize("verb", HELP)

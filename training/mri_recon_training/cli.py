@@ -33,13 +33,17 @@ def train(
 ) -> None:
     """Train a network as CONFIG describes, or resume a run exactly where it stopped.
 
-    Shipped configurations: fine-tune (released weights, on your files), unet and unrolled (the networks from random
-    weights), worlds (their data section alone), unet-0.1 and unrolled-0.1 (those of version 0.1). --list says more.
+    Shipped configurations, of which --list says more: fine-tune (released weights, on your files),
+    unet and unrolled (the networks, from random weights), worlds (their data section alone),
+    unet-0.1 and unrolled-0.1 (those of version 0.1), try (ends within minutes, of no use).
 
     Ctrl-C ends a run after its step and prints how to resume it.
 
-    Examples: mri-recon train fine-tune --set data.root=my-scans (from the released weights),
-    mri-recon train unet --set data.root=my-scans, mri-recon train --resume runs/unet --set run.steps=80000
+    Example: mri-recon train fine-tune --set data.root=my-scans (from the released weights)
+
+    Example: mri-recon train unet --set data.root=my-scans
+
+    Example: mri-recon train --resume runs/unet --set run.steps=80000
 
     Several GPUs: torchrun --nproc-per-node=4 --no-python mri-recon train unet --set run.batch_size=8
     """
