@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib.resources import files
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
+
+from mri_recon.embedded_sample import SAMPLE_NAME, sample_path
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["sample"])
 
-_NAME = "colin27_8ch.h5"
 _TYPE = "application/x-hdf5"
 _ANSWER = {
     "description": "fastMRI-style HDF5: 4 slices, 8 coils, fully sampled, SIMULATED from the Colin27 average brain.",
@@ -32,7 +32,7 @@ def sample(if_none_match: Annotated[str | None, Header()] = None) -> Response:
     headers = {
         "ETag": tag,
         "Cache-Control": "no-cache",  # keep it, but ask whether it is the same
-        "Content-Disposition": f'attachment; filename="{_NAME}"',
+        "Content-Disposition": f'attachment; filename="{SAMPLE_NAME}"',
     }
     if if_none_match is not None and _names(if_none_match, tag):
         return Response(status_code=304, headers=headers)
@@ -41,7 +41,7 @@ def sample(if_none_match: Annotated[str | None, Header()] = None) -> Response:
 
 @cache
 def _sample() -> tuple[bytes, str]:
-    content = (files("mri_recon") / "sample" / _NAME).read_bytes()
+    content = sample_path().read_bytes()
     return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
