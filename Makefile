@@ -4,6 +4,7 @@
 #   make test   lint, types, import rules and all tests
 #   make lint   the first three of them
 #   make pytest the tests alone
+#   make docs   build the pages as a site, build/docs/index.html
 #   make ray    install Ray Serve and Ray Data, for several machines and for their tests
 #   make lock   resolve the dependencies of pyproject.toml again
 
@@ -15,7 +16,7 @@ READY := .venv/.ready
 # Number of processes that run tests. `make test WORKERS=0` runs them in one.
 WORKERS ?= auto
 
-.PHONY: demo test pytest lint ray lock clean
+.PHONY: demo test pytest lint docs ray lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -60,9 +61,18 @@ $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(BIN)/python -m mri_recon.solvers.compiled_haar
 	@touch $(DEMO_READY) $@
 
-ray: $(READY)
+# What is in no lock, of the versions that go with the locked ones.
+define add
 	sed -e 's/ *\\$$//' -e '/^ *--hash/d' requirements.lock > .venv/constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint .venv/constraints.txt 'ray[serve,data]>=2.50'
+	$(BIN)/python -m pip install --quiet --constraint .venv/constraints.txt $(1)
+endef
+
+docs: $(READY)
+	$(call add,'sphinx>=8.2' 'pydata-sphinx-theme>=0.16' 'myst-nb>=1.3' 'sphinx-copybutton>=0.5')
+	$(BIN)/python docs/site/build.py build/docs
+
+ray: $(READY)
+	$(call add,'ray[serve,data]>=2.50')
 
 # uv resolves for every platform and Python version at once. Packages that only torch's GPU build needs come with torch.
 # The demo's lock file takes its versions from requirements.lock.

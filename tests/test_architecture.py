@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -109,10 +110,21 @@ def test_declared_entry_points_load() -> None:
 
 def test_every_direct_dependency_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    # Ray is large, and of use on several machines only: `make ray` adds it to what is locked.
-    extras = [one for name, extra in project["optional-dependencies"].items() if name != "ray" for one in extra]
+    # Ray is large, and of use on several machines only; the site is for those who write pages.
+    # `make ray` and `make docs` add them to what is locked.
+    extras = [
+        one for name, extra in project["optional-dependencies"].items() if name not in ("docs", "ray") for one in extra
+    ]
     wanted = [*project["dependencies"], *extras]
     locks = (ROOT / "requirements.lock").read_text() + (ROOT / "requirements-torch.lock").read_text()
     for requirement in wanted:
         name = requirement.split(">=")[0].split("[")[0]
         assert name == "mri-recon" or f"\n{name}==" in locks, f"{name} is not locked: run `make lock`"
+
+
+def test_the_makefile_adds_the_extras_that_are_not_locked() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for name in ("docs", "ray"):
+        (added,) = re.findall(rf"^{name}: .*\n\t\$\(call add,(.*)\)$", makefile, flags=re.MULTILINE)
+        assert added.replace("'", "").split() == extras[name]

@@ -89,11 +89,11 @@ def test_the_page_of_the_command_line_names_every_verb() -> None:
 
 
 def test_the_readme_names_every_extra_for_users() -> None:
-    """`demo` and `dev` are for this repository; `ray` is for operators, in deployment.md."""
+    """`demo`, `dev` and `docs` are for this repository; `ray` is for operators, in deployment.md."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     setup = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Set up")[2].partition("\n## ")[0]
     named = {name for listed in re.findall(r"`(\w+)`|\.\[([\w,]+)\]", setup) for name in ",".join(listed).split(",")}
-    assert set(extras) - {"demo", "dev", "ray"} <= named
+    assert set(extras) - {"demo", "dev", "docs", "ray"} <= named
     assert "extra `ray`" in (ROOT / "docs" / "service" / "deployment.md").read_text(encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ SPEED_TARGET = 1.5
 
 SEEDS = 3
 
-_INTRODUCTION = """# Beside fastMRI's U-Net
+_INTRODUCTION = """# Comparison with fastMRI's U-Net
 
 Made by `benchmarks/networks/fastmri_unet`; every figure below comes from these commands:
 
