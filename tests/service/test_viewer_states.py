@@ -323,6 +323,7 @@ def test_two_runs_side_by_side(open_page: Any, server: httpx.Client, start: Call
     assert page.locator('[data-tile="kspace"]').count() == 0
     assert "A · CG-SENSE" in page.locator('[data-tile="a/cg-sense"] figcaption').inner_text()
     assert re.match(r"A: .*R = 3, seed 0 · B: .*R = 2, seed 0", page.locator("#scan-name").inner_text())
+    assert page.locator("#shown-line").inner_text() == page.locator("#scan-name").inner_text()
     assert "different scans" not in page.locator("#shared-warnings").inner_text()
     page.locator('[data-tile="b/cg-sense"] canvas').hover()
     row, column = map(int, re.findall(r"\d+", page.locator("#readout").inner_text()))
@@ -387,6 +388,9 @@ def test_the_card_of_a_dropped_scan(open_page: Any, scan_file: Path, kspace: Any
     page.locator('[data-axes="coil readout phase"]').click()
     playwright.expect(card).to_contain_text("1, 4")
     assert page.locator("#axes").input_value() == "coil readout phase"
+    page.locator("#file").set_input_files(scan_file)
+    playwright.expect(card).to_contain_text("fastMRI HDF5")
+    assert page.locator("#axes").input_value() == "", "axes of one file are not those of the next"
 
 
 def test_an_undersampled_scan_is_reconstructed_from_its_zeros(open_page: Any, kspace: Any, npy: Any) -> None:

@@ -66,7 +66,7 @@ export class Card {
       if (asked.signal.aborted || error.name === "AbortError") return;
       this.scan = null;
       this.#showMask(null);
-      $("card").replaceChildren(errorOf(error), ...this.#actions(error));
+      $("card").replaceChildren(this.#trouble(error));
     }
   }
 
@@ -84,7 +84,7 @@ export class Card {
       ["Slices, coils", `${slices}, ${coils}`],
       ["Matrix", `${readout} × ${phase} (readout × phase)` + (columns < phase ? `, ${columns} columns acquired` : "")],
       ["Sampling", scan.fully_sampled ? "full" : scan.own_mask ? `undersampled, ${maskCaption(scan.own_mask)}` : "undersampled, no mask in the file"],
-      ["Noise", scan.noise_sigma === null ? "not known" : `${fixed(scan.noise_sigma, 3)} (standard deviation of a sample)`],
+      ["Noise, SD", scan.noise_sigma === null ? "not known" : fixed(scan.noise_sigma, 3)],
       ["Voxel", geometry ? `${geometry.voxel_size.map((one) => short(one, 3)).join(" × ")} mm` : "size not known"],
       ["Orientation", !geometry ? "not known" : geometry.description],
       ["Reference", scan.reference],
@@ -95,7 +95,7 @@ export class Card {
       scan.axes_assumed ? this.#axes(scan) : "",
       ...scan.warnings.map((text) => make("div", { className: "note warning" }, make("p", {}, text))),
       scan.note ? make("p", { className: "hint" }, scan.note) : "",
-      ...(problem && problem.code !== "too-much-memory" ? [errorOf(new Problem(problem, problem.status)), ...this.#actions(new Problem(problem, problem.status))] : []),
+      problem && problem.code !== "too-much-memory" ? this.#trouble(new Problem(problem, problem.status)) : "",
     );
   }
 
@@ -108,6 +108,13 @@ export class Card {
     else if (words.includes("coil")) readings.push(["Swap slices and coils", swapped("coil", "slice")]);
     return make("div", { className: "note warning" }, make("p", {}, `Axes assumed: ${axes}`),
       make("div", { className: "row" }, ...readings.map(([text, other]) => make("button", { type: "button", title: other, onclick: () => this.form.setAxes(other) }, text))));
+  }
+
+  /** What is wrong, what to do about it in one click, and what the service said. */
+  #trouble(error) {
+    const { title, advice, detail } = worded(error);
+    return make("div", { className: "note error" }, make("strong", {}, title), make("p", {}, advice ?? detail),
+      ...this.#actions(error), advice ? make("p", { className: "hint" }, detail) : "");
   }
 
   #actions(error) {
@@ -153,9 +160,4 @@ export class Card {
     const known = times.length > 0 && times.every((time) => typeof time === "number");
     $("run").textContent = known ? `Reconstruct (about ${spoken(times.reduce((sum, one) => sum + one, 0))})` : "Reconstruct";
   }
-}
-
-function errorOf(error) {
-  const { title, advice, detail } = worded(error);
-  return make("div", { className: "note error" }, make("strong", {}, title), make("p", {}, advice ?? detail), advice ? make("p", { className: "hint" }, detail) : "");
 }

@@ -37,8 +37,9 @@ export class Form {
     this.#showChips();
   }
 
-  /** Use this file; a mask that belonged to the last one is given up. */
+  /** Use this file; the mask and the axes that belonged to the last one are given up. */
   take(file, name = file.name, hint = sizeOf(file)) {
+    if (this.file) for (const id of ["axes", "variable"]) $(id).value = "";
     this.file = { blob: file, name, sample: false };
     $("file-name").textContent = name;
     $("file-hint").textContent = hint;

@@ -234,10 +234,14 @@ function begin(job) {
 }
 
 function fill() {
-  const { result, beside } = store.values, fields = shown.job?.request?.fields;
+  const { result, beside } = store.values;
   const named = (one) => `${one.name}${one.job?.request ? `, ${askedOf(one.job.request.fields)}` : ""}`;
   $("scan-name").textContent = beside && second ? `A: ${named(shown)} · B: ${named(second)}` : shown.name; // what is shown, whatever is chosen next
   $("scan-name").title = $("scan-name").textContent;
+  // Where the head of the page has no room for it, and always for two runs, it stands above the images.
+  $("shown-line").textContent = $("scan-name").textContent;
+  $("shown-line").hidden = false;
+  $("shown-line").classList.toggle("of-two", Boolean(beside && second));
   fillShared(result, remarks());
   fillResults(result, store);
   const whole = shown.result !== null && store.values.job !== null && !beside;
@@ -245,7 +249,6 @@ function fill() {
   $("save-pair").hidden = whole;
   $("save-pair").textContent = beside ? "Two runs are shown. Open one of them to save its files." : "Only the picture can be saved: this run has no kept result.";
   showStale();
-  return fields;
 }
 
 /** What the page itself has to say about what is shown. */
