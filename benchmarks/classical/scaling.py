@@ -4,11 +4,11 @@
     python benchmarks/classical/scaling.py volume      200 slices in one file, by one call and by Ray Data
 
 SIMULATED k-space, random columns, R = 4; maps, noise and phase are estimated; 20 iterations for every slice, so that
-sizes alone differ. The base is 4 slices of 128x128, 8 coils. Each measure is the median over rounds, which go through
-all sizes in turn. "Wall" is the time that passes; "processor" counts the work of all threads, and depends little on
-what else the machine does: at one thread it is the wall time of a quiet machine.
+sizes alone differ. The base is 4 slices of 128x128, 8 coils; of 256x256 where threads vary. Each measure is the median
+over rounds, which go through all sizes in turn. "Wall" is the time that passes; "processor" counts the work of all
+threads, and depends little on what else the machine does: at one thread it is the wall time of a quiet machine.
 
-The volume is the sample's slices, resized and tiled, each with its own noise. It is reconstructed by one call of
+The volume is one slice of the sample, resized and repeated, each time with noise of its own. It is reconstructed by one call of
 `reconstruct` on the threads of `--threads`, and by Ray Data on as many workers of one thread each, ten slices a task.
 """
 
@@ -35,6 +35,8 @@ app = typer.Typer(add_completion=False)
 
 BASE = {"slices": 4, "coils": 8, "side": 128}
 SIZES = {"slices": (1, 2, 4, 8, 16), "coils": (2, 4, 8, 16), "side": (96, 128, 192, 256, 384)}
+THREADS_SIDE = 256
+"""Side where threads vary: smaller slices gain less."""
 ITERATIONS = 20
 TASK = 10
 """Slices of one task of Ray."""
@@ -69,7 +71,9 @@ def sizes(
         return
     cases = [(axis, number, 1, BASE | {axis: number}) for axis, numbers in SIZES.items() for number in numbers]
     counts = sorted({1, *(n for n in (2, 4, 8, 16, 32) if n < threads), threads})
-    cases += [("threads", number, number, BASE | {"slices": 2 * max(counts)}) for number in counts]
+    cases += [
+        ("threads", number, number, BASE | {"slices": 2 * max(counts), "side": THREADS_SIDE}) for number in counts
+    ]
     problems = [_volume(**size) for *_, size in cases]
     samples: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for turn in range(rounds + 1):
@@ -100,7 +104,12 @@ def _draw(median: dict[tuple[str, int], tuple[float, ...]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    labels = {"slices": "slices", "coils": "coils", "side": "pixels of a slice / 1000", "threads": "threads"}
+    labels = {
+        "slices": "slices",
+        "coils": "coils",
+        "side": "pixels of a slice / 1000",
+        "threads": f"threads ({THREADS_SIDE}x{THREADS_SIDE})",
+    }
     figure, axes = plt.subplots(1, len(labels), figsize=(12, 3.2), constrained_layout=True)
     for panel, (axis, label) in zip(axes, labels.items(), strict=True):
         numbers = [number for name, number in median if name == axis]
@@ -108,10 +117,11 @@ def _draw(median: dict[tuple[str, int], tuple[float, ...]], path: Path) -> None:
         if axis == "threads":
             panel.plot(x, [median[axis, n][0] for n in numbers], "o-", ms=4, label="wall")
             panel.set_xticks(numbers)
+            panel.set_xlim(right=1.1 * max(numbers))
         panel.plot(x, [median[axis, n][1] for n in numbers], "s-", ms=4, color="C1", label="processor")
         panel.set(xlabel=label, ylabel="seconds")
         panel.set_xlim(left=0)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
         panel.spines[["top", "right"]].set_visible(False)
     axes[-1].legend(frameon=False)
     figure.suptitle(
