@@ -8,8 +8,9 @@ sizes alone differ. The base is 4 slices of 128x128, 8 coils; of 256x256 where t
 over rounds, which go through all sizes in turn. "Wall" is the time that passes; "processor" counts the work of all
 threads, and depends little on what else the machine does: at one thread it is the wall time of a quiet machine.
 
-The volume is one slice of the sample, resized and repeated, each time with noise of its own. It is reconstructed by one call of
-`reconstruct` on the threads of `--threads`, and by Ray Data on as many workers of one thread each, ten slices a task.
+The volume is one slice of the sample, resized and repeated, each time with noise of its own. It is reconstructed by one
+call of `reconstruct` on the threads of `--threads`, and by Ray Data on as many workers of one thread each, ten slices a
+task.
 """
 
 from __future__ import annotations
