@@ -119,6 +119,35 @@ def run_id(start: Callable[..., str]) -> str:
     return start()
 
 
+@pytest.fixture(scope="module")
+def second_id(start: Callable[..., str]) -> str:
+    """A run of the same scan at another acceleration."""
+    return start(acceleration="2")
+
+
+class Held:
+    """A method that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def __call__(
+        self, kspace: torch.Tensor, mask: Any, *, sens_maps: Any, on_progress: OnProgress | None = None
+    ) -> Any:
+        assert on_progress is not None
+        on_progress(Progress("held", "iterate", 3, 7))
+        assert self.go.wait(PATIENCE)
+        return kspace[:, 0], {}
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    method = Held()
+    add_method(monkeypatch, "held", method)
+    yield method
+    method.go.set()
+
+
 def _arrays(server: httpx.Client, run: str) -> Any:
     answer = server.get(f"/v1/jobs/{run}/result", headers={"Accept": "application/x-npz"})
     return np.load(io.BytesIO(answer.content))
@@ -134,7 +163,9 @@ def _to_images(page: Any) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_every_state_fits_and_can_be_read(open_page: Any, run_id: str, device: str) -> None:
+def test_every_state_fits_and_can_be_read(
+    open_page: Any, server: httpx.Client, scan_file: Path, held: Held, run_id: str, second_id: str, device: str
+) -> None:
     """No overflow, no serious finding of axe-core, targets for fingers, images in sight; dark and light."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed").Axe()
     page = open_page(device=device)
@@ -162,8 +193,26 @@ def test_every_state_fits_and_can_be_read(open_page: Any, run_id: str, device: s
     look("start")
     _open(page, "scan")
     look("scan-empty")
-    page.goto(f"{page.url.partition('#')[0]}#run={run_id}")
-    page.locator("#stage canvas").nth(2).wait_for(state="attached")
+
+    def follow(fragment: str, tile: str) -> None:
+        page.evaluate("(fragment) => { location.hash = fragment; }", fragment)
+        page.locator(f'[data-tile="{tile}"]').wait_for(state="attached")
+
+    files = {"file": ("scan.h5", scan_file.read_bytes())}
+    data = {"methods": "zero-filled,held", "acceleration": "3"}
+    job = server.post("/v1/compare", files=files, data=data, headers={"Prefer": "respond-async"}).json()["id"]
+    follow(f"run={job}", "zero-filled")
+    look("live", images=4)
+    held.go.set()
+    page.locator('[data-tile="held"]').wait_for(state="attached")
+    playwright.expect(page.locator("#overall")).to_be_hidden()
+    follow(f"run={run_id}&beside={second_id}", "b/cg-sense")
+    look("two-runs", images=5)
+    page.evaluate("() => { location.hash = 'run=0123'; }")
+    playwright.expect(page.locator("#banner")).to_be_visible()
+    look("error", images=5)
+    page.locator("#banner button").last.click()
+    follow(f"run={run_id}", "kspace")
     playwright.expect(page.locator("#overall")).to_be_hidden()
     for theme in ("dark", "light"):
         assert page.locator("html").get_attribute("data-theme") == theme
@@ -204,29 +253,6 @@ def test_axe_finds_what_is_wrong(open_page: Any) -> None:
     page.evaluate("() => document.querySelector('label[for=acceleration]')?.remove()")
     found = {one["id"] for one in axe.run(page).response["violations"]}
     assert {"color-contrast", "label"} <= found
-
-
-class Held:
-    """A method that ends when it is told to."""
-
-    def __init__(self) -> None:
-        self.go = threading.Event()
-
-    def __call__(
-        self, kspace: torch.Tensor, mask: Any, *, sens_maps: Any, on_progress: OnProgress | None = None
-    ) -> Any:
-        assert on_progress is not None
-        on_progress(Progress("held", "iterate", 3, 7))
-        assert self.go.wait(PATIENCE)
-        return kspace[:, 0], {}
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    method = Held()
-    add_method(monkeypatch, "held", method)
-    yield method
-    method.go.set()
 
 
 def _choose(page: Any, *methods: str) -> None:
@@ -312,12 +338,11 @@ def test_links_that_open_nothing(open_page: Any, fragment: str, says: str | None
     playwright.expect(page.locator("#welcome-sample")).to_be_visible()
 
 
-def test_two_runs_side_by_side(open_page: Any, server: httpx.Client, start: Callable[..., str], run_id: str) -> None:
-    second = start(acceleration="2")
+def test_two_runs_side_by_side(open_page: Any, server: httpx.Client, run_id: str, second_id: str) -> None:
     page = open_page(f"#run={run_id}")
     playwright.expect(page.locator('[data-tile="cg-sense"] canvas')).to_be_visible()
     _open(page, "runs")
-    page.locator(f'[data-run="{second}"]').get_by_role("button", name=re.compile("Put beside")).click()
+    page.locator(f'[data-run="{second_id}"]').get_by_role("button", name=re.compile("Put beside")).click()
     for tile in ("reference", "a/cg-sense", "b/cg-sense"):
         playwright.expect(page.locator(f'[data-tile="{tile}"] canvas')).to_be_visible()
     assert page.locator('[data-tile="kspace"]').count() == 0
@@ -327,7 +352,7 @@ def test_two_runs_side_by_side(open_page: Any, server: httpx.Client, start: Call
     assert "different scans" not in page.locator("#shared-warnings").inner_text()
     page.locator('[data-tile="b/cg-sense"] canvas').hover()
     row, column = map(int, re.findall(r"\d+", page.locator("#readout").inner_text()))
-    for tile, run in (("a/cg-sense", run_id), ("b/cg-sense", second)):
+    for tile, run in (("a/cg-sense", run_id), ("b/cg-sense", second_id)):
         value = float(_arrays(server, run)["image.cg-sense"][1, row, column])
         assert float(page.locator(f'[data-tile="{tile}"] .value').inner_text()) == pytest.approx(value, rel=2e-3)
     page.wait_for_function("() => location.hash.includes('beside')")
