@@ -32,6 +32,7 @@ JOURNAL_SUFFIX = ".journal"
 _RESULTS = ("results.csv", "results.json")
 _JOURNAL = f"results{JOURNAL_SUFFIX}"
 _SUFFIX = ".h5"
+_LONGEST_NAME = 20
 
 _SOME_FAILED, _ALL_FAILED = 1, 2
 
@@ -280,11 +281,10 @@ class _Progress:
         self.done, self._failed = counts.done, counts.failed
         for note in outcome.notes:
             warn(f"{outcome.name}: {note}")
-        self._show(f", last {outcome.name}")
+        self._show("")
 
     def on_step(self, name: str, text: str, done: int, total: int | None) -> None:
-        count = f" {done}/{total}" if total else ""
-        self._show(f", {name}: {text}{count}")
+        self._show(f", {_short(name)}: {text.partition(':')[0]}")
 
     def _show(self, text: str) -> None:
         failed = f", {self._failed} failed" if self._failed else ""
@@ -292,8 +292,13 @@ class _Progress:
         left = ""
         if new and self.done < self._total:
             seconds = (self._clock() - self._start) / new * (self._total - self.done)
-            left = f", about {_duration(seconds)} left"
-        self._work.step(f"files done{failed}{left}{text}:", self.done, self._total)
+            left = f", {_duration(seconds)} left"
+        self._work.step(f"files{failed}{left}{text}:", self.done, self._total)
+
+
+def _short(name: str) -> str:
+    """Return the end of a name that leaves room for the rest of a line."""
+    return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
 
 
 def _duration(seconds: float) -> str:
