@@ -68,4 +68,5 @@ def stop_after_step() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in stop._previous.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is stop:  # else the handler before has chosen what comes next
+                signal.signal(number, handler)
