@@ -31,6 +31,7 @@ import typer
 from speed import full_simulation
 
 import mri_recon as mr
+from mri_recon.results.plots import LINES, new_plot, save_plot
 
 app = typer.Typer(add_completion=False)
 
@@ -100,37 +101,31 @@ def sizes(
 
 
 def _draw(median: dict[tuple[str, int], tuple[float, ...]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     labels = {
         "slices": "slices",
         "coils": "coils",
         "side": "pixels of a slice / 1000",
         "threads": f"threads ({THREADS_SIDE}x{THREADS_SIDE})",
     }
-    figure, axes = plt.subplots(1, len(labels), figsize=(12, 3.2), constrained_layout=True)
-    for panel, (axis, label) in zip(axes, labels.items(), strict=True):
+    figure, panels = new_plot(1, len(labels), panel=(3.0, 3.2))
+    for panel, (axis, label) in zip(panels[0], labels.items(), strict=True):
         numbers = [number for name, number in median if name == axis]
         x = [number**2 / 1000 if axis == "side" else number for number in numbers]
         if axis == "threads":
-            panel.plot(x, [median[axis, n][0] for n in numbers], "o-", ms=4, label="wall")
+            panel.plot(x, [median[axis, n][0] for n in numbers], label="wall", **LINES["wall"].options())
             panel.set_xticks(numbers)
             panel.set_xlim(right=1.1 * max(numbers))
-        panel.plot(x, [median[axis, n][1] for n in numbers], "s-", ms=4, color="C1", label="processor")
+        panel.plot(x, [median[axis, n][1] for n in numbers], label="processor", **LINES["processor"].options())
         panel.set(xlabel=label, ylabel="seconds")
         panel.set_xlim(left=0)
         panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
-        panel.spines[["top", "right"]].set_visible(False)
-    axes[-1].legend(frameon=False)
+    panels[0][-1].legend(frameon=False)
     figure.suptitle(
         f"cs-wavelet, {ITERATIONS} iterations; SIMULATED, {BASE['slices']} slices of {BASE['side']}x{BASE['side']}, "
         f"{BASE['coils']} coils, where not varied",
         fontsize=10,
     )
-    figure.savefig(path, dpi=110)
+    save_plot(figure, path)
 
 
 @app.command()

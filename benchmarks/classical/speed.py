@@ -30,6 +30,7 @@ from peers import Bart, Problem, Worker
 from mri_recon.embedded_sample import sample_path
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
+from mri_recon.results.plots import LINES, new_plot, save_plot
 from mri_recon.transforms.fourier import fft2c
 from mri_recon_data.simulation.kspace import coil_maps, complex_noise, smooth_phase
 
@@ -400,46 +401,40 @@ def _write(path: Path | None, document: dict[str, Any]) -> None:
 
 
 def _draw(document: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     panels = 3 if "scaling" in document else 1
-    figure, axes = plt.subplots(1, panels, figsize=(5 * panels, 4), squeeze=False)
+    figure, axes = new_plot(1, panels, panel=(4.2, 3.6))
     case = document["cases"][0]
-    colours = {"ours": "C0", "bart": "C1", "sigpy": "C2"}
     axis = axes[0, 0]
     for name, result in case["results"].items():
         milliseconds = [1e3 * result["per_iteration"]["median"] * mark for mark in result["marks"]]
         above = [max(value / result["optimum"] - 1, 1e-7) for value in result["objective"]]
-        axis.loglog(milliseconds, above, "o-", ms=3, color=colours[name], label=name)
+        axis.loglog(milliseconds, above, label=name, **LINES[name].options())
     axis.axhline(document["level"], color="0.6", lw=0.8)
     axis.set(xlabel="ms in iterations", ylabel="P / P* - 1", ylim=(1e-6, None))
     axis.set_title(f"{case['shape']}, lambda = {case['weight']:g} lambda_max", fontsize=10)
-    axis.legend()
+    axis.legend(frameon=False)
     if "scaling" in document:
         scaling = document["scaling"]
         for name, by_coils in scaling["coils"].items():
-            _line(axes[0, 1], by_coils, colours[name], name)
+            _line(axes[0, 1], by_coils, name)
         axes[0, 1].set(xlabel="coils", ylabel="ms / iteration")
         axes[0, 1].set_title("one slice", fontsize=10)
-        axes[0, 1].legend()
-        _line(axes[0, 2], scaling["slices"], colours["ours"], "ours")
+        axes[0, 1].legend(frameon=False)
+        _line(axes[0, 2], scaling["slices"], "ours")
         axes[0, 2].set(xlabel="slices in one call", ylabel="ms / iteration of the batch")
         axes[0, 2].set_title("ours", fontsize=10)
         for axis in axes[0, 1:]:
             axis.set_ylim(bottom=0)
             axis.set_xlim(left=0)
     figure.suptitle(f"SIMULATED k-space, R = 4, {document['threads']} threads", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_plot(figure, path)
 
 
-def _line(axis: Any, values: dict[Any, dict[str, float]], colour: str, label: str) -> None:
+def _line(axis: Any, values: dict[Any, dict[str, float]], label: str) -> None:
     numbers = [int(n) for n in values]
     median, low, high = (np.array([1e3 * values[n][key] for n in values]) for key in ("median", "low", "high"))
-    axis.errorbar(numbers, median, yerr=(median - low, high - median), fmt="o-", ms=3, color=colour, label=label)
+    axis.errorbar(numbers, median, yerr=(median - low, high - median), label=label, **LINES[label].options())
+    axis.set_xticks(numbers)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from mri_recon.coils.sensitivity_maps import sens_maps_from_center
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.types import ColumnMask
 from mri_recon.reconstruction import reconstruct
+from mri_recon.results.plots import save_plot
 from mri_recon_data.examples.slices import RegistrySlices
 from mri_recon_data.examples.validation_worlds import ValidationScan, validation_scans
 from mri_recon_training.markdown import table
@@ -212,7 +213,7 @@ def _draw(path: Path, truth: Tensor, magnitude: Tensor, full: Tensor, crop: Tens
         if low != 0 and not bool(crop.all()):
             place.contour(crop, levels=[0.5], colors="lime", linewidths=0.3)
         place.set(title=title, xticks=[], yticks=[])
-    figure.savefig(path, dpi=110)
+    save_plot(figure, path)
 
 
 def lines(rows: list[dict[str, Any]]) -> list[str]:

@@ -9,14 +9,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mri_recon.errors import MethodError, OutputError
+from mri_recon.results.plots import MAX_BYTES, save_plot
 from mri_recon_training.evaluation.averages import scan_summaries
 from mri_recon_training.evaluation.config import SimulatedArray
 from mri_recon_training.evaluation.plots import (
-    MAX_BYTES,
     plot_by_acceleration,
     plot_by_coils,
     require_matplotlib,
-    save_plot,
     save_plots,
 )
 from tests.support.evaluations import METHODS, small_evaluation

@@ -5,14 +5,13 @@ Drawn with Matplotlib's objects alone, never `pyplot`: no global state.
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mri_recon._system.files import write_atomically
 from mri_recon.errors import MethodError
+from mri_recon.results.plots import FURTHER, LINES, Line, new_plot, save_plot
 from mri_recon_training.evaluation.averages import CLASSICAL, Spread
 from mri_recon_training.evaluation.config import SimulatedArray
 from mri_recon_training.evaluation.results import Evaluation
@@ -23,24 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MAX_BYTES", "plot_by_acceleration", "plot_by_coils", "require_matplotlib", "save_plot", "save_plots"]
-
-MAX_BYTES = 300_000
-"""Largest size of a PNG."""
+__all__ = ["plot_by_acceleration", "plot_by_coils", "require_matplotlib", "save_plots"]
 
 _METRICS = {"psnr": "PSNR / dB", "ssim": "SSIM"}
-# Okabe and Ito's colours: told apart by colour-blind readers too; markers and dashes say it a second time.
-_STYLES = {
-    "zero-filled": ("#7f7f7f", "v", ":"),
-    "cg-sense": ("#e69f00", "s", "--"),
-    "cg-sense by SNR": ("#f0c75e", "<", "-."),
-    "cs-wavelet": ("#0072b2", "D", "--"),
-    "cs-wavelet by SNR": ("#56b4e9", "d", "-."),
-    "unet": ("#009e73", "^", "-"),
-    "unrolled": ("#d55e00", "o", "-"),
-}
-_FURTHER = (("#cc79a7", "P", "-"), ("#000000", "*", "-"))
-_DPI = 130
 
 Points = dict[float, Spread]
 
@@ -124,22 +108,6 @@ def save_plots(
     return plots
 
 
-def save_plot(figure: Figure, path: str | Path) -> None:
-    """Write a PNG of at most `MAX_BYTES`: at fewer dots an inch where it would be larger.
-
-    Raises:
-        OutputError: `path` cannot be written.
-    """
-    content = b""
-    for share in (1.0, 0.75, 0.5):
-        packed = io.BytesIO()
-        figure.savefig(packed, format="png", dpi=_DPI * share)
-        content = packed.getvalue()
-        if len(content) <= MAX_BYTES:
-            break
-    write_atomically(path, content)
-
-
 def require_matplotlib() -> None:
     """Fail before the work where no plot can be drawn.
 
@@ -167,12 +135,10 @@ def _grid(
 ) -> Figure:
     """Draw panels, metrics from top to bottom, `columns` from left to right; one scale a metric."""
     require_matplotlib()
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    width = max(2.5 * len(columns) + 0.9, 6.4)
-    figure = Figure(figsize=(width, 5.6), layout="constrained")
-    panels = figure.subplots(len(_METRICS), len(columns), sharex=True, sharey="row", squeeze=False)
+    width = max(2.5 * len(columns) + 0.9, 6.4) / len(columns)
+    figure, panels = new_plot(len(_METRICS), len(columns), panel=(width, 2.8), sharex=True, sharey="row")
     styles = _styles(methods)
     for line, (metric, name) in enumerate(_METRICS.items()):
         for column, heading in enumerate(columns):
@@ -184,10 +150,6 @@ def _grid(
             axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticklabels([f"{tick:g}" for tick in ticks])
-            axes.grid(color="#e3e3e3", linewidth=0.6)
-            axes.set_axisbelow(True)
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(False)
             if line == 0:
                 axes.set_title(heading, fontsize=10)
             if line == len(_METRICS) - 1:
@@ -205,26 +167,21 @@ def _heading(title: str) -> str:
     return title.replace(", ", ",\n")
 
 
-def _draw(axes: Axes, points: Points, method: str, style: tuple[str, str, str]) -> None:
-    colour, marker, dashes = style
+def _draw(axes: Axes, points: Points, method: str, style: Line) -> None:
     x = sorted(points)
     # A classical method lies behind a learned one where both give the same numbers.
     order = 2 if method in CLASSICAL else 3
     axes.plot(
         x,
         [points[at].mean for at in x],
-        color=colour,
-        marker=marker,
-        linestyle=dashes,
-        linewidth=1.5,
-        markersize=4.5,
+        **style.options(),
         label=method,
         zorder=order,
     )
     low, high = [points[at].low for at in x], [points[at].high for at in x]
-    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=order - 1)
+    axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=order - 1)
 
 
-def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    further: Any = iter(_FURTHER * len(methods))
-    return {method: _STYLES.get(method) or next(further) for method in methods}
+def _styles(methods: Sequence[str]) -> dict[str, Line]:
+    further = itertools.cycle(FURTHER)
+    return {method: LINES.get(method) or next(further) for method in methods}

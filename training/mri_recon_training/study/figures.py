@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mri_recon._system.files import write_atomically
-from mri_recon.errors import MethodError
+from mri_recon.results.plots import new_plot, save_plot
 from mri_recon_training.study.study import Row, Study
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def study_figures(study: Study, folder: Path) -> list[Path]:
     paths = []
     for name, columns in panels.items():
         path = folder / name
-        write_atomically(path, _png(draw_curves(study, columns)))
+        save_plot(draw_curves(study, columns), path)
         paths.append(path)
     return paths
 
@@ -70,12 +69,8 @@ def draw_curves(study: Study, columns: Sequence[tuple[int, str]]) -> Figure:
     Raises:
         MethodError: Matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MethodError("study: the curves need Matplotlib: pip install 'mri-recon[plot]'") from error
-    figure = Figure(figsize=(3.2 * len(columns) + 2.2, 6.2), dpi=110, layout="constrained")
-    axes = figure.subplots(2, len(columns), sharey=True, sharex="col", squeeze=False)
+    width = 3.2 + 2.2 / len(columns)  # the legend stands beside the panels
+    figure, axes = new_plot(2, len(columns), panel=(width, 3.1), sharey=True, sharex="col")
     handles = dict[str, "Artist"]()
     for column, (group, axis) in enumerate(columns):
         rows = [row for row in study.rows if row.candidate.group == group and row.runs]
@@ -83,7 +78,6 @@ def draw_curves(study: Study, columns: Sequence[tuple[int, str]]) -> Figure:
             panel: Axes = axes[line, column]
             for row in rows:
                 handles[row.candidate.name] = _draw(panel, row, study, key, axis)
-            panel.grid(alpha=0.25)
             panel.set_title(f"{title}, batch {group}" if len(study.config.study.batch_sizes) > 1 else title, size=10)
             if column == 0:
                 panel.set_ylabel("loss / loss of zero-filled")
@@ -105,11 +99,3 @@ def _draw(panel: Axes, row: Row, study: Study, key: str, axis: str) -> Artist:
     (line,) = panel.plot(x, y.mean(axis=0), color=colour, linestyle=dashes, linewidth=1.6)
     panel.fill_between(x, y.min(axis=0), y.max(axis=0), color=colour, alpha=0.15, linewidth=0)
     return line
-
-
-def _png(figure: Figure) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

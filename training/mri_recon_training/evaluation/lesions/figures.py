@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mri_recon.results.plots import save_plot
 from mri_recon_training.evaluation.averages import CLASSICAL
 from mri_recon_training.evaluation.lesions.inserts import Image, object_of
 from mri_recon_training.evaluation.lesions.observer import invented_excess
 from mri_recon_training.evaluation.lesions.run import FULL, LesionRun, Subject, reconstructed
 from mri_recon_training.evaluation.lesions.summary import REFERENCE
-from mri_recon_training.evaluation.plots import save_plot
 from mri_recon_training.markdown import Picture
 
 __all__ = ["draw_invented", "draw_lost"]
