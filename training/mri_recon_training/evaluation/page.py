@@ -91,8 +91,8 @@ def markdown_page(page: Page) -> str:
     lines = [
         "# Results",
         "",
-        f"Split `{page.raw.split}` of the [data registry](../training/data.md). {RESEARCH_ONLY} None of these numbers "
-        "stands beside published fastMRI numbers: the data differ.",
+        f"Split `{page.raw.split}` of the [data registry](../training/data.md). {RESEARCH_ONLY} These numbers "
+        "are not comparable with published fastMRI results: the data differ.",
         "",
         "## Summary",
         "",
