@@ -126,6 +126,20 @@ def test_a_finished_comparison_gives_every_method_as_a_file(
     problem(client.get(f"{here}/methods/cg-sense", headers={"Accept": "text/csv"}), 406, "not-acceptable")
 
 
+def test_the_files_of_a_comparison_are_no_more_than_estimated(
+    serve: Any, npy: Callable[[Any], bytes], kspace: Callable[..., Any], tmp_path: Path
+) -> None:
+    """With every map; the uploads and the parts are gone."""
+    with serve(Settings(data_dir=tmp_path)) as client:
+        files = {"file": ("scan.npy", npy(kspace(2, 2, 96, 90)))}
+        data = {"acceleration": "3", "methods": "cg-sense", "check": "holdout"}
+        job = client.post("/v1/compare", files=files, data=data, headers=ASYNC).json()
+        until_status(client, job["links"]["self"], "succeeded")
+        kept = {path.name: path.stat().st_size for path in (tmp_path / "jobs" / job["id"]).iterdir()}
+    assert set(kept) == {"result.npz", "method-0.h5"}
+    assert sum(kept.values()) <= 33 * 2 * 96 * 90 + 100_000  # beside the descriptions
+
+
 def test_jobs_are_listed_for_their_client_only(serve: Any, send: Any, tmp_path: Path, problem: Check) -> None:
     keys = tmp_path / "keys"
     names = {name: add_key(keys, name) for name in ("ann", "bob")}

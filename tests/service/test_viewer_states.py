@@ -211,6 +211,7 @@ def test_every_state_fits_and_can_be_read(
     page.evaluate("() => { location.hash = 'run=0123'; }")
     playwright.expect(page.locator("#banner")).to_be_visible()
     look("error", images=5)
+    assert f"run={run_id}&beside={second_id}" in page.url, "the address names what is shown"
     page.locator("#banner button").last.click()
     follow(f"run={run_id}", "kspace")
     playwright.expect(page.locator("#overall")).to_be_hidden()

@@ -21,7 +21,7 @@ __all__ = ["Admission"]
 _LONGEST_RETRY = 600  # seconds
 _WEIGHT_OF_THE_NEWEST = 0.2
 _RECONSTRUCTION_PIXEL = 8 + 4 + 8 + 4 + 4  # the image in npz, magnitudes and image in HDF5, a map of trust in both
-_COMPARISON_PIXEL = 4 + 4 + 4 + 4  # an image and its map, and a part of reference and k-space
+_COMPARISON_PIXEL = 4 + 1 + 4 + 8 + 16  # magnitudes, phase, map, and a part of reference and k-space in npz; HDF5
 
 
 class Admission:

@@ -154,6 +154,7 @@ async function openRun(id, view = null) {
     showImages();
     await run.attach(job);
   } catch (error) {
+    writeLink(); // the address names what is shown, not what could not be opened
     showError(error);
   }
 }
