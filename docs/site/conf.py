@@ -1,7 +1,7 @@
 """Settings of Sphinx for the site; `build.py` lays its source out and runs it.
 
-Sphinx with MyST: it renders the pages as a code host does, headings' anchors included, and the site needs no network,
-also when it is opened as files. (MkDocs Material was tried: its search takes a script from a network there.)
+Sphinx with MyST, since it renders the pages as a code host does, headings' anchors included, and needs no network, also
+when the site is opened as files: there MkDocs Material's search loads a script, and its notebooks load MathJax.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -72,6 +74,8 @@ def reference_pages() -> dict[str, str]:
         "`mr.reconstruct(kspace, mask, method=NAME, **options)` runs one of these functions; its keyword arguments are "
         "the options.\n\n" + "\n".join(_method(name) for name in mri_recon.method_names())
     )
+    if find_spec("mri_recon_service.client") and find_spec("httpx"):
+        pages["reference/client.md"] = _client()
     pages["reference/verbs.md"] = _verbs()
     return pages
 
@@ -83,6 +87,14 @@ def _python() -> str:
         "Everything public is a name of `mri_recon`, by convention `import mri_recon as mr`.\n\n"
         f"```{{toctree}}\n:maxdepth: 2\n\n{names}\n```\n"
     )
+
+
+def _client() -> str:
+    """Describe the service's client, which needs the extra `client`."""
+    client = import_module("mri_recon_service.client")
+    module = f".. automodule:: {client.__name__}"
+    names = [f".. autoclass:: {client.__name__}.{name}\n   :members:" for name in client.__all__]
+    return f"# The client of the service\n\n{_directives([module, *names])}"
 
 
 def _path(title: str) -> str:

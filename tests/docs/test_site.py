@@ -74,6 +74,8 @@ def test_the_reference_has_every_public_name_and_verb(site: Path) -> None:
     methods = (site / "reference" / "methods.html").read_text(encoding="utf-8")
     assert [name for name in mr.method_names() if f".{name.replace('-', '_')}" not in methods] == []
     assert "0x7" not in python + methods  # no object without a text
+    if importlib.util.find_spec("mri_recon_service.client"):
+        assert (site / "reference" / "client.html").exists()
 
 
 def test_every_public_name_has_one_group() -> None:
