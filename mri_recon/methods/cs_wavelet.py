@@ -132,7 +132,7 @@ def cs_wavelet(
         sigma: noise of one k-space sample, `sqrt(E|n|^2)`, in the units of the k-space, one for all slices or
             `(slice,)`; `None` estimates it from the outermost samples (`noise.estimate_sigma`).
         gap_tol: relative duality gap at which the solver stops; ADMM also stops at relative residuals of 1e-3, and with
-            several coils and the stationary prior where an iteration changes the image by 4e-4 to 1e-3 of its norm or
+            several coils and the stationary prior where an iteration changes the image by 4e-4 to 4e-3 of its norm or
             less, the more the more noise there is.
         max_iters: maximum number of iterations.
         final_step: add the gradient step; without it the image is the minimiser itself.
@@ -173,7 +173,7 @@ def cs_wavelet(
     if on_progress is not None:
         most = chosen.most_iterations(int(max_iters))
         told = ScanProgress(on_progress, "cs-wavelet", num_parts=len(groups), max_iters=most)
-    run = _Run(chosen, source, float(gap_tol), int(max_iters), final_step, solver)
+    run = _Run(chosen, source, float(gap_tol), int(max_iters), final_step, solver, weight)
 
     def solved(number: int, tell: Tell) -> tuple[Tensor, Minimiser]:
         group = groups[number]
@@ -223,6 +223,7 @@ class _Run:
     max_iters: int
     final_step: bool
     solver: str
+    noise_weight: float
 
     def solve(
         self, kspace: Tensor, operator: SenseOperator, weight: Tensor, on_iteration: OnIteration
@@ -237,7 +238,7 @@ class _Run:
             return image.to(kspace.dtype), minimiser
         projection = self.source == "one coil" and operator.image_size == operator.kspace_size
         told = _in_units(on_iteration, scale**2)
-        problem = Problem(data, lam, self.gap_tol, self.max_iters, projection, self.solver, told)
+        problem = Problem(data, lam, self.gap_tol, self.max_iters, projection, self.solver, self.noise_weight, told)
         minimiser = self.prior.minimise(problem)
         minimiser = replace(minimiser, objective=minimiser.objective * scale**2)
         unknown = minimiser.image

@@ -51,16 +51,16 @@ _SPINS = 100
 _ADMM_TOLERANCE = 1e-3
 """Relative primal and dual residual at which ADMM stops; visible changes of the image end long before."""
 
-_ADMM_CHANGE, _LEAST_CHANGE, _MOST_CHANGE = 2.0, 4e-4, 1e-3
+_ADMM_CHANGE, _LEAST_CHANGE, _MOST_CHANGE = 2.0, 4e-4, 4e-3
 """Relative change of the image in one iteration at which ADMM stops with a Parseval frame and several coils, in units
 of lambda over max |A^H y|, and its limits.
 
-The more noise, the sooner further iterations change nothing that an observer could see. The upper limit keeps the
-objective within a thousandth of the least."""
+The more noise, the sooner further iterations change nothing that an observer could see."""
 
-_HEAVY_WEIGHT = 3e-3
-"""lambda over max |A^H y| from which on the upper limit falls, to its inverse: the objective of a heavy penalty answers
-more to a change of the image."""
+_LIGHT_WEIGHT, _LIMIT_FALLS = 0.05, 1.5
+"""lambda in units of the noise from which on the upper limit falls, and the power by which it does.
+
+The objective of a heavy penalty answers more to a change of the image; it is to be within a thousandth of the least."""
 
 _ADMM_THRESHOLD = 0.7
 """ADMM's threshold there, in units of the square root of lambda times max |A^H y|."""
@@ -86,6 +86,7 @@ class Problem:
         max_iters: maximum number of iterations.
         projection: whether A^H A is a projection, as for one coil of modulus 1 with nothing padded.
         solver: form of ADMM, of `SOLVERS`; that of 0.1 has no preconditioner, and stops by its residuals alone.
+        noise_weight: lambda in units of the noise, on which the stop of ADMM depends.
         on_iteration: called after every iteration, see `mri_recon.progress`. The objective that ADMM passes is a
             difference of large numbers and has about five correct digits.
     """
@@ -96,6 +97,7 @@ class Problem:
     max_iters: int
     projection: bool = False
     solver: str = SOLVERS[0]
+    noise_weight: float = 0.05
     on_iteration: OnIteration | None = None
 
 
@@ -335,7 +337,7 @@ def _analysis(
         projection=problem.projection,
         tol=_ADMM_TOLERANCE,
         threshold=_ADMM_THRESHOLD * relative.sqrt() * largest if inexact else None,
-        change_tol=_settled(relative) if inexact else 0.0,
+        change_tol=_settled(relative, problem.noise_weight) if inexact else 0.0,
         check_every=_ADMM_CHECK_EVERY if current else _FORMER_CHECK_EVERY,
         gap_tol=problem.gap_tol,
         max_iters=problem.max_iters,
@@ -351,10 +353,10 @@ def _analysis(
     return Minimiser(solution.x, solution.iterations, objective, gap, reason, solution.converged)
 
 
-def _settled(relative: Tensor) -> Tensor:
-    """Choose the relative change of the image at which ADMM stops, for lambda over max |A^H y|."""
-    most = _MOST_CHANGE * (_HEAVY_WEIGHT / relative).clamp(max=1)
-    return torch.minimum(_ADMM_CHANGE * relative, most).clamp(min=_LEAST_CHANGE)
+def _settled(relative: Tensor, noise_weight: float) -> Tensor:
+    """Choose the relative change of the image at which ADMM stops, for lambda over max |A^H y| and over the noise."""
+    most = _MOST_CHANGE * min(1.0, _LIGHT_WEIGHT / noise_weight) ** _LIMIT_FALLS
+    return (_ADMM_CHANGE * relative).clamp(max=most).clamp(min=_LEAST_CHANGE)
 
 
 def _fewer_coils(data: SenseDataTerm, beta: Tensor) -> LinearMap:

@@ -56,7 +56,8 @@ class CompiledHaarSplit:
         kind = np.float32 if like.real.dtype == torch.float32 else np.float64
         self._state = np.zeros((like.shape[0], transform.num_bands, h, w * self._step), kind)
         self._low = np.empty((2, h, w * self._step), kind)
-        self._back = np.empty((transform.levels, h, w * self._step), kind)
+        # The finest level is carried back into the result itself.
+        self._back = np.empty((max(1, transform.levels - 1), h, w * self._step), kind)
         self._kind: Any = kind
         self._weights = np.array(shrinkage.band_weights, kind)
         self._modulus = shrinkage.modulus
@@ -104,7 +105,7 @@ class CompiledHaarSplit:
             last = level == self._levels - 1
             first = 1 + 3 * (self._levels - 1 - level)
             bands = slice(0 if last else first, first + 3)
-            target = back[level] if level or out is None else out
+            target = out if out is not None and level == 0 else back[max(0, level - 1)]
             approximation = self._low[level % 2]
             self._kernels.one_level(
                 task, low, self._state[item, bands], last, 1 << level, self._step << level, self._kind(rho),
@@ -113,8 +114,8 @@ class CompiledHaarSplit:
             low = approximation
         if out is not None:
             for level in reversed(range(self._levels - 1)):
-                target = back[level] if level else out
-                self._kernels.low_back(back[level + 1], 1 << level, self._step << level, target)
+                target = back[level - 1] if level else out
+                self._kernels.low_back(back[level], 1 << level, self._step << level, target)
 
 
 def compile_ahead() -> bool:
