@@ -49,8 +49,8 @@ from mri_recon.operators.sense import SenseOperator
 LEVEL = 0.05
 """Decibels from the converged PSNR."""
 
-MARKS = (2, 4, 7, 12, 20, 35, 60, 100, 170, 300)
-"""Numbers of iterations; the last counts as converged."""
+MARKS = (2, 4, 7, 12, 20, 35, 60, 100, 170, 300, 500)
+"""Numbers of iterations; the last up to `--longest` counts as converged."""
 
 WEIGHTS = {"BART pics": (0.0003, 0.001, 0.003, 0.01, 0.03), "SigPy": (0.0003, 0.001, 0.003, 0.01)}
 """Candidates; BART's are relative to its own scaling of the data, SigPy's to max |A^H y|."""
@@ -82,6 +82,7 @@ class Way:
     name: str
     run: Callable[[int | None], Any]
     own_stop: bool
+    marks: tuple[int, ...]
     curve: list[float] = field(default_factory=list)
     note: str = ""
     processor: dict[str, list[float]] = field(default_factory=dict)
@@ -90,8 +91,8 @@ class Way:
     @property
     def needed(self) -> int:
         """The first mark from which on the PSNR is that of the converged image."""
-        far = [mark for mark, value in zip(MARKS, self.curve, strict=True) if abs(value - self.curve[-1]) > LEVEL]
-        return next(mark for mark in MARKS if not far or mark > far[-1])
+        far = [mark for mark, value in zip(self.marks, self.curve, strict=True) if abs(value - self.curve[-1]) > LEVEL]
+        return next(mark for mark in self.marks if not far or mark > far[-1])
 
     def time(self, label: str, iterations: int | None) -> Any:
         start, wall = _processor(), time.perf_counter()
@@ -104,6 +105,10 @@ class Way:
 def main(
     repetitions: Annotated[int, typer.Option(min=1)] = 5,
     quick: Annotated[bool, typer.Option(help="The first simulated problem only, 2 repetitions")] = False,
+    problems: Annotated[
+        str, typer.Option(help="Numbers of problems, 0 and 1 simulated, the rest raw scans [all]")
+    ] = "",
+    longest: Annotated[int, typer.Option(min=2, help="Iterations of the longest run")] = 300,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every number here")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG or SVG")] = None,
 ) -> None:
@@ -118,8 +123,12 @@ def main(
         f"{'PSNR':>7}{'times ours':>18}"
     )
     documents = []
-    for case in _cases(quick):
-        documents.append(_measure(case, repetitions))
+    marks = tuple(mark for mark in MARKS if mark <= longest)
+    chosen = {int(number) for number in problems.split(",") if number}
+    for number, case in enumerate(_cases(quick)):
+        if chosen and number not in chosen:
+            continue
+        documents.append(_measure(case, repetitions, marks))
         if json_path is not None:
             json_path.write_text(json.dumps(documents, indent=1), encoding="utf-8")
     if plot is not None:
@@ -148,10 +157,10 @@ def _cases(quick: bool) -> list[Case]:
     return cases
 
 
-def _measure(case: Case, repetitions: int) -> dict[str, Any]:
-    ways = [_ours(case, name) for name in priors.PRIORS] + [*_bart(case), *_sigpy(case)]
+def _measure(case: Case, repetitions: int, marks: tuple[int, ...]) -> dict[str, Any]:
+    ways = [_ours(case, name, marks) for name in priors.PRIORS] + [*_bart(case, marks), *_sigpy(case, marks)]
     for way in ways:
-        way.curve = [case.psnr(way.run(mark)) for mark in MARKS]
+        way.curve = [case.psnr(way.run(mark)) for mark in way.marks]
     quality = {}
     for _ in range(repetitions):
         for way in ways:
@@ -171,14 +180,14 @@ def _measure(case: Case, repetitions: int) -> dict[str, Any]:
         )
         rows.append(
             {
-                "method": way.name, "note": way.note, "marks": list(MARKS), "psnr": way.curve, "needed": way.needed,
+                "method": way.name, "note": way.note, "marks": list(way.marks), "psnr": way.curve, "needed": way.needed,
                 "default_psnr": quality.get(way.name), "processor": way.processor, "wall": way.wall,
             }
         )  # fmt: skip
     return {"problem": case.name, "rows": rows}
 
 
-def _ours(case: Case, prior: str) -> Way:
+def _ours(case: Case, prior: str, marks: tuple[int, ...]) -> Way:
     several = case.kspace.shape[1] > 1
 
     def run(iterations: int | None) -> Any:
@@ -192,20 +201,22 @@ def _ours(case: Case, prior: str) -> Way:
             way.note = str(info["iterations"])
         return image[0]
 
-    way = Way(f"ours, {prior}", run, own_stop=True)
+    way = Way(f"ours, {prior}", run, own_stop=True, marks=marks)
     return way
 
 
-def _bart(case: Case) -> list[Way]:
+def _bart(case: Case, marks: tuple[int, ...]) -> list[Way]:
     if not Bart.available():
         return []
     bart = Bart(1)
     bart.load(_problem(case))
-    weight = max(WEIGHTS["BART pics"], key=lambda w: case.psnr(bart.default(w, MARKS[-1])[1]))
-    return [Way("BART pics", lambda n: bart.default(weight, n or 0)[1], own_stop=False, note=f"{weight:g}")]
+    weight = max(WEIGHTS["BART pics"], key=lambda w: case.psnr(bart.default(w, marks[-1])[1]))
+    return [
+        Way("BART pics", lambda n: bart.default(weight, n or 0)[1], own_stop=False, marks=marks, note=f"{weight:g}")
+    ]
 
 
-def _sigpy(case: Case) -> list[Way]:
+def _sigpy(case: Case, marks: tuple[int, ...]) -> list[Way]:
     if importlib.util.find_spec("sigpy") is None:
         return []
     import numba
@@ -221,8 +232,10 @@ def _sigpy(case: Case) -> list[Way]:
             algorithm.update()
         return algorithm.x * size
 
-    weight = max(WEIGHTS["SigPy"], key=lambda w: case.psnr(image(w, 100)))
-    return [Way("SigPy L1WaveletRecon", lambda n: image(weight, n or 0), own_stop=False, note=f"{weight:g}")]
+    weight = max(WEIGHTS["SigPy"], key=lambda w: case.psnr(image(w, marks[-1])))
+    return [
+        Way("SigPy L1WaveletRecon", lambda n: image(weight, n or 0), own_stop=False, marks=marks, note=f"{weight:g}")
+    ]
 
 
 def _problem(case: Case) -> Problem:
