@@ -46,6 +46,7 @@ from mri_recon.masks.draw import random_mask
 from mri_recon.methods import priors
 from mri_recon.methods.cs_wavelet import cs_wavelet
 from mri_recon.operators.sense import SenseOperator
+from mri_recon.results.plots import FURTHER, LINES, new_plot, save_plot
 
 LEVEL = 0.05
 """Decibels from the converged PSNR."""
@@ -256,40 +257,28 @@ def _text(values: list[float], digits: int = 3) -> str:
 
 def _draw(documents: list[dict[str, Any]], path: Path) -> None:
     """PSNR over time, a panel a problem, and beside each the times to the image as bars; ">": not settled then."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(len(documents), 2, figsize=(9, 2.6 * len(documents)), squeeze=False)
-    styles = {"ours, stationary": ("#0b3c8c", "-", 2.4), "BART pics": ("#c23b22", "-", 1.8),
-              "SigPy L1WaveletRecon": ("#2a7f3b", "-", 1.8)}  # fmt: skip
-    others = iter([("#4aa3df", "--"), ("#8e6bbf", "-."), ("#d99a00", "--"), ("#6b7280", "-.")])
+    figure, axes = new_plot(len(documents), 2, panel=(4.6, 2.6))
+    looks = {"ours, stationary": LINES["ours"], "BART pics": LINES["bart"], "SigPy L1WaveletRecon": LINES["sigpy"]}
+    others = iter((LINES["cg-sense"], LINES["zero-filled"], *FURTHER))
     for document, (curves, bars) in zip(documents, axes, strict=True):
         for place, row in enumerate(document["rows"]):
-            if row["method"] not in styles:
-                styles[row["method"]] = (*next(others), 1.2)
-            colour, line, width = styles[row["method"]]
+            if row["method"] not in looks:
+                looks[row["method"]] = next(others)
+            look = looks[row["method"]]
             middle, low, high = (float(np.percentile(row["processor"]["image"], q)) for q in (50, 25, 75))
             seconds = [middle * mark / row["needed"] for mark in row["marks"]]
-            curves.semilogx(seconds, row["psnr"], line, color=colour, lw=width, label=row["method"])
-            curves.plot([middle], [row["psnr"][row["marks"].index(row["needed"])]], "o", color=colour, ms=5)
-            bars.barh(place, middle, color=colour, xerr=[[middle - low], [high - middle]], height=0.65)
+            curves.semilogx(seconds, row["psnr"], **look.options())
+            bars.barh(place, middle, color=look.colour, xerr=[[middle - low], [high - middle]], height=0.65)
             least = "> " if row["needed"] == row["marks"][-1] else ""
             bars.text(high, place, f"  {least}{middle:.2g} s, {row['psnr'][-1]:.1f} dB", va="center", fontsize=8)
         curves.set_title(document["problem"], fontsize=10, loc="left")
         curves.set_ylabel("PSNR / dB", fontsize=9)
-        curves.grid(alpha=0.3)
         bars.set_xlim(right=bars.get_xlim()[1] * 1.35)
         bars.set_yticks(range(len(document["rows"])), [row["method"] for row in document["rows"]], fontsize=8)
         bars.invert_yaxis()
-        for side in ("top", "right"):
-            curves.spines[side].set_visible(False)
-            bars.spines[side].set_visible(False)
     axes[-1, 0].set_xlabel("processor time / s", fontsize=9)
     axes[-1, 1].set_xlabel(f"processor time to {LEVEL} dB of the own converged PSNR / s", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    save_plot(figure, path)
 
 
 if __name__ == "__main__":
