@@ -1,1 +1,1 @@
-"""Use the machine: write whole files, check outputs, escape text, handle forked processes."""
+"""Use the machine: write whole files, check inputs and outputs, escape text, handle forked processes."""

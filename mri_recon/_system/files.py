@@ -6,14 +6,24 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from mri_recon._system.text import printable
 from mri_recon.errors import OutputError
 
-__all__ = ["Content", "check_target", "create_beside", "is_full", "remove_unfinished", "unwritable", "write_atomically"]
+__all__ = [
+    "Content",
+    "check_target",
+    "create_beside",
+    "is_full",
+    "remove_unfinished",
+    "replacing",
+    "unwritable",
+    "write_atomically",
+]
 
 Content: TypeAlias = bytes | bytearray | memoryview
 """Content of a file."""
@@ -31,7 +41,18 @@ _KINDS = (
 
 
 def write_atomically(path: str | Path, content: Content, *, mode: int = 0o666) -> None:
-    """Write a file beside its final name, then move it there, so that a half-written file is never seen.
+    """Write a file in one step, as `replacing` does.
+
+    Raises:
+        OutputError: as `replacing`.
+    """
+    with replacing(path, mode=mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: str | Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Open a file beside its final name, and move it there at the end, so that a half-written file is never seen.
 
     If the path is a symbolic link, its target is written. A replaced file keeps its permissions, and its owner if this
     process may change owners; a new file gets `mode` less the umask. After any failure, Ctrl-C included, the old file
@@ -43,18 +64,21 @@ def write_atomically(path: str | Path, content: Content, *, mode: int = 0o666) -
     """
     temporary: Path | None = None
     try:
-        kept = check_target(path)
-        target = Path(os.path.realpath(path))
-        descriptor, temporary = create_beside(target, mode if kept is None else 0o600)
+        try:
+            kept = check_target(path)
+            target = Path(os.path.realpath(path))
+            descriptor, temporary = create_beside(target, mode if kept is None else 0o600)
+        except ValueError as error:  # the name contains NUL
+            raise unwritable(path, error) from error
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             if kept is not None:
                 _keep_access(file.fileno(), kept)
             os.fsync(file.fileno())  # otherwise a power cut after the move could leave an empty file
         temporary.replace(target)
         temporary = None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise unwritable(path, error) from error
     finally:
         if temporary is not None:
