@@ -150,6 +150,7 @@ def document(job: Job) -> dict[str, Any]:
             "file": scan.get("name", ""),
             "sha256": scan.get("sha256", ""),
             "fields": dict(job.request.get("fields", {})),
+            "idempotency_key": job.key,
         },
         "status": job.status,
         "created": _time(job.created),

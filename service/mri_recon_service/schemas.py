@@ -235,6 +235,7 @@ class JobRequest(BaseModel):
     file: str = Field(description="Name of the scan's file, made by the server; its suffix is that of the upload.")
     sha256: str = Field(description="SHA-256 of the scan.")
     fields: dict[str, str] = Field(description="Fields of the request, options included.")
+    idempotency_key: str | None = Field(description="`Idempotency-Key` of the request.")
 
 
 class JobDelivery(BaseModel):

@@ -28,6 +28,7 @@ from mri_recon_service.http.server import make_server
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.uploads.parser_pool import ParserPool
+from tests.support.methods import Steps, add_method
 from tests.support.networks import untrained_card
 from tests.support.patience import PATIENCE
 
@@ -240,6 +241,15 @@ def problem() -> Callable[..., dict[str, Any]]:
         return document
 
     return check
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
+    """A method of a hundred iterations, each of which waits for `steps.go.release()`."""
+    method = Steps()
+    add_method(monkeypatch, "steps", method)
+    yield method
+    method.go.release(1000)
 
 
 @pytest.fixture

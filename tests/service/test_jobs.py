@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,45 +18,16 @@ import pytest
 import torch
 
 import mri_recon as mr
-from mri_recon.progress import OnProgress, Progress
 from mri_recon.results.provenance import Provenance
 from mri_recon_service.job import NewJob
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.store import Bounds
-from tests.support.methods import add_method
+from tests.support.methods import Steps, add_method
 from tests.support.patience import PATIENCE
 from tests.support.service import array_of, until, until_status
 
 Post = Callable[..., httpx.Response]
 ASYNC = {"Prefer": "respond-async"}
-
-
-class Steps:
-    """A method of many iterations that takes them when it is told to."""
-
-    def __init__(self) -> None:
-        self.go = threading.Semaphore(0)
-        self.begun = threading.Event()
-        self.done = 0
-
-    def __call__(
-        self, kspace: torch.Tensor, mask: Any, *, sens_maps: Any, on_progress: OnProgress | None = None
-    ) -> Any:
-        assert on_progress is not None
-        self.begun.set()
-        for step in range(1, 101):
-            assert self.go.acquire(timeout=PATIENCE)
-            on_progress(Progress("steps", "iterate", step, 100, objective=1.0 / step, relative_gap=float("inf")))
-            self.done = step
-        return kspace[:, 0], {}
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
-    method = Steps()
-    add_method(monkeypatch, "steps", method)
-    yield method
-    method.go.release(1000)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 PARTS = [
     *("answers.bundle", "answers.png", "answers.rendering", "schemas", "cli", "routes.masks", "routes.sample"),
     *("http.keys", "http.logs", "http.middleware", "http.negotiation", "http.openapi", "http.prometheus"),
-    *("storage.files", "storage.sqlite", "uploads.parser", "uploads.parser_pool", "uploads.receive"),
+    *("client", "storage.files", "storage.sqlite", "uploads.parser", "uploads.parser_pool", "uploads.receive"),
 ]
 
 

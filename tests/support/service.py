@@ -50,8 +50,8 @@ def array_of(response: httpx.Response) -> Any:
 class ServerProcess:
     """`mri-recon serve` in a process of its own."""
 
-    def __init__(self, data: Path, **settings: str) -> None:
-        command = [sys.executable, "-m", "mri_recon.cli", "serve", "--port", "0"]
+    def __init__(self, data: Path, port: int = 0, **settings: str) -> None:
+        command = [sys.executable, "-m", "mri_recon.cli", "serve", "--port", str(port)]
         environment = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",
