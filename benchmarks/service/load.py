@@ -1,6 +1,6 @@
 """Many clients at once, and a server that is killed again and again: nothing lost, nothing wrong, memory flat.
 
-    python benchmarks/service/load.py [--seconds 120] [--clients 64] [--kills 20] [--json OUT.json]
+    python -m benchmarks.service.load [--seconds 120] [--clients 64] [--kills 20] [--json OUT.json]
 
 First, clients send scans of several sizes to several methods for some time, at once and as jobs, and compare every
 answer with what Python makes of the same scan (1e-5 of the largest magnitude, for answers may be batched). The resident
@@ -26,9 +26,9 @@ from typing import Any
 
 import httpx
 import numpy as np
-from service_overhead import start_server
 
 import mri_recon as mr
+from benchmarks.service.overhead import start_server
 
 SHAPES = ((1, 1, 64, 64), (1, 4, 96, 80), (2, 1, 128, 96))
 METHODS: dict[str, dict[str, Any]] = {

@@ -261,7 +261,7 @@ def test_files_that_cannot_be_written(service: Any, file: Path, tmp_path: Path) 
         with pytest.raises(OutputError, match="is the scan itself"):
             result.save(path)
     assert file.read_bytes() == before
-    with pytest.raises(OutputError, match=r"one of \.h5, .*\.mat, got .*\.tif"):
+    with pytest.raises(OutputError, match=r"one of \.h5, .*\.png, got .*\.tif"):
         result.save(tmp_path / "a.tif")
     with pytest.raises(OutputError, match="choose a folder that exists"):
         result.save(tmp_path / "none" / "a.h5")
