@@ -71,8 +71,11 @@ docs: $(READY)
 	$(call add,'sphinx>=8.2' 'pydata-sphinx-theme>=0.16' 'myst-nb>=1.3' 'sphinx-copybutton>=0.5')
 	$(BIN)/python docs/site/build.py build/docs
 
+# In a variable: a comma would end the argument of `call`.
+RAY := 'ray[serve,data]>=2.50'
+
 ray: $(READY)
-	$(call add,'ray[serve,data]>=2.50')
+	$(call add,$(RAY))
 
 # uv resolves for every platform and Python version at once. Packages that only torch's GPU build needs come with torch.
 # The demo's lock file takes its versions from requirements.lock.

@@ -101,4 +101,5 @@ def _ray() -> ModuleType:
             f"--workers ray needs Ray Data, which is not installed ({error}): pip install 'mri-recon[ray]', or give a "
             "number of processes"
         ) from error
-    return ray
+    module: ModuleType = ray  # of no known type where Ray is not installed
+    return module
