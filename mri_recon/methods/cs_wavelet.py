@@ -132,7 +132,7 @@ def cs_wavelet(
         sigma: noise of one k-space sample, `sqrt(E|n|^2)`, in the units of the k-space, one for all slices or
             `(slice,)`; `None` estimates it from the outermost samples (`noise.estimate_sigma`).
         gap_tol: relative duality gap at which the solver stops; ADMM also stops at relative residuals of 1e-3, and with
-            several coils and the stationary prior where an iteration changes the image by 4e-4 to 4e-3 of its norm or
+            several coils and the stationary prior where an iteration changes the image by 4e-4 to 1.3e-3 of its norm or
             less, the more the more noise there is.
         max_iters: maximum number of iterations.
         final_step: add the gradient step; without it the image is the minimiser itself.

@@ -51,7 +51,7 @@ _SPINS = 100
 _ADMM_TOLERANCE = 1e-3
 """Relative primal and dual residual at which ADMM stops; visible changes of the image end long before."""
 
-_ADMM_CHANGE, _LEAST_CHANGE, _MOST_CHANGE = 2.0, 4e-4, 4e-3
+_ADMM_CHANGE, _LEAST_CHANGE, _MOST_CHANGE = 2.0, 4e-4, 1.3e-3
 """Relative change of the image in one iteration at which ADMM stops with a Parseval frame and several coils, in units
 of lambda over max |A^H y|, and its limits.
 
