@@ -111,6 +111,11 @@ class Estimates:
         return math.prod(shape) * _ITEM_BYTES
 
     @staticmethod
+    def largest_scan(memory: int) -> int:
+        """Bound the bytes of k-space that some built-in method can reconstruct within a number of bytes."""
+        return int(memory / min(cost.kspaces for name, cost in _COSTS.items() if name != "auto"))
+
+    @staticmethod
     def memory_bytes(
         method: str, shape: Sequence[int], options: Mapping[str, Any] | None = None, *, check: str | None = None
     ) -> int:

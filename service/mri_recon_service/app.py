@@ -19,6 +19,7 @@ from mri_recon.errors import ConfigError
 from mri_recon.methods.estimates import Estimates
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service import problems
+from mri_recon_service.buffers import Buffers
 from mri_recon_service.http.connections import Crowd
 from mri_recon_service.http.keys import Authentication, Keyring
 from mri_recon_service.http.middleware import RequestContext, Requests
@@ -133,7 +134,8 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    parser = ParserPool(settings)
+    buffers = Buffers(settings.buffer_bytes)
+    parser = ParserPool(settings, buffers)
     parser.start()
     if settings.exposed:
         try:

@@ -12,9 +12,8 @@ from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.receive import UploadGate
-from mri_recon_service.work import Parser
 
-__all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ParserDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
+__all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
 
 
 def _part(name: str) -> Any:
@@ -32,4 +31,3 @@ ReadinessDep = Annotated[Readiness, _part("readiness")]
 UploadGateDep = Annotated[UploadGate, _part("gate")]
 MetricsDep = Annotated[Metrics, _part("metrics")]
 EstimatesDep = Annotated[Estimates, _part("estimates")]
-ParserDep = Annotated[Parser, _part("parser")]

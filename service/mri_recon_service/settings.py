@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mri_recon._system.memory import machine_memory
+
 __all__ = ["MIB", "Settings", "is_loopback", "settings_table"]
 
 MIB = 1 << 20
@@ -136,7 +138,13 @@ class Settings(BaseSettings):
     max_memory_bytes: int | None = Field(
         default=None,
         gt=0,
-        description="Bound on the estimated memory of all running reconstructions [four fifths of the machine's].",
+        description="Bound on the estimated memory of all running reconstructions [three fifths of the machine's].",
+    )
+    max_buffer_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Bound on the memory of everything else: files being opened, opened scans that wait, answers being "
+        "made. One piece that takes more than half of it may go beyond [a fifth of the machine's].",
     )
     result_ttl_seconds: float = Field(
         default=86400.0,
@@ -178,6 +186,16 @@ class Settings(BaseSettings):
     def option_limits(self) -> dict[str, int]:
         """Largest values that requests may give to options of methods, by the option's name."""
         return {"max_iters": self.max_iters, "adapt": self.max_adapt}
+
+    @property
+    def memory_bytes(self) -> int:
+        """`max_memory_bytes`, or its default."""
+        return self.max_memory_bytes or machine_memory() * 3 // 5
+
+    @property
+    def buffer_bytes(self) -> int:
+        """`max_buffer_bytes`, or its default."""
+        return self.max_buffer_bytes or machine_memory() // 5
 
     @property
     def exposed(self) -> bool:

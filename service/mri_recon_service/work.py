@@ -27,6 +27,7 @@ from mri_recon_service.schemas import ReconstructionFields, ScanFields
 
 __all__ = [
     "Outcome",
+    "Parsed",
     "Parser",
     "Prepared",
     "Task",

@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from mri_recon.models import Unet, UnetConfig, Unrolled, UnrolledConfig
 from mri_recon.models.checkpoint import save_checkpoint
 from mri_recon_service.app import create_app
+from mri_recon_service.buffers import Buffers
 from mri_recon_service.http import logs
 from mri_recon_service.http.server import make_server
 from mri_recon_service.settings import Settings
@@ -40,7 +41,7 @@ class SharedPool:
 
     _pools: ClassVar[dict[tuple[object, ...], ParserPool]] = {}
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, buffers: Buffers | None = None) -> None:
         key = (settings.max_decoded_bytes, settings.parser_timeout_seconds, settings.parser_memory_bytes)
         if key not in self._pools:
             own = settings.model_copy(update={"parser_processes": 1, "upload_dir": None})

@@ -20,7 +20,13 @@ import numpy.typing as npt
 from mri_recon.errors import FormatError
 from mri_recon.io.reading.access import cannot_open_hdf5, cannot_read, check_regular
 from mri_recon.io.reading.heaps import check_heaps
-from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_compression, check_declared, show
+from mri_recon.io.reading.limits import (
+    DEFAULT_MAX_BYTES,
+    TooLargeError,
+    check_compression,
+    check_declared,
+    show,
+)
 from mri_recon.io.reading.pairs import copy_as_complex, pair_fields
 from mri_recon.io.reading.stored import check_chunks, check_text, has_odd_numbers
 
@@ -199,7 +205,9 @@ def _check_stored(dataset: h5py.Dataset, path: Path, where: str, max_bytes: int)
         raise FormatError(f"expected {stored} stored bytes in {where}, the file is shorter: it is cut short")
     chunk = math.prod(dataset.chunks or (0,)) * itemsize
     if chunk > max(_MIN_CHUNK_LIMIT, max_bytes):
-        raise FormatError(f"expected chunks of at most {max_bytes} bytes in {where}, got {chunk}: raise max_bytes")
+        raise TooLargeError(
+            f"expected chunks of at most {max_bytes} bytes in {where}, got {chunk}: raise max_bytes", chunk
+        )
 
 
 def _as_doubles(kind: np.dtype[Any]) -> np.dtype[Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mri_recon.errors import FormatError
 
-__all__ = ["DEFAULT_MAX_BYTES", "check_compression", "check_declared", "show"]
+__all__ = ["DEFAULT_MAX_BYTES", "TooLargeError", "check_compression", "check_declared", "show"]
 
 DEFAULT_MAX_BYTES = 16 * 2**30
 """Default of `max_bytes`, the largest array that a reader accepts: 16 GiB as stored or as complex64."""
@@ -17,6 +17,18 @@ _MAX_RATIO = 1100
 """Best compression ratio of deflate; content with a higher ratio was never stored."""
 _ALWAYS_FINE = 2**24
 """Below 16 MiB the ratio is not checked, because an attack gains nothing and masks compress well."""
+
+
+class TooLargeError(FormatError):
+    """Report an array that takes more bytes than the reader may.
+
+    Attributes:
+        size: bytes that it takes.
+    """
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 def check_declared(shape: Sequence[int], itemsize: int, *, where: str, max_bytes: int) -> int:
@@ -29,13 +41,14 @@ def check_declared(shape: Sequence[int], itemsize: int, *, where: str, max_bytes
         max_bytes: the limit.
 
     Raises:
-        FormatError: more than `max_bytes`.
+        TooLargeError: more than `max_bytes`.
     """
     size = math.prod(int(n) for n in shape) * max(int(itemsize), _COMPLEX64)
     if size > max_bytes:
-        raise FormatError(
+        raise TooLargeError(
             f"expected at most {max_bytes} bytes, {where} declares shape {tuple(int(n) for n in shape)}, "
-            f"which takes {size}: it is damaged, or raise max_bytes, or read some slices only"
+            f"which takes {size}: it is damaged, or raise max_bytes, or read some slices only",
+            size,
         )
     return size
 

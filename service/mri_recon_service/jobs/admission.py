@@ -97,12 +97,21 @@ class Admission:
         """
         needed = self.memory(prepared)
         if needed > self._most_memory:
-            raise Problem(
-                "too-much-memory",
-                f"expected work that takes at most {self._most_memory} bytes of memory, got k-space of shape "
-                f"{prepared.shape} that takes about {needed}: send fewer slices, or have the limit raised",
-                limit=self._most_memory,
-            )
+            raise self.too_much_memory(f"k-space of shape {prepared.shape} that takes about {needed}")
+
+    @property
+    def largest_scan(self) -> int:
+        """Bytes of the largest k-space for which there could be memory."""
+        return self._estimates.largest_scan(self._most_memory)
+
+    def too_much_memory(self, got: str) -> Problem:
+        """Make the problem of work that needs more memory than all work may take."""
+        return Problem(
+            "too-much-memory",
+            f"expected work that takes at most {self._most_memory} bytes of memory, got {got}: send fewer slices, or "
+            "have the limit raised",
+            limit=self._most_memory,
+        )
 
     def memory(self, prepared: Prepared) -> int:
         """Bound the bytes that prepared work takes at once."""

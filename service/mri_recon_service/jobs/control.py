@@ -24,10 +24,13 @@ class Control:
     Args:
         deadline: `clock.now()` after which the work has to end.
         report: receives the progress. None: progress is not reported.
+
+    Attributes:
+        deadline: as given.
     """
 
     def __init__(self, *, deadline: float, report: Callable[[Progress], None] | None = None) -> None:
-        self._deadline = deadline
+        self.deadline = deadline
         self._report = report
         self._lock = threading.Lock()
         self._reason: Reason | None = None
@@ -38,7 +41,7 @@ class Control:
     def reason(self) -> Reason | None:
         """Reason for which the work has to end; None while it may go on."""
         with self._lock:
-            if self._reason is None and clock.now() >= self._deadline:
+            if self._reason is None and clock.now() >= self.deadline:
                 self._reason = "timed-out"
             return self._reason
 

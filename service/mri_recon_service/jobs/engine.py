@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mri_recon._system.memory import machine_memory
 from mri_recon.methods.estimates import Estimates
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.admission import Admission
@@ -25,6 +25,7 @@ from mri_recon_service.jobs.deliveries import Deliveries
 from mri_recon_service.jobs.direct import Direct, DirectWork
 from mri_recon_service.jobs.housekeeping import Housekeeping
 from mri_recon_service.jobs.listeners import POLL_SECONDS, Listeners
+from mri_recon_service.jobs.opening import Opening, Pool
 from mri_recon_service.jobs.performer import Performer
 from mri_recon_service.jobs.requests import JobRequests
 from mri_recon_service.jobs.runner import JobRunner
@@ -37,9 +38,11 @@ from mri_recon_service.storage.ownership import Ownership, unusable_folder
 from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.storage.store import JobStore
 from mri_recon_service.targets import Targets
-from mri_recon_service.work import Parser, Prepared, Task, prepare
+from mri_recon_service.work import Prepared, Task, prepare
 
 __all__ = ["Engine", "check_data_folder", "open_engine"]
+
+T = TypeVar("T")
 
 log = logging.getLogger("mri_recon_service")
 
@@ -63,6 +66,7 @@ class Engine:
         store: keeps the jobs.
         files: keeps their files.
         admission: bounds the admitted work.
+        opening: opens uploads.
         direct: answers requests whose clients wait.
         jobs: accepts, cancels and deletes jobs.
         runner: runs jobs.
@@ -77,18 +81,19 @@ class Engine:
         store: JobStore,
         files: JobFiles,
         owner: Ownership,
-        parser: Parser,
+        parser: Pool,
         estimates: Estimates,
         metrics: Metrics,
         targets: Targets,
     ) -> None:
-        most_memory = settings.max_memory_bytes or _four_fifths_of_memory()
+        most_memory = settings.memory_bytes
         self.store = store
         self.files = files
         self.targets = targets
         self.listeners = Listeners()
         self.schedule: Schedule[Direct[Any]] = Schedule(most_memory=most_memory, max_batch=settings.max_batch)
         self.admission = Admission(settings, estimates, queued=store.queued, most_memory=most_memory)
+        self.opening = Opening(parser, self.admission)
         performer = Performer(device=settings.device, admission=self.admission, estimates=estimates, metrics=metrics)
         self.direct = DirectWork(
             admission=self.admission,
@@ -101,7 +106,7 @@ class Engine:
             store=store,
             files=files,
             owner=owner.id,
-            parser=parser,
+            opening=self.opening,
             performer=performer,
             admission=self.admission,
             schedule=self.schedule,
@@ -131,8 +136,8 @@ class Engine:
             metrics=metrics,
         )
         self._owner = owner
-        self._parser = parser
-        self._opener = ThreadPoolExecutor(max(2, settings.parser_processes), thread_name_prefix="open")
+        # Threads wait here for their turns, which the parsers share out fairly.
+        self._opener = ThreadPoolExecutor(settings.max_concurrent_uploads, thread_name_prefix="open")
         self._threads = [
             threading.Thread(target=self._work, name=f"reconstruction_{number}", daemon=True)
             for number in range(settings.worker_threads)
@@ -165,18 +170,35 @@ class Engine:
         self._owner.close()
 
     async def open(
-        self, task: Task, files: Mapping[str, Path], sources: Mapping[str, Mapping[str, Any]], *, client: str
+        self,
+        task: Task,
+        files: Mapping[str, Path],
+        sources: Mapping[str, Mapping[str, Any]],
+        *,
+        client: str,
+        deadline: float = math.inf,
     ) -> Prepared:
         """Open the files of a task, in a thread.
 
+        Args:
+            task: the task.
+            files: its files.
+            sources: their description, see `Prepared`.
+            client: who sent them.
+            deadline: `clock.now()` after which nobody waits for them.
+
         Raises:
-            Problem: busy, too-much-memory, or the files or fields are refused.
+            Problem: busy, timed-out, too-much-memory, or the files or fields are refused.
         """
         with self.admission.opening(client):
-            work = functools.partial(prepare, task, files, sources, self._parser)
-            prepared = await asyncio.get_running_loop().run_in_executor(self._opener, work)
+            parser = self.opening.parser(client, deadline)
+            prepared = await self.in_thread(functools.partial(prepare, task, files, sources, parser))
         self.admission.check_memory(prepared)
         return prepared
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do work that opens files in one of the threads for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._opener, work)
 
     def _work(self) -> None:
         while (turn := self.schedule.next()) is not None:
@@ -200,7 +222,7 @@ class Engine:
             self.schedule.give_back(turn.memory)
 
 
-def open_engine(settings: Settings, parser: Parser, estimates: Estimates, metrics: Metrics, targets: Targets) -> Engine:
+def open_engine(settings: Settings, parser: Pool, estimates: Estimates, metrics: Metrics, targets: Targets) -> Engine:
     """Make the engine on the data folder of the settings, not started.
 
     Raises:
@@ -235,8 +257,3 @@ def _opened_data_folder(settings: Settings) -> Path:
 def _data_folder(settings: Settings) -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return settings.data_dir or Path(state) / "mri-recon"
-
-
-def _four_fifths_of_memory() -> int:
-    """Return four fifths of the machine's memory, or of the container's if that is less."""
-    return machine_memory() * 4 // 5

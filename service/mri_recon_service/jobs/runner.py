@@ -22,6 +22,7 @@ from mri_recon_service.job import Job, Status, problem_record
 from mri_recon_service.jobs.admission import Admission
 from mri_recon_service.jobs.control import Control
 from mri_recon_service.jobs.listeners import Listeners
+from mri_recon_service.jobs.opening import Opening
 from mri_recon_service.jobs.performer import Performer
 from mri_recon_service.jobs.results import bundle_of, hdf5_of, method_hdf5, part_of
 from mri_recon_service.jobs.schedule import Schedule
@@ -29,7 +30,7 @@ from mri_recon_service.problems import Problem, storage_full
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.store import JobStore
-from mri_recon_service.work import Outcome, Parser, Prepared, prepare, read_task
+from mri_recon_service.work import Outcome, Prepared, prepare, read_task
 
 __all__ = ["HDF5_FILE", "NPZ_FILE", "JobRunner", "method_file", "part_file"]
 
@@ -58,7 +59,7 @@ class JobRunner:
         store: keeps the jobs.
         files: keeps their files.
         owner: name of this process in the store.
-        parser: opens uploads.
+        opening: opens uploads.
         performer: does the work.
         admission: words the problem of a missed deadline.
         schedule: reserves memory for jobs.
@@ -70,7 +71,7 @@ class JobRunner:
     store: JobStore
     files: JobFiles
     owner: str
-    parser: Parser
+    opening: Opening
     performer: Performer
     admission: Admission
     schedule: Schedule[Any]
@@ -191,7 +192,8 @@ class JobRunner:
             task = read_task(job.kind, request["fields"], limits=self.settings.option_limits)
             folder = self.files.folder(job.id)
             paths = {name: folder / file for name, file in request["files"].items()}
-            prepared.append(prepare(task, paths, request["sources"], self.parser))
+            parser = self.opening.parser(job.client, control.deadline)
+            prepared.append(prepare(task, paths, request["sources"], parser))
 
         self._guarded(job, control, work, ends=False)
         return prepared[0] if prepared else None

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -67,7 +68,8 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
             engine.targets.check(deliver, client)
         if not durable and deliver is None:
             place = engine.admission.place(client)
-        prepared = await engine.open(task, upload.files, sources, client=client)
+        limit = min(task.fields.deadline_seconds or math.inf, settings.timeout_seconds)
+        prepared = await engine.open(task, upload.files, sources, client=client, deadline=arrived + limit)
         _refuse_impossible(prepared, media_type)
         if deliver is not None:
             _refuse_impossible(prepared, _SERIES)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 
 from mri_recon._system.jsonable import jsonable
 from mri_recon.io import Scan
 from mri_recon.methods.estimates import Estimates
 from mri_recon.results.summary import estimate_noise, scan_warnings
+from mri_recon_service.clock import now
 from mri_recon_service.columns import column_ranges
-from mri_recon_service.dependencies import EngineDep, EstimatesDep, ParserDep, SettingsDep, UploadGateDep
+from mri_recon_service.dependencies import EngineDep, EstimatesDep, SettingsDep, UploadGateDep
 from mri_recon_service.http.openapi import problem_responses, upload_request
 from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.jobs.results import geometry_of
@@ -39,7 +41,6 @@ async def validate(
     settings: SettingsDep,
     engine: EngineDep,
     estimates: EstimatesDep,
-    parser: ParserDep,
     gate: UploadGateDep,
 ) -> Validation:
     """Open an uploaded scan. Returns its content, the mask it would get, and the memory and time of each method.
@@ -47,7 +48,7 @@ async def validate(
     Fields are those of `/v1/reconstructions` (with `method`) or of `/v1/compare`. A file that cannot be read is a
     problem. A request that would be refused for another reason is described, with the problem in the answer.
     """
-    client = client_of(request)
+    arrived, client = now(), client_of(request)
     engine.admission.refuse_if_full(client=client, durable=False)
     upload = await gate.receive(request, client)
     try:
@@ -58,19 +59,21 @@ async def validate(
         )
         if task.deliver is not None:
             engine.targets.check(task.deliver, client)
-        place = engine.admission.place(client)  # a dry run holds memory too
+        limit = min(task.fields.deadline_seconds or math.inf, settings.timeout_seconds)
+        examine = functools.partial(
+            _examine,
+            task,
+            upload.files,
+            upload.sources,
+            engine.opening.parser(client, arrived + limit),
+            engine,
+            estimates,
+            request.state.request_id,
+        )
+        place = engine.admission.place(client)  # a dry run takes time too
         try:
-            return await run_in_threadpool(
-                _examine,
-                task,
-                upload.files,
-                upload.sources,
-                parser,
-                engine,
-                estimates,
-                settings,
-                request.state.request_id,
-            )
+            with engine.admission.opening(client):
+                return await engine.in_thread(examine)
         finally:
             place.release()
     finally:
@@ -96,7 +99,6 @@ def _examine(
     parser: Parser,
     engine: Engine,
     estimates: Estimates,
-    settings: Settings,
     request_id: str,
 ) -> Validation:
     remembering = _Remembering(parser)

@@ -23,6 +23,7 @@ __all__ = [
     "forbid_syscalls",
     "leave_network",
     "limit",
+    "limit_memory",
     "limit_seconds",
     "restrict",
 ]
@@ -135,8 +136,8 @@ def die_with_parent() -> None:
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
-def limit(*, memory_bytes: int, file_bytes: int, open_files: int = 64) -> None:
-    """Bound the resources of the process from now on.
+def limit(*, memory_bytes: int, file_bytes: int, open_files: int = 64) -> int:
+    """Bound the resources of the process from now on. Returns the address space that is mapped already.
 
     Args:
         memory_bytes: address space, beyond the part that is mapped already.
@@ -144,7 +145,7 @@ def limit(*, memory_bytes: int, file_bytes: int, open_files: int = 64) -> None:
         open_files: number of file descriptors.
     """
     if sys.platform != "linux":
-        return
+        return 0
     import resource
 
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -157,6 +158,18 @@ def limit(*, memory_bytes: int, file_bytes: int, open_files: int = 64) -> None:
         _, hard = resource.getrlimit(which)
         wanted = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
         resource.setrlimit(which, (wanted, wanted))
+    return mapped
+
+
+def limit_memory(address_space: int) -> None:
+    """Bound the address space from now on, within the bound of `limit`. It can be raised again."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = address_space if hard == resource.RLIM_INFINITY else min(address_space, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def limit_seconds(seconds: float) -> None:

@@ -29,15 +29,17 @@ from mri_recon._system.files import Content
 from mri_recon.errors import FormatError, MaskError, MriReconError
 from mri_recon.io.loading import read
 from mri_recon.io.masks import read_mask_array
+from mri_recon.io.reading.limits import TooLargeError
 from mri_recon.io.writers.hdf5 import hdf5_content
 from mri_recon.masks.convert import drop_constant_axes
-from mri_recon_service.uploads.isolation import die_with_parent, limit, limit_seconds, restrict
+from mri_recon_service.uploads.isolation import die_with_parent, limit, limit_memory, limit_seconds, restrict
 from mri_recon_service.uploads.protocol import (
     ANSWER_FILE,
     DTYPES,
     END_WORKER,
     NO_ROOM,
     NO_ROOM_STATUS,
+    TOO_LARGE,
     ParserConfig,
     Request,
     write_arrays,
@@ -85,7 +87,7 @@ def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
     """Read the files of a request, write their arrays, and describe them. An error of the reader is an answer too."""
     try:
         raw = read(
-            config.inbox / request.scan, axes=request.axes, variable=request.variable, max_bytes=config.max_bytes
+            config.inbox / request.scan, axes=request.axes, variable=request.variable, max_bytes=request.max_bytes
         )
         arrays = {"kspace": raw.kspace.astype(np.complex64, order="C", copy=False)}
         if raw.target is not None:
@@ -99,6 +101,8 @@ def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
             write_arrays(config.outbox / ANSWER_FILE, arrays)
         except OSError:  # a full disk or a limit is no fault of the file
             return {"number": request.number, "error": NO_ROOM, "message": ""}
+    except TooLargeError as error:
+        return {"number": request.number, "error": TOO_LARGE, "message": str(error), "size": error.size}
     except MriReconError as error:
         return {"number": request.number, "error": type(error).__name__, "message": str(error)}
     except MemoryError:
@@ -117,14 +121,15 @@ def _work(config: ParserConfig, template: int) -> int:
     die_with_parent()
     if os.getppid() != template:  # the template ended before the line above
         return _PARENT_IS_GONE
-    limit(memory_bytes=config.memory_bytes, file_bytes=config.file_bytes)
+    mapped = limit(memory_bytes=config.memory_bytes, file_bytes=config.file_bytes)
     reached = restrict(readable=config.inbox, writable=config.outbox)
     _send(config.events, {"ready": asdict(reached)})
     os.close(config.events)
     with os.fdopen(config.requests, "rb") as requests:
         for line in requests:
-            limit_seconds(config.cpu_seconds)
             request = Request.model_validate_json(line)
+            limit_seconds(request.cpu_seconds)
+            limit_memory(mapped + request.memory_bytes)
             found = answer(request, config)
             _send(config.answers, found)
             if request.last or "error" in found:
@@ -201,7 +206,15 @@ def _warm_up(config: ParserConfig) -> None:
                 case _:
                     path.write_bytes(_small_hdf5(name, array))
         request = Request(
-            number=0, scan=paths["kspace"].name, mask=paths["mask"].name, axes=None, variable=None, last=False
+            number=0,
+            scan=paths["kspace"].name,
+            mask=paths["mask"].name,
+            axes=None,
+            variable=None,
+            last=False,
+            max_bytes=1 << 20,
+            memory_bytes=config.memory_bytes,
+            cpu_seconds=60.0,
         )
         found = answer(request, config)
         for path in (*paths.values(), config.outbox / ANSWER_FILE):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mri_recon_service.uploads.protocol import (
     MAX_HEADER,
     NO_ROOM,
     NO_ROOM_STATUS,
+    TOO_LARGE,
     Findings,
     ParserConfig,
     Refusal,
@@ -37,7 +39,10 @@ from mri_recon_service.uploads.protocol import (
 )
 
 __all__ = [
+    "Bounds",
     "Parser",
+    "TooLarge",
+    "TooSlow",
 ]
 
 
@@ -60,6 +65,47 @@ _GRACE_SECONDS = 2.0
 _MAX_MESSAGE = 2**23
 
 _ERRORS: dict[str, type[MriReconError]] = {one.__name__: one for one in (FormatError, MaskError, ShapeError)}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds for one file.
+
+    Attributes:
+        max_bytes: largest array, as in `mri_recon.io.load`.
+        memory_bytes: address space.
+        seconds: longest elapsed time and processor time.
+    """
+
+    max_bytes: int
+    memory_bytes: int
+    seconds: float
+
+
+class TooLarge(Exception):
+    """Report a file that takes more memory than `Bounds` allow.
+
+    Attributes:
+        problem: the refusal, if it may have no more.
+        size: bytes of the array that is too large. None: not known.
+    """
+
+    def __init__(self, problem: Problem, size: int | None) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+        self.size = size
+
+
+class TooSlow(Exception):
+    """Report a file that takes more time than `Bounds` allow.
+
+    Attributes:
+        problem: the refusal, if it may have no more.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
 
 
 class _Died(Exception):
@@ -124,10 +170,8 @@ class Parser:
             requests=request_read,
             answers=answer_write,
             events=event_write,
-            max_bytes=settings.max_decoded_bytes,
             memory_bytes=settings.parser_memory_bytes or 4 * settings.max_decoded_bytes + 2**30,
             file_bytes=4 * settings.max_decoded_bytes + MAX_HEADER,
-            cpu_seconds=settings.parser_timeout_seconds,
         )
         theirs = (request_read, answer_write, event_write)
         try:
@@ -198,24 +242,25 @@ class Parser:
             raise Problem("internal-error", "uploads cannot be read now: see the service's log") from error
 
     def parse(
-        self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None
+        self, path: Path, bounds: Bounds, *, axes: str | None, variable: str | None, mask_file: Path | None
     ) -> tuple[RawScan, npt.NDArray[Any] | None]:
         """Read a scan and a mask file. A process that somebody else ended is replaced once.
 
         Raises:
+            TooLarge, TooSlow: the files exceed the bounds.
             Problem: the files cannot be read, or the process cannot be started.
         """
         for last in (False, True):
             try:
-                return self._parse(path, axes=axes, variable=variable, mask_file=mask_file)
+                return self._parse(path, bounds, axes=axes, variable=variable, mask_file=mask_file)
             except _Gone as error:
                 self.stop()
                 if last or self._closed:
-                    raise self._broken(path, None) from error
+                    raise self._broken(path) from error
         raise AssertionError
 
     def _parse(
-        self, path: Path, *, axes: str | None, variable: str | None, mask_file: Path | None
+        self, path: Path, bounds: Bounds, *, axes: str | None, variable: str | None, mask_file: Path | None
     ) -> tuple[RawScan, npt.NDArray[Any] | None]:
         self.ready()
         assert self._folder is not None
@@ -228,25 +273,27 @@ class Parser:
             axes=axes,
             variable=variable,
             last=self._files >= self._settings.parser_files,
+            max_bytes=bounds.max_bytes,
+            memory_bytes=bounds.memory_bytes,
+            cpu_seconds=bounds.seconds,
         )
         given = {"scan": path} if mask_file is None else {"scan": path, "mask": mask_file}
         with self._folder.given(given) as answer:
             return self._exchange(request, path, answer)
 
     def _exchange(self, request: Request, path: Path, result: Path) -> tuple[RawScan, npt.NDArray[Any] | None]:
-        seconds = self._settings.parser_timeout_seconds
         try:
             os.write(self._requests, request.model_dump_json().encode() + b"\n")
-            message = self._answer(time.monotonic() + seconds + _GRACE_SECONDS)
+            message = self._answer(time.monotonic() + request.cpu_seconds + _GRACE_SECONDS)
             if message.get("number") != request.number:
                 raise ValueError("expected the answer to this request")
             if "error" in message:
                 self._restrictions, self._ends = None, True  # the worker ends
-                raise _problem(Refusal.model_validate(message), path)
+                raise _refused(Refusal.model_validate(message), path)
             if request.last:
                 self._restrictions, self._ends = None, True
             findings = Findings.model_validate(message)
-            arrays = read_arrays(result, max_bytes=2 * self._settings.max_decoded_bytes)
+            arrays = read_arrays(result, max_bytes=2 * request.max_bytes)
             mask_file = arrays.pop("mask_file", None)
             if (mask_file is None) != (request.mask is None) or findings.name != path.name:
                 raise ValueError("expected the arrays that were asked for")
@@ -262,18 +309,18 @@ class Parser:
             )
         except _Died as died:
             self._restrictions = None  # the template forks another
-            raise self._broken(path, died.code) from died
+            if died.code == -signal.SIGXCPU:
+                raise TooSlow(_slow(path, request.cpu_seconds)) from died
+            raise self._broken(path) from died
         except TimeoutError as error:
             self._replace()
-            raise Problem(
-                "invalid-file", f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large"
-            ) from error
+            raise TooSlow(_slow(path, request.cpu_seconds)) from error
         except _Gone:
             raise
         except (ValueError, OSError) as error:
             self._replace()
             log.warning("a process that reads uploads sent an invalid answer (%s) and was ended", type(error).__name__)
-            raise self._broken(path, None) from error
+            raise self._broken(path) from error
         return raw, mask_file
 
     def _pending(self, source: int) -> bool:
@@ -323,15 +370,13 @@ class Parser:
                     raise _Gone
                 self._buffers[source] += data
 
-    def _broken(self, path: Path, code: int | None) -> Problem:
+    def _broken(self, path: Path) -> Problem:
         if self._closed:
             return Problem("internal-error", _STOPPING)
-        if code == -signal.SIGXCPU:
-            seconds = self._settings.parser_timeout_seconds
-            detail = f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large"
-        else:
-            detail = f"{path.name} cannot be read: the reader failed on it, because it is damaged or made to do harm"
-        return Problem("invalid-file", detail)
+        return Problem(
+            "invalid-file",
+            f"{path.name} cannot be read: the reader failed on it, because it is damaged or made to do harm",
+        )
 
     def _replace(self) -> None:
         """Have the template kill the worker, whatever it does, and fork another."""
@@ -355,16 +400,23 @@ class Parser:
             self._folder = None
 
 
-def _problem(refusal: Refusal, path: Path) -> Problem:
+def _refused(refusal: Refusal, path: Path) -> Exception:
     if refusal.error == NO_ROOM:
         log.error("a process that reads uploads cannot write its arrays: its folder is full, or a limit is reached")
         return storage_full()
     if refusal.error == "MemoryError":
-        return Problem("invalid-file", f"{path.name} takes more memory to read than a file may: send fewer slices")
+        what = f"{path.name} takes more memory to read than a file may: send fewer slices"
+        return TooLarge(Problem("invalid-file", what), None)
+    if refusal.error == TOO_LARGE:
+        return TooLarge(problem_of(FormatError(refusal.message)), refusal.size)
     kind = _ERRORS.get(refusal.error)
     if kind is None:
         raise ValueError("expected an error that a reader raises")
     return problem_of(kind(refusal.message))
+
+
+def _slow(path: Path, seconds: float) -> Problem:
+    return Problem("invalid-file", f"{path.name} was not read within {seconds:g} s: it is damaged, or far too large")
 
 
 def _status(child: subprocess.Popen[bytes]) -> int | None:

@@ -24,6 +24,7 @@ __all__ = [
     "MAX_HEADER",
     "NO_ROOM",
     "NO_ROOM_STATUS",
+    "TOO_LARGE",
     "Findings",
     "ParserConfig",
     "Refusal",
@@ -41,6 +42,9 @@ MAX_HEADER = 2**16
 
 NO_ROOM = "OutputError"
 """The error of a `Refusal` whose arrays could not be written."""
+
+TOO_LARGE = "TooLargeError"
+"""The error of a `Refusal` with the size of an array that exceeds `Request.max_bytes`."""
 
 NO_ROOM_STATUS = 4
 """Exit status of a template that could not write its first files."""
@@ -86,10 +90,8 @@ class ParserConfig(BaseModel):
         inbox: folder of the files that it reads.
         outbox: folder for its arrays.
         requests, answers, events: inherited file descriptors.
-        max_bytes: largest array, as in `mri_recon.io.load`.
         memory_bytes: address space beyond that of the imported readers.
         file_bytes: size of the largest file that it may write.
-        cpu_seconds: processor time for each file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,10 +101,8 @@ class ParserConfig(BaseModel):
     requests: int
     answers: int
     events: int
-    max_bytes: int
     memory_bytes: int
     file_bytes: int
-    cpu_seconds: float
 
 
 class Request(BaseModel):
@@ -113,6 +113,9 @@ class Request(BaseModel):
         scan, mask: paths in the inbox.
         axes, variable: as in `mri_recon.io.load`.
         last: whether the worker ends after this request.
+        max_bytes: largest array, as in `mri_recon.io.load`.
+        memory_bytes: address space beyond that of the imported readers, at most that of the configuration.
+        cpu_seconds: processor time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,6 +126,9 @@ class Request(BaseModel):
     axes: str | None
     variable: str | None
     last: bool
+    max_bytes: int
+    memory_bytes: int
+    cpu_seconds: float
 
 
 class Findings(BaseModel):
@@ -139,13 +145,14 @@ class Findings(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The error that a reader raised."""
+    """The error that a reader raised, of an array that is too large with its size."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     number: int
     error: Annotated[str, StringConstraints(max_length=60)]
     message: Annotated[str, StringConstraints(max_length=8000)]
+    size: Annotated[int, Field(ge=0)] | None = None
 
 
 def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
