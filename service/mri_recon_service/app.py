@@ -146,7 +146,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             raise
     app.state.parser = parser
     app.state.estimates = Estimates()
-    app.state.engine = open_engine(settings, parser, app.state.estimates, app.state.metrics, app.state.targets)
+    app.state.engine = open_engine(settings, parser, buffers, app.state.estimates, app.state.metrics, app.state.targets)
     _watch(app.state.metrics, app.state.engine, parser)
     await asyncio.to_thread(app.state.engine.start)
     app.state.gate = UploadGate(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -186,6 +187,11 @@ class Settings(BaseSettings):
     def option_limits(self) -> dict[str, int]:
         """Largest values that requests may give to options of methods, by the option's name."""
         return {"max_iters": self.max_iters, "adapt": self.max_adapt}
+
+    @property
+    def upload_folder(self) -> Path:
+        """`upload_dir`, or its default."""
+        return self.upload_dir or Path(tempfile.gettempdir())
 
     @property
     def memory_bytes(self) -> int:

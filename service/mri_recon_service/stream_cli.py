@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,6 +69,7 @@ def stream(
 
 async def _serve(listener: socket.socket, chosen: StreamSettings, settings: Settings, rules: Rules) -> None:
     from mri_recon.methods.estimates import Estimates
+    from mri_recon_service.buffers import Buffers
     from mri_recon_service.http.prometheus import Metrics
     from mri_recon_service.jobs.engine import open_engine
     from mri_recon_service.locked_folder import LockedFolder
@@ -84,16 +83,17 @@ async def _serve(listener: socket.socket, chosen: StreamSettings, settings: Sett
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     try:
-        folder = LockedFolder(settings.upload_dir or Path(tempfile.gettempdir()), "mri-recon-stream-")
+        folder = LockedFolder(settings.upload_folder, "mri-recon-stream-")
     except OSError as error:
         raise ConfigError(
             f"expected a folder for uploads that can be written to, got {error.filename} ({error.strerror}): check its "
             "rights and free space, or choose another by MRI_RECON_UPLOAD_DIR"
         ) from error
-    parser = ParserPool(settings)
+    buffers = Buffers(settings.buffer_bytes)
+    parser = ParserPool(settings, buffers)
     parser.start()
     try:
-        engine = open_engine(settings, parser, Estimates(), Metrics(), Targets())  # deliveries are the work of `serve`
+        engine = open_engine(settings, parser, buffers, Estimates(), Metrics(), Targets())  # `serve` delivers
         engine.start()
         try:
             Readiness(settings.device).start()

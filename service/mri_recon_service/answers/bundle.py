@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,15 @@ def write_bundle(bundle: Bundle) -> bytes:
     return buffer.getvalue()
 
 
-def read_bundle(kind: Kind, path: Path) -> Bundle:
-    """Read a file of `write_bundle` from this service's own disk."""
+def read_bundle(kind: Kind, path: Path, *, only: Sequence[str] | None = None) -> Bundle:
+    """Read a file of `write_bundle` from this service's own disk.
+
+    Args:
+        kind: kind of the result.
+        path: the file.
+        only: arrays to read. None: all.
+    """
     with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+        wanted = file.files if only is None else ["metadata", *only]
+        arrays = {name: file[name] for name in wanted}
     return Bundle(kind, arrays, json.loads(arrays.pop("metadata").tobytes()))

@@ -12,7 +12,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -40,12 +40,14 @@ __all__ = [
     "Encode",
     "Rendered",
     "answer",
+    "headers_of",
     "not_held",
     "render",
 ]
 
 HDF5, NPY, NPZ, PNG = "application/x-hdf5", "application/x-npy", "application/x-npz", "image/png"
 JSON = "application/json"
+_SUFFIXES = {HDF5: "h5", NPY: "npy", NPZ: "npz", PNG: "png", JSON: "json"}
 
 OFFERS: Mapping[Kind, Sequence[str]] = {
     "reconstruction": (HDF5, NPY, NPZ, PNG, *installed_image_files()),
@@ -64,9 +66,9 @@ _LONGEST_HEADER = 12_000  # bytes: clients and proxies limit the length of heade
 
 @dataclass(frozen=True)
 class Rendered:
-    """The body and the headers of an answer."""
+    """The body, in memory or in an open file, and the headers of an answer."""
 
-    content: bytes
+    content: bytes | IO[bytes]
     media_type: str
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -96,7 +98,6 @@ def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes], encode
         Problem: not-acceptable, for an image that the format cannot hold.
     """
     if media_type in IMAGE_FILES:
-        suffix = IMAGE_FILES[media_type].suffix.lstrip(".")
         try:
             encoded = encode(IMAGE_FILES[media_type].suffix)
         except OutputError as error:
@@ -106,14 +107,19 @@ def render(bundle: Bundle, media_type: str, *, hdf5: Callable[[], bytes], encode
         extra = {"X-Left-Out": encoded.left_out.encode("ascii", "replace").decode()} if encoded.left_out else {}
     else:
         content, extra = _content(bundle, media_type, hdf5)
-        suffix = {HDF5: "h5", NPY: "npy", NPZ: "npz", PNG: "png", JSON: "json"}[media_type]
+    return Rendered(content, media_type, {**headers_of(bundle, media_type), **extra})
+
+
+def headers_of(bundle: Bundle, media_type: str) -> dict[str, str]:
+    """Make the headers that describe a result. Of its arrays, `mask` is enough."""
+    suffix = IMAGE_FILES[media_type].suffix.lstrip(".") if media_type in IMAGE_FILES else _SUFFIXES[media_type]
     headers = {} if media_type == JSON else {"Content-Disposition": f'attachment; filename="{bundle.kind}.{suffix}"'}
-    headers |= {"Vary": "Accept", **extra}
+    headers["Vary"] = "Accept"
     if bundle.kind == "reconstruction":
         headers["X-Mask-Receipt"] = _mask_header(bundle)
         headers["X-Reconstruction-Info"] = _info_header(bundle.metadata["info"])
         headers["X-Provenance"] = _provenance_header(bundle.metadata["provenance"])
-    return Rendered(content, media_type, headers)
+    return headers
 
 
 def not_held(media_type: str, error: OutputError, offers: Sequence[str] | None = None) -> Problem:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mri_recon.methods.estimates import Estimates
+from mri_recon_service.buffers import Buffers
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.admission import Admission
 from mri_recon_service.jobs.deliveries import Deliveries
@@ -46,6 +47,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("mri_recon_service")
 
+_RENDERING_THREADS = 2
 _STOP_SECONDS = 2.0  # a thread that takes longer to end is left running
 
 
@@ -58,6 +60,7 @@ class Engine:
         files: keeps their files.
         owner: shows other processes that this process is alive.
         parser: opens uploads.
+        buffers: memory of all that is no running reconstruction.
         estimates: estimates of memory and time.
         metrics: the service's metrics.
         targets: the registered targets of deliveries.
@@ -73,6 +76,8 @@ class Engine:
         schedule: chooses the next work of the threads.
         listeners: wake the tasks that follow a job.
         targets: the registered targets of deliveries.
+        buffers: memory of all that is no running reconstruction.
+        answer_folder: folder for answers that are being sent.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Engine:
         files: JobFiles,
         owner: Ownership,
         parser: Pool,
+        buffers: Buffers,
         estimates: Estimates,
         metrics: Metrics,
         targets: Targets,
@@ -90,6 +96,8 @@ class Engine:
         self.store = store
         self.files = files
         self.targets = targets
+        self.buffers = buffers
+        self.answer_folder = settings.upload_folder
         self.listeners = Listeners()
         self.schedule: Schedule[Direct[Any]] = Schedule(most_memory=most_memory, max_batch=settings.max_batch)
         self.admission = Admission(settings, estimates, queued=store.queued, most_memory=most_memory)
@@ -138,6 +146,7 @@ class Engine:
         self._owner = owner
         # Threads wait here for their turns, which the parsers share out fairly.
         self._opener = ThreadPoolExecutor(settings.max_concurrent_uploads, thread_name_prefix="open")
+        self._renderer = ThreadPoolExecutor(_RENDERING_THREADS, thread_name_prefix="render")
         self._threads = [
             threading.Thread(target=self._work, name=f"reconstruction_{number}", daemon=True)
             for number in range(settings.worker_threads)
@@ -162,7 +171,8 @@ class Engine:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._housekeeping.join(max(0.0, deadline - time.monotonic()))
-        self._opener.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._opener, self._renderer):
+            threads.shutdown(wait=False, cancel_futures=True)
         delivered = self._deliveries.join(max(0.0, deadline - time.monotonic()))
         if not delivered or any(thread.is_alive() for thread in self._threads):
             return  # its job belongs to this process until the process ends, and is queued again then
@@ -200,6 +210,10 @@ class Engine:
         """Do work that opens files in one of the threads for it."""
         return await asyncio.get_running_loop().run_in_executor(self._opener, work)
 
+    async def render(self, work: Callable[[], T]) -> T:
+        """Do work that makes answers in one of the few threads for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._renderer, work)
+
     def _work(self) -> None:
         while (turn := self.schedule.next()) is not None:
             try:
@@ -222,7 +236,14 @@ class Engine:
             self.schedule.give_back(turn.memory)
 
 
-def open_engine(settings: Settings, parser: Pool, estimates: Estimates, metrics: Metrics, targets: Targets) -> Engine:
+def open_engine(
+    settings: Settings,
+    parser: Pool,
+    buffers: Buffers,
+    estimates: Estimates,
+    metrics: Metrics,
+    targets: Targets,
+) -> Engine:
     """Make the engine on the data folder of the settings, not started.
 
     Raises:
@@ -231,7 +252,7 @@ def open_engine(settings: Settings, parser: Pool, estimates: Estimates, metrics:
     folder = _opened_data_folder(settings)
     files = JobFiles(folder / "jobs", most_bytes=settings.max_stored_bytes)
     store = SqliteStore(folder / "jobs.sqlite")
-    return Engine(settings, store, files, Ownership(folder / "owners"), parser, estimates, metrics, targets)
+    return Engine(settings, store, files, Ownership(folder / "owners"), parser, buffers, estimates, metrics, targets)
 
 
 def check_data_folder(settings: Settings) -> None:

@@ -7,8 +7,8 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,19 @@ from fastapi.responses import JSONResponse
 
 from mri_recon.errors import OutputError
 from mri_recon.io import check_holds
-from mri_recon_service.answers.bundle import Bundle, read_bundle
+from mri_recon_service.answers.bundle import read_bundle
 from mri_recon_service.answers.image_files import IMAGE_FILES
-from mri_recon_service.answers.rendering import HDF5, METHOD_OFFERS, NPZ, OFFERS, Rendered, not_held, render
+from mri_recon_service.answers.rendering import (
+    HDF5,
+    METHOD_OFFERS,
+    NPZ,
+    OFFERS,
+    Rendered,
+    headers_of,
+    not_held,
+    render,
+)
+from mri_recon_service.answers.sent import FileResponse, on_disk
 from mri_recon_service.clock import now
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.preferences import Preferences, read_preferences
@@ -37,6 +47,8 @@ from mri_recon_service.work import Outcome, Prepared, read_task
 __all__ = ["client_of", "job_answer", "method_answer", "part_answer", "result_answer", "submit"]
 
 _LONGEST_KEY = 255
+_COPIES = 4  # of the arrays, while another representation is made of them
+_PATIENCE_SECONDS = 30.0
 _SERIES = "application/zip"  # the form in which a result is delivered
 
 
@@ -78,15 +90,23 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
             owned, place = place, None  # the work releases it
             rendered = await engine.direct.answer(
                 prepared,
-                functools.partial(_rendered, media_type=media_type),
+                functools.partial(_rendered, media_type=media_type, folder=settings.upload_folder),
                 place=owned,
                 arrived=arrived,
                 left=functools.partial(_left, request),
             )
             return _response(rendered)
-        return await _as_job(
-            request, engine, upload, prepared, preferences, arrived, key, fingerprint, media_type, settings
-        )
+        wait = _wait(prepared, preferences, engine, settings)
+        accepting = _accepted(request, engine, upload, prepared, arrived, key, fingerprint)
+        del prepared  # nobody holds the scan while the client waits for the job
+        try:
+            job = await accepting
+        except KeyInUse as error:  # by a request that arrived at the same time
+            return await _repeated(error.job, fingerprint, media_type, engine, preferences)
+        upload.remove()
+        if place is not None:
+            place.release()
+        return await _finished(request, job, wait, media_type, engine, preferences)
     finally:
         upload.remove()
         if place is not None:
@@ -124,7 +144,7 @@ async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
     try:
         if job.expired:
             raise FileNotFoundError
-        return _response(await asyncio.to_thread(_stored, job, media_type, engine))
+        return _response(await engine.render(functools.partial(_stored, job, media_type, engine)))
     except FileNotFoundError as error:
         raise _expired() from error
 
@@ -143,7 +163,7 @@ async def part_answer(job: Job, name: str, engine: Engine) -> Response:
     if job.status == "running" and name in parts:
         path = engine.files.folder(job.id) / part_file(parts.index(name))
         with suppress(FileNotFoundError):  # the job ended meanwhile
-            return Response(await asyncio.to_thread(path.read_bytes), media_type=NPZ)
+            return FileResponse(path.open("rb", buffering=0), media_type=NPZ, headers={})
     raise Problem(
         "part-not-found",
         f"expected a finished part of a running comparison, one of {', '.join(parts) or '(none yet)'}, got "
@@ -172,24 +192,27 @@ async def method_answer(job: Job, method: str, media_type: str, engine: Engine) 
     try:
         if job.expired:
             raise FileNotFoundError
-        return _response(await asyncio.to_thread(_method_rendered, path, method, media_type))
+        return _response(await engine.render(functools.partial(_method_rendered, path, method, media_type, engine)))
     except FileNotFoundError as error:
         raise _expired() from error
 
 
-def _method_rendered(path: Path, method: str, media_type: str) -> Rendered:
+def _method_rendered(path: Path, method: str, media_type: str, engine: Engine) -> Rendered:
     if media_type == HDF5:
-        name, content, extra = f"{method}.h5", path.read_bytes(), {}
-    else:
-        suffix = IMAGE_FILES[media_type].suffix
+        return Rendered(path.open("rb", buffering=0), HDF5, _named(f"{method}.h5"))
+    suffix = IMAGE_FILES[media_type].suffix
+    with _held(_COPIES * path.stat().st_size, engine):
         try:
             encoded = encoded_file(path, None, suffix)
         except OutputError as error:
             raise not_held(media_type, error, METHOD_OFFERS) from error
-        name, content = f"{method}{suffix}", bytes(encoded.content)
         extra = {"X-Left-Out": encoded.left_out.encode("ascii", "replace").decode()} if encoded.left_out else {}
-    disposition = {"Content-Disposition": f'attachment; filename="{ascii(name)[1:-1]}"', "Vary": "Accept"}
-    return Rendered(content, media_type, {**disposition, **extra})
+        rendered = Rendered(bytes(encoded.content), media_type, {**_named(f"{method}{suffix}"), **extra})
+        return on_disk(rendered, engine.answer_folder)
+
+
+def _named(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{ascii(name)[1:-1]}"', "Vary": "Accept"}
 
 
 def _refuse_impossible(prepared: Prepared, media_type: str) -> None:
@@ -231,19 +254,22 @@ async def _repeated(job: Job, fingerprint: str, media_type: str, engine: Engine,
     return await result_answer(job, media_type, engine)
 
 
-async def _as_job(
+def _accepted(
     request: Request,
     engine: Engine,
     upload: Upload,
     prepared: Prepared,
-    preferences: Preferences,
     arrived: float,
     key: str | None,
     fingerprint: str,
-    media_type: str,
-    settings: Settings,
-) -> Response:
-    accept = functools.partial(
+) -> Coroutine[Any, Any, Job]:
+    """Make work a job, in a thread.
+
+    Raises:
+        Problem: busy, storage-full.
+        KeyInUse: the client used the key for another job.
+    """
+    return asyncio.to_thread(
         engine.jobs.accept,
         prepared,
         upload.fields,
@@ -255,48 +281,94 @@ async def _as_job(
         request_id=request.state.request_id,
         deliver=prepared.task.deliver,
     )
-    try:
-        job = await asyncio.to_thread(accept)
-    except KeyInUse as error:  # by a request that arrived at the same time
-        return await _repeated(error.job, fingerprint, media_type, engine, preferences)
-    wait = preferences.wait
+
+
+def _wait(prepared: Prepared, preferences: Preferences, engine: Engine, settings: Settings) -> float:
+    """Choose how long a request waits for the job that it becomes."""
+    if preferences.wait is not None:
+        return preferences.wait
     to_be_told = preferences.respond_async or prepared.task.deliver is not None
-    if wait is None and not to_be_told and engine.admission.small(prepared):
-        wait = settings.timeout_seconds  # small work with a key: wait as for a direct answer
+    if to_be_told or not engine.admission.small(prepared):
+        return 0.0
+    return settings.timeout_seconds  # small work with a key: wait as for a direct answer
+
+
+async def _finished(
+    request: Request, job: Job, wait: float, media_type: str, engine: Engine, preferences: Preferences
+) -> Response:
+    """Wait for a job as long as its client does, and answer with its result or its document."""
     if not wait:
         return job_answer(job, preferences)
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(engine.jobs.finished(job, wait))
+    leaving: asyncio.Future[Any] = asyncio.ensure_future(_left(request))
     try:
-        current = await engine.jobs.finished(job, wait)
-    except (
-        asyncio.CancelledError
-    ):  # the service stops; the client must know the job, which goes on after the next start
+        await asyncio.wait([waiting, leaving], return_when="FIRST_COMPLETED")
+    except asyncio.CancelledError:
+        # The service stops. The client must know the job, which goes on after the next start.
         if (task := asyncio.current_task()) is not None:
             task.uncancel()
         return job_answer(job, preferences)
+    finally:
+        leaving.cancel()
+        if not waiting.done():
+            waiting.cancel()
+    current: Job | None = waiting.result() if waiting.done() and not waiting.cancelled() else None
     if current is None or current.status in ("queued", "running"):
         return job_answer(current or job, preferences)
     return await result_answer(current, media_type, engine)
 
 
-def _rendered(outcome: Outcome, media_type: str) -> Rendered:
+def _rendered(outcome: Outcome, media_type: str, folder: Path) -> Rendered:
     bundle = bundle_of(outcome, with_kspace=media_type == NPZ)
-    return render(
+    rendered = render(
         bundle,
         media_type,
         hdf5=functools.partial(hdf5_of, outcome, bundle),
         encode=functools.partial(encoded, outcome, bundle),
     )
+    return on_disk(rendered, folder)
 
 
 def _stored(job: Job, media_type: str, engine: Engine) -> Rendered:
+    """Open the result of a job, or make another representation of it within the memory for that.
+
+    Raises:
+        Problem: busy.
+    """
     folder = engine.files.folder(job.id)
-    bundle: Bundle = read_bundle(job.kind, folder / NPZ_FILE)
-    file = folder / HDF5_FILE
-    return render(bundle, media_type, hdf5=file.read_bytes, encode=functools.partial(encoded_file, file, bundle))
+    npz, hdf5 = folder / NPZ_FILE, folder / HDF5_FILE
+    as_it_is = {NPZ: npz, HDF5: hdf5}.get(media_type)
+    if as_it_is is not None:
+        bundle = read_bundle(job.kind, npz, only=["mask"])
+        return Rendered(as_it_is.open("rb", buffering=0), media_type, headers_of(bundle, media_type))
+    with _held(_COPIES * npz.stat().st_size, engine):
+        bundle = read_bundle(job.kind, npz)
+        rendered = render(
+            bundle, media_type, hdf5=hdf5.read_bytes, encode=functools.partial(encoded_file, hdf5, bundle)
+        )
+        return on_disk(rendered, engine.answer_folder)
+
+
+@contextmanager
+def _held(num_bytes: int, engine: Engine) -> Iterator[None]:
+    """Hold memory of answers while one is made.
+
+    Raises:
+        Problem: busy.
+    """
+    held = engine.buffers.wait(num_bytes, _PATIENCE_SECONDS)
+    if held is None:
+        raise engine.admission.busy("other answers are being made, which take all memory for that")
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _response(rendered: Rendered) -> Response:
-    return Response(rendered.content, media_type=rendered.media_type, headers=rendered.headers)
+    if isinstance(rendered.content, bytes):
+        return Response(rendered.content, media_type=rendered.media_type, headers=rendered.headers)
+    return FileResponse(rendered.content, media_type=rendered.media_type, headers=rendered.headers)
 
 
 async def _left(request: Request) -> None:

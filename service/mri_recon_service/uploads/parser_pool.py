@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Sequence
@@ -90,7 +89,7 @@ class ParserPool:
         folder: Path | None = None,
         command: Sequence[str] = _COMMAND,
     ) -> None:
-        place = Path(folder or settings.upload_dir or tempfile.gettempdir())
+        place = folder or settings.upload_folder
         self._settings = settings
         self._processes = [Parser(settings, place, command) for _ in range(settings.parser_processes)]
         self._turns = Turns(self._processes, buffers or Buffers(settings.buffer_bytes))

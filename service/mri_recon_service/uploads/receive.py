@@ -6,9 +6,7 @@ Only the suffix of a client's file name is used, to choose a format from an allo
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import anyio
 from fastapi import Request
@@ -45,7 +43,7 @@ class UploadGate:
     """
 
     def __init__(self, settings: Settings) -> None:
-        remove_abandoned(_place(settings), _PREFIX)
+        remove_abandoned(settings.upload_folder, _PREFIX)
         self._settings = settings
         self._open = Shares(settings.max_concurrent_uploads, shared=settings.keys_required)
 
@@ -80,7 +78,7 @@ async def receive(request: Request, settings: Settings) -> Upload:
     _check_declared_length(request, settings)
     raw_suffix = None if content_type == MULTIPART else _raw_suffix(content_type, request.query_params.get("filename"))
     try:
-        upload = Upload(LockedFolder(_place(settings), _PREFIX, sweep=False))
+        upload = Upload(LockedFolder(settings.upload_folder, _PREFIX, sweep=False))
     except OSError as error:
         raise _storage_full() from error
     try:
@@ -101,10 +99,6 @@ async def receive(request: Request, settings: Settings) -> Upload:
             raise
         raise problem from error
     return upload
-
-
-def _place(settings: Settings) -> Path:
-    return settings.upload_dir or Path(tempfile.gettempdir())
 
 
 def _problem_of(error: BaseException, settings: Settings) -> Problem | None:
