@@ -27,7 +27,7 @@ from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.storage.store import Bounds
 from mri_recon_service.uploads import parser as parser_process
 from mri_recon_service.uploads.parser_pool import ParserPool
-from mri_recon_service.uploads.parser_process import _problem
+from mri_recon_service.uploads.parser_process import _refused
 from mri_recon_service.uploads.protocol import NO_ROOM, ParserConfig, Refusal, Request
 from tests.support.patience import PATIENCE
 from tests.support.service import until_status
@@ -258,16 +258,26 @@ def test_a_parser_that_cannot_write(
         requests=-1,
         answers=-1,
         events=-1,
-        max_bytes=10**6,
         memory_bytes=10**9,
         file_bytes=10**6,
+    )
+    request = Request(
+        number=7,
+        scan="scan.npy",
+        mask=None,
+        axes=None,
+        variable=None,
+        last=False,
+        max_bytes=10**6,
+        memory_bytes=10**9,
         cpu_seconds=10,
     )
-    request = Request(number=7, scan="scan.npy", mask=None, axes=None, variable=None, last=False)
     monkeypatch.setattr(parser_process, "write_arrays", refuse(number))
     found = parser_process.answer(request, config)
     assert found == {"number": 7, "error": NO_ROOM, "message": ""}
-    assert _problem(Refusal.model_validate(found), tmp_path / "scan.npy").code == "storage-full"
+    refused = _refused(Refusal.model_validate(found), tmp_path / "scan.npy")
+    assert isinstance(refused, Problem)
+    assert refused.code == "storage-full"
 
 
 def test_a_parser_that_cannot_start(tmp_path: Path) -> None:
