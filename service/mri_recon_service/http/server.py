@@ -19,7 +19,7 @@ from mri_recon_service.settings import Settings
 
 __all__ = ["make_server"]
 
-_BACKLOG = 32  # connections that the event loop accepts before it looks at the first of them
+_AT_ONCE = 32  # connections that the event loop accepts before it looks at the first of them
 _QUEUE = 1024  # connections that wait in the kernel to be accepted
 _OTHER_FILES = 128  # parser processes, the store of jobs, libraries
 _FILES_OF_UPLOAD = 3
@@ -34,8 +34,9 @@ def make_server(app: FastAPI, settings: Settings, **more: Any) -> uvicorn.Server
         settings: its settings.
         more: further arguments of `uvicorn.Config`.
     """
+    most = _affordable(settings)
     limits = ConnectionLimits(
-        most=_affordable(settings),
+        most=most,
         most_of_address=settings.max_connections_per_address,
         header_seconds=settings.header_timeout_seconds,
         patience=settings.stall_seconds,
@@ -47,7 +48,7 @@ def make_server(app: FastAPI, settings: Settings, **more: Any) -> uvicorn.Server
         app,
         http=cast(Any, protocol),  # it is called like the class
         ws="none",
-        backlog=_BACKLOG,
+        backlog=min(_AT_ONCE, most // 4),  # so that each lives until its first bytes are read
         access_log=False,  # the service writes its own, without query strings
         log_level="warning",
         server_header=False,

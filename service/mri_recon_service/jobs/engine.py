@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from mri_recon.methods.estimates import Estimates
 from mri_recon_service.buffers import Buffers
+from mri_recon_service.heap import Heap
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.admission import Admission
 from mri_recon_service.jobs.deliveries import Deliveries
@@ -144,6 +145,7 @@ class Engine:
             metrics=metrics,
         )
         self._owner = owner
+        self._heap = Heap()
         # Threads wait here for their turns, which the parsers share out fairly.
         self._opener = ThreadPoolExecutor(settings.max_concurrent_uploads, thread_name_prefix="open")
         self._renderer = ThreadPoolExecutor(_RENDERING_THREADS, thread_name_prefix="render")
@@ -218,6 +220,8 @@ class Engine:
         while (turn := self.schedule.next()) is not None:
             try:
                 self._take(turn)
+                del turn  # what it held can be freed
+                self._heap.trim()
             except Exception as error:  # for example, a store that cannot be read: try again later
                 if isinstance(error, Problem):
                     log.error("a worker waits: %s", error)

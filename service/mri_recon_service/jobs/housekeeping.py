@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from mri_recon_service.clock import now
+from mri_recon_service.heap import Heap
 from mri_recon_service.job import problem_record
 from mri_recon_service.jobs.listeners import POLL_SECONDS
 from mri_recon_service.jobs.runner import JobRunner
@@ -57,6 +58,7 @@ class Housekeeping:
         self._runner = runner
         self._schedule = schedule
         self._unknown: set[str] = set()
+        self._heap = Heap()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="janitor", daemon=True)
 
@@ -87,6 +89,7 @@ class Housekeeping:
                 if time.monotonic() - swept > _SWEEP_SECONDS:
                     swept = time.monotonic()
                     self._sweep()
+                    self._heap.trim()
             except Exception:
                 log.exception("the maintenance of the jobs failed: the service tries again")
 

@@ -181,7 +181,7 @@ class ParserPool:
                 if size >= limit or (error.size or 0) > limit:
                     if limit < self._settings.max_decoded_bytes:
                         raise
-                    raise error.problem from error
+                    raise error.problem if error.size is None else _too_large(path, error.size, limit) from error
                 size = min(limit, 2 * max(size, error.size or 0))
             except TooSlow as error:
                 if now() >= deadline:
@@ -238,6 +238,14 @@ class ParserPool:
         except TimeoutError as error:
             raise _late() from error
         return raw, mask, held
+
+
+def _too_large(path: Path, size: int, limit: int) -> Problem:
+    return Problem(
+        "invalid-file",
+        f"expected at most {limit} bytes, an array of {path.name} takes {size}: it is damaged, or send fewer slices, "
+        "or have MRI_RECON_MAX_DECODED_BYTES raised",
+    )
 
 
 def _late() -> Problem:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from mri_recon.methods.estimates import Estimates
+from mri_recon_service.buffers import Buffers
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.jobs.engine import Engine, open_engine
 from mri_recon_service.settings import Settings
@@ -67,7 +68,7 @@ def streaming(parsers: ParserPool) -> Callable[..., Any]:
         with tempfile.TemporaryDirectory() as data:
             chosen = StreamSettings(**values)
             service = (settings or Settings()).model_copy(update={"data_dir": Path(data)})
-            engine = open_engine(service, parsers, Estimates(), Metrics(), Targets())
+            engine = open_engine(service, parsers, Buffers(service.buffer_bytes), Estimates(), Metrics(), Targets())
             engine.start()
             folder = Path(data) / "sessions"
             folder.mkdir()
