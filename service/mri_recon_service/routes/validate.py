@@ -23,7 +23,6 @@ from mri_recon_service.jobs.results import geometry_of
 from mri_recon_service.jobs.submission import client_of
 from mri_recon_service.problems import UPLOAD_CODES, Problem
 from mri_recon_service.schemas import ImageGeometry, MethodCost, ScanSummary, ValidateFields, Validation
-from mri_recon_service.settings import Settings
 from mri_recon_service.work import Parsed, Parser, Prepared, Task, prepare, read_task
 
 __all__ = ["router"]
