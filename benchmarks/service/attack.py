@@ -159,7 +159,7 @@ def bombs() -> dict[str, Any]:
 
 
 def batch() -> dict[str, Any]:
-    scan = npy(320)
+    scan = npy(256)
     found: dict[str, Any] = {}
     for limit in (0, 262 << 20):
         with service(**({"MRI_RECON_MAX_MEMORY_BYTES": str(limit)} if limit else {})) as watch:
@@ -174,7 +174,10 @@ def batch() -> dict[str, Any]:
                 ]
                 while any(client.get(one["self"]).json()["status"] in ("queued", "running") for one in jobs):
                     time.sleep(PERIOD)
-            found[f"limit_{mib(limit)}_mib" if limit else "no_limit"] = watch.figures()
+            text = httpx.get(f"{watch.address}/metrics", trust_env=False).text
+            sizes = [line.split()[-1] for line in text.splitlines() if line.startswith("mri_recon_batch_size_count")]
+            figures = watch.figures() | {"runs": sizes}
+            found[f"limit_{mib(limit)}_mib" if limit else "no_limit"] = figures
     return found
 
 

@@ -27,6 +27,7 @@ __all__ = ["Housekeeping"]
 log = logging.getLogger("mri_recon_service")
 
 _SWEEP_SECONDS = 60.0
+_TRIM_SECONDS = 5.0
 
 
 class Housekeeping:
@@ -58,7 +59,7 @@ class Housekeeping:
         self._runner = runner
         self._schedule = schedule
         self._unknown: set[str] = set()
-        self._heap = Heap()
+        self._heap = Heap(_TRIM_SECONDS)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="janitor", daemon=True)
 
@@ -89,7 +90,7 @@ class Housekeeping:
                 if time.monotonic() - swept > _SWEEP_SECONDS:
                     swept = time.monotonic()
                     self._sweep()
-                    self._heap.trim()
+                self._heap.trim()
             except Exception:
                 log.exception("the maintenance of the jobs failed: the service tries again")
 
