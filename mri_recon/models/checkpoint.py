@@ -44,12 +44,12 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    architecture: str
-    config: dict[str, Any]
-    description: str
-    intended_use: str = RESEARCH_ONLY
-    envelope: Envelope
+    name: str = Field(description="name by which the option `model` selects the weights")
+    architecture: str = Field(description="kind of the network")
+    config: dict[str, Any] = Field(description="sizes of the network")
+    description: str = Field(description="what the network does")
+    intended_use: str = Field(default=RESEARCH_ONLY, description="notice about the use")
+    envelope: Envelope = Field(description="range of inputs in the training")
     data: list[dict[str, Any]] = Field(description="sets: name, persons, licence, citation, kind (raw or simulated)")
     training: dict[str, Any] = Field(description="configuration, steps, seed, versions, device, duration")
     loss_curve: list[dict[str, float]] = Field(description="step, train_loss, validation metrics")

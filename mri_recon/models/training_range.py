@@ -21,10 +21,10 @@ class Envelope(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    acceleration: tuple[float, float]
-    num_coils: tuple[int, int]
-    anatomy: str
-    sampling: str = RANDOM_COLUMNS
+    acceleration: tuple[float, float] = Field(description="smallest and largest acceleration")
+    num_coils: tuple[int, int] = Field(description="smallest and largest number of coils")
+    anatomy: str = Field(description="parts of the body")
+    sampling: str = Field(default=RANDOM_COLUMNS, description="arrangement of the samples")
     center_fraction: tuple[float, float] | None = Field(
         default=None, description="fully sampled columns at the centre over all columns of the support"
     )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -24,6 +25,7 @@ from mri_recon_service.http.connections import Crowd
 from mri_recon_service.http.keys import Authentication, Keyring
 from mri_recon_service.http.middleware import RequestContext, Requests
 from mri_recon_service.http.openapi import problem_responses
+from mri_recon_service.http.openapi_document import complete
 from mri_recon_service.http.pace import Pace
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.http.security import Security, check_exposure
@@ -77,6 +79,17 @@ Every error is `application/problem+json` (RFC 9457) with a stable `code`; `/pro
 """
 
 
+class _Application(FastAPI):
+    """The application, with a completed OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, which is made once."""
+        if self.openapi_schema is None:
+            complete(super().openapi())
+        assert self.openapi_schema is not None
+        return self.openapi_schema
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Make the ASGI application.
 
@@ -87,7 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ConfigError: the service needs API keys on this address, and there are none; or the file of targets is wrong.
     """
     chosen = Settings() if settings is None else settings
-    app = FastAPI(
+    app = _Application(
         title="mri-recon",
         version=version("mri-recon"),
         description=_DESCRIPTION,

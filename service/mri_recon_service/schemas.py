@@ -31,11 +31,11 @@ __all__ = [
     "MaskReceipt",
     "MethodCost",
     "MethodImages",
+    "MethodResult",
     "ProblemDocument",
     "ProblemInfo",
     "Ready",
     "ReconstructionFields",
-    "Row",
     "ScanFields",
     "ScanSummary",
     "ValidateFields",
@@ -147,21 +147,21 @@ class MaskFields(BaseModel):
 class Marked(BaseModel):
     """An answer that carries the research-only mark."""
 
-    research_only: str = RESEARCH_ONLY
+    research_only: str = Field(default=RESEARCH_ONLY, description="The notice that results are for research only.")
 
 
-class Row(BaseModel):
+class MethodResult(BaseModel):
     """Result of one method. Without a reference, metrics are null. For an image equal to it, `psnr` is null too."""
 
-    file: str
-    acceleration: float | None
-    seed: int | str | None
-    method: str
-    nmse: float | None
-    psnr: float | None
-    ssim: float | None
-    seconds: float
-    info: dict[str, Any]
+    file: str = Field(description="Name of the scan's file, made by the server.")
+    acceleration: float | None = Field(description="Acceleration that was asked for; null if the mask was not drawn.")
+    seed: int | str | None = Field(description="Seed of the drawn mask.")
+    method: str = Field(description="Name of the method.")
+    nmse: float | None = Field(description="Normalised mean squared error over the volume.")
+    psnr: float | None = Field(description="Peak signal-to-noise ratio in dB over the volume.")
+    ssim: float | None = Field(description="Structural similarity, the mean over the slices.")
+    seconds: float = Field(description="Time of the method.")
+    info: dict[str, Any] = Field(description="The method's report: iterations, stop reason, model, warnings.")
 
 
 Png = Annotated[str, Field(description="An 8-bit gray PNG, base64.", json_schema_extra={"contentEncoding": "base64"})]
@@ -177,24 +177,24 @@ class MethodImages(BaseModel):
 class Images(BaseModel):
     """One slice of the reference and of each method in a common window, and error maps on a common scale."""
 
-    slice: int
-    num_slices: int
+    slice: int = Field(description="Index of the slice, from 0.")
+    num_slices: int = Field(description="Number of slices of the scan.")
     size: tuple[int, int] = Field(description="Height and width.")
     window: tuple[float, float] = Field(description="Magnitudes shown as black and as white in every image.")
     error_window: tuple[float, float] | None = Field(
         description="Errors shown as black and as white in every error map."
     )
-    reference: Png | None
-    methods: dict[str, MethodImages]
+    reference: Png | None = Field(description="Picture of the reference; null without one.")
+    methods: dict[str, MethodImages] = Field(description="Pictures by method.")
 
 
 class ComparisonAnswer(Marked):
     """Several methods on the same undersampled k-space."""
 
-    convention: str
+    convention: str = Field(description="What the metrics mean.")
     mask: dict[str, Any] = Field(description="The mask's receipt.")
-    results: list[Row]
-    images: Images
+    results: list[MethodResult] = Field(description="One row for each method.")
+    images: Images = Field(description="Pictures of one slice.")
     provenance: dict[str, dict[str, Any]] = Field(
         description="For each method, the record from which `mri-recon replay` reproduces its image."
     )
@@ -205,23 +205,23 @@ class ProblemDocument(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    request_id: str
+    type: str = Field(description="Address of the description of this kind of problem.")
+    title: str = Field(description="Summary, the same for every occurrence.")
+    status: int = Field(description="HTTP status.")
+    code: str = Field(description="Stable code, which /problems lists.")
+    detail: str = Field(description="What was expected, what came, and what to do.")
+    request_id: str = Field(description="Identifier of the request, by which the operator finds it in the log.")
 
 
 class JobProgress(BaseModel):
     """Progress of a method. Members that the method does not know are null. The stage `done` ends a method."""
 
-    method: str
-    stage: str
-    iteration: int
-    total: int | None
-    objective: float | None
-    relative_gap: float | None
+    method: str = Field(description="Name of the method.")
+    stage: str = Field(description="`prepare`, `maps`, `iterate`, `adapt`, `network`, `check`, `candidates` or `done`.")
+    iteration: int = Field(description="Iterations, slices or runs that are completed in this stage.")
+    total: int | None = Field(description="Largest possible value of `iteration`.")
+    objective: float | None = Field(description="Latest known objective.")
+    relative_gap: float | None = Field(description="Latest known relative duality gap.")
     parts: list[str] = Field(
         default=[],
         description="Parts of a comparison that are done, to be fetched from `links.parts` while it runs: `scan` (the "
@@ -245,20 +245,20 @@ class JobDelivery(BaseModel):
     state: Literal["waiting", "sending", "delivered", "failed", "cancelled"] = Field(
         description="`waiting` also before the job has ended; `cancelled` if the job did not succeed."
     )
-    attempts: int
+    attempts: int = Field(description="Number of attempts so far.")
     stored: int = Field(description="Instances that the target stored in the last attempt.")
     instances: int = Field(description="Instances of the result; 0 before the first attempt.")
     reason: str = Field(description="Why the last attempt failed, or a remark of the target.")
     next_attempt: str | None = Field(description="Earliest time of the next attempt.")
-    finished: str | None
+    finished: str | None = Field(description="End of the delivery.")
 
 
 class JobLinks(BaseModel):
     """Addresses of a job."""
 
-    self: str
-    events: str
-    result: str
+    self: str = Field(description="Address of the job.")
+    events: str = Field(description="Address of its events.")
+    result: str = Field(description="Address of its result.")
     parts: str = Field(description="Address of a part of a running comparison, with `{name}` for its name.")
     methods: str = Field(description="Address of the file of one method of a comparison, with `{method}` for its name.")
 
@@ -266,43 +266,45 @@ class JobLinks(BaseModel):
 class JobDocument(Marked):
     """A job and its state."""
 
-    id: str
-    kind: Literal["reconstruction", "comparison"]
-    request: JobRequest
-    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    id: str = Field(description="Identifier of the job.")
+    kind: Literal["reconstruction", "comparison"] = Field(description="Kind of the work.")
+    request: JobRequest = Field(description="What the job was asked for.")
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"] = Field(
+        description="State of the job; the last three are final."
+    )
     created: str = Field(description="Times are ISO 8601 in UTC.")
     started: str | None = Field(description="Start of the last attempt.")
-    finished: str | None
+    finished: str | None = Field(description="End of the job.")
     expires: str | None = Field(description="Time at which the result is deleted.")
     expired: bool = Field(description="Whether the result has been deleted.")
     position: int | None = Field(description="Place in the queue, 1 for the next job; null unless queued.")
-    progress: JobProgress | None
+    progress: JobProgress | None = Field(description="Latest progress; null before the first.")
     problem: ProblemDocument | None = Field(description="Reason of a failure.")
     delivery: JobDelivery | None = Field(description="Delivery of the result; null unless `deliver` asked for one.")
-    links: JobLinks
+    links: JobLinks = Field(description="Addresses of the job.")
 
 
 class JobList(Marked):
     """Jobs of the client, the newest first."""
 
-    jobs: list[JobDocument]
+    jobs: list[JobDocument] = Field(description="The jobs.")
     next: str | None = Field(description="Address of the next, older jobs; null after the oldest.")
 
 
 class MaskReceipt(Marked):
     """Description of a mask of columns: how it was drawn, and the columns that it samples."""
 
-    kind: str
-    width: int
-    support_width: int
+    kind: str = Field(description="Kind of the mask.")
+    width: int = Field(description="Number of columns of k-space.")
+    support_width: int = Field(description="Number of acquired columns, of which the mask samples some.")
     lines: list[int] = Field(description="The sampled columns, from 0.")
-    num_lines: int
-    requested_acceleration: float | None
-    realised_acceleration: float
-    num_low_frequencies: int
-    center_start: int | None
-    center_fraction_realised: float
-    seed: int | str | None
+    num_lines: int = Field(description="Number of sampled columns.")
+    requested_acceleration: float | None = Field(description="Acceleration that was asked for.")
+    realised_acceleration: float = Field(description="Acquired columns over sampled ones.")
+    num_low_frequencies: int = Field(description="Number of columns of the fully sampled centre.")
+    center_start: int | None = Field(description="First column of the centre.")
+    center_fraction_realised: float = Field(description="Columns of the centre over acquired ones.")
+    seed: int | str | None = Field(description="Seed of the mask.")
 
 
 class ImageGeometry(BaseModel):
@@ -320,49 +322,49 @@ class ImageGeometry(BaseModel):
 class ScanSummary(BaseModel):
     """Content of a file."""
 
-    format: str
-    axes: str
+    format: str = Field(description="Format of the file.")
+    axes: str = Field(description="Axes of the array in the file.")
     axes_assumed: bool = Field(
         description="Whether the axes were assumed because the file does not name them; the field `axes` names them."
     )
-    slices: int
-    coils: int
-    readout: int
-    phase: int
-    reconstruction_size: tuple[int, int]
+    slices: int = Field(description="Number of slices.")
+    coils: int = Field(description="Number of coils.")
+    readout: int = Field(description="Number of samples of a readout.")
+    phase: int = Field(description="Number of columns, which are phase-encoding lines.")
+    reconstruction_size: tuple[int, int] = Field(description="Height and width of the image.")
     decoded_bytes: int = Field(description="Bytes of the k-space as complex64.")
     support: str = Field(description="Acquired columns as ranges from 0, ends included, e.g. `5-121`.")
     support_columns: int = Field(description="Number of columns that were acquired, or would be without undersampling.")
-    fully_sampled: bool
+    fully_sampled: bool = Field(description="Whether every acquired column is there.")
     own_mask: dict[str, Any] | None = Field(description="Receipt of the file's own mask.")
     reference: str = Field(description="Origin of the reference that images are compared with.")
-    simulated: bool
+    simulated: bool = Field(description="Whether the file says that it is simulated.")
     noise_sigma: float | None = Field(description="sqrt(E|n|^2) of one sample, from the edge of k-space.")
     geometry: ImageGeometry | None = Field(description="Voxel size and orientation; null if the file has none.")
-    note: str
+    note: str = Field(description="Note in the file.")
     warnings: list[str] = Field(description="Suspicious or assumed properties of the scan, with advice.")
 
 
 class MethodCost(BaseModel):
     """Estimated memory and time of one method on a scan."""
 
-    method: str
-    memory_bytes: int
+    method: str = Field(description="Name of the method.")
+    memory_bytes: int = Field(description="Upper bound of the memory.")
     seconds: float | None = Field(description="Time with default options on this machine; null if unknown.")
 
 
 class Validation(Marked):
     """Effect that a request would have."""
 
-    accepted: bool
+    accepted: bool = Field(description="Whether the request would be accepted.")
     problem: ProblemDocument | None = Field(description="Reason for which the request would be refused.")
     answered: Literal["at-once", "as-job", "refused"] = Field(
         description="Form of the answer without `Prefer` and `Idempotency-Key`."
     )
     files: dict[str, dict[str, Any]] = Field(description="`sha256` and `bytes` of each file.")
-    scan: ScanSummary
+    scan: ScanSummary = Field(description="Content of the scan.")
     mask: dict[str, Any] | None = Field(description="Receipt of the mask; null if there can be no mask.")
-    methods: list[MethodCost]
+    methods: list[MethodCost] = Field(description="Cost of each method.")
     memory_bytes: int = Field(description="Memory of the largest method; methods run one after the other.")
     seconds: float | None = Field(description="Time of all methods together.")
 
@@ -370,66 +372,66 @@ class Validation(Marked):
 class InferenceServer(BaseModel):
     """Server metadata of the Open Inference Protocol."""
 
-    name: str = "mri-recon"
-    version: str
-    extensions: list[str] = []
+    name: str = Field(default="mri-recon", description="Name of the server.")
+    version: str = Field(description="Version of the server.")
+    extensions: list[str] = Field(default=[], description="Extensions of the protocol; there are none.")
 
 
 class InferenceLive(BaseModel):
     """The process answers."""
 
-    live: Literal[True] = True
+    live: Literal[True] = Field(default=True, description="Whether the process answers.")
 
 
 class InferenceReady(BaseModel):
     """The server is ready."""
 
-    ready: Literal[True] = True
+    ready: Literal[True] = Field(default=True, description="Whether the server is ready.")
 
 
 class InferenceModelReady(BaseModel):
     """A model is ready."""
 
-    name: str
-    ready: Literal[True] = True
+    name: str = Field(description="Name of the model.")
+    ready: Literal[True] = Field(default=True, description="Whether the model is ready.")
 
 
 class InferenceTensor(BaseModel):
     """Metadata of a tensor. The size -1 stands for any size."""
 
-    name: str
-    datatype: str
-    shape: list[int]
+    name: str = Field(description="Name of the tensor.")
+    datatype: str = Field(description="Type of its numbers.")
+    shape: list[int] = Field(description="Its shape.")
 
 
 class InferenceModel(BaseModel):
     """Model metadata of the Open Inference Protocol."""
 
-    name: str
-    versions: list[str]
-    platform: str = "mri-recon_pytorch"
-    inputs: list[InferenceTensor]
-    outputs: list[InferenceTensor]
-    parameters: dict[str, str]
+    name: str = Field(description="Name of the model.")
+    versions: list[str] = Field(description="Beginning of the SHA-256 of its weights.")
+    platform: str = Field(default="mri-recon_pytorch", description="Name of the platform.")
+    inputs: list[InferenceTensor] = Field(description="Tensors that the model takes.")
+    outputs: list[InferenceTensor] = Field(description="Tensors that it returns.")
+    parameters: dict[str, str] = Field(description="Address for inference, method, SHA-256 of the weights, notice.")
 
 
 class Live(BaseModel):
     """The process answers."""
 
-    status: Literal["live"] = "live"
+    status: Literal["live"] = Field(default="live", description="Always `live`.")
 
 
 class Ready(BaseModel):
     """Models are loaded and have run once."""
 
-    status: Literal["ready"] = "ready"
-    models: list[str]
+    status: Literal["ready"] = Field(default="ready", description="Always `ready`.")
+    models: list[str] = Field(description="Names of the models that are loaded.")
 
 
 class ProblemInfo(BaseModel):
     """One kind of problem."""
 
-    code: str
-    status: int
-    title: str
-    cure: str
+    code: str = Field(description="Stable code.")
+    status: int = Field(description="HTTP status.")
+    title: str = Field(description="Summary.")
+    cure: str = Field(description="What to do.")

@@ -126,8 +126,11 @@ def test_the_openapi_document(client: httpx.Client) -> None:
     assert set(document["paths"]) == {
         "/v1/reconstructions",
         "/v1/compare",
+        "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/events",
+        "/v1/jobs/{job_id}/methods/{method}",
+        "/v1/jobs/{job_id}/parts/{name}",
         "/v1/jobs/{job_id}/result",
         "/v1/models",
         "/v1/sample",
@@ -145,7 +148,8 @@ def test_the_openapi_document(client: httpx.Client) -> None:
         "/problems/{code}",
     }
     post = document["paths"]["/v1/reconstructions"]["post"]
-    form = post["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert post["requestBody"]["content"]["multipart/form-data"]["schema"]["$ref"].endswith("/ReconstructionForm")
+    form = document["components"]["schemas"]["ReconstructionForm"]
     assert form["required"] == ["file", "method"]
     assert {"acceleration", "center_fraction", "num_low_frequencies", "seed", "mask", "axes"} <= set(form["properties"])
     assert list(post["responses"]["200"]["content"]) == RECONSTRUCTION_OFFERS

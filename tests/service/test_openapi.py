@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from mri_recon_service.app import create_app
+from mri_recon_service.http.keys import add_key
 from mri_recon_service.http.openapi import SAMPLE_FILE
 from mri_recon_service.settings import Settings
 from tests.support.service import until
@@ -61,13 +64,62 @@ def test_every_route_that_takes_a_body_has_an_example() -> None:
 
 
 def test_every_operation_says_which_problems_it_has() -> None:
-    """Those of every route at least: no key, a foreign page, a foreign name."""
+    """Those of every route at least: no key, a foreign page, a foreign name; and each problem by one schema."""
     for path, operations in _documented()["paths"].items():
         for method, operation in operations.items():
             assert operation["description"], (method, path)
-            for status in ("401", "403", "421"):
-                content = operation["responses"][status]["content"]
-                assert list(content) == ["application/problem+json"], (method, path)
+            assert {"401", "403", "421"} <= set(operation["responses"])
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    schema = {"$ref": "#/components/schemas/ProblemDocument"}
+                    assert response["content"] == {"application/problem+json": {"schema": schema}}, (method, path)
+
+
+def test_operations_have_names_of_their_own() -> None:
+    """Those that a generated client gives its functions: a verb and an object, once."""
+    names = [one["operationId"] for operations in _documented()["paths"].values() for one in operations.values()]
+    assert len(set(names)) == len(names)
+    verbs = {"reconstruct", "compare", "validate", "list", "get", "stream", "delete", "draw"}
+    assert {name.split("_")[0] for name in names} == verbs
+
+
+def test_every_parameter_and_every_member_is_described() -> None:
+    document = _documented()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for one in operation.get("parameters", []):
+                assert one.get("description"), (path, one["name"])
+    for name, schema in document["components"]["schemas"].items():
+        assert schema["description"], name
+        for member, one in schema["properties"].items():
+            assert one.get("description"), (name, member)
+    tags = {one["name"] for one in document["tags"]}
+    assert {tag for one in document["paths"].values() for each in one.values() for tag in each["tags"]} == tags
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """And no schema is there that nothing needs."""
+    document = _documented()
+    used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert used == set(document["components"]["schemas"])
+
+
+def test_keys_are_documented_where_they_are_asked_for(serve: Any, tmp_path: Path) -> None:
+    """The service says 401 without a key where the document names one, and nowhere else."""
+    document = _documented()
+    assert {one["type"] for one in document["components"]["securitySchemes"].values()} == {"http", "apiKey"}
+    add_key(tmp_path / "keys.json", "a")
+    with serve(Settings(require_keys=True, keys_file=tmp_path / "keys.json")) as client:
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                wanted = [one for one in operation["security"] if one]
+                answer = client.request(method, path.replace("{", "").replace("}", ""))
+                assert (answer.status_code == 401) == bool(wanted), (method, path)
+
+
+def test_a_form_takes_what_the_service_takes() -> None:
+    words = _documented()["components"]["schemas"]["ReconstructionForm"]["properties"]["mask"]["anyOf"]
+    assert {"type": "string", "enum": ["file", "from-zeros"]} in words
 
 
 def test_the_document_is_valid() -> None:

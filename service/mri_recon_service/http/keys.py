@@ -29,7 +29,7 @@ from mri_recon_service.http.security import route_path
 from mri_recon_service.problems import Problem
 from mri_recon_service.shares import Shares
 
-__all__ = ["Authentication", "KeyRecord", "Keyring", "add_key", "read_keys", "remove_key"]
+__all__ = ["Authentication", "KeyRecord", "Keyring", "add_key", "is_open", "read_keys", "remove_key"]
 
 log = logging.getLogger("mri_recon_service")
 
@@ -186,7 +186,7 @@ class Authentication:
             return  # no websockets here
         if scope["type"] == "http":
             scope.setdefault("state", {})["client"] = ""
-        if self._keyring is None or scope["type"] != "http" or _is_open(route_path(scope)):
+        if self._keyring is None or scope["type"] != "http" or is_open(route_path(scope)):
             await self.app(scope, receive, send)
             return
         client = _client(self._keyring, Headers(scope=scope))
@@ -221,7 +221,8 @@ def _client(keyring: Keyring, headers: Headers) -> str:
     return owner
 
 
-def _is_open(path: str) -> bool:
+def is_open(path: str) -> bool:
+    """Tell whether an address answers without a key."""
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 

@@ -7,11 +7,26 @@ from typing import Any
 from pydantic import BaseModel
 
 from mri_recon_service.problems import EVERYWHERE_CODES, MEDIA_TYPE, PROBLEMS
-from mri_recon_service.schemas import JobDocument, ProblemDocument
+from mri_recon_service.schemas import (
+    CompareFields,
+    JobDocument,
+    ProblemDocument,
+    ReconstructionFields,
+    ValidateFields,
+)
 from mri_recon_service.uploads.receive import MULTIPART, OCTETS
 from mri_recon_service.uploads.upload import RAW_TYPES
 
-__all__ = ["EXAMPLES", "SAMPLE_FILE", "answer_headers", "job_accepted", "problem_responses", "upload_request"]
+__all__ = [
+    "EXAMPLES",
+    "SAMPLE_FILE",
+    "answer_headers",
+    "component",
+    "form_schemas",
+    "job_accepted",
+    "problem_responses",
+    "upload_request",
+]
 
 SAMPLE_FILE = "colin27_8ch.h5"
 """Name of the file in examples: the scan of `GET /v1/sample`."""
@@ -46,30 +61,26 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
 _FILE = {"type": "string", "contentMediaType": OCTETS, "format": "binary"}
 
 
-def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
-    """Describe the body of a route that takes a scan: a form, or a raw file with its fields as query parameters."""
-    schema = fields.model_json_schema()
-    properties: dict[str, Any] = {
-        "file": {
-            **_FILE,
-            "description": "The scan: fastMRI HDF5, ISMRMRD .mrd, .npy, .npz, MATLAB .mat, Siemens .dat or GE .7.",
-        },
-        **schema["properties"],
-    }
-    properties["mask"] = {
-        "description": schema["properties"]["mask"]["description"],
-        "anyOf": [_FILE, {"type": "string", "enum": ["file"]}],
-    }
-    form = {
-        "type": "object",
-        "properties": properties,
-        "required": ["file", *schema.get("required", [])],
-        "additionalProperties": {"type": "string"},
-    }
+UPLOADS: tuple[type[BaseModel], ...] = (ReconstructionFields, CompareFields, ValidateFields)
+"""Fields of the routes that take a scan."""
+
+
+def component(model: type[BaseModel]) -> dict[str, Any]:
+    """Refer to the schema of a model, which a generated client then has once."""
+    return _reference(model.__name__)
+
+
+def upload_request(fields: type[BaseModel], *, job: bool = False) -> dict[str, Any]:
+    """Describe the body of a route that takes a scan: a form, or a raw file with its fields as query parameters.
+
+    Args:
+        fields: the fields.
+        job: whether the request may become a job, and has the headers that ask for it.
+    """
     raw = {"schema": _FILE}
     query = [
         {"name": name, "in": "query", "required": False, "schema": one, "description": one.get("description", "")}
-        for name, one in schema["properties"].items()
+        for name, one in fields.model_json_schema()["properties"].items()
     ]
     filename = {
         "name": "filename",
@@ -78,15 +89,67 @@ def upload_request(fields: type[BaseModel]) -> dict[str, Any]:
         "description": f"With {OCTETS}: a file name whose suffix tells the format.",
     }
     return {
-        "parameters": [*query, filename],
+        "parameters": [*query, filename, *(_JOB_HEADERS if job else [])],
         "requestBody": {
             "required": True,
             "content": {
-                MULTIPART: {"schema": form, "examples": _examples(fields)},
+                MULTIPART: {"schema": _reference(_form_name(fields)), "examples": _examples(fields)},
                 **dict.fromkeys([*RAW_TYPES, OCTETS], raw),
             },
         },
     }
+
+
+_JOB_HEADERS = [
+    {
+        "name": "Prefer",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "`respond-async`: answer with a job at once. `wait=N`: wait N seconds for the result.",
+        "example": "respond-async",
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "description": "A new text for every new request, e.g. a UUID. Sent again with the same text, it is done once.",
+    },
+]
+
+
+def form_schemas() -> dict[str, Any]:
+    """Make the schemas of the forms with a scan, by name: `ReconstructionForm`, `CompareForm`, `ValidateForm`."""
+    return {_form_name(fields): _form(fields) for fields in UPLOADS}
+
+
+def _form_name(fields: type[BaseModel]) -> str:
+    return fields.__name__.replace("Fields", "Form")
+
+
+def _form(fields: type[BaseModel]) -> dict[str, Any]:
+    schema = fields.model_json_schema()
+    mask = schema["properties"]["mask"]
+    words = [{"type": "string", **one} for one in mask["anyOf"] if one != {"type": "null"}]
+    properties: dict[str, Any] = {
+        "file": {
+            **_FILE,
+            "description": "The scan: fastMRI HDF5, ISMRMRD .mrd, .npy, .npz, MATLAB .mat, Siemens .dat or GE .7.",
+        },
+        **schema["properties"],
+        "mask": {"description": mask["description"], "anyOf": [_FILE, *words]},
+    }
+    return {
+        "title": _form_name(fields),
+        "description": fields.__doc__,
+        "type": "object",
+        "properties": properties,
+        "required": ["file", *schema.get("required", [])],
+        "additionalProperties": {"type": "string"},
+    }
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def job_accepted(description: str = "The work became a job. Location has its address.") -> dict[str, Any]:
@@ -113,7 +176,7 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in found),
-            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+            "content": {MEDIA_TYPE: {"schema": component(ProblemDocument)}},
         }
         for status, found in sorted(by_status.items())
     }

@@ -24,9 +24,10 @@ _ANSWER = {
 
 @router.post(
     "/compare",
+    operation_id="compare",
     response_model=ComparisonAnswer,
     responses={200: _ANSWER, 202: job_accepted(), **problem_responses("not-acceptable", *UPLOAD_CODES)},
-    openapi_extra=upload_request(CompareFields),
+    openapi_extra=upload_request(CompareFields, job=True),
 )
 async def compare(request: Request, settings: SettingsDep, engine: EngineDep, gate: UploadGateDep) -> Response:
     """Reconstruct an uploaded scan with each method. Returns pictures, and metrics if a reference is known."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
@@ -36,14 +37,14 @@ async def docs() -> HTMLResponse:
     return page
 
 
-@router.get("/problems", tags=["problems"])
+@router.get("/problems", operation_id="list_problems", tags=["problems"])
 async def problems() -> list[ProblemInfo]:
     """List every kind of problem."""
     return [_info(code) for code in PROBLEMS]
 
 
-@router.get("/problems/{code}", tags=["problems"], responses=problem_responses("not-found"))
-async def problem(code: str) -> ProblemInfo:
+@router.get("/problems/{code}", operation_id="get_problem", tags=["problems"], responses=problem_responses("not-found"))
+async def problem(code: Annotated[str, Path(description="Code of the problem.", max_length=100)]) -> ProblemInfo:
     """Describe one kind of problem. The member `type` of a problem document is this address."""
     if code not in PROBLEMS:
         raise HTTPException(404)

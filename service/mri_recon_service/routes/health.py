@@ -13,13 +13,13 @@ __all__ = ["router"]
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-@router.get("/live")
+@router.get("/live", operation_id="get_liveness")
 async def live() -> Live:
     """Tell that the process answers."""
     return Live()
 
 
-@router.get("/ready", responses=problem_responses("not-ready"))
+@router.get("/ready", operation_id="get_readiness", responses=problem_responses("not-ready"))
 def ready(readiness: ReadinessDep, engine: EngineDep) -> Ready:
     """Tell whether every shipped model has run once, and the store of jobs can be used. If not: 503 with the reason."""
     readiness.check(engine.store)

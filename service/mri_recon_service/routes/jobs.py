@@ -53,7 +53,7 @@ _RESULT = {
 }
 
 
-@router.get("", response_model=JobList, responses=problem_responses("invalid-request"))
+@router.get("", operation_id="list_jobs", response_model=JobList, responses=problem_responses("invalid-request"))
 async def jobs(
     request: Request,
     engine: EngineDep,
@@ -68,7 +68,9 @@ async def jobs(
     return {"jobs": [document(one) for one in found[:limit]], "next": older}
 
 
-@router.get("/{job_id}", response_model=JobDocument, responses=problem_responses("job-not-found"))
+@router.get(
+    "/{job_id}", operation_id="get_job", response_model=JobDocument, responses=problem_responses("job-not-found")
+)
 async def job(request: Request, job_id: JobId, engine: EngineDep) -> dict[str, Any]:
     """Return the state of a job."""
     return document(await _found(request, job_id, engine))
@@ -76,6 +78,7 @@ async def job(request: Request, job_id: JobId, engine: EngineDep) -> dict[str, A
 
 @router.get(
     "/{job_id}/events",
+    operation_id="stream_job_events",
     response_class=EventSourceResponse,
     responses={
         200: _EVENTS,
@@ -99,6 +102,7 @@ async def events(
 
 @router.get(
     "/{job_id}/result",
+    operation_id="get_job_result",
     response_class=Response,
     responses={
         200: _RESULT,
@@ -120,6 +124,7 @@ async def result(
 
 @router.get(
     "/{job_id}/parts/{name}",
+    operation_id="get_job_part",
     response_class=Response,
     responses={200: _PART, **problem_responses("job-not-found", "part-not-found")},
 )
@@ -130,6 +135,7 @@ async def part(request: Request, job_id: JobId, name: PartName, engine: EngineDe
 
 @router.get(
     "/{job_id}/methods/{method}",
+    operation_id="get_job_method",
     response_class=Response,
     responses={
         200: _FILE,
@@ -152,6 +158,7 @@ async def method(
 
 @router.delete(
     "/{job_id}",
+    operation_id="delete_job",
     status_code=204,
     responses={
         202: job_accepted("A waiting job is cancelled. A running job ends before its next iteration."),

@@ -19,7 +19,7 @@ from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.answers.png import gray_png
 from mri_recon_service.columns import columns_of
 from mri_recon_service.http.negotiation import choose
-from mri_recon_service.http.openapi import problem_responses
+from mri_recon_service.http.openapi import component, problem_responses
 from mri_recon_service.problems import Problem, invalid_request, problem_of, shown
 from mri_recon_service.schemas import MaskFields, MaskReceipt
 
@@ -72,7 +72,7 @@ _BODY = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": MaskFields.model_json_schema(),
+                "schema": component(MaskFields),
                 "examples": {
                     "fourfold": {"summary": "Four times fewer columns", "value": {"width": 320, "acceleration": 4}},
                     "equispaced": {
@@ -92,7 +92,7 @@ _BODY = {
 }
 
 
-@router.get("/masks", response_class=Response, responses=_RESPONSES)
+@router.get("/masks", operation_id="draw_mask", response_class=Response, responses=_RESPONSES)
 def mask_from_query(
     fields: Annotated[MaskFields, Query()],
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
@@ -103,6 +103,7 @@ def mask_from_query(
 
 @router.post(
     "/masks",
+    operation_id="draw_mask_from_json",
     response_class=Response,
     responses={**_RESPONSES, **problem_responses("malformed-body", "upload-too-large")},
     openapi_extra=_BODY,

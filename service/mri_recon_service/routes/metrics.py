@@ -16,7 +16,9 @@ router = APIRouter(tags=["health"])
 _ANSWER = {"description": "Text in Prometheus' format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
-@router.get("/metrics", response_class=Response, responses={200: _ANSWER, **problem_responses()})
+@router.get(
+    "/metrics", operation_id="get_metrics", response_class=Response, responses={200: _ANSWER, **problem_responses()}
+)
 def metrics(found: MetricsDep, accept: Annotated[str | None, Header(include_in_schema=False)] = None) -> Response:
     """Return counts and times of requests, jobs, batches and parser processes, and the length of the queue."""
     content, content_type = found.exposition(accept)

@@ -21,8 +21,8 @@ router = APIRouter(prefix="/v1", tags=["models"])
 class MethodInfo(BaseModel):
     """A registered reconstruction method."""
 
-    name: str
-    summary: str
+    name: str = Field(description="Name of the method.")
+    summary: str = Field(description="The method in one sentence.")
     options: dict[str, Any] = Field(description="Options and their defaults.")
 
 
@@ -32,10 +32,10 @@ class Models(Marked):
     models: list[ModelCard] = Field(
         description="Model cards of the shipped weights; the option `model` takes the names."
     )
-    methods: list[MethodInfo]
+    methods: list[MethodInfo] = Field(description="The methods, those of other installed packages too.")
 
 
-@router.get("/models", responses=problem_responses("model-unavailable"))
+@router.get("/models", operation_id="list_models", responses=problem_responses("model-unavailable"))
 def models() -> Models:
     """List the model cards of the shipped weights, and the registered methods with their options."""
     return Models(

@@ -7,8 +7,9 @@ address. An error has the member `error` of the protocol beside those of every p
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.notice import RESEARCH_ONLY
@@ -29,31 +30,33 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
+ModelName = Annotated[str, Path(description="Name of a shipped model.", max_length=100)]
+
 _NOT_READY = problem_responses("not-ready")
 _MODEL = problem_responses("unknown-inference-model", "not-ready", "model-unavailable")
 
 
-@router.get("")
+@router.get("", operation_id="get_inference_server")
 async def server() -> InferenceServer:
     """Return name and version of the server. It has no extensions of the protocol."""
     return InferenceServer(version=version("mri-recon"))
 
 
-@router.get("/health/live")
+@router.get("/health/live", operation_id="get_inference_liveness")
 async def live() -> InferenceLive:
     """Tell that the process answers."""
     return InferenceLive()
 
 
-@router.get("/health/ready", responses=_NOT_READY)
+@router.get("/health/ready", operation_id="get_inference_readiness", responses=_NOT_READY)
 def ready(readiness: ReadinessDep, engine: EngineDep) -> InferenceReady:
     """Tell whether every shipped model has run once, and the store of jobs can be used. If not: 503 with the reason."""
     readiness.check(engine.store)
     return InferenceReady()
 
 
-@router.get("/models/{model_name}", responses=_MODEL)
-def model(model_name: str) -> InferenceModel:
+@router.get("/models/{model_name}", operation_id="get_inference_model", responses=_MODEL)
+def model(model_name: ModelName) -> InferenceModel:
     """Describe a shipped model, its inputs and its outputs."""
     _check_known(model_name)
     card = load_named(model_name).card
@@ -71,8 +74,8 @@ def model(model_name: str) -> InferenceModel:
     )
 
 
-@router.get("/models/{model_name}/ready", responses=_MODEL)
-def model_ready(model_name: str, readiness: ReadinessDep) -> InferenceModelReady:
+@router.get("/models/{model_name}/ready", operation_id="get_inference_model_readiness", responses=_MODEL)
+def model_ready(model_name: ModelName, readiness: ReadinessDep) -> InferenceModelReady:
     """Tell whether the model is loaded and has run once. Until then: 503."""
     _check_known(model_name)
     if model_name not in readiness.models:

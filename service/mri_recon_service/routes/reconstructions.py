@@ -30,9 +30,10 @@ _ANSWER = {
 
 @router.post(
     "/reconstructions",
+    operation_id="reconstruct",
     response_class=Response,
     responses={200: _ANSWER, 202: job_accepted(), **problem_responses("not-acceptable", *UPLOAD_CODES)},
-    openapi_extra=upload_request(ReconstructionFields),
+    openapi_extra=upload_request(ReconstructionFields, job=True),
 )
 async def reconstruct(request: Request, settings: SettingsDep, engine: EngineDep, gate: UploadGateDep) -> Response:
     """Reconstruct an uploaded scan with one method. Fields that are not listed are the method's options."""

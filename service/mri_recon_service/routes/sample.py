@@ -23,10 +23,15 @@ _ANSWER = {
 
 @router.get(
     "/sample",
+    operation_id="get_sample",
     response_class=Response,
     responses={200: _ANSWER, 304: {"description": "The copy that `If-None-Match` names is the same."}},
 )
-def sample(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+def sample(
+    if_none_match: Annotated[
+        str | None, Header(description="`ETag` of a copy; the same scan is then answered by 304.")
+    ] = None,
+) -> Response:
     """Return the scan that comes with the package: simulated, for demonstration, not for clinical use."""
     content, tag = _sample()
     headers = {

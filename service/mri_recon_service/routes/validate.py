@@ -32,6 +32,7 @@ router = APIRouter(prefix="/v1", tags=["reconstruction"])
 
 @router.post(
     "/validate",
+    operation_id="validate",
     responses=problem_responses(*UPLOAD_CODES),
     openapi_extra=upload_request(ValidateFields),
 )
