@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -79,7 +80,7 @@ def upload_request(fields: type[BaseModel], *, job: bool = False) -> dict[str, A
     """
     raw = {"schema": _FILE}
     query = [
-        {"name": name, "in": "query", "required": False, "schema": one, "description": one.get("description", "")}
+        {"name": name, "in": "query", "required": False, "schema": _bare(one), "description": one["description"]}
         for name, one in fields.model_json_schema()["properties"].items()
     ]
     filename = {
@@ -120,6 +121,11 @@ _JOB_HEADERS = [
 def form_schemas() -> dict[str, Any]:
     """Make the schemas of the forms with a scan, by name: `ReconstructionForm`, `CompareForm`, `ValidateForm`."""
     return {_form_name(fields): _form(fields) for fields in UPLOADS}
+
+
+def _bare(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave the default out: generated clients send defaults, and a field of a form must not be in the query too."""
+    return {name: value for name, value in schema.items() if name != "default"}
 
 
 def _form_name(fields: type[BaseModel]) -> str:
