@@ -1,7 +1,7 @@
 """Make the server that runs the application: uvicorn, with bounded connections.
 
 uvicorn bounds neither the time of a header nor of an unread answer, but takes a class for its connections. Granian and
-Hypercorn were tried: neither bounds connections by address, or unread answers.
+Hypercorn were tried: neither bounds connections by address; Hypercorn ends no unread answer.
 """
 
 from __future__ import annotations
