@@ -146,7 +146,8 @@ def reconstruct(
         typer.Option(
             "--output",
             "-o",
-            help="File to write: .h5, .npy, .npz, .mat, .png, .dcm, .dcm.zip, .nii, .nii.gz, .mrd, .cfl; of several "
+            help="File to write: .h5, .npy, .npz, .mat, .png, .dcm, .dcm.zip, .nii, .nii.gz, .mrd, .cfl, "
+            "or of several "
             "files, the folder of the results",
             metavar="OUT.h5",
         ),

@@ -33,6 +33,8 @@ def test_released_configurations_are_valid() -> None:
     assert paths
     for path in paths:
         config = load_config(path)
+        if path.stem == "try":  # to see that a training runs
+            continue
         assert config.run.steps >= (100 if config.run.weights else 10_000)  # from released weights, or from new ones
         assert config.model.chans * 2**config.model.num_pool_layers >= 128
 
