@@ -48,9 +48,7 @@ def principal_coil(samples: Tensor) -> Tensor:
 def turn_to(vectors: Tensor, coil: Tensor) -> None:
     """Rotate the phase of vectors `(..., coil, h, w)`, in place, so that their part in a virtual coil is real, >= 0."""
     part = (coil.conj()[:, None, None] * vectors).sum(dim=-3, keepdim=True)
-    size = part.abs()
-    found = size > 0
-    vectors *= torch.where(found, part.conj() / torch.where(found, size, 1), torch.ones_like(part))
+    vectors *= torch.polar(torch.ones_like(part.real), -part.angle())
 
 
 def _orthonormal(vectors: list[Tensor]) -> list[Tensor]:

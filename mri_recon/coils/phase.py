@@ -11,7 +11,7 @@ from mri_recon.errors import ShapeError
 from mri_recon.masks.calibration_region import center_block
 from mri_recon.masks.echo import echo_center
 from mri_recon.masks.types import Mask
-from mri_recon.transforms.fourier import ifft1c
+from mri_recon.transforms.fourier import ifft2c
 
 __all__ = ["smooth_phase_map", "smooth_phase_of_rows"]
 
@@ -56,12 +56,9 @@ def smooth_phase_map(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor | No
             )
         sens_maps = torch.ones_like(kspace[0])
     rows, columns, block = _windowed_center(kspace, mask)
-    # Only the columns of the centre are transformed along the readout.
-    lines = kspace.new_zeros(*kspace.shape[:-1], block.shape[-1])
-    lines[..., rows, :] = block
     low = torch.zeros_like(kspace)
-    low[..., columns] = ifft1c(lines, dim=-2)
-    return direction(combine(ifft1c(low), sens_maps))
+    low[..., rows, columns] = block
+    return direction(combine(ifft2c(low), sens_maps))
 
 
 def smooth_phase_of_rows(kspace: Tensor, mask: Mask | Tensor, sens_maps: Tensor, rows: Tensor) -> Tensor:
