@@ -103,10 +103,11 @@ def find_echo(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None)
         `Echo`; None if no peak stands out (pure noise, one line, or a spectrum without one clear maximum) and the
         centre was sampled.
     """
-    energy = _energy(kspace)
+    allowed = None if mask is None else as_mask(mask, kspace.shape).array
+    energy = _energy(kspace) if allowed is None else _energy_of_columns(kspace, allowed)
     sampled = energy > _SAMPLED * energy.max()
-    if mask is not None:
-        sampled &= as_mask(mask, kspace.shape).array
+    if allowed is not None:
+        sampled &= allowed
     h, w = (int(n) for n in energy.shape)
     if not bool(sampled.any()):
         return None
@@ -188,6 +189,18 @@ def _energy(kspace: KSpace) -> Energy:
     for coil in array.reshape(-1, *array.shape[-2:]):
         energies += np.abs(coil).astype(np.float64) ** 2
     return energies
+
+
+def _energy_of_columns(kspace: KSpace, allowed: BoolArray) -> Energy:
+    """Compute the energy of the columns in which a mask allows a position, and 0 for the others, which are not read."""
+    h, w = (int(n) for n in kspace.shape[-2:])
+    places = np.flatnonzero(np.broadcast_to(allowed, (h, w)).any(axis=0))
+    if places.size == w:
+        return _energy(kspace)
+    found: Energy = np.zeros((h, w))
+    if places.size:
+        found[:, places] = _energy(kspace[..., places])
+    return found
 
 
 def _argmax(values: Energy) -> tuple[int, int]:
