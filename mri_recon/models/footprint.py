@@ -103,4 +103,4 @@ def _unet_bytes(config: UnetConfig, height: int, width: int) -> int:
     multiple = config.patch * 2**config.num_pool_layers
     pixels = (height + -height % multiple) * (width + -width % multiple)
     channels = _LIVE_CHANNELS * (config.in_chans + config.out_chans)
-    return int(_FLOAT * pixels * (_LIVE_MAPS * config.chans / config.patch**2 + channels))
+    return int(_FLOAT * pixels * (_LIVE_MAPS * config.widths[0] / config.patch**2 + channels))

@@ -19,6 +19,7 @@ class RefinedConfig(BaseModel):
     num_cascades: int = Field(ge=1)
     memory: int = Field(default=4, ge=0, description="real channels that one refinement hands to the next")
     chans: int = Field(default=32, ge=1, description="feature channels of a refinement's first level")
+    least_chans: int = Field(default=1, ge=1, description="feature channels of every level: at least this many")
     num_pool_layers: int = Field(default=2, ge=1, description="down- and up-sampling steps of a refinement")
     patch: int = Field(default=2, ge=1, description="pixels of a side that become channels of a refinement")
     normalization: str = Field(default="group", description="group, batch, layer, instance or none")

@@ -21,12 +21,18 @@ class UnetConfig(BaseModel):
     in_chans: int = Field(default=2, ge=1, description="input channels: real and imaginary part")
     out_chans: int = Field(default=2, ge=1, description="output channels: real and imaginary part of the correction")
     chans: int = Field(default=32, ge=1, description="feature channels of the first level; doubled at each level")
+    least_chans: int = Field(default=1, ge=1, description="feature channels of every level: at least this many")
     num_pool_layers: int = Field(default=4, ge=1, description="number of down- and up-sampling steps")
     normalization: str = Field(default="group", description="group, batch, layer, instance or none")
     channels_per_group: int = Field(default=32, ge=1, description="channels that share statistics in group norm")
     num_groups: int = Field(default=0, ge=0, description="group norm by number of groups; 0: by channels_per_group")
     drop_prob: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout probability of whole channels")
     patch: int = Field(default=1, ge=1, description="pixels of a side that become channels at the door; 1: none")
+
+    @property
+    def widths(self) -> list[int]:
+        """Return the number of feature channels of each level, the finest first."""
+        return [max(self.chans * 2**level, self.least_chans) for level in range(self.num_pool_layers + 1)]
 
 
 class Unet(nn.Module):
@@ -54,15 +60,17 @@ class Unet(nn.Module):
         super().__init__()
         self.config = config
         folded = config.patch**2
-        widths = [config.chans * 2**level for level in range(config.num_pool_layers + 1)]
+        widths = config.widths
         self.down = nn.ModuleList(
             _conv_block(before, after, config)
             for before, after in zip([folded * config.in_chans, *widths[:-2]], widths[:-1], strict=True)
         )
         self.bottom = _conv_block(widths[-2], widths[-1], config)
-        self.up_transpose = nn.ModuleList(_up_block(2 * width, width, config) for width in reversed(widths[:-1]))
+        self.up_transpose = nn.ModuleList(
+            _up_block(below, width, config) for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
         self.up = nn.ModuleList(_conv_block(2 * width, width, config) for width in reversed(widths[:-1]))
-        self.head = nn.Conv2d(config.chans, folded * config.out_chans, kernel_size=1)
+        self.head = nn.Conv2d(widths[0], folded * config.out_chans, kernel_size=1)
         nn.init.zeros_(self.head.weight)
         if self.head.bias is not None:
             nn.init.zeros_(self.head.bias)

@@ -17,6 +17,7 @@ from mri_recon.models.checkpoint import build_network, load_named
 from mri_recon_training.config import TrainConfig
 from mri_recon_training.optimizers import build_optimizer
 from mri_recon_training.schedules import extended_factor
+from mri_recon_training.widening import widened
 
 __all__ = ["Learner", "compile_unets"]
 
@@ -83,6 +84,9 @@ def _network(config: TrainConfig, device: torch.device) -> nn.Module:
 
 def _first_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor]:
     loaded = load_named(config.run.weights)
+    wide = widened(loaded.network, network)
+    if wide is not None:
+        return wide
     if (loaded.card.architecture, _described(loaded.network)) != (config.model.architecture, _described(network)):
         raise ConfigError(
             f"run.weights: expected weights of the network that [model] describes, got {loaded.card.architecture} "
