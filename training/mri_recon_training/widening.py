@@ -32,7 +32,7 @@ def widened(narrow: nn.Module, wide: nn.Module) -> dict[str, Tensor] | None:
         the weights; None where `wide` is no wider network of the same kind, or where its normalisation mixes channels.
     """
     before, after = _described(narrow), _described(wide)
-    if type(narrow) is not type(wide) or before == after or wide.config.normalization not in _PER_CHANNEL:
+    if type(narrow) is not type(wide) or before == after or after["normalization"] not in _PER_CHANNEL:
         return None
     if {name for name in before if before[name] != after[name]} - _WIDTHS:
         return None
