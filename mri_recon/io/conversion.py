@@ -26,7 +26,7 @@ from mri_recon.io.save import (
     save_scan,
     write_encoded,
 )
-from mri_recon.io.saved import is_result, read_saved
+from mri_recon.io.saved import identified, is_result, read_saved
 from mri_recon.io.scan import Scan
 from mri_recon.io.writers.bart import cfl_content
 from mri_recon.io.writers.dicom_like import read_tags
@@ -97,7 +97,8 @@ def _convert_result(source: Path, output: Path, like: str | Path | None, max_byt
     check_holds(output, result.image.shape, {**result.metadata, "file": source.name})
     if like is not None:
         result = replace(result, tags=read_tags(like))
-    return write_encoded(output, encode_saved(output, replace(result, metadata=_with_notice(result.metadata))))
+    noted = replace(result, metadata=_with_notice(result.metadata))
+    return write_encoded(output, encode_saved(output, identified(noted, source)))
 
 
 def _with_notice(metadata: Mapping[str, Any]) -> dict[str, Any]:

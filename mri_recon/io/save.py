@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,7 @@ from mri_recon.io.writers.mrd import MRD
 from mri_recon.io.writers.nifti import NIFTI, NIFTI_GZ
 from mri_recon.io.writers.numpy_arrays import NPY, NPZ
 from mri_recon.io.writers.png import PNG
-from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer, notice_of
+from mri_recon.io.writers.result import NOTICE, Encoded, SavedResult, Writer, notice_of, software
 from mri_recon.masks.types import Mask
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ def encode_result(
         SavedResult(
             image=image.astype(np.complex64) if image.dtype.kind == "c" else np.abs(image.astype(np.float32)),
             magnitude=to_numpy(reconstruction.magnitude),
-            metadata=_plain({**metadata, "notice": notice_of(metadata), "software": _software()}),
+            metadata=_plain({**metadata, "notice": notice_of(metadata), "software": software()}),
             mask=None if mask is None else mask.array,
             recon_size=None if scan is None else scan.recon_size,
             geometry=geometry,
@@ -431,10 +430,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int) else storable(str(value))
-
-
-def _software() -> str:
-    try:
-        return f"mri-recon {version('mri-recon')}"
-    except PackageNotFoundError:  # run from a copy that is not installed
-        return "mri-recon"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from mri_recon._system.hashes import file_sha256
 from mri_recon.errors import FormatError
 from mri_recon.io.formats.numpy_arrays import npz_arrays
 from mri_recon.io.geometry import make_geometry
@@ -21,9 +23,9 @@ from mri_recon.io.reading.access import check_regular
 from mri_recon.io.reading.hdf5 import get_dataset, hdf5_errors, open_hdf5, read_array, read_attribute
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.writers.hdf5 import TRUST_MAP
-from mri_recon.io.writers.result import SavedResult
+from mri_recon.io.writers.result import SavedResult, software
 
-__all__ = ["is_result", "read_saved", "read_saved_npz"]
+__all__ = ["identified", "is_result", "read_saved", "read_saved_npz"]
 
 _TEXTS = ("method", "source_file", "acquisition", "patient_id", "notice", "software", "simulated", NO_PICTURES)
 _RECORDS = ("info", "mask", "geometry")
@@ -94,6 +96,21 @@ def read_saved_npz(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> SavedRe
     result = _result(path, magnitude, image, arrays.get(TRUST_MAP), metadata, recon_size)
     mask = arrays["mask"] > 0 if "mask" in arrays else _mask(metadata.get("mask"))
     return replace(result, mask=mask, made=_created(described.get("provenance")))
+
+
+def identified(result: SavedResult, path: Path) -> SavedResult:
+    """Give a result the identity and the time of the file that holds it.
+
+    The same file, written twice with the same accompanying tags by the same version, then becomes the same DICOM
+    instances, which a PACS recognises.
+
+    Args:
+        result: read from the file, with the tags to write.
+        path: the file.
+    """
+    named = json.dumps([file_sha256(path), software(), {key: str(value) for key, value in sorted(result.tags.items())}])
+    made = result.made or datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
+    return replace(result, identity=hashlib.sha256(named.encode()).hexdigest(), made=made)
 
 
 def _npz_names(path: Path) -> Callable[[Sequence[str]], Sequence[str]]:

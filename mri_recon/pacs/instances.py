@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mri_recon._system.hashes import file_sha256
 from mri_recon._system.text import printable
 from mri_recon.errors import FormatError
 from mri_recon.io.reading.access import cannot_read, check_regular
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.save import check_holds, encode_saved
-from mri_recon.io.saved import is_result, read_saved, read_saved_npz
+from mri_recon.io.saved import identified, is_result, read_saved, read_saved_npz
 from mri_recon.io.writers.dicom_like import read_tags
 from mri_recon.io.writers.result import NOTICE, SavedResult
 
@@ -222,12 +219,8 @@ def _of_zip(path: Path, max_bytes: int) -> Source:
 def _of_result(path: Path, result: SavedResult, like: Path | None) -> Source:
     check_holds(_SERIES, result.image.shape, {**result.metadata, "file": path.name})
     tags = {} if like is None else read_tags(like)
-    made = result.made or datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
-    # The same image becomes the same instances, which a PACS recognises. Another version may write other values.
-    named = json.dumps([file_sha256(path), _version(), {key: str(value) for key, value in sorted(tags.items())}])
-    identity = hashlib.sha256(named.encode()).hexdigest()
-    metadata = {**result.metadata, "notice": NOTICE}
-    content = encode_saved(_SERIES, replace(result, metadata=metadata, tags=tags, identity=identity, made=made)).content
+    tagged = replace(result, metadata={**result.metadata, "notice": NOTICE}, tags=tags)
+    content = encode_saved(_SERIES, identified(tagged, path)).content
     archive = zipfile.ZipFile(io.BytesIO(content))
     for name in archive.namelist():
         yield f"{path.name}:{name}", partial(archive.read, name)
@@ -315,12 +308,3 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 def _digest(instance: Instance) -> str:
     return hashlib.sha256(instance.read()).hexdigest()
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("mri-recon")
-    except PackageNotFoundError:  # run from a copy that is not installed
-        return ""

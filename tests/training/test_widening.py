@@ -21,7 +21,9 @@ def _random(seed: int, **config: Any) -> Unet:
 
 
 @pytest.mark.parametrize("normalization", ["instance", "batch", "none"])
-@pytest.mark.parametrize("wider", [{"least_chans": 5}, {"least_chans": 8}, {"chans": 3}, {"chans": 4, "least_chans": 9}])
+@pytest.mark.parametrize(
+    "wider", [{"least_chans": 5}, {"least_chans": 8}, {"chans": 3}, {"chans": 4, "least_chans": 9}]
+)
 def test_the_same_function(normalization: str, wider: dict[str, int]) -> None:
     config = NARROW | {"normalization": normalization}
     narrow, wide = _random(0, **config), _random(1, **(config | wider))

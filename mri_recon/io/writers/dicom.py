@@ -134,7 +134,9 @@ def _several(image: _Image) -> Dataset:
         add_pages(data, len(image.pixels))
         add_pixels(data, image.pixels, image.slope)
     else:
-        add_frames(data, image.geometry, image.pixels.shape[-2:], image.slope, image.result.tags, float(_WHITE))
+        organization = image.uid("order of the frames")
+        plane, tags = image.pixels.shape[-2:], image.result.tags
+        add_frames(data, image.geometry, plane, image.slope, tags, float(_WHITE), organization)
         add_pixels(data, image.pixels, None)
     return data
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mri_recon.io.geometry import Geometry
-from mri_recon.io.writers.dicom_modules import add_window, decimal, new_uid, orientation
+from mri_recon.io.writers.dicom_modules import add_window, decimal, orientation
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -20,7 +20,13 @@ _FRAME_TYPE = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]  # the second value may b
 
 
 def add_frames(
-    data: Dataset, geometry: Geometry, plane: Sequence[int], slope: str, tags: Mapping[str, Any], white: float
+    data: Dataset,
+    geometry: Geometry,
+    plane: Sequence[int],
+    slope: str,
+    tags: Mapping[str, Any],
+    white: float,
+    organization: str,
 ) -> None:
     """Fill the modules of an Enhanced MR image: a frame for each slice, in the order of the scan.
 
@@ -31,6 +37,7 @@ def add_frames(
         slope: units of the image for each unit of a pixel.
         tags: values of an accompanying DICOM image.
         white: largest value of a pixel.
+        organization: identifier of the order of the frames.
     """
     data.ImageType = list(_FRAME_TYPE)
     _add_equipment(data, tags)
@@ -42,7 +49,7 @@ def add_frames(
     data.PresentationLUTShape = "IDENTITY"
     data.AcquisitionContextSequence = []
     data.NumberOfFrames = str(len(geometry.positions or ()))
-    _add_dimensions(data)
+    _add_dimensions(data, organization)
     data.SharedFunctionalGroupsSequence = [_shared(geometry, slope, white)]
     order = geometry.slice_order or []
     rank = {index: number + 1 for number, index in enumerate(order)}
@@ -74,10 +81,9 @@ def _add_contrast(data: Dataset) -> None:
     data.AcquisitionContrast = "UNKNOWN"
 
 
-def _add_dimensions(data: Dataset) -> None:
+def _add_dimensions(data: Dataset, organization: str) -> None:
     from pydicom.dataset import Dataset
 
-    organization = new_uid()
     item = Dataset()
     item.DimensionOrganizationUID = organization
     data.DimensionOrganizationSequence = [item]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from mri_recon._system.files import Content
 from mri_recon.io.geometry import Geometry
 
-__all__ = ["NOTICE", "SIMULATED", "Encoded", "SavedResult", "Writer", "notice_of"]
+__all__ = ["NOTICE", "SIMULATED", "Encoded", "SavedResult", "Writer", "notice_of", "software"]
 
 NOTICE = "Research only: not a medical device, not for diagnosis or treatment."
 """Notice in every written file."""
@@ -26,6 +27,14 @@ SIMULATED = "The k-space is SIMULATED, no measurement: numbers and images from i
 def notice_of(metadata: Mapping[str, Any]) -> str:
     """Return the notice for a file of a result: `NOTICE`, behind `SIMULATED` where its k-space says so."""
     return f"{SIMULATED} {NOTICE}" if metadata.get("simulated") else NOTICE
+
+
+def software() -> str:
+    """Return the name and version of this program, as written files hold them."""
+    try:
+        return f"mri-recon {version('mri-recon')}"
+    except PackageNotFoundError:  # run from a copy that is not installed
+        return "mri-recon"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mri_recon._system.jsonable import jsonable
 from mri_recon.coils.combine import rss
 from mri_recon.io import Scan, check_holds, encode_result
 from mri_recon.io.save import encode_saved
-from mri_recon.io.saved import read_saved
+from mri_recon.io.saved import identified, read_saved
 from mri_recon.io.writers.result import Encoded
 from mri_recon.masks.convert import undersample
 from mri_recon.metrics import per_slice
@@ -154,7 +154,8 @@ def encoded_file(path: Path, bundle: Bundle | None, suffix: str) -> Encoded:
     saved = read_saved(path)
     check_holds(suffix, saved.image.shape, saved.metadata)
     provenance = _provenance_in(path) if bundle is None else bundle.metadata["provenance"]
-    return encode_saved(suffix, replace(saved, metadata={**saved.metadata, "provenance": provenance}))
+    described = replace(saved, metadata={**saved.metadata, "provenance": provenance})
+    return encode_saved(suffix, identified(described, path))
 
 
 def _provenance_in(path: Path) -> Any:
