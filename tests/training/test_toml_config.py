@@ -31,7 +31,9 @@ def test_shipped_configurations_go_by_name(name: str, tmp_path: Path, monkeypatc
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="expected a TOML file or one of fine-tune, try, unet, unet-0.1, .*, got 'unett'"):
+    with pytest.raises(
+        ConfigError, match="expected a TOML file or one of fine-tune, try, unet, unet-0.1, .*, got 'unett'"
+    ):
         config_file(Path("unett"))
 
 
