@@ -164,8 +164,7 @@ def lines(rows: list[dict[str, Any]], *, every: bool = False) -> list[str]:
         values = [f"{one['error_db']:.1f}, {one['psnr']:.1f}" for one in row["candidates"].values()]
         lost = [f"{regrets(row)[rule]:+.2f}" for rule in ("choice", "mixture")]
         cells.append([str(row["scan"]), row["world"], str(row["held"]), *values, *lost])
-    found += [*table(header, cells, text=2), ""] if cells else []
-    return found + warning_lines(rows)
+    return [*found, *table(header, cells, text=2), "", *warning_lines(rows)]
 
 
 def warning_lines(rows: list[dict[str, Any]]) -> list[str]:
