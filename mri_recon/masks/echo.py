@@ -28,7 +28,7 @@ __all__ = ["USUAL_SHIFT", "Echo", "echo_center", "echo_warnings", "find_echo", "
 Energy = npt.NDArray[np.float64]
 
 USUAL_SHIFT = 4
-"""An energy peak at most this many samples off N//2, or off the sampled position nearest to N//2, is ignored."""
+"""The largest number of samples off N//2, or off the sampled position nearest to N//2, at which a peak is ignored."""
 
 _NEAR = 3
 """The peak is compared with this many samples on either side of N//2, or of the sampled position nearest to N//2."""
@@ -66,7 +66,8 @@ class Echo:
         position: `(row, column)` of the peak.
         size: `(readout, phase)` samples of k-space.
         off_center: for either axis, whether the peak lies further from N//2 than usual. If N//2 itself was not sampled,
-            the nearest samples may hold the largest energy, so the distance counts from these.
+            the nearest samples may hold the largest energy, so the distance counts from these. If positions beside the
+            largest sample were omitted, it counts to the nearest of them where the peak may lie.
         unshifted: for either axis, whether the peak lies where a transform without `fftshift` puts it.
         gap: for either axis, the distance from N//2 to the nearest sampled row or column; 0 if the centre was sampled.
     """
@@ -127,8 +128,8 @@ def find_echo(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None)
         return Echo((row, column), (h, w), (False, False), (False, False), gaps) if max(gaps) > USUAL_SHIFT else None
     row, column = _argmax(smooth)
     off = (
-        abs(row - h // 2) > USUAL_SHIFT + gaps[0],
-        abs(column - w // 2) > USUAL_SHIFT + gaps[1],
+        _peak_distance(smooth.max(axis=1)) > USUAL_SHIFT + gaps[0],
+        _peak_distance(smooth.max(axis=0)) > USUAL_SHIFT + gaps[1],
     )
     unshifted = (
         off[0] and _is_cyclic(smooth[:, column], row),
@@ -211,6 +212,25 @@ def _argmax(values: Energy) -> tuple[int, int]:
 def _distance_from_center(sampled: BoolArray) -> int:
     """Count the samples from N//2 to the nearest sampled row or column."""
     return int(np.abs(np.flatnonzero(sampled) - sampled.size // 2).min())
+
+
+def _peak_distance(profile: Energy) -> int:
+    """Count the samples from N//2 to the nearest place where the peak may lie.
+
+    The peak is nearer to the largest sample than to any other: if positions were omitted between it and the next
+    sampled one, the peak may lie up to halfway to that. Of equally large samples, the one nearest to N//2 counts.
+
+    Args:
+        profile: largest energy at each position along an axis; 0 where none was sampled.
+    """
+    center = profile.size // 2
+    sampled = np.flatnonzero(profile > 0) - center
+    largest = np.flatnonzero(profile == profile.max()) - center
+    place = int(largest[np.abs(largest).argmin()])
+    inward = sampled[sampled < place] if place > 0 else -sampled[sampled > place]
+    place = abs(place)
+    next_inward = int(inward.max()) if inward.size else -place  # without one, the peak may lie at N//2
+    return max(0, place - (place - next_inward) // 2)
 
 
 def _median_of_neighbours(energy: Energy, sampled: BoolArray) -> Energy:

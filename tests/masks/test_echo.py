@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from typer.testing import CliRunner
@@ -77,6 +77,19 @@ def at_center(echo: Echo | None) -> bool:
     acceleration=st.sampled_from([1, 4, 8]),
     seed=st.integers(0, 2**20),
 )
+@example(h=40, w=40, shift=(0.0, 3.0), strength=0.0, coils=1, noisy=0, acceleration=8, seed=0).via(
+    "the lines between column 21 and the peak at 25 are omitted"
+)
+@example(
+    h=40,
+    w=45,
+    shift=(2.2051058948095514, -2.9015319813317824),
+    strength=1.1540559338876906,
+    coils=8,
+    noisy=0,
+    acceleration=8,
+    seed=1001696,
+).via("columns 17 and 18 are equally large: their medians")
 @settings(max_examples=80, deadline=None)
 def test_usual_shifts_and_slices_of_noise_are_no_alarm(
     h: int,
@@ -210,6 +223,19 @@ def test_an_echo_off_the_centre_is_told_and_the_advice_helps(
         assert text.endswith(f"np.roll(kspace, {-back}, axis={axis - 2})")
         kspace = kspace.roll(-back, axis - 2)
     assert echo_warnings(kspace) == []
+
+
+@pytest.mark.parametrize("acceleration", [4, 8])
+@pytest.mark.parametrize("shift", [-20, 20])
+def test_an_echo_among_omitted_lines_is_told(shift: int, acceleration: int) -> None:
+    # Lines beside the echo and halfway to the centre were sampled.
+    kspace = scan_of(96, 128, coils=4).roll(shift, -1)
+    lines = random_mask(128, acceleration, seed=3).lines.copy()
+    lines[64 + shift + 1] = True
+    lines[64 + shift // 2] = True
+    mask = column_mask_from_lines(lines)
+    (text,) = echo_warnings(undersample(kspace, mask), mask)
+    assert text.startswith(f"the energy peak of k-space is not at the centre: it is at column {64 + shift + 1}")
 
 
 def test_the_words() -> None:
