@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mri_recon.cli import build_app
+from mri_recon.errors import OutputError
 from mri_recon_training.evaluation.sources import Source
 from tests.support.evaluations import small_evaluation, small_sources
 from tests.support.fastmri_files import write_fastmri
@@ -91,6 +92,28 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(calls) == 3 + 6
     assert len(json.loads(out.read_text())["results"]) == 6
     assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_comparisons_are_kept_until_every_output_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mri_recon_training.evaluation import compare_scans
+
+    monkeypatch.setattr("mri_recon_training.evaluation.run.code_state", lambda: "abc")
+    out, page = tmp_path / "out.json", tmp_path / "out.md"
+    arguments = ["--split", "validation", "--methods", "zero-filled", "--seeds", "0", "--json", out, "--markdown", page]
+
+    def full(page: object) -> str:
+        raise OutputError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mri_recon_training.evaluation.run.markdown_page", full)
+        assert run(*arguments).exit_code == 2
+    assert (tmp_path / "out.json.partial").exists()
+    monkeypatch.setattr(compare_scans, "compare", None)  # nothing is computed again
+    again = run(*arguments)
+    assert again.exit_code == 0, again.output
+    assert "resuming with 8 finished comparisons" in again.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["images", "out.json", "out.md"]
 
 
 @pytest.mark.usefixtures("small_registry")

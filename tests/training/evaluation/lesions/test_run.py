@@ -164,6 +164,7 @@ def test_the_verb_writes_json_page_and_pictures_and_resumes(tmp_path: Path, monk
 
     monkeypatch.setattr(module, "_row", stopped)
     assert verb(*arguments).exit_code != 0
+    assert (tmp_path / "out.json.partial").exists()
     result = verb(*arguments)
     assert result.exit_code == 0, result.output
     assert "resuming with 1 finished scans" in result.stderr
