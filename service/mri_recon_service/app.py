@@ -21,7 +21,9 @@ from mri_recon.methods.estimates import Estimates
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service import problems
 from mri_recon_service.buffers import Buffers
+from mri_recon_service.clock import now
 from mri_recon_service.http.connections import Crowd
+from mri_recon_service.http.gauges import Gauge
 from mri_recon_service.http.keys import Authentication, Keyring
 from mri_recon_service.http.middleware import RequestContext, Requests
 from mri_recon_service.http.openapi import problem_responses
@@ -160,11 +162,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.parser = parser
     app.state.estimates = Estimates()
     app.state.engine = open_engine(settings, parser, buffers, app.state.estimates, app.state.metrics, app.state.targets)
-    _watch(app.state.metrics, app.state.engine, parser)
     await asyncio.to_thread(app.state.engine.start)
     app.state.gate = UploadGate(settings)
     app.state.readiness = Readiness(settings.device)
     app.state.readiness.start()
+    _watch(app.state.metrics, app.state.engine, parser, app.state.readiness)
     try:
         yield
     finally:
@@ -172,13 +174,34 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         parser.close()
 
 
-def _watch(metrics: Metrics, engine: Engine, parser: ParserPool) -> None:
+def _watch(metrics: Metrics, engine: Engine, parser: ParserPool, readiness: Readiness) -> None:
+    store, files = engine.store, engine.files
     metrics.watch(
         waiting=lambda: {
             "direct": engine.admission.held,
-            "jobs": engine.store.queued(),
-            "deliveries": engine.store.waiting_deliveries(),
+            "jobs": store.queued(),
+            "deliveries": store.waiting_deliveries(),
         },
         running_jobs=lambda: engine.runner.running,
         parsers_started=lambda: parser.started,
+        gauges=[
+            Gauge("mri_recon_ready", "1 if /health/ready answers 200, else 0.", lambda: readiness.holds(store)),
+            Gauge(
+                "mri_recon_oldest_waiting_job_seconds",
+                "Age of the job that waits longest for any process; 0 if none waits.",
+                lambda: max(0.0, now() - oldest) if (oldest := store.oldest_waiting()) is not None else 0.0,
+            ),
+            Gauge(
+                "mri_recon_worker_lost_jobs",
+                "Kept jobs that failed because the processes that worked on them died.",
+                lambda: store.failed_with("worker-lost"),
+            ),
+            Gauge("mri_recon_stored_bytes", "Bytes of uploads and results in the data folder.", files.total),
+            Gauge(
+                "mri_recon_stored_bytes_limit",
+                "Bytes that uploads and results of jobs may take (MRI_RECON_MAX_STORED_BYTES).",
+                lambda: files.most_bytes,
+            ),
+            Gauge("mri_recon_free_bytes", "Free bytes of the data folder's file system.", files.free),
+        ],
     )

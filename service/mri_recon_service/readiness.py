@@ -80,6 +80,14 @@ class Readiness:
         if fault is not None:
             raise not_ready(_STORE[fault], fault)
 
+    def holds(self, store: JobStore) -> bool:
+        """Tell whether `check` returns."""
+        try:
+            self.check(store)
+        except Problem:
+            return False
+        return True
+
     def _warm_model(self, name: str) -> None:
         method = load_named(name, device=self._device).card.architecture
         if method in method_names():

@@ -15,6 +15,7 @@ from mri_recon_service.settings import Settings, settings_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "service" / "deployment.md"
+OPERATIONS = PAGE.with_name("operations.md")
 FILES = sorted((ROOT / "service" / "deploy").iterdir())
 
 
@@ -28,14 +29,17 @@ def test_the_table_of_settings_is_the_classes() -> None:
     assert "| `MRI_RECON_PORT` | `8000` | Port to listen on; 0 takes a free one. |\n" in done.stdout
 
 
-@pytest.mark.parametrize("path", [PAGE, ROOT / "docs" / "service" / "service.md", *FILES], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [PAGE, OPERATIONS, ROOT / "docs" / "service" / "service.md", *FILES], ids=lambda path: path.name
+)
 def test_every_variable_that_is_named_is_a_setting(path: Path) -> None:
     named = set(re.findall(r"MRI_RECON_([A-Z_]+)", path.read_text(encoding="utf-8")))
     assert named <= {name.upper() for name in Settings.model_fields}
 
 
-def test_every_file_is_on_the_page() -> None:
-    linked = set(re.findall(r"\]\(\.\./\.\./service/deploy/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
+def test_every_file_is_on_a_page() -> None:
+    text = PAGE.read_text(encoding="utf-8") + OPERATIONS.read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(\.\./\.\./service/deploy/([^)]+)\)", text))
     assert linked == {path.name for path in FILES}
 
 

@@ -84,4 +84,5 @@ class ServerProcess:
 
 def new_job(name: str, **more: Any) -> NewJob:
     """A job for a store alone."""
-    return NewJob(id=name, kind="reconstruction", client="", request={}, created=time.time(), **more)
+    given: dict[str, Any] = {"client": "", "request": {}, "created": time.time(), **more}
+    return NewJob(id=name, kind="reconstruction", **given)

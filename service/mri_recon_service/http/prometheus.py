@@ -6,16 +6,26 @@ Labels are names of this package and patterns of routes, so their number is boun
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from mri_recon_service.http.gauges import Gauge, Gauges
+from mri_recon_service.job import FINISHED, Kind
+from mri_recon_service.problems import Problem
+
 __all__ = ["Metrics"]
 
+log = logging.getLogger("mri_recon_service")
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
+_CLOSED = ("crowded", "header-timeout", "unread")
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -26,7 +36,7 @@ class Metrics:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._registry = registry
-        self._watched: _Now | None = None
+        self._watched: tuple[Collector, ...] = ()
         self._requests = Counter(
             "mri_recon_http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
         )
@@ -57,6 +67,13 @@ class Metrics:
         self._closed = Counter(
             "mri_recon_connections_closed", "Connections that the service closed.", ["reason"], registry=registry
         )
+        # A counter that begins at 1 has not increased for Prometheus: these begin at 0.
+        for kind, status in itertools.product(get_args(Kind), FINISHED):
+            self._jobs.labels(kind, status)
+        for state in ("delivered", "failed"):
+            self._deliveries.labels(state)
+        for reason in _CLOSED:
+            self._closed.labels(reason)
         self._uploaded = Counter("mri_recon_uploaded_bytes", "Bytes of request bodies received.", registry=registry)
 
     def observe_closed_connection(self, reason: str) -> None:
@@ -92,6 +109,7 @@ class Metrics:
         waiting: Callable[[], Mapping[str, int]],
         running_jobs: Callable[[], int],
         parsers_started: Callable[[], int],
+        gauges: Iterable[Gauge] = (),
     ) -> None:
         """Set the callables that every scrape reads. Called once for each application that starts.
 
@@ -100,11 +118,13 @@ class Metrics:
                 process.
             running_jobs: jobs that run here.
             parsers_started: processes started so far to read uploads.
+            gauges: further numbers.
         """
-        if self._watched is not None:
-            self._registry.unregister(self._watched)
-        self._watched = _Now(waiting, running_jobs, parsers_started)
-        self._registry.register(self._watched)
+        for former in self._watched:
+            self._registry.unregister(former)
+        self._watched = (_Now(waiting, running_jobs, parsers_started), Gauges(gauges))
+        for collector in self._watched:
+            self._registry.register(collector)
 
     def exposition(self, accept: str | None) -> tuple[bytes, str]:
         """Write the metrics in the form that a scraper's `Accept` asks for. Returns the text and its content type."""
@@ -134,8 +154,11 @@ class _Now(Collector):
             "Direct requests that run or wait, and jobs and deliveries that wait.",
             labels=["kind"],
         )
-        for kind, count in self._waiting().items():
-            queue.add_metric([kind], count)
+        try:
+            for kind, count in self._waiting().items():
+                queue.add_metric([kind], count)
+        except Problem as error:  # a store that cannot be read: the other numbers still arrive
+            log.warning("metric mri_recon_queue_length cannot be read: %s", error)
         yield queue
         yield GaugeMetricFamily("mri_recon_running_jobs", "Jobs that run here.", value=self._running_jobs())
         yield CounterMetricFamily(

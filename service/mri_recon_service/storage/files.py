@@ -51,6 +51,14 @@ class JobFiles:
                 total += path.stat().st_size
         return total
 
+    def total(self) -> int:
+        """Count the bytes of all files."""
+        return sum(self.size(path.name) for path in self._root.iterdir())
+
+    def free(self) -> int:
+        """Count the free bytes of the file system."""
+        return shutil.disk_usage(self._root).free
+
     def take(self, job_id: str, files: Mapping[str, Path]) -> dict[str, str]:
         """Move uploaded files into a new folder for a job. The files are on the disk when this returns.
 

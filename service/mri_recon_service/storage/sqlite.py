@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -177,6 +177,18 @@ class SqliteStore:
             ).fetchall()
         return [_job(row) for row in rows]
 
+    def of_all(
+        self, *, most: int | None = None, client: str | None = None, statuses: Collection[Status] = ()
+    ) -> list[Job]:
+        """See `JobStore`."""
+        wanted = "TRUE" if not statuses else f"status IN ({', '.join('?' * len(statuses))})"
+        with self._reads.read() as db:
+            rows = db.execute(
+                f"{_SELECT} WHERE {wanted} AND (? IS NULL OR client = ?) ORDER BY jobs.seq DESC LIMIT ?",
+                (*statuses, client, client, -1 if most is None else most),
+            ).fetchall()
+        return [_job(row) for row in rows]
+
     def by_key(self, client: str, key: str) -> Job | None:
         """See `JobStore`."""
         with self._reads.read() as db:
@@ -186,6 +198,20 @@ class SqliteStore:
         """See `JobStore`."""
         with self._reads.read() as db:
             return _queued(db)
+
+    def oldest_waiting(self) -> float | None:
+        """See `JobStore`."""
+        with self._reads.read() as db:
+            (created,) = db.execute("SELECT min(created) FROM jobs WHERE status = 'queued'").fetchone()
+        return None if created is None else float(created)
+
+    def failed_with(self, code: str) -> int:
+        """See `JobStore`."""
+        with self._reads.read() as db:
+            found = db.execute(
+                "SELECT count(*) FROM jobs WHERE status = 'failed' AND json_extract(problem, '$.code') = ?", (code,)
+            )
+            return int(found.fetchone()[0])
 
     def claim(self, owner: str, *, most: int, memory: int | None = None, alone: bool = True) -> list[Job]:
         """See `JobStore`."""

@@ -6,7 +6,7 @@ several machines can replace it by implementing `JobStore`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -104,12 +104,32 @@ class JobStore(Protocol):
         """
         ...
 
+    def of_all(
+        self, *, most: int | None = None, client: str | None = None, statuses: Collection[Status] = ()
+    ) -> list[Job]:
+        """List the jobs of all clients, the newest first.
+
+        Args:
+            most: largest number of jobs. None: all.
+            client: only jobs of this client.
+            statuses: only jobs in these states. Empty: in any.
+        """
+        ...
+
     def by_key(self, client: str, key: str) -> Job | None:
         """Look a job up by a client's idempotency key. Returns None if the client never used the key."""
         ...
 
     def queued(self) -> int:
         """Count the jobs that wait."""
+        ...
+
+    def oldest_waiting(self) -> float | None:
+        """Return the time of acceptance of the job that waits longest. None: no job waits."""
+        ...
+
+    def failed_with(self, code: str) -> int:
+        """Count the kept jobs that failed with a problem of this code."""
         ...
 
     def claim(self, owner: str, *, most: int, memory: int | None = None, alone: bool = True) -> list[Job]:
