@@ -52,7 +52,7 @@ def test_names(tmp_path: Path) -> None:
             add_key(path, name)
     assert not path.exists()
     add_key(path, "a")
-    with pytest.raises(ConfigError, match="expected a new name, got 'a', which has a key: remove it first"):
+    with pytest.raises(ConfigError, match="expected a new name, got 'a', which has a key: `mri-recon key rotate`"):
         add_key(path, "a")
     with pytest.raises(ConfigError, match="expected one of the names a, got 'b'"):
         remove_key(path, "b")
