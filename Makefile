@@ -50,7 +50,7 @@ endef
 # The loops of compressed sensing are compiled here, so that the first reconstruction does not wait for them.
 $(DEMO_READY): requirements-demo.lock requirements-torch.lock pyproject.toml
 	$(call install,requirements-demo.lock)
-	$(BIN)/python -m mri_recon.solvers.compiled_haar
+	$(BIN)/python -m mri_recon.methods.compile_ahead
 	@touch $@
 
 # Compiling other packages may warn, and the tests turn warnings into errors: so compile them first, on all cores.
@@ -58,7 +58,7 @@ $(DEMO_READY): requirements-demo.lock requirements-torch.lock pyproject.toml
 $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(call install,requirements.lock)
 	-@$(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib
-	$(BIN)/python -m mri_recon.solvers.compiled_haar
+	$(BIN)/python -m mri_recon.methods.compile_ahead
 	@touch $(DEMO_READY) $@
 
 # What is in no lock, of the versions that go with the locked ones.

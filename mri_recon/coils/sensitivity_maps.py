@@ -26,7 +26,9 @@ __all__ = [
 MIN_CALIBRATION_ROWS = 24
 
 
-def estimate_maps(kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *, everywhere: bool = False) -> Tensor:
+def estimate_maps(
+    kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *, everywhere: bool = False, compiled: bool = False
+) -> Tensor:
     """Estimate the sensitivity maps that methods and networks use if the user passes none.
 
     Args:
@@ -35,6 +37,7 @@ def estimate_maps(kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *,
         maps: "espirit" (the first set of `espirit_maps`) or "center" (`sens_maps_from_center`). One coil has the map 1.
         everywhere: normalise to sum |S|^2 = 1 at every pixel, as networks expect. By default, ESPIRiT maps fade to 0
             outside the object; "center" maps are always normalised everywhere.
+        compiled: as in `espirit_maps`.
 
     Returns:
         complex maps of the shape and type of `kspace`.
@@ -46,8 +49,8 @@ def estimate_maps(kspace: Tensor, mask: Mask | Tensor, maps: str = "espirit", *,
     if maps == "center":
         return sens_maps_from_center(kspace, mask)
     if everywhere:
-        return espirit_maps(kspace, mask, crop=0.0, soft_crop=False).maps[:, 0]
-    found = espirit_maps(kspace, mask).maps[:, 0]
+        return espirit_maps(kspace, mask, crop=0.0, soft_crop=False, compiled=compiled).maps[:, 0]
+    found = espirit_maps(kspace, mask, compiled=compiled).maps[:, 0]
     nowhere = (found == 0).flatten(1).all(dim=1).nonzero().flatten().tolist()
     if nowhere:
         raise FormatError(

@@ -31,8 +31,13 @@ def sense_operator(
     maps: str,
     method: str,
     on_progress: OnProgress | None,
+    *,
+    compiled: bool = False,
 ) -> tuple[SenseOperator, str]:
-    """Build the operator A, and name the source of its maps: "given", "one coil", "espirit" or "center"."""
+    """Build the operator A, and name the source of its maps: "given", "one coil", "espirit" or "center".
+
+    `compiled` is for `espirit_maps`.
+    """
     checked_mask = as_mask(mask, kspace.shape)
     if sens_maps is not None:
         found, source = checked_maps(sens_maps, kspace), "given"
@@ -41,7 +46,7 @@ def sense_operator(
     else:
         if on_progress is not None:
             on_progress(Progress(method, "maps", 0, None))
-        found, source = estimate_maps(kspace, checked_mask, maps), maps
+        found, source = estimate_maps(kspace, checked_mask, maps, compiled=compiled), maps
     return SenseOperator(checked_mask.tensor(kspace.device), found), source
 
 

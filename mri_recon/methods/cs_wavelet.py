@@ -164,7 +164,8 @@ def cs_wavelet(
     chosen = choose_prior(prior, phase=phase, wavelet=wavelet, levels=levels, size=size)
     given = {"maps": maps, "reg_weight": reg_weight, "gap_tol": gap_tol, "max_iters": max_iters}
     check_values("cs-wavelet", cs_wavelet, {**given, "final_step": final_step, "solver": solver})
-    operator, source = sense_operator(kspace, mask, sens_maps, maps, "cs-wavelet", on_progress)
+    compiled = chosen.compiles(kspace.device)  # then the compiler is loaded anyway
+    operator, source = sense_operator(kspace, mask, sens_maps, maps, "cs-wavelet", on_progress, compiled=compiled)
     noise = _noise(sigma, kspace, mask)
     weight = chosen.default_weight(kspace.shape[1]) if isinstance(reg_weight, str) else float(reg_weight)
     phases = smooth_phase_map(kspace, mask, operator.sens_maps) if chosen.separate_parts else None

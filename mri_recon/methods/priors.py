@@ -23,6 +23,7 @@ from mri_recon.operators.row_gram import fast_gram
 from mri_recon.operators.virtual_coils import of_virtual_coils, with_virtual_coils
 from mri_recon.progress import OnIteration
 from mri_recon.solvers.admm import admm
+from mri_recon.solvers.compiled_haar import worth_compiling
 from mri_recon.solvers.cycle_spinning import cycle_spinning
 from mri_recon.solvers.fista import fista
 from mri_recon.solvers.problem import LinearMap, Residual
@@ -164,6 +165,10 @@ class Prior(ABC):
         """Return the maximum number of iterations for a slice."""
         return max_iters
 
+    def compiles(self, device: torch.device) -> bool:
+        """Tell whether the solver runs compiled loops on a device, where numba is installed."""
+        return False
+
     @property
     def separate_parts(self) -> bool:
         """Whether real and imaginary part are penalised separately."""
@@ -185,6 +190,9 @@ class Stationary(Prior):
 
     name = "stationary"
     own_phase, own_wavelet, own_levels, own_weights = "center", "haar", 4, (0.05, 0.05)
+
+    def compiles(self, device: torch.device) -> bool:
+        return worth_compiling(self._stationary(), self.size, device)
 
     def minimise(self, problem: Problem) -> Minimiser:
         transform = self._stationary()

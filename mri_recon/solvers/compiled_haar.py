@@ -11,7 +11,8 @@ them before:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -21,17 +22,23 @@ from mri_recon.solvers.shrinkage import BandShrinkage, Sums
 from mri_recon.solvers.splitting import AnalysisTransform, BandSplit, Split
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 
-__all__ = ["CompiledHaarSplit", "choose_split", "compile_ahead"]
+__all__ = ["CompiledHaarSplit", "choose_split", "compile_ahead", "worth_compiling"]
 
 _MIN_SIDE = 96
 """Shortest side that is worth the time and the memory of the compiler; the service counts on it in its estimates."""
 
 
+def worth_compiling(
+    transform: AnalysisTransform, size: Sequence[int], device: torch.device
+) -> TypeGuard[StationaryWaveletTransform]:
+    """Tell whether the compiled form exists for a transform, and images `(h, w)` are worth loading the compiler."""
+    haar = isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar"
+    return haar and device.type == "cpu" and min(size) >= _MIN_SIDE
+
+
 def choose_split(transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor) -> Split:
     """Choose the compiled form where it applies and numba is installed, else `BandSplit`."""
-    large = like.device.type == "cpu" and min(like.shape[1:]) >= _MIN_SIDE
-    suits = large and not shrinkage.coupled
-    if isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar" and suits:
+    if worth_compiling(transform, like.shape[1:], like.device) and not shrinkage.coupled:
         try:
             return CompiledHaarSplit(transform, shrinkage, like)
         except ImportError:  # numba is in the extra `fast`

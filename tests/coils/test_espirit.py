@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -182,6 +183,30 @@ def test_double_precision_stays_double() -> None:
     assert (double.maps.dtype, double.eigenvalues.dtype) == (torch.complex128, torch.float64)
     apart = (single.maps[0, 0] - double.maps[0, 0]).abs()[:, body]
     assert 0 < float(apart.max()) < 1e-3
+
+
+@given(
+    coils=st.integers(2, 9),
+    h=st.integers(24, 40),
+    w=st.integers(24, 45),
+    kind=st.sampled_from([torch.complex64, torch.complex128]),
+)
+@settings(max_examples=10)
+def test_compiled_maps_are_the_same(coils: int, h: int, w: int, kind: torch.dtype) -> None:
+    pytest.importorskip("numba", reason="the compiled loop needs numba, of the extra fast")
+    kspace = simulated(coils, h, w, seed=h)[0].to(kind)
+    plain, compiled = (espirit_maps(kspace, lines_mask(w, 16), compiled=one) for one in (False, True))
+    accuracy = 1e-5 if kind == torch.complex64 else 1e-12
+    torch.testing.assert_close(compiled.eigenvalues, plain.eigenvalues, rtol=0, atol=accuracy)
+    torch.testing.assert_close(compiled.maps, plain.maps, rtol=0, atol=accuracy)
+
+
+def test_without_numba_and_for_several_sets_maps_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mri_recon.coils._eigenvector_kernels", None)  # its import fails
+    kspace = simulated(3, 30, 26)[0]
+    for sets in (1, 2):
+        plain, found = (espirit_maps(kspace, lines_mask(26, 12), num_sets=sets, compiled=one) for one in (False, True))
+        assert torch.equal(plain.maps, found.maps)
 
 
 def test_slices_do_not_see_each_other_and_only_the_centre_is_read() -> None:
