@@ -103,6 +103,39 @@ def test_the_rest_of_a_body_that_nobody_waits_for(serve: Any) -> None:
         until(lambda: _is_closed(one))
 
 
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"POST /v1/masks HTTP/1.1\r\nHost: a.example\r\nContent-Length: 30000000\r\nConnection: close\r\n\r\n",
+        b"POST /v1/masks HTTP/1.0\r\nHost: a.example\r\nContent-Length: 30000000\r\n\r\n",
+        b"no request\r\n\r\n",
+    ],
+    ids=["close", "HTTP/1.0", "no HTTP"],
+)
+def test_an_early_answer_is_read_by_who_sends_everything_first(serve: Any, begun: bytes) -> None:
+    """The connection ends after the answer, and is not reset while the client still sends."""
+    with serve(Settings()) as client, _connected(client, 1, begun) as (one,):
+        one.sendall(bytes(30_000_000))
+        told = b"".join(iter(lambda: one.recv(65536), b""))
+        assert told.startswith(b"HTTP/1.1 4")
+
+
+def test_who_never_ends_a_body_is_not_read_for_ever(serve: Any) -> None:
+    begun = b"POST /v1/masks HTTP/1.1\r\nHost: a.example\r\nContent-Length: 30000000\r\nConnection: close\r\n\r\n"
+    with serve(Settings(header_timeout_seconds=0.3)) as client, _connected(client, 1, begun) as (one,):
+        assert one.recv(1000).startswith(b"HTTP/1.1 4")
+
+        def refused() -> bool:
+            try:
+                one.sendall(b"x")
+            except OSError:
+                return True
+            return False
+
+        until(refused)
+        assert _closed(client, "header-timeout") == 1
+
+
 @pytest.mark.parametrize("to", ["/v1/reconstructions?method=zero-filled&acceleration=3", "/v1/masks"])
 def test_a_body_that_stops_is_refused(serve: Any, to: str) -> None:
     begun = f"POST {to} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\nContent-Length: 9000\r\n\r\n"

@@ -17,12 +17,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mri_recon_service.http.half_close import HalfClosing
 from mri_recon_service.http.pace import Pace
 from mri_recon_service.http.security import route_path
 from mri_recon_service.problems import Problem
@@ -42,7 +43,7 @@ class ConnectionLimits:
         most_of_address: connections of one address. The machine's own addresses have no such bound: a proxy is there.
         reserved: further connections, for `/health`, while all others work.
         header_seconds: longest time from the first byte of a request (of the first one: from the connection) to the
-            end of its header.
+            end of its header, and for the rest of a body whose answer is complete.
         patience: longest time in which a client reads nothing of its answer.
         rate: least number of bytes a second that a client has to read.
     """
@@ -142,7 +143,7 @@ class GuardedConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, HalfClosing(transport, self._awaits_rest)))
         transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
         self._address = _network(self.client)
         crowded = not self._connections.admit(self, self._address)
@@ -172,6 +173,8 @@ class GuardedConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. The first byte of a request starts the clock of its header."""
+        if self.transport.is_closing():
+            return  # the rest of a body whose answer is complete
         if self._header_timer is None and not self._works:
             self._wait_for_header()
         super().data_received(data)
@@ -215,6 +218,16 @@ class GuardedConnection(H11Protocol):
             self._connections.waits(self, self._address)
             if self.conn.their_state is not h11.IDLE and self._header_timer is None:
                 self._wait_for_header()  # the rest of a body that the answer did not wait for
+
+    def _awaits_rest(self) -> bool:
+        """Tell whether the client still sends, when its answer is complete. It has as long as for a header."""
+        if self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+            return False
+        if self._admitted:
+            self._connections.waits(self, self._address)
+        if self._header_timer is None:
+            self._wait_for_header()
+        return True
 
     def _wait_for_header(self) -> None:
         if not self.transport.is_closing():

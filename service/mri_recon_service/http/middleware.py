@@ -27,8 +27,6 @@ __all__ = ["RequestContext", "Requests"]
 log = logging.getLogger("mri_recon_service")
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_DRAIN_BYTES = 8 << 20
-_DRAIN_SECONDS = 1.0
 _LOOK_SECONDS = 0.02
 _PIECE_BYTES = 64 << 10  # of an answer: the rest waits where it is until the client has read this
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -86,7 +84,7 @@ class RequestContext:
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         current_request.set(request_id)
-        body = _Body(receive, self._pace(), waits_for_continue="expect" in headers)
+        body = _Body(receive, self._pace())
         path = route_path(scope)  # before routing changes the scope
         start = time.perf_counter()
         status = 0
@@ -100,8 +98,6 @@ class RequestContext:
                 added["X-Research-Only"] = RESEARCH_ONLY
                 added.setdefault("Cache-Control", "no-store")
                 add_headers(message, path)
-                if status >= 400:
-                    await body.drain()
             for piece in _pieces(message):
                 await send(piece)
 
@@ -157,18 +153,13 @@ class RequestContext:
 
 
 class _Body:
-    """The request body, which has to come at a least pace.
+    """The request body, which has to come at a least pace."""
 
-    Before an error response, a bounded part of its unread rest is read. A connection that is closed on unread data is
-    reset, and the client would see the reset instead of the answer.
-    """
-
-    def __init__(self, receive: Receive, pace: Pace, *, waits_for_continue: bool) -> None:
+    def __init__(self, receive: Receive, pace: Pace) -> None:
         self._receive = receive
         self._pace = pace
         self.num_bytes = 0
         self._finished = False
-        self._started = not waits_for_continue
 
     async def receive(self) -> Message:
         """Receive the next part of the body, or the end of the connection after it.
@@ -181,7 +172,7 @@ class _Body:
         begun = time.monotonic()
         try:
             with anyio.fail_after(self._pace.left):
-                message = await self._next()
+                message = await self._receive()
         except TimeoutError as error:
             self._finished = True  # nobody waits for the rest
             raise Problem(
@@ -189,22 +180,11 @@ class _Body:
                 "the body came too slowly, or stopped: send it faster",
                 headers={"Connection": "close"},
             ) from error
-        self._pace.passed(len(message.get("body", b"")), waited=time.monotonic() - begun)
+        length = len(message.get("body", b""))
+        self.num_bytes += length
+        self._finished = message["type"] != "http.request" or not message.get("more_body", False)
+        self._pace.passed(length, waited=time.monotonic() - begun)
         return message
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        self._started = True
-        self.num_bytes += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            self._finished = True
-        return message
-
-    async def drain(self) -> None:
-        seen = 0
-        with anyio.move_on_after(_DRAIN_SECONDS):
-            while self._started and not self._finished and seen < _DRAIN_BYTES:
-                seen += len((await self._next()).get("body", b""))
 
 
 def _pieces(message: Message) -> Iterator[Message]:

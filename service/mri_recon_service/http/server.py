@@ -11,6 +11,7 @@ import resource
 import socket
 from typing import Any, cast
 
+import anyio
 import uvicorn
 from fastapi import FastAPI
 
@@ -24,6 +25,8 @@ _QUEUE = 1024  # connections that wait in the kernel to be accepted
 _OTHER_FILES = 128  # parser processes, the store of jobs, libraries
 _FILES_OF_UPLOAD = 3
 _FEWEST = 16
+_STOP_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
 
 
 def make_server(app: FastAPI, settings: Settings, **more: Any) -> uvicorn.Server:
@@ -65,6 +68,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(_QUEUE)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`. Clients that still send have the rest of the time to read why they have to stop."""
+        end = anyio.current_time() + _STOP_SECONDS
+        await super().shutdown(sockets)
+        with anyio.CancelScope(deadline=end):
+            while self.server_state.connections and not self.force_exit:
+                await anyio.sleep(_LOOK_SECONDS)
 
 
 def _affordable(settings: Settings) -> int:
