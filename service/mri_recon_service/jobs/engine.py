@@ -13,8 +13,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ T = TypeVar("T")
 log = logging.getLogger("mri_recon_service")
 
 _RENDERING_THREADS = 2
+_PATIENCE_SECONDS = 30.0
 _STOP_SECONDS = 2.0  # a thread that takes longer to end is left running
 
 
@@ -215,6 +217,21 @@ class Engine:
     async def render(self, work: Callable[[], T]) -> T:
         """Do work that makes answers in one of the few threads for it."""
         return await asyncio.get_running_loop().run_in_executor(self._renderer, work)
+
+    @contextmanager
+    def memory(self, num_bytes: int) -> Iterator[None]:
+        """Hold memory during the block, in which an answer is made.
+
+        Raises:
+            Problem: busy.
+        """
+        held = self.buffers.wait(num_bytes, _PATIENCE_SECONDS)
+        if held is None:
+            raise self.admission.busy("other answers are being made, which take all memory for that")
+        try:
+            yield
+        finally:
+            held.release()
 
     def _work(self) -> None:
         while (turn := self.schedule.next()) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import json
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from mri_recon.masks.types import ColumnMask
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.answers.png import gray_png
 from mri_recon_service.columns import columns_of
+from mri_recon_service.dependencies import EngineDep
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.openapi import component, problem_responses
+from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.problems import Problem, invalid_request, problem_of, shown
 from mri_recon_service.schemas import MaskFields, MaskReceipt
 
@@ -28,20 +31,21 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1", tags=["masks"])
 
 _MAX_PIXELS = 1 << 24
+_PICTURE_COPIES = 3  # the pixels, Pillow's, and at most as many bytes of the file
 _MAX_BODY_BYTES = 1 << 14
 
 
-def _as_json(mask: ColumnMask, fields: MaskFields) -> bytes:
+def _as_json(mask: ColumnMask, fields: MaskFields, engine: Engine) -> bytes:
     return json.dumps({"research_only": RESEARCH_ONLY, **mask.receipt()}).encode()
 
 
-def _as_npy(mask: ColumnMask, fields: MaskFields) -> bytes:
+def _as_npy(mask: ColumnMask, fields: MaskFields, engine: Engine) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, mask.lines, allow_pickle=False)
     return buffer.getvalue()
 
 
-def _as_png(mask: ColumnMask, fields: MaskFields) -> bytes:
+def _as_png(mask: ColumnMask, fields: MaskFields, engine: Engine) -> bytes:
     if fields.height * mask.width > _MAX_PIXELS:
         raise Problem(
             "invalid-request",
@@ -50,13 +54,15 @@ def _as_png(mask: ColumnMask, fields: MaskFields) -> bytes:
         )
     picture = np.broadcast_to(mask.lines.astype(np.float32), (fields.height, mask.width))
     text = {"Title": "sampled columns are white", "Mask": json.dumps(mask.receipt()), "Disclaimer": RESEARCH_ONLY}
-    return gray_png(picture, high=1.0, text=text)
+    with engine.memory(_PICTURE_COPIES * picture.size):
+        return gray_png(picture, high=1.0, text=text)
 
 
-_RENDERERS: dict[str, Callable[[ColumnMask, MaskFields], bytes]] = {
+_PNG = "image/png"
+_RENDERERS: dict[str, Callable[[ColumnMask, MaskFields, Engine], bytes]] = {
     "application/json": _as_json,
     "application/x-npy": _as_npy,
-    "image/png": _as_png,
+    _PNG: _as_png,
 }
 _ANSWER: dict[str, Any] = {
     "model": MaskReceipt,
@@ -65,7 +71,7 @@ _ANSWER: dict[str, Any] = {
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: _ANSWER,
-    **problem_responses("not-acceptable", "invalid-request", "invalid-mask"),
+    **problem_responses("not-acceptable", "invalid-request", "invalid-mask", "busy"),
 }
 _BODY = {
     "requestBody": {
@@ -93,12 +99,13 @@ _BODY = {
 
 
 @router.get("/masks", operation_id="draw_mask", response_class=Response, responses=_RESPONSES)
-def mask_from_query(
+async def mask_from_query(
     fields: Annotated[MaskFields, Query()],
+    engine: EngineDep,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Draw a mask of columns. An upload with the same fields is reconstructed with the same mask."""
-    return _answer(fields, accept)
+    return await _answer(fields, accept, engine)
 
 
 @router.post(
@@ -109,18 +116,27 @@ def mask_from_query(
     openapi_extra=_BODY,
 )
 async def mask_from_body(
-    request: Request, accept: Annotated[str | None, Header(include_in_schema=False)] = None
+    request: Request,
+    engine: EngineDep,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Draw a mask of columns from fields in a JSON object."""
     try:
         fields = MaskFields.model_validate_json(await _bounded_body(request))
     except ValidationError as error:
         raise invalid_request(error) from error
-    return await asyncio.to_thread(_answer, fields, accept)
+    return await _answer(fields, accept, engine)
 
 
-def _answer(fields: MaskFields, accept: str | None) -> Response:
+async def _answer(fields: MaskFields, accept: str | None, engine: Engine) -> Response:
+    """Draw the mask in a thread; a picture in one of the few threads that make answers."""
     media_type = choose(accept, list(_RENDERERS))
+    draw = functools.partial(_drawn, fields, media_type, engine)
+    content = await (engine.render(draw) if media_type == _PNG else asyncio.to_thread(draw))
+    return Response(content, media_type=media_type, headers={"Vary": "Accept"})
+
+
+def _drawn(fields: MaskFields, media_type: str, engine: Engine) -> bytes:
     support = None if fields.support is None else columns_of(fields.support, fields.width)
     if fields.support is not None and support is None:
         raise Problem(
@@ -139,8 +155,7 @@ def _answer(fields: MaskFields, accept: str | None) -> Response:
         )
     except MaskError as error:
         raise problem_of(error) from error
-    content = _RENDERERS[media_type](mask, fields)
-    return Response(content, media_type=media_type, headers={"Vary": "Accept"})
+    return _RENDERERS[media_type](mask, fields, engine)
 
 
 async def _bounded_body(request: Request) -> bytes:
