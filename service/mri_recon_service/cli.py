@@ -36,7 +36,7 @@ def serve(
     from mri_recon_service.app import create_app
     from mri_recon_service.http import logs
     from mri_recon_service.http.server import make_server
-    from mri_recon_service.jobs.engine import check_data_folder
+    from mri_recon_service.storage.data_folder import check_data_folder
 
     settings = read_settings(host=host, port=port)
     logs.configure(settings)

@@ -40,7 +40,7 @@ def stream(
     from mri_recon.notice import RESEARCH_ONLY
     from mri_recon_service.cli import check_isolation, listen, read_settings, validated
     from mri_recon_service.http import logs
-    from mri_recon_service.jobs.engine import check_data_folder
+    from mri_recon_service.storage.data_folder import check_data_folder
     from mri_recon_service.stream.settings import StreamSettings
 
     given = {"host": host, "port": port, "clients": clients, "configuration": configuration}

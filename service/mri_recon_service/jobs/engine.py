@@ -10,7 +10,6 @@ import asyncio
 import functools
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,17 +32,16 @@ from mri_recon_service.jobs.performer import Performer
 from mri_recon_service.jobs.requests import JobRequests
 from mri_recon_service.jobs.runner import JobRunner
 from mri_recon_service.jobs.schedule import Schedule, Turn
-from mri_recon_service.private_files import private_folder
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
+from mri_recon_service.storage.data_folder import open_files, open_owner, open_store
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.ownership import Ownership, unusable_folder
-from mri_recon_service.storage.sqlite import SqliteStore
+from mri_recon_service.storage.ownership import Ownership
 from mri_recon_service.storage.store import JobStore
 from mri_recon_service.targets import Targets
 from mri_recon_service.work import Prepared, Task, prepare
 
-__all__ = ["Engine", "check_data_folder", "open_engine"]
+__all__ = ["Engine", "open_engine"]
 
 T = TypeVar("T")
 
@@ -270,32 +268,5 @@ def open_engine(
     Raises:
         ConfigError: the folder cannot be used.
     """
-    folder = _opened_data_folder(settings)
-    files = JobFiles(folder / "jobs", most_bytes=settings.max_stored_bytes)
-    store = SqliteStore(folder / "jobs.sqlite")
-    return Engine(settings, store, files, Ownership(folder / "owners"), parser, buffers, estimates, metrics, targets)
-
-
-def check_data_folder(settings: Settings) -> None:
-    """Check that jobs can be kept, before the service listens.
-
-    Raises:
-        ConfigError: the folder cannot be used.
-    """
-    folder = _opened_data_folder(settings)
-    JobFiles(folder / "jobs")
-    SqliteStore(folder / "jobs.sqlite").close()
-
-
-def _opened_data_folder(settings: Settings) -> Path:
-    folder = _data_folder(settings)
-    try:
-        private_folder(folder, ours=("jobs", "owners"))
-    except OSError as error:
-        raise unusable_folder(folder, error) from error
-    return folder
-
-
-def _data_folder(settings: Settings) -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return settings.data_dir or Path(state) / "mri-recon"
+    files, store, owner = open_files(settings), open_store(settings), open_owner(settings)
+    return Engine(settings, store, files, owner, parser, buffers, estimates, metrics, targets)

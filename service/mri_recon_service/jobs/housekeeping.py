@@ -111,7 +111,10 @@ class Housekeeping:
         time_now = now()
         for job_id in self._store.expire(time_now):
             self._files.remove(job_id)
-        self._store.forget(time_now - self._settings.result_ttl_seconds)
+        if forgotten := self._store.forget(time_now - self._settings.result_ttl_seconds):
+            for job_id in forgotten:  # a process may have died between the mark above and the deletion
+                self._files.remove(job_id)
+            self._store.scrub()
 
     def _sweep(self) -> None:
         """Delete the folders of jobs that were never accepted or have been deleted.

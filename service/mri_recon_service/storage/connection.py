@@ -36,6 +36,7 @@ class Connection:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA synchronous = {synchronous}")
         self._db.execute("PRAGMA foreign_keys = ON")
+        self._db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -66,6 +67,11 @@ class Connection:
         """
         with suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def empty_log(self) -> None:
+        """Move the write-ahead log into the file and cut it, unless another process reads from it for long."""
+        with self.read() as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         """Close the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -14,6 +15,8 @@ from mri_recon_service.problems import storage_full
 from mri_recon_service.storage.ownership import unusable_folder
 
 __all__ = ["JobFiles"]
+
+log = logging.getLogger("mri_recon_service")
 
 _ORPHAN_SECONDS = 3600.0
 
@@ -109,8 +112,11 @@ class JobFiles:
                 (self.folder(job_id) / name).unlink(missing_ok=True)
 
     def remove(self, job_id: str) -> None:
-        """Delete all files of a job. A second call does nothing."""
-        shutil.rmtree(self.folder(job_id), ignore_errors=True)
+        """Delete all files of a job. A second call does nothing. The log says what cannot be deleted."""
+        folder = self.folder(job_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            log.error("files of job %s cannot be deleted: delete the folder %s", job_id, folder)
 
     def old(self) -> list[str]:
         """List the jobs whose folders are older than an hour."""

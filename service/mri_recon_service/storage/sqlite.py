@@ -384,6 +384,10 @@ class SqliteStore:
                 db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in gone])
         return gone
 
+    def scrub(self) -> None:
+        """See `JobStore`."""
+        self._light.empty_log()
+
     def known(self, job_ids: list[str]) -> set[str]:
         """See `JobStore`."""
         with self._reads.read() as db:

@@ -213,6 +213,10 @@ class JobStore(Protocol):
         """Delete the jobs whose results expired before a time, and return their identifiers."""
         ...
 
+    def scrub(self) -> None:
+        """Remove what is left of deleted jobs from the disk, where others do not read it just then."""
+        ...
+
     def known(self, job_ids: list[str]) -> set[str]:
         """Select those of the jobs that the store has."""
         ...
