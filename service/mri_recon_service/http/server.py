@@ -26,6 +26,7 @@ _OTHER_FILES = 128  # parser processes, the store of jobs, libraries
 _FILES_OF_UPLOAD = 3
 _FEWEST = 16
 _STOP_SECONDS = 5.0
+_READING_SECONDS = 1.0  # also where a stop took all of that
 _LOOK_SECONDS = 0.02
 
 
@@ -70,10 +71,10 @@ class _Server(uvicorn.Server):
             listener.listen(_QUEUE)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See `uvicorn.Server`. Clients that still send have the rest of the time to read why they have to stop."""
+        """See `uvicorn.Server`. Clients that still send have the rest of the time to read why it stops."""
         end = anyio.current_time() + _STOP_SECONDS
         await super().shutdown(sockets)
-        with anyio.CancelScope(deadline=end):
+        with anyio.CancelScope(deadline=max(end, anyio.current_time() + _READING_SECONDS)):
             while self.server_state.connections and not self.force_exit:
                 await anyio.sleep(_LOOK_SECONDS)
 
