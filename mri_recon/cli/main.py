@@ -5,9 +5,11 @@ The command is imported inside `main`, so that an interrupt has a handler before
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+import threading
 import warnings
 from typing import NoReturn
 
@@ -58,7 +60,15 @@ def main() -> NoReturn:
     # A second interrupt ends a process that hangs.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.exit(close_streams(status))
+    _exit(close_streams(status))
+
+
+def _exit(status: int) -> NoReturn:
+    """End the process. Where threads still compute, skip what the interpreter does last: torch would abort then."""
+    if any(one.daemon for one in threading.enumerate()):
+        atexit._run_exitfuncs()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _number(code: object) -> int:

@@ -162,6 +162,39 @@ def test_an_interrupt_that_a_library_takes_for_something_else(kind: str, tmp_pat
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "mri-recon: interrupted\n")
 
 
+_COMPUTES = """
+import atexit, threading, torch
+import mri_recon.cli.app
+from mri_recon.cli.main import main
+
+begun = threading.Event()
+
+def compute():
+    one = torch.ones(99, 99, dtype=torch.complex64)
+    while True:
+        torch.fft.fft2(one)
+        begun.set()
+
+def verb(**_):
+    atexit.register(print, "tidied up", flush=True)
+    threading.Thread(target=compute, daemon=True).start()
+    begun.wait()
+    {ending}
+
+mri_recon.cli.app.build_app = lambda: verb
+main()
+"""
+
+
+@pytest.mark.parametrize(("ending", "status"), [("pass", 0), ("raise KeyboardInterrupt", 130)])
+def test_a_thread_that_still_computes_does_not_change_the_status(ending: str, status: int) -> None:
+    """Torch aborts when the interpreter ends below it."""
+    command = [sys.executable, "-c", _COMPUTES.format(ending=ending)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (status, "tidied up\n"), done.stderr
+    assert "terminate" not in done.stderr
+
+
 def test_a_process_that_ignores_interrupts_goes_on_ignoring_them() -> None:
     """As under nohup, or in the background of a script."""
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + INTERRUPTED
