@@ -127,9 +127,10 @@ def find_echo(kspace: KSpace, mask: Mask | npt.ArrayLike | Tensor | None = None)
         # An unsampled N//2 must be reported, no matter how reliable the largest sample is.
         return Echo((row, column), (h, w), (False, False), (False, False), gaps) if max(gaps) > USUAL_SHIFT else None
     row, column = _argmax(smooth)
+    largest = _argmax(np.where(smooth == peak, energy, 0.0))  # of positions with equal medians
     off = (
-        _peak_distance(smooth.max(axis=1)) > USUAL_SHIFT + gaps[0],
-        _peak_distance(smooth.max(axis=0)) > USUAL_SHIFT + gaps[1],
+        _peak_distance(smooth.max(axis=1), largest[0]) > USUAL_SHIFT + gaps[0],
+        _peak_distance(smooth.max(axis=0), largest[1]) > USUAL_SHIFT + gaps[1],
     )
     unshifted = (
         off[0] and _is_cyclic(smooth[:, column], row),
@@ -214,21 +215,20 @@ def _distance_from_center(sampled: BoolArray) -> int:
     return int(np.abs(np.flatnonzero(sampled) - sampled.size // 2).min())
 
 
-def _peak_distance(profile: Energy) -> int:
+def _peak_distance(profile: Energy, largest: int) -> int:
     """Count the samples from N//2 to the nearest place where the peak may lie.
 
     The peak is nearer to the largest sample than to any other: if positions were omitted between it and the next
-    sampled one, the peak may lie up to halfway to that. Of equally large samples, the one nearest to N//2 counts.
+    sampled one, the peak may lie up to halfway to that.
 
     Args:
         profile: largest energy at each position along an axis; 0 where none was sampled.
+        largest: position of the largest sample.
     """
     center = profile.size // 2
     sampled = np.flatnonzero(profile > 0) - center
-    largest = np.flatnonzero(profile == profile.max()) - center
-    place = int(largest[np.abs(largest).argmin()])
-    inward = sampled[sampled < place] if place > 0 else -sampled[sampled > place]
-    place = abs(place)
+    place = abs(largest - center)
+    inward = sampled[sampled < place] if largest > center else -sampled[-sampled < place]
     next_inward = int(inward.max()) if inward.size else -place  # without one, the peak may lie at N//2
     return max(0, place - (place - next_inward) // 2)
 

@@ -89,7 +89,7 @@ def at_center(echo: Echo | None) -> bool:
     noisy=0,
     acceleration=8,
     seed=1001696,
-).via("columns 17 and 18 are equally large: their medians")
+).via("the medians of columns 17 and 18 are equal")
 @settings(max_examples=80, deadline=None)
 def test_usual_shifts_and_slices_of_noise_are_no_alarm(
     h: int,
