@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, TypeVar
 
 import torch
 from torch import Tensor
 
+from mri_recon._system.threads import Tell, side_by_side
 from mri_recon.coils.checks import checked_maps
 from mri_recon.coils.sensitivity_maps import estimate_maps
 from mri_recon.errors import FormatError
@@ -15,9 +18,11 @@ from mri_recon.masks.types import Mask
 from mri_recon.methods.option_values import Between, OneOf
 from mri_recon.operators.data_term import SenseDataTerm
 from mri_recon.operators.sense import SenseOperator
-from mri_recon.progress import OnProgress, Progress
+from mri_recon.progress import OnProgress, Progress, ScanProgress
 
-__all__ = ["Iterations", "MapsChoice", "as_seen", "data_term", "largest_coverage", "sense_operator", "solved_together"]
+__all__ = ["Iterations", "MapsChoice", "as_seen", "data_term", "largest_coverage", "sense_operator", "solve_slices"]
+
+_Found = TypeVar("_Found")
 
 MapsChoice = Annotated[str, OneOf("espirit", "center")]
 
@@ -76,7 +81,37 @@ def as_seen(image: Tensor, data: SenseDataTerm, source: str) -> Tensor:
     return image * ((data.coverage > 0) if source == "given" else data.coverage.sqrt())
 
 
-def solved_together(kspace: Tensor) -> list[slice]:
-    """Group the slices: one at a time on a CPU, whose cache holds one slice; all at once on a GPU."""
-    count = kspace.shape[0]
-    return [slice(i, i + 1) for i in range(count)] if kspace.device.type == "cpu" else [slice(0, count)]
+def solve_slices(
+    solve: Callable[[slice, Tell], tuple[Tensor, _Found]],
+    kspace: Tensor,
+    method: str,
+    *,
+    max_iters: int,
+    on_progress: OnProgress | None,
+) -> tuple[Tensor, list[_Found]]:
+    """Solve the slices of a scan in groups, and report the progress of all.
+
+    On a CPU, whose cache holds one slice, a group is one slice, and groups are solved side by side. On a GPU it is all.
+
+    Args:
+        solve: returns the images of a group, and what else is found. It tells of each iteration as `OnIteration`, and
+            of its end with the iteration None.
+        kspace: complex `(slice, coil, readout, phase)`.
+        method: name of the method.
+        max_iters: largest number of iterations of a group.
+        on_progress: callback of the caller.
+
+    Returns:
+        the images of all slices; what was found for each group.
+    """
+    count, device = kspace.shape[0], kspace.device.type
+    groups = [slice(i, i + 1) for i in range(count)] if device == "cpu" else [slice(0, count)]
+    heard = None
+    if on_progress is not None:
+        heard = ScanProgress(on_progress, method, num_parts=len(groups), max_iters=max_iters).update
+
+    def solved(number: int, tell: Tell) -> tuple[Tensor, _Found]:
+        return solve(groups[number], partial(tell, number))
+
+    parts = side_by_side(solved, range(len(groups)), heard=heard, device=device)
+    return torch.cat([images for images, _ in parts]), [found for _, found in parts]

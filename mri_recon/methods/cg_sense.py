@@ -7,13 +7,12 @@ Slices are scaled to a largest zero-filled magnitude near 1, and the scale is un
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from mri_recon._system.threads import Tell, one_thread, side_by_side
+from mri_recon._system.threads import Tell, one_thread
 from mri_recon.coils.checks import check_signal
 from mri_recon.masks.types import Mask
 from mri_recon.methods._inputs import (
@@ -23,10 +22,10 @@ from mri_recon.methods._inputs import (
     data_term,
     largest_coverage,
     sense_operator,
-    solved_together,
+    solve_slices,
 )
 from mri_recon.methods.option_values import Between, check_values
-from mri_recon.progress import OnProgress, ScanProgress
+from mri_recon.progress import OnProgress
 from mri_recon.solvers.conjugate_gradient import conjugate_gradient
 from mri_recon.solvers.problem import Solution
 
@@ -94,25 +93,18 @@ def cg_sense(
     reg_weight, tol, max_iters = float(reg_weight), float(tol), int(max_iters)
     check_signal(kspace)
     operator, source = sense_operator(kspace, mask, sens_maps, maps, "cg-sense", on_progress)
-    groups = solved_together(kspace)
-    told = None
-    if on_progress is not None:
-        told = ScanProgress(on_progress, "cg-sense", num_parts=len(groups), max_iters=max_iters)
 
-    def solved(number: int, tell: Tell) -> tuple[Tensor, Solution]:
-        group = groups[number]
+    def solve(group: slice, tell: Tell) -> tuple[Tensor, Solution]:
         part = operator.with_maps(operator.sens_maps.expand(kspace.shape)[group])
         data = data_term(part, kspace[group])
         mu = reg_weight * largest_coverage(data)
         solution = conjugate_gradient(
-            lambda x: data.gram(x) + mu * x, data.rhs, tol=tol, max_iters=max_iters, on_iteration=partial(tell, number)
+            lambda x: data.gram(x) + mu * x, data.rhs, tol=tol, max_iters=max_iters, on_iteration=tell
         )
-        tell(number, None, None, None)
+        tell(None, None, None)
         return as_seen(solution.x, data, source) * data.scale[:, None, None], solution
 
-    heard = None if told is None else told.update
-    parts = side_by_side(solved, range(len(groups)), heard=heard, device=kspace.device.type)
-    solutions = [solution for _, solution in parts]
+    image, solutions = solve_slices(solve, kspace, "cg-sense", max_iters=max_iters, on_progress=on_progress)
     iterations = torch.cat([solution.iterations for solution in solutions])
     info = {
         "iterations": int(iterations.max()),
@@ -123,4 +115,4 @@ def cg_sense(
         "per_slice": {"iterations": iterations.tolist()},
         "seconds": time.perf_counter() - start,
     }
-    return torch.cat([image for image, _ in parts]), info
+    return image, info

@@ -25,13 +25,12 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from mri_recon._system.threads import Tell, one_thread, side_by_side
+from mri_recon._system.threads import Tell, one_thread
 from mri_recon.coils.checks import check_signal
 from mri_recon.coils.noise import NoiseLevel, estimate_sigma
 from mri_recon.coils.phase import smooth_phase_map
@@ -47,12 +46,12 @@ from mri_recon.methods._inputs import (
     data_term,
     largest_coverage,
     sense_operator,
-    solved_together,
+    solve_slices,
 )
 from mri_recon.methods.option_values import Between, OneOf, check_values
 from mri_recon.methods.priors import PHASES, PRIORS, SOLVERS, Minimiser, Prior, Problem, choose_prior
 from mri_recon.operators.sense import SenseOperator
-from mri_recon.progress import OnIteration, OnProgress, ScanProgress
+from mri_recon.progress import OnIteration, OnProgress
 
 __all__ = [
     "cs_wavelet",
@@ -169,25 +168,18 @@ def cs_wavelet(
     noise = _noise(sigma, kspace, mask)
     weight = chosen.default_weight(kspace.shape[1]) if isinstance(reg_weight, str) else float(reg_weight)
     phases = smooth_phase_map(kspace, mask, operator.sens_maps) if chosen.separate_parts else None
-    groups = solved_together(kspace)
-    told = None
-    if on_progress is not None:
-        most = chosen.most_iterations(int(max_iters))
-        told = ScanProgress(on_progress, "cs-wavelet", num_parts=len(groups), max_iters=most)
     run = _Run(chosen, source, float(gap_tol), int(max_iters), final_step, solver, weight)
 
-    def solved(number: int, tell: Tell) -> tuple[Tensor, Minimiser]:
-        group = groups[number]
+    def solve(group: slice, tell: Tell) -> tuple[Tensor, Minimiser]:
         part_maps, part_phases = operator.sens_maps[group], None if phases is None else phases[group]
         part_maps = part_maps if part_phases is None else part_maps * part_phases.unsqueeze(1)
         part, lam = operator.with_maps(part_maps, chosen.size), weight * noise.sigma[group]
-        image, minimiser = run.solve(kspace[group], part, lam, partial(tell, number))
-        tell(number, None, minimiser.objective, minimiser.relative_gap)
+        image, minimiser = run.solve(kspace[group], part, lam, tell)
+        tell(None, minimiser.objective, minimiser.relative_gap)
         return image if part_phases is None else part_phases * image, minimiser
 
-    heard = None if told is None else told.update
-    parts = side_by_side(solved, range(len(groups)), heard=heard, device=kspace.device.type)
-    images, found = [image for image, _ in parts], [minimiser for _, minimiser in parts]
+    most = chosen.most_iterations(int(max_iters))
+    image, found = solve_slices(solve, kspace, "cs-wavelet", max_iters=most, on_progress=on_progress)
     info = {
         "prior": prior,
         "phase": chosen.phase,
@@ -203,7 +195,7 @@ def cs_wavelet(
         "maps": source,
         "seconds": time.perf_counter() - start,
     }
-    return torch.cat(images), info
+    return image, info
 
 
 def _has_center(kspace: Tensor, mask: Mask) -> bool:
