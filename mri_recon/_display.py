@@ -25,7 +25,7 @@ from mri_recon.notice import RESEARCH_ONLY
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["card", "gray", "montage", "plural", "show_picture", "thumbnail", "window_of"]
+__all__ = ["card", "gray", "montage", "show_picture", "thumbnail", "window_of"]
 
 _WINDOW_PERCENTILE = 99.5
 _THUMBNAIL = 160  # least side of a picture in a card, pixels
@@ -33,11 +33,6 @@ _MONTAGE_WIDTH = 1000  # pixels
 _MOST_SLICES = 16
 _FONT = 14
 _MARGIN = 12
-
-
-def plural(number: int, thing: str) -> str:
-    """Say how many: "1 coil", "8 coils"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def window_of(magnitude: npt.NDArray[Any]) -> float:

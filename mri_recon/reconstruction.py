@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from mri_recon._arrays import as_complex_tensor, as_tensor
-from mri_recon._display import card, montage, plural, show_picture, thumbnail, window_of
+from mri_recon._display import card, montage, show_picture, thumbnail, window_of
+from mri_recon._system.text import plural
 from mri_recon.coils.checks import check_maps_fit, checked_maps
 from mri_recon.coils.map_fit import map_warnings
 from mri_recon.coils.prepare import Prepared, prepare

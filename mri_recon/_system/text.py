@@ -1,8 +1,8 @@
-"""Escape text so that terminals and documents can hold it: names of files may contain any bytes."""
+"""Write names, numbers and times so that people can read them, and terminals and documents can hold them."""
 
 from __future__ import annotations
 
-__all__ = ["printable", "storable"]
+__all__ = ["duration", "plural", "printable", "storable"]
 
 _SPACES = frozenset("\u00a0\u3000")  # wide and fixed spaces of ordinary names
 
@@ -18,6 +18,18 @@ def printable(text: object) -> str:
 def storable(text: str) -> str:
     r"""Escape text for UTF-8 and HDF5: bytes of a file name that are not UTF-8 become `\xff`, NUL `\x00`."""
     return "".join(_escaped(one) if one == "\0" or "\ud800" <= one <= "\udfff" else one for one in text)
+
+
+def plural(number: int, thing: str) -> str:
+    """Say how many: "1 coil", "8 coils"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the unit that a person would take."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _escaped(one: str) -> str:

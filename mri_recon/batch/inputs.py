@@ -32,6 +32,13 @@ class Input:
     path: Path
     name: str
 
+    def size(self) -> int:
+        """Return the bytes of the file; 0 if there is none."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
 
 @dataclass(frozen=True)
 class Inputs:

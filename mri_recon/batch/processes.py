@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -159,7 +160,7 @@ class _Pool:
             if worker.item is not None:
                 continue
             if waiting:
-                need = _PROCESS_BYTES + _READING * _size(waiting[0])
+                need = _PROCESS_BYTES + _READING * waiting[0].size()
                 if self._busy() and self._reserved() + need > self.memory:
                     return
                 self._send(worker, waiting.popleft(), need)
@@ -225,13 +226,6 @@ class _Pool:
         )
 
 
-def _size(item: Input) -> int:
-    try:
-        return item.path.stat().st_size
-    except OSError:
-        return 0
-
-
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
     """Set the variables by which libraries choose their threads, for a process that is started within the block.
@@ -286,8 +280,6 @@ class _Steps:
         self._last = 0.0
 
     def __call__(self, text: str, done: int, total: int | None) -> None:
-        import time
-
         now = time.monotonic()
         if now - self._last >= self._every:
             self._last = now

@@ -157,13 +157,7 @@ def _largest_need(job: Job, items: Sequence[Input]) -> int:
     def reserve(num_bytes: int) -> None:
         raise _Needs(num_bytes)
 
-    def size(item: Input) -> int:
-        try:
-            return item.path.stat().st_size
-        except OSError:
-            return 0
-
-    for item in sorted(items, key=size, reverse=True):
+    for item in sorted(items, key=Input.size, reverse=True):
         try:
             job.run(item, Aide(reserve))
         except _Needs as needs:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mri_recon._system.text import plural, printable
 from mri_recon.cli.outputs import tell
 from mri_recon.cli.tables import make_console, make_table, number, print_results
 
@@ -22,8 +23,6 @@ _MOST_ROWS = 60
 def print_reconstructions(outcomes: Sequence[Outcome], *, err: bool = False) -> None:
     """Print a table of reconstructed files, failed ones included."""
     from rich.text import Text
-
-    from mri_recon._system.text import printable
 
     table = make_table(compact=True)
     table.add_column("file", overflow="fold")
@@ -47,11 +46,13 @@ def print_reconstructions(outcomes: Sequence[Outcome], *, err: bool = False) -> 
 
 def print_comparisons(outcomes: Sequence[Outcome], persons: Persons, *, foreground: bool, err: bool = False) -> None:
     """Print a table of single files, failed ones included, and the table of means, with their conventions."""
-    from mri_recon.batch.documents import means, shared_convention
-    from mri_recon.results.averages import MEANS_CONVENTION
-    from mri_recon.results.comparison import METRICS, warning_lines
+    _print_each(outcomes, foreground=foreground, err=err)
+    _print_means([one for one in outcomes if not one.failed], persons, foreground=foreground, err=err)
 
-    done = [one for one in outcomes if not one.failed]
+
+def _print_each(outcomes: Sequence[Outcome], *, foreground: bool, err: bool) -> None:
+    from mri_recon.results.comparison import METRICS
+
     rows: list[dict[str, Any]] = []
     shown = _shown(outcomes)
     for one in shown:
@@ -62,19 +63,25 @@ def print_comparisons(outcomes: Sequence[Outcome], persons: Persons, *, foregrou
                 rows[-1]["foreground"] = blank
         else:
             # The name stands once: long ones take several lines.
-            rows += [{**row, "file": "" if number else one.name} for number, row in enumerate(_over_masks(one))]
-    measured = [row for one in done for row in one.result["rows"]]
+            rows += [{**row, "file": "" if index else one.name} for index, row in enumerate(_over_masks(one))]
     print_results(rows, title="Each file", notes=[], with_file=True, err=err)
     _tell_hidden(len(outcomes) - len(shown), err=err)
-    found = means(done, persons)
+
+
+def _print_means(done: Sequence[Outcome], persons: Persons, *, foreground: bool, err: bool) -> None:
+    from mri_recon.batch.documents import means, shared_convention
+    from mri_recon.results.averages import MEANS_CONVENTION
+    from mri_recon.results.comparison import warning_lines
+
+    warnings = warning_lines([row for one in done for row in one.result["rows"]])
     unknown = sum(one.result["target_source"] == "none" for one in done)
     table = [
         {
-            "file": f"{_count(mean['scans'], 'file')}, {_count(mean['persons'], 'person')}",
+            "file": f"{plural(mean['scans'], 'file')}, {plural(mean['persons'], 'person')}",
             "seed": "mean",
             **mean,
         }
-        for mean in found
+        for mean in means(done, persons)
     ]
     notes = [
         f"{MEANS_CONVENTION} A file without the name of a person counts as one.",
@@ -85,13 +92,9 @@ def print_comparisons(outcomes: Sequence[Outcome], persons: Persons, *, foregrou
     if unknown:
         notes.insert(0, f"Without a reference, and so in no mean: {unknown} of {len(done)} files.")
     if table:
-        print_results(table, title="Means", notes=notes, warnings=warning_lines(measured), with_file=True, err=err)
+        print_results(table, title="Means", notes=notes, warnings=warnings, with_file=True, err=err)
     else:
-        print_results([], title="Means: no file has a reference", notes=[], warnings=warning_lines(measured), err=err)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+        print_results([], title="Means: no file has a reference", notes=[], warnings=warnings, err=err)
 
 
 def _over_masks(outcome: Outcome) -> list[dict[str, Any]]:

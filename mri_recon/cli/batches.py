@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mri_recon._system.text import duration
 from mri_recon.cli.batch_tables import print_comparisons, print_reconstructions
 from mri_recon.cli.messages import say, warn
 from mri_recon.cli.outputs import CSV_SUFFIXES, JSON_SUFFIXES, claim, tell
@@ -71,7 +73,7 @@ def reconstruct_files(
     suffix: str | None,
     workers: str | None,
     threads: int | None,
-) -> list[Outcome]:
+) -> None:
     """Reconstruct every file into a folder, with a table and a document of the results, and print the table.
 
     Args:
@@ -119,7 +121,6 @@ def reconstruct_files(
     print_reconstructions(outcomes)
     tell(f"results: {table}, {document}")
     end_batch(outcomes)
-    return outcomes
 
 
 def compare_files(
@@ -260,16 +261,13 @@ class _Progress:
     """Show the number of finished files, and the time that the others take by the mean of the finished ones."""
 
     def __init__(self, work: Working, total: int) -> None:
-        import time
-
-        self._clock = time.monotonic
         self._work, self._total, self._resumed, self._failed = work, total, 0, 0
-        self._start = self._clock()
+        self._start = time.monotonic()
         self.done = 0
 
     def started(self, counts: Counts) -> None:
         self.done = self._resumed = counts.resumed
-        self._start = self._clock()
+        self._start = time.monotonic()
         if counts.resumed:
             left = counts.total - counts.resumed
             say(f"{counts.resumed} of {counts.total} files are done and unchanged; {left} to do")
@@ -291,20 +289,14 @@ class _Progress:
         new = self.done - self._resumed
         left = ""
         if new and self.done < self._total:
-            seconds = (self._clock() - self._start) / new * (self._total - self.done)
-            left = f", {_duration(seconds)} left"
+            seconds = (time.monotonic() - self._start) / new * (self._total - self.done)
+            left = f", {duration(seconds)} left"
         self._work.step(f"files{failed}{left}{text}:", self.done, self._total)
 
 
 def _short(name: str) -> str:
     """Return the end of a name that leaves room for the rest of a line."""
     return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

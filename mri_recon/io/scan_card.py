@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mri_recon._arrays import center_crop
-from mri_recon._display import card, plural, thumbnail
-from mri_recon._system.text import printable
+from mri_recon._display import card, thumbnail
+from mri_recon._system.text import plural, printable
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.masks.caption import mask_caption
 from mri_recon.transforms.array_fourier import ifft_of_array

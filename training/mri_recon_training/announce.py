@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from mri_recon._system.text import plural
 from mri_recon.io.formats.fastmri import FastMRIFile
 from mri_recon.methods.networks import method_of
 from mri_recon.models.checkpoint import load_checkpoint
@@ -14,7 +15,7 @@ from mri_recon_data.registry import files as registered_files
 from mri_recon_training.config import TrainConfig, parse_config
 from mri_recon_training.toml_config import read_json
 
-__all__ = ["duration", "end_lines", "start_lines"]
+__all__ = ["end_lines", "start_lines"]
 
 
 def start_lines(
@@ -71,23 +72,16 @@ def end_lines(folder: Path) -> list[str]:
     ]
 
 
-def duration(seconds: float) -> str:
-    """Write a time in the unit that a person would take."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _described(config: TrainConfig, slices: Slices, split: str) -> str:
     if isinstance(slices, FolderSlices):
         paths = list(dict.fromkeys(path for path, _ in slices.slices))
         persons = len({_person(path) for path in paths})
-        parts = [_count(persons, "subject"), _count(len(paths), "file"), _count(len(slices.slices), "slice")]
+        parts = [plural(persons, "subject"), plural(len(paths), "file"), plural(len(slices.slices), "slice")]
         return ", ".join(parts)
     files = [file for file in registered_files(split=split) if file.kind != "phantom"]
     files = [file for file in files if not config.data.hold_out or file.person != config.data.hold_out]
     persons = len({file.person for file in files})
-    parts = [_count(persons, "subject"), _count(len(files), "file")]
+    parts = [plural(persons, "subject"), plural(len(files), "file")]
     parts += [f"{len(slices.raw)} raw slices", f"{len(slices.images)} slices of magnitude images"]
     return ", ".join(parts)
 
@@ -99,7 +93,3 @@ def _num_slices(slices: Slices) -> int:
 def _person(path: Path) -> str:
     with FastMRIFile(path) as file:
         return file.patient_id or path.stem
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from mri_recon._system.files import write_atomically
+from mri_recon._system.text import duration
 from mri_recon.errors import ConfigError
 from mri_recon_data.examples.example import Example
-from mri_recon_training.announce import duration
 from mri_recon_training.config import TrainConfig
 from mri_recon_training.pictures import CAPTION, picture
 
