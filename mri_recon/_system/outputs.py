@@ -16,7 +16,7 @@ from mri_recon._system.files import check_target, create_beside, unwritable
 from mri_recon._system.text import printable
 from mri_recon.errors import OutputError
 
-__all__ = ["FIGURE_SUFFIXES", "STDOUT", "check_outputs", "check_suffix", "check_writable_folder"]
+__all__ = ["FIGURE_SUFFIXES", "STDOUT", "check_outputs", "check_suffix", "check_writable_folder", "make_folder"]
 
 STDOUT = Path("-")
 """The output that means standard output."""
@@ -125,6 +125,20 @@ def check_writable_folder(option: str, folder: Path) -> None:
     if not parent.is_dir():
         raise OutputError(f"{option}: expected a folder, got {printable(parent)}, which is a file: choose another name")
     _probe(option, folder / "x", parent)
+
+
+def make_folder(folder: Path, *, option: str) -> None:
+    """Make the output folder that an option names, and those above it, unless it is there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"expected a folder that can be made at {printable(folder)}, got {error.strerror}: name another by {option}"
+        ) from error
 
 
 def _check_kind(option: str, path: Path) -> None:

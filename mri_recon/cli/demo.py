@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mri_recon._system.outputs import FIGURE_SUFFIXES
+from mri_recon._system.outputs import FIGURE_SUFFIXES, make_folder
 from mri_recon.cli.messages import warn
 from mri_recon.cli.outputs import JSON_SUFFIXES, claim, tell
 from mri_recon.cli.progress import working
 from mri_recon.cli.reports import tell_comparison, write_comparison
-from mri_recon.errors import OutputError
 
 __all__ = ["demo"]
 
@@ -43,12 +42,7 @@ def demo(
 
     json = folder / "compare.json"
     figure = folder / "compare.png" if importlib.util.find_spec("matplotlib") else None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"expected a folder that can be made at {folder}, got {error.strerror}: name another by --folder"
-        ) from error
+    make_folder(folder, option="--folder")
     claim(
         {"--folder (its JSON)": json, "--folder (its picture)": figure},
         (),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mri_recon._system.jsonable import write_json
+from mri_recon._system.outputs import make_folder
 from mri_recon.embedded_sample import sample
-from mri_recon.errors import OutputError
 from mri_recon.io.save import save_scan
 
 __all__ = ["write_sample_files"]
@@ -25,12 +25,7 @@ def write_sample_files(folder: Path) -> list[Path]:
     Raises:
         OutputError: the folder or a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"expected a folder that can be made at {folder}, got {error.strerror}: name another"
-        ) from error
+    make_folder(folder, option="--files")
     scan = sample()
     written = []
     for name, part in _PARTS.values():
