@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from mri_recon.models.checkpoint import build_network, load_named
 from mri_recon_training.config import TrainConfig
 from mri_recon_training.optimizers import build_optimizer
 from mri_recon_training.schedules import extended_factor
-from mri_recon_training.widening import widened
+from mri_recon_training.widening import described, widened
 
 __all__ = ["Learner", "compile_unets"]
 
@@ -87,14 +86,9 @@ def _first_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor]
     wide = widened(loaded.network, network)
     if wide is not None:
         return wide
-    if (loaded.card.architecture, _described(loaded.network)) != (config.model.architecture, _described(network)):
+    if (loaded.card.architecture, described(loaded.network)) != (config.model.architecture, described(network)):
         raise ConfigError(
             f"run.weights: expected weights of the network that [model] describes, got {loaded.card.architecture} "
             f"{loaded.card.config}: make [model] equal to it, or leave it out as the configuration fine-tune does"
         )
     return loaded.network.state_dict()
-
-
-def _described(network: Any) -> dict[str, Any]:
-    """Describe the function of a network: its configuration except dropout, which may differ in training."""
-    return dict(network.config.model_dump(exclude={"drop_prob"}))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mri_recon._arrays import center_crop
+from mri_recon._display import window_of
 from mri_recon.io import load
 from mri_recon.io.pictures import NO_PICTURES
 from mri_recon.models.inference import apply_network
@@ -24,7 +25,6 @@ CAPTION = "reconstruction | target | 5 x absolute difference"
 """What is beside what, from left to right; white is the 99.5th percentile of the target in all three."""
 
 _GAIN = 5.0
-_WHITE = 99.5  # percentile: the few pixels of bright fat would leave the rest dark
 _MOST = 4
 """Examples of which a picture is drawn: the first of each kind."""
 
@@ -51,7 +51,6 @@ def picture(network: nn.Module, example: Example) -> npt.NDArray[np.float32]:
     with torch.inference_mode():
         output = apply_network(network, to_network(example.measurement, network)).cpu()
     image, target = (center_crop(x, example.valid).abs()[0].float().numpy() for x in (output, example.target[None]))
-    white = max(float(np.percentile(target, _WHITE)), np.finfo(np.float32).tiny)
     parts = [image, target, _GAIN * np.abs(image - target)]
-    drawn: npt.NDArray[np.float32] = np.clip(np.concatenate(parts, axis=1) / white, 0, 1).astype(np.float32)
+    drawn: npt.NDArray[np.float32] = np.clip(np.concatenate(parts, axis=1) / window_of(target), 0, 1).astype(np.float32)
     return drawn

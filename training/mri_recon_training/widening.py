@@ -7,13 +7,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["widened"]
+__all__ = ["described", "widened"]
 
 _WIDTHS = {"chans", "least_chans"}
 """The parts of a configuration in which the narrow and the wide network may differ."""
 
 _PER_CHANNEL = {"instance", "batch", "none"}
 """Normalisations in which a further channel leaves the others as they are."""
+
+
+def described(network: Any) -> dict[str, Any]:
+    """Describe the function of a network: its configuration except dropout, which may differ in training."""
+    return dict(network.config.model_dump(exclude={"drop_prob"}))
 
 
 def widened(narrow: nn.Module, wide: nn.Module) -> dict[str, Tensor] | None:
@@ -31,7 +36,7 @@ def widened(narrow: nn.Module, wide: nn.Module) -> dict[str, Tensor] | None:
     Returns:
         the weights; None where `wide` is no wider network of the same kind, or where its normalisation mixes channels.
     """
-    before, after = _described(narrow), _described(wide)
+    before, after = described(narrow), described(wide)
     if type(narrow) is not type(wide) or before == after or after["normalization"] not in _PER_CHANNEL:
         return None
     if {name for name in before if before[name] != after[name]} - _WIDTHS:
@@ -62,7 +67,3 @@ def _embedded(narrow: Tensor, wide: Tensor, name: str) -> Tensor:
     else:
         placed[:outputs, :inputs] = narrow_out
     return placed.transpose(0, 1).contiguous() if is_transposed else placed
-
-
-def _described(network: Any) -> dict[str, Any]:
-    return dict(network.config.model_dump(exclude={"drop_prob"}))
