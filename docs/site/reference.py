@@ -46,17 +46,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "fft2c",
         "ifft2c",
     ),
-    "Errors": (
-        "MriReconError",
-        "CheckpointError",
-        "ConfigError",
-        "DataError",
-        "FormatError",
-        "MaskError",
-        "MethodError",
-        "OutputError",
-        "ShapeError",
-    ),
+    "Errors": tuple(name for name in mri_recon.__all__ if name.endswith("Error")),
 }
 """Public names of `mri_recon` by what they are for; a test compares them with `mri_recon.__all__`."""
 

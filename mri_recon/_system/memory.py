@@ -14,7 +14,7 @@ _MEMINFO = Path("/proc/meminfo")
 
 def machine_memory() -> int:
     """Return the bytes of the machine's memory, or of the container's if that is less."""
-    return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _container("memory.max"))
+    return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _container_limit())
 
 
 def available_memory() -> int:
@@ -23,7 +23,7 @@ def available_memory() -> int:
     with suppress(OSError, ValueError, StopIteration):
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
         found = min(found, 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    limit = _container("memory.max")
+    limit = _container_limit()
     with suppress(OSError, ValueError):
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
         # Pages of files that were read are counted as used, but are given back when memory is short.
@@ -33,8 +33,8 @@ def available_memory() -> int:
     return found
 
 
-def _container(name: str) -> int:
-    """Read a limit of the container; a very large number if there is none."""
+def _container_limit() -> int:
+    """Read the memory limit of the container; a very large number if there is none."""
     with suppress(OSError, ValueError):  # no container, or the word "max"
-        return int((_CGROUP / name).read_text(encoding="ascii"))
+        return int((_CGROUP / "memory.max").read_text(encoding="ascii"))
     return 1 << 62

@@ -93,7 +93,8 @@ def tell_comparison(comparison: Comparison, written: dict[str, Path], *, foregro
         piped: print the JSON document on standard output, everything else on standard error.
     """
     from mri_recon._system.jsonable import json_text
-    from mri_recon.results.comparison import convention, mask_caption, preparation_caption
+    from mri_recon.masks.caption import mask_caption
+    from mri_recon.results.comparison import convention, preparation_caption
     from mri_recon.results.trust import trust_lines
 
     done = preparation_caption(comparison.rows[0]["info"])
