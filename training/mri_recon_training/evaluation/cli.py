@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mri_recon._system.outputs import STDOUT
 from mri_recon.cli.options import CsvOption, PersonsOption, ThreadsOption, WorkersOption
 from mri_recon.cli.progress import Working, working
 from mri_recon.errors import ConfigError
 from mri_recon_training.evaluation.config import DEFAULT_SNR, EvaluationConfig, SimulatedArray
 from mri_recon_training.evaluation.lesions.config import DEFAULT_ARRAY, LesionConfig
+from mri_recon_training.evaluation.outputs import Outputs
 
 if TYPE_CHECKING:
     from mri_recon.batch.jobs import Outcome
@@ -157,11 +157,10 @@ def evaluate(
     Example: mri-recon evaluate scans --acceleration 4,8 --persons folder --csv out.csv
     """
     work = context.with_resource(working("starting"))
-    from mri_recon.cli import method_list, options_by_method, tell
+    from mri_recon.cli import method_list, options_by_method
     from mri_recon.cli.batches import Comparisons
     from mri_recon.results.recipe import MaskChoice
     from mri_recon_training.evaluation.run import run_evaluation, write_page
-    from mri_recon_training.evaluation.run_log import command_text, commit
 
     names = method_list(methods)
     if (split is None) == (not files):
@@ -208,7 +207,7 @@ def evaluate(
             person=person,
             device=device,
         )
-        _evaluate_lesions(lesion_config, work, json, markdown, log)
+        _evaluate_lesions(lesion_config, work, Outputs(json, markdown, log))
         return
     config = EvaluationConfig(
         split=split,
@@ -228,26 +227,13 @@ def evaluate(
         coil_slices=coil_slices,
         device=device,
     )
-    keep = None if json is None or json == STDOUT else json.with_name(f"{json.name}.partial")
-    piped = _claim_outputs(config.options.values(), json, keep, markdown, log)
-    command, state = command_text(sys.argv[1:]), commit()
-
-    def started(resumed: int) -> None:
-        if resumed:
-            tell(f"resuming with {resumed} finished comparisons of {keep}", err=True)
-        if split == "test":
-            _log(log, command)
-
-    run = run_evaluation(config, keep=keep, started=started, report=work.step)
+    outputs = Outputs(json, markdown, log)
+    outputs.claim(config.options.values())
+    run = run_evaluation(config, keep=outputs.keep, started=outputs.started(split, "comparisons"), report=work.step)
     work.end()
     for result in (run.raw, *([] if run.phantoms is None else [run.phantoms]), *run.simulated):
-        _print(result, err=piped)
-    if json is not None:
-        _write_json(json, run.document())
-    if markdown is not None:
-        write_page(run, markdown, command=command, commit=state)
-        tell(f"page: {markdown}", err=piped)
-    run.finished.finish()
+        _print(result, err=outputs.piped)
+    outputs.write(run.document(), partial(write_page, run), run.finished)
 
 
 def _evaluate_files(
@@ -292,69 +278,19 @@ def _lesion_config(*, arrays: tuple[SimulatedArray, ...], **given: Any) -> Lesio
     return LesionConfig(array=arrays[0] if arrays else DEFAULT_ARRAY, **given)
 
 
-def _evaluate_lesions(
-    config: LesionConfig, work: Working, json: Path | None, markdown: Path | None, log: Path | None
-) -> None:
+def _evaluate_lesions(config: LesionConfig, work: Working, outputs: Outputs) -> None:
     """Run the test with lesions, print its summary and write its files."""
-    from mri_recon.cli import tell
     from mri_recon_training.evaluation.lesions.page import summary_lines, write_lesion_page
     from mri_recon_training.evaluation.lesions.run import FULL, run_lesions
     from mri_recon_training.evaluation.lesions.summary import document
-    from mri_recon_training.evaluation.run_log import command_text, commit
 
-    keep = None if json is None or json == STDOUT else json.with_name(f"{json.name}.partial")
-    piped = _claim_outputs(config.options.values(), json, keep, markdown, log)
-    command, state = command_text(sys.argv[1:]), commit()
-
-    def started(resumed: int) -> None:
-        if resumed:
-            tell(f"resuming with {resumed} finished scans of {keep}", err=True)
-        if config.split == "test":
-            _log(log, command)
-
-    run = run_lesions(config, keep=keep, started=started, report=work.step)
+    outputs.claim(config.options.values())
+    run = run_lesions(config, keep=outputs.keep, started=outputs.started(config.split, "scans"), report=work.step)
     work.end()
     methods = [FULL, *config.methods]
     for line in summary_lines(run, methods):
-        typer.echo(line, err=piped)
-    if json is not None:
-        _write_json(json, dict(document(run, methods)))
-    if markdown is not None:
-        write_lesion_page(run, markdown, command=command, commit=state)
-        tell(f"page: {markdown}", err=piped)
-    run.finished.finish()
-
-
-def _claim_outputs(
-    options: Iterable[Mapping[str, Any]], json: Path | None, keep: Path | None, markdown: Path | None, log: Path | None
-) -> bool:
-    """Check before the work that every output can be written; returns whether the JSON goes to stdout."""
-    from mri_recon._system.outputs import check_writable_folder
-    from mri_recon.cli import JSON_SUFFIXES, claim, files_read
-    from mri_recon_data.registry import local_files
-    from mri_recon_training.evaluation.plots import require_matplotlib
-
-    piped = claim(
-        {"--json": json, "--json .partial": keep, "--markdown": markdown, "--log": log},
-        [*files_read(options=options), *(("registered data", path) for path in local_files())],
-        suffixes={"--json": JSON_SUFFIXES, "--markdown": (".md",)},
-        appended=["--log"],
-    )
-    if markdown is not None:
-        require_matplotlib()
-        check_writable_folder("--markdown", markdown.parent / "images")
-    return piped
-
-
-def _write_json(path: Path, document: dict[str, object]) -> None:
-    from mri_recon._system.jsonable import json_text, write_json
-    from mri_recon.cli import tell
-
-    if path == STDOUT:
-        typer.echo(json_text(document), nl=False)
-    else:
-        write_json(path, document)
-        tell(f"results: {path}")
+        typer.echo(line, err=outputs.piped)
+    outputs.write(dict(document(run, methods)), partial(write_lesion_page, run), run.finished)
 
 
 def _print(result: Evaluation, *, err: bool) -> None:
@@ -392,22 +328,6 @@ def _print(result: Evaluation, *, err: bool) -> None:
         with_file=True,
         err=err,
     )
-
-
-def _log(log: Path | None, command: str) -> None:
-    from mri_recon_training.evaluation.run_log import find_repository, log_test_run
-
-    if log is None:
-        repository = find_repository(Path.cwd())
-        if repository is None:
-            typer.echo(
-                "mri-recon: warning: not in the project's checkout, so this test run is not logged: --log FILE",
-                err=True,
-            )
-            return
-        log = repository / "docs" / "results" / "test-runs.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-    log_test_run(log, command)
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:
