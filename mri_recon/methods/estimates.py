@@ -41,6 +41,7 @@ from mri_recon.methods.table import method_options
 from mri_recon.models.checkpoint import read_card, weights_file
 from mri_recon.models.footprint import adaptation_bytes, working_bytes
 from mri_recon.models.inference import slices_at_once, widest_margin
+from mri_recon.solvers.compiled_haar import MIN_SIDE
 
 __all__ = ["Estimates"]
 
@@ -48,8 +49,6 @@ _ITEM_BYTES = 8  # complex64
 _MIB = 1 << 20
 _WEIGHT_OF_THE_NEWEST = 0.3
 
-_COMPILED_SIDE = 96
-"""Shortest side for which the compiler is counted: a little less than the side that makes compressed sensing use it."""
 _COMPILER_BYTES = 112 * _MIB
 _READ_WEIGHTS, _KEPT_WEIGHTS = 6.0, 4.5
 _ADAPTED_KSPACES, _ADAPTED_SLICES = 4.0, 40.0
@@ -85,7 +84,6 @@ _PRIOR_IMAGES = {"cycle-spinning": 100.0, "orthonormal": 90.0, "tv": 100.0}
 
 _COMPARED_KSPACES, _COMPARED_IMAGES, _IMAGES_A_METHOD = 3.0, 10.0, 3.0
 """Arrays that a comparison holds besides: the reference, its metrics, the file of one method, and every image."""
-
 
 _CHECKED_KSPACES = 4.0
 """Arrays like the k-space that a check holds besides the method: maps of two kinds, a fold, predictions."""
@@ -246,7 +244,7 @@ def _compressed_sensing(options: Mapping[str, Any], size: tuple[int, int], at_on
     images = _PRIOR_IMAGES.get(prior.name, 0.0) + _BAND_IMAGES.get(prior.name, 0.0) * (3 * (prior.levels or 0) + 1)
     # Transforms that are not compiled are matrices of the sides.
     matrices = 3 * sum(side * side for side in prior.size) if prior.wavelet else 0
-    compiler = _COMPILER_BYTES if min(prior.size) >= _COMPILED_SIDE else 0
+    compiler = _COMPILER_BYTES if min(prior.size) >= MIN_SIDE else 0
     return pixels, at_once * _ITEM_BYTES * (images * pixels + matrices) + compiler
 
 

@@ -22,10 +22,10 @@ from mri_recon.solvers.shrinkage import BandShrinkage, Sums
 from mri_recon.solvers.splitting import AnalysisTransform, BandSplit, Split
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
 
-__all__ = ["CompiledHaarSplit", "choose_split", "compile_ahead", "worth_compiling"]
+__all__ = ["MIN_SIDE", "CompiledHaarSplit", "choose_split", "compile_ahead", "worth_compiling"]
 
-_MIN_SIDE = 96
-"""Shortest side that is worth the time and the memory of the compiler; the service counts on it in its estimates."""
+MIN_SIDE = 96
+"""Shortest side that is worth the time and the memory of the compiler."""
 
 
 def worth_compiling(
@@ -33,7 +33,7 @@ def worth_compiling(
 ) -> TypeGuard[StationaryWaveletTransform]:
     """Tell whether the compiled form exists for a transform, and images `(h, w)` are worth loading the compiler."""
     haar = isinstance(transform, StationaryWaveletTransform) and transform.wavelet == "haar"
-    return haar and device.type == "cpu" and min(size) >= _MIN_SIDE
+    return haar and device.type == "cpu" and min(size) >= MIN_SIDE
 
 
 def choose_split(transform: AnalysisTransform, shrinkage: BandShrinkage, like: Tensor) -> Split:
