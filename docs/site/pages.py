@@ -83,9 +83,10 @@ def lay_out(root: Path, target: Path, generated: dict[str, dict[str, str]]) -> N
     shown: set[str] = set()
     for path in _files(root):
         _copy(root, path, target, shown)
-    for path in sorted(shown):
+    linked = sorted(shown)
+    for path in linked:
         _write(target / f"repository/{path}.md", _shown(root, path, shown))
-    for path in sorted(shown):  # those that a folder's page added
+    for path in sorted(shown.difference(linked)):  # those that a folder's page added
         _write(target / f"repository/{path}.md", _shown(root, path, set()))
     _write_navigation(root, target, generated)
 
