@@ -42,7 +42,7 @@ def measure(case: tuple[int, int, int, int, float, float]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     slices, h, w, coils, snr, acceleration = case
-    side = 192  # the compiled code is loaded from 160 on
+    side = 192  # above `compiled_haar.MIN_SIDE`, so that the compiled code is loaded
     for small_coils in {1, min(coils, 4)}:
         kspace, maps, mask = _problem(1, side, side, small_coils, snr, acceleration)
         cs_wavelet(kspace, mask, maps if small_coils > 1 else None, max_iters=6)

@@ -20,9 +20,10 @@ from mri_recon._system.outputs import FIGURE_SUFFIXES, check_suffix
 from mri_recon._system.text import printable
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.io.pictures import NO_PICTURES, require_pictures_allowed
+from mri_recon.masks.caption import mask_caption
 from mri_recon.masks.types import PatternMask
 from mri_recon.notice import RESEARCH_ONLY
-from mri_recon.results.comparison import Comparison, mask_caption
+from mri_recon.results.comparison import Comparison
 from mri_recon.results.trust import trust_lines
 
 if TYPE_CHECKING:
