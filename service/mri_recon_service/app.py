@@ -22,6 +22,7 @@ from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service import problems
 from mri_recon_service.buffers import Buffers
 from mri_recon_service.clock import now
+from mri_recon_service.http.audit import Audit, open_audit
 from mri_recon_service.http.connections import Crowd
 from mri_recon_service.http.gauges import Gauge
 from mri_recon_service.http.keys import Authentication, Keyring
@@ -99,7 +100,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: the service's settings. None: read from the environment.
 
     Raises:
-        ConfigError: the service needs API keys on this address, and there are none; or the file of targets is wrong.
+        ConfigError: the service needs API keys on this address, and there are none; the file of targets is wrong; or
+            audit lines cannot be written.
     """
     chosen = Settings() if settings is None else settings
     app = _Application(
@@ -116,6 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.targets = read_targets(chosen.targets_file, os.environ)
     app.state.metrics = Metrics()
     app.state.requests = Requests()
+    app.state.audit = open_audit(chosen)
     problems.install(app)
     for module in _ROUTE_MODULES:
         app.include_router(module.router)
@@ -127,10 +130,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _add_layers(app: FastAPI, settings: Settings) -> None:
     """Add the layers that a request passes before its route. The last one added is the outermost.
 
-    A request passes RequestContext, CORSMiddleware (only with allowed origins), Crowd, Security, Authentication, then
-    its route; the answer passes them in the opposite order.
+    A request passes RequestContext, CORSMiddleware (only with allowed origins), Crowd, Security, Authentication, Audit
+    (only with an audit log), then its route; the answer passes them in the opposite order.
     """
     keyring = Keyring(settings.keys_path) if settings.keys_required else None
+    if app.state.audit is not None:
+        app.add_middleware(Audit, audit=app.state.audit)
     app.add_middleware(Authentication, keyring=keyring, most=settings.max_connections)
     app.add_middleware(Security, settings=settings)
     app.add_middleware(Crowd)
@@ -164,7 +169,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.engine = open_engine(settings, parser, buffers, app.state.estimates, app.state.metrics, app.state.targets)
     await asyncio.to_thread(app.state.engine.start)
     app.state.gate = UploadGate(settings)
-    app.state.readiness = Readiness(settings.device)
+    app.state.readiness = Readiness(settings.device, app.state.audit)
     app.state.readiness.start()
     _watch(app.state.metrics, app.state.engine, parser, app.state.readiness)
     try:
@@ -172,6 +177,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await asyncio.gather(app.state.requests.answered(_ANSWER_SECONDS), asyncio.to_thread(app.state.engine.close))
         parser.close()
+        if app.state.audit is not None:
+            app.state.audit.close()
 
 
 def _watch(metrics: Metrics, engine: Engine, parser: ParserPool, readiness: Readiness) -> None:
@@ -195,6 +202,11 @@ def _watch(metrics: Metrics, engine: Engine, parser: ParserPool, readiness: Read
                 "mri_recon_worker_lost_jobs",
                 "Kept jobs that failed because the processes that worked on them died.",
                 lambda: store.failed_with("worker-lost"),
+            ),
+            Gauge(
+                "mri_recon_audit_failing",
+                "1 while audit lines cannot be written, else 0.",
+                lambda: readiness.audit() == "failing",
             ),
             Gauge("mri_recon_stored_bytes", "Bytes of uploads and results in the data folder.", files.total),
             Gauge(

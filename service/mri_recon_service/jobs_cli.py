@@ -6,7 +6,7 @@ It works on the data folder, through the service's own store, whether the servic
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +81,11 @@ def show(
 def cancel(ids: Ids, as_json: JsonOption = False) -> None:
     """Cancel jobs. A waiting job ends at once, a running one before its next iteration."""
     with _data_folder() as data:
-        jobs = [data.cancel(job) for job in data.find_all(ids)]
+        found = data.find_all(ids)
+        with _audit() as wrote:
+            jobs = [data.cancel(job) for job in found]
+            for job in jobs:
+                wrote("cancel", job)
         if as_json:
             typer.echo(json.dumps([_described(job, data) for job in jobs], indent=2))
             return
@@ -125,7 +129,13 @@ def purge(
         ]
         if jobs and not yes:
             typer.confirm(f"Delete {len(jobs)} jobs with their uploads and results for good?", abort=True, err=True)
-        left = [job for job in jobs if not data.purge(job)]
+        left = []
+        with _audit() as wrote:
+            for job in jobs:
+                if data.purge(job):
+                    wrote("purge", job)
+                else:
+                    left.append(job)
         data.store.scrub()
     gone = [job.id for job in jobs if job not in left]
     if as_json:
@@ -157,6 +167,37 @@ def _data_folder() -> Iterator[Maintenance]:
         raise ConfigError(f"the data folder cannot be used: {problem.detail}") from problem
     finally:
         data.close()
+
+
+@contextmanager
+def _audit() -> Iterator[Callable[[str, Job], None]]:
+    """Open the audit log of the settings, and give a function that writes the line of an action on a job.
+
+    Raises:
+        ConfigError: lines cannot be written, and the service should refuse work then.
+    """
+    from mri_recon_service.cli import read_settings
+    from mri_recon_service.http.audit import described_job, open_audit, operator_line
+
+    audit = open_audit(read_settings())
+
+    def write(action: str, job: Job) -> None:
+        if audit is None:
+            return
+        try:
+            audit.write(operator_line(action, **described_job(job)))
+        except OSError as error:
+            if audit.refuses:
+                raise ConfigError(
+                    f"the {action} of job {job.id} is done, and its audit line cannot be written ({error.strerror}): "
+                    "note it by hand"
+                ) from error
+
+    try:
+        yield write
+    finally:
+        if audit is not None:
+            audit.close()
 
 
 def _statuses(names: Sequence[str] | None) -> list[Any]:

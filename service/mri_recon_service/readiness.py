@@ -14,12 +14,13 @@ from mri_recon.masks.draw import random_mask
 from mri_recon.methods.table import method_names
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.reconstruction import reconstruct
+from mri_recon_service.http.audit import AuditLog
 from mri_recon_service.problems import Problem
 from mri_recon_service.storage.store import JobStore, StoreFault
 
 __all__ = ["NotReady", "Readiness", "not_ready"]
 
-NotReady = Literal["models-loading", "model-failed"] | StoreFault
+NotReady = Literal["models-loading", "model-failed", "audit-failed"] | StoreFault
 """Kind of the reason why the service is not ready."""
 
 log = logging.getLogger("mri_recon_service")
@@ -32,7 +33,7 @@ _STORE: dict[StoreFault, str] = {
 
 
 class Readiness:
-    """State of the warm-up, which runs in a thread beside the first requests.
+    """State of the warm-up, which runs in a thread beside the first requests, and of the audit log.
 
     Attributes:
         models: names of the models that are warm.
@@ -40,11 +41,12 @@ class Readiness:
         kind: kind of the reason, "models-loading" or "model-failed".
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, audit: AuditLog | None = None) -> None:
         self.models: list[str] = []
         self.reason: str | None = "the models are being loaded"
         self.kind: NotReady = "models-loading"
         self._device = device
+        self._audit = audit
 
     def start(self) -> None:
         """Start the warm-up in a thread that does not keep the process alive."""
@@ -69,7 +71,9 @@ class Readiness:
             log.info("ready, models: %s", ", ".join(self.models) or "none")
 
     def check(self, store: JobStore) -> None:
-        """Return if the models are warm and the store of jobs can be used. Blocks for about a second at most.
+        """Return if the models are warm, the store of jobs can be used, and audit lines can be written, or need not.
+
+        Blocks for about a second at most.
 
         Raises:
             Problem: not-ready, with `reason`, the kind of the reason.
@@ -79,6 +83,14 @@ class Readiness:
         fault = store.fault()
         if fault is not None:
             raise not_ready(_STORE[fault], fault)
+        if self._audit is not None and self._audit.refuses and self.audit() == "failing":
+            raise not_ready("audit lines cannot be written: see the service's log", "audit-failed")
+
+    def audit(self) -> Literal["off", "written", "failing"]:
+        """Tell whether audit lines can be written."""
+        if self._audit is None:
+            return "off"
+        return "written" if self._audit.fault() is None else "failing"
 
     def holds(self, store: JobStore) -> bool:
         """Tell whether `check` returns."""

@@ -426,6 +426,9 @@ class Ready(BaseModel):
 
     status: Literal["ready"] = Field(default="ready", description="Always `ready`.")
     models: list[str] = Field(description="Names of the models that are loaded.")
+    audit: Literal["off", "written", "failing"] = Field(
+        description="Whether audit lines are written. `failing`: they are not, and the service continues without them."
+    )
 
 
 class ProblemInfo(BaseModel):

@@ -58,6 +58,16 @@ class Settings(BaseSettings):
         description="Log the messages of unexpected errors too. They may repeat a user's data. By default the log has "
         "only the types and the places in the code.",
     )
+    audit_log: str = Field(
+        default="",
+        description="File of audit lines, one for each accepted request that makes, reads, cancels or deletes work or "
+        "results, see docs/service/operations.md; `-`: the service's log. Empty: none.",
+    )
+    audit_failure: Literal["refuse", "continue"] = Field(
+        default="refuse",
+        description="While audit lines cannot be written: refuse these requests (503), or continue without lines.",
+    )
+    audit_addresses: bool = Field(default=False, description="Audit lines have the address of the client.")
     max_connections: int = Field(
         default=512,
         gt=0,

@@ -60,7 +60,7 @@ def test_models_and_methods(tiny_model: str, serve: Any) -> None:
             answer = client.get("/health/ready")
             if answer.status_code == 200:
                 break
-        assert answer.json() == {"status": "ready", "models": [tiny_model]}
+        assert answer.json() == {"status": "ready", "models": [tiny_model], "audit": "off"}
 
 
 def test_not_ready_with_a_reason(

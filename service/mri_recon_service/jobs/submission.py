@@ -31,6 +31,7 @@ from mri_recon_service.answers.rendering import (
 )
 from mri_recon_service.answers.sent import FileResponse, on_disk
 from mri_recon_service.clock import now
+from mri_recon_service.http.audit import described_job, described_work, note
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.preferences import Preferences, read_preferences
 from mri_recon_service.job import Job, Kind, document, problem_from
@@ -73,6 +74,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
         if key is not None:
             earlier = await asyncio.to_thread(engine.store.by_key, client, key)
             if earlier is not None:
+                note(request, action="repeat", **described_job(earlier))
                 return await _repeated(earlier, fingerprint, media_type, engine, preferences)
         task = read_task(kind, upload.fields, limits=settings.option_limits)
         deliver = task.deliver
@@ -85,6 +87,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
         _refuse_impossible(prepared, media_type)
         if deliver is not None:
             _refuse_impossible(prepared, _SERIES)
+        note(request, work=True, deliver=deliver, **described_work(upload.fields, sources))
         if place is not None and engine.admission.small(prepared):
             upload.remove()
             owned, place = place, None  # the work releases it
@@ -102,7 +105,9 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
         try:
             job = await accepting
         except KeyInUse as error:  # by a request that arrived at the same time
+            note(request, action="repeat", **described_job(error.job))
             return await _repeated(error.job, fingerprint, media_type, engine, preferences)
+        note(request, job=job.id)
         upload.remove()
         if place is not None:
             place.release()

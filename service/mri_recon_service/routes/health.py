@@ -23,4 +23,4 @@ async def live() -> Live:
 def ready(readiness: ReadinessDep, engine: EngineDep) -> Ready:
     """Tell whether every shipped model has run once, and the store of jobs can be used. If not: 503 with the reason."""
     readiness.check(engine.store)
-    return Ready(models=readiness.models)
+    return Ready(models=readiness.models, audit=readiness.audit())

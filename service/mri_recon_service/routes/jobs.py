@@ -11,6 +11,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mri_recon_service.answers.rendering import METHOD_OFFERS, NPZ, OFFERS
 from mri_recon_service.dependencies import EngineDep
+from mri_recon_service.http.audit import described_job, note
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.openapi import answer_headers, job_accepted, problem_responses
 from mri_recon_service.job import FINISHED, Job, document
@@ -207,6 +208,7 @@ async def _found(request: Request, job_id: str, engine: Engine) -> Job:
     found = await asyncio.to_thread(engine.store.get, job_id)
     if found is None or found.client != client_of(request):
         raise _unknown()
+    note(request, **described_job(found))
     return found
 
 
