@@ -63,7 +63,7 @@ def errors() -> None:
         scans = list(_scans(num_coils))
         for acceleration in ACCELERATIONS:
             for snr in SNRS:
-                for name in ("unet", "unrolled-0.1"):  # a cascade has no weighted step
+                for name in ("unet-0.1", "unrolled-0.1"):  # a cascade has no weighted step
                     rows = [
                         _errors(image, maps, acceleration, snr, seed, name) for seed, (image, maps) in enumerate(scans)
                     ]

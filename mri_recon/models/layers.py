@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,16 +50,26 @@ def normalization(name: str, num_channels: int, *, channels_per_group: int = 32,
         ConfigError: unknown name, or the channels cannot be divided into such groups.
     """
     if name == "group":
-        return nn.GroupNorm(_groups(num_channels, channels_per_group, num_groups), num_channels)
+        return _GroupNorm(_groups(num_channels, channels_per_group, num_groups), num_channels)
     if name == "layer":
-        return nn.GroupNorm(1, num_channels)
+        return _GroupNorm(1, num_channels)
     if name == "instance":
-        return nn.GroupNorm(num_channels, num_channels)
+        return _GroupNorm(num_channels, num_channels)
     if name == "batch":
         return nn.BatchNorm2d(num_channels)
     if name == "none":
         return nn.Identity()
     raise ConfigError(f"unknown normalization {name!r}: expected one of {', '.join(NORMALIZATIONS)}")
+
+
+class _GroupNorm(nn.GroupNorm):
+    """Normalise a single value as well, of which `nn.GroupNorm` makes an error: it is its own mean, so y = beta.
+
+    The lowest level of a U-Net has one pixel if the image is no larger than 2^poolings.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def _groups(num_channels: int, channels_per_group: int, num_groups: int) -> int:

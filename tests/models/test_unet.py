@@ -55,6 +55,21 @@ def test_has_the_number_of_parameters_of_the_published_network() -> None:
     assert convolutions == expected
 
 
+@pytest.mark.parametrize("name", ["group", "layer", "instance"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 8), (8, 8), (9, 8)])
+def test_an_image_of_one_pixel_at_the_lowest_level(name: str, size: tuple[int, int]) -> None:
+    """A single image, whose lowest level has one value a channel, is that of a batch, and can be trained on."""
+    torch.manual_seed(0)
+    network = Unet(UnetConfig(chans=2, num_pool_layers=3, normalization=name))
+    nn.init.normal_(network.head.weight)
+    x = torch.randn(2, 2, *size)
+    together = network(x)
+    for index in range(2):
+        torch.testing.assert_close(network(x[index : index + 1])[0], together[index])
+    network(x[:1]).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
 @pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_every_normalisation_runs(name: str) -> None:
     assert _unet(normalization=name)(torch.randn(2, 2, 9, 15)).shape == (2, 2, 9, 15)

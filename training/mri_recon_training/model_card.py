@@ -23,9 +23,9 @@ from mri_recon_training.config import TrainConfig
 __all__ = ["envelope_of", "model_card", "sources_of"]
 
 _DESCRIPTIONS = {
-    "unet": "GroupNorm U-Net from the coil-combined zero-filled image to the image of the full k-space.",
-    "unrolled": "Unrolled network: steps of data consistency around GroupNorm U-Net refinements.",
-    "cascade": "Data consistency that follows the noise of the scan, around GroupNorm U-Net refinements.",
+    "unet": "U-Net from the coil-combined zero-filled image to the image of the full k-space.",
+    "unrolled": "Unrolled network: steps of data consistency around U-Net refinements.",
+    "cascade": "Data consistency that follows the noise of the scan, around U-Net refinements.",
 }
 
 
