@@ -325,7 +325,7 @@ def test_more_coils_than_lines(name: str) -> None:
 
 
 def test_a_slice_in_whose_centre_no_coils_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(kspace: Tensor, mask: Any) -> EspiritMaps:
+    def nothing(kspace: Tensor, mask: Any, **options: Any) -> EspiritMaps:
         return EspiritMaps(torch.zeros_like(kspace)[:, None], kspace.real[:, :1], (2, 2), (5, 5))
 
     monkeypatch.setattr(sensitivity_maps, "espirit_maps", nothing)
