@@ -99,6 +99,8 @@ class Job(NewJob):
 
     Attributes:
         status: state of the job.
+        owner: the process that runs it; "" unless running.
+        run: identifier of the run that makes, or made, its result, among those of the job; "" where there is one only.
         started: start of the last attempt; None before.
         finished: end of the job.
         expires: time at which its result is deleted.
@@ -112,6 +114,8 @@ class Job(NewJob):
     """
 
     status: Status = "queued"
+    owner: str = ""
+    run: str = ""
     started: float | None = None
     finished: float | None = None
     expires: float | None = None

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mri_recon._system.memory import machine_memory
@@ -123,6 +123,17 @@ class Settings(BaseSettings):
         default=None,
         description="Folder of accepted jobs and their results, on a local disk. Processes on one machine may share it "
         "[$XDG_STATE_HOME/mri-recon, else ~/.local/state/mri-recon].",
+    )
+    store: SecretStr | None = Field(
+        default=None,
+        description="Address of a PostgreSQL database for the jobs, e.g. `postgresql://mri-recon@db.example.org/jobs`, "
+        "which processes on several machines may share, see docs/service/cluster.md [the file jobs.sqlite in the data "
+        "folder].",
+    )
+    lease_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="With `STORE`: time without the database after which a process loses its jobs to others.",
     )
     sync_bytes: int = Field(
         default=64 * MIB,

@@ -28,10 +28,12 @@ from mri_recon_service.http import logs
 from mri_recon_service.http.server import make_server
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.sqlite import SqliteStore
+from mri_recon_service.storage.store import JobStore
 from mri_recon_service.uploads.parser_pool import ParserPool
 from tests.support.methods import Steps, add_method
 from tests.support.networks import untrained_card
 from tests.support.patience import PATIENCE
+from tests.support.postgres import PostgresServer, skip_without_postgres
 
 ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]
 
@@ -253,8 +255,37 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     method.go.release(1000)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    one = SqliteStore(tmp_path / "jobs.sqlite")
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, for the whole run."""
+    skip_without_postgres()
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], JobStore]]:
+    """`open_store()` opens the same store of each kind, as one process after the other does."""
+    opened: list[JobStore] = []
+    address = request.getfixturevalue("postgres").database() if request.param == "postgresql" else ""
+
+    def one() -> JobStore:
+        if address:
+            from mri_recon_service.storage.database import Database
+            from mri_recon_service.storage.postgres import PostgresStore
+
+            opened.append(PostgresStore(Database(address)))
+        else:
+            opened.append(SqliteStore(tmp_path / "jobs.sqlite"))
+        return opened[-1]
+
     yield one
-    one.close()
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[[], JobStore]) -> JobStore:
+    """A store of each kind."""
+    return open_store()

@@ -23,8 +23,7 @@ from mri_recon_service.http import logs
 from mri_recon_service.http.keys import add_key
 from mri_recon_service.job import document
 from mri_recon_service.settings import Settings
-from mri_recon_service.storage.sqlite import SqliteStore
-from mri_recon_service.storage.store import Bounds, DeliveriesFull
+from mri_recon_service.storage.store import Bounds, DeliveriesFull, JobStore
 from mri_recon_service.targets import Targets, read_targets
 from tests.support.orthanc import needs_orthanc, orthanc
 from tests.support.pacs import entity, service
@@ -377,14 +376,14 @@ def test_killed_while_it_sends(scan: bytes, tmp_path: Path) -> None:
 # The store.
 
 
-def _succeeded(store: SqliteStore, name: str, **more: Any) -> None:
+def _succeeded(store: JobStore, name: str, **more: Any) -> None:
     store.add(new_job(name, **more), Bounds(9, 9))
     store.claim("a", most=1)
     store.finish(name, "a", "succeeded", problem=None, expires=time.time() + 99)
 
 
-def test_a_delivery_is_claimed_once_after_its_job(store: SqliteStore, tmp_path: Path) -> None:
-    other = SqliteStore(tmp_path / "jobs.sqlite")
+def test_a_delivery_is_claimed_once_after_its_job(store: JobStore, open_store: Callable[[], JobStore]) -> None:
+    other = open_store()
     store.add(new_job("j", deliver="t"), Bounds(9))
     assert store.claim_delivery("a", time.time()) is None
     store.claim("a", most=1)
@@ -409,10 +408,9 @@ def test_a_delivery_is_claimed_once_after_its_job(store: SqliteStore, tmp_path: 
     assert job.delivery.attempts == 2
     store.end_delivery("j", "a", "delivered", stored=3, instances=3, reason="", due=None)
     assert store.waiting_deliveries() == 0
-    other.close()
 
 
-def test_deliveries_of_the_dead_wait_again(store: SqliteStore) -> None:
+def test_deliveries_of_the_dead_wait_again(store: JobStore) -> None:
     _succeeded(store, "j", deliver="t")
     assert store.claim_delivery("b", time.time()) is not None
     assert store.recover(lambda owner: owner == "b", most_attempts=2, lost=LOST, expires=9) == []
@@ -424,7 +422,7 @@ def test_deliveries_of_the_dead_wait_again(store: SqliteStore) -> None:
     assert job.delivery.attempts == 2
 
 
-def test_the_longest_due_goes_first(store: SqliteStore) -> None:
+def test_the_longest_due_goes_first(store: JobStore) -> None:
     for name in ("first", "second"):
         _succeeded(store, name, deliver="t")
     job = store.claim_delivery("a", time.time())
@@ -436,7 +434,7 @@ def test_the_longest_due_goes_first(store: SqliteStore) -> None:
     assert job.id == "second"
 
 
-def test_jobs_without_delivery_and_bounds(store: SqliteStore) -> None:
+def test_jobs_without_delivery_and_bounds(store: JobStore) -> None:
     store.add(new_job("plain"), Bounds(9, 1))
     assert store.get("plain").delivery is None  # type: ignore[union-attr]
     store.add(new_job("one", deliver="t"), Bounds(9, 1))

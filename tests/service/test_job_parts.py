@@ -135,7 +135,7 @@ def test_the_files_of_a_comparison_are_no_more_than_estimated(
         data = {"acceleration": "3", "methods": "cg-sense", "check": "holdout"}
         job = client.post("/v1/compare", files=files, data=data, headers=ASYNC).json()
         until_status(client, job["links"]["self"], "succeeded")
-        kept = {path.name: path.stat().st_size for path in (tmp_path / "jobs" / job["id"]).iterdir()}
+    kept = {path.name: path.stat().st_size for path in (tmp_path / "jobs" / job["id"]).iterdir()}
     assert set(kept) == {"result.npz", "method-0.h5"}
     assert sum(kept.values()) <= 33 * 2 * 96 * 90 + 100_000  # beside the descriptions
 

@@ -28,15 +28,15 @@ from mri_recon_service.storage import sqlite
 from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership
 from mri_recon_service.storage.sqlite import SqliteStore
-from mri_recon_service.storage.store import Bounds, DiskShareFull, QueueFull
+from mri_recon_service.storage.store import Bounds, DiskShareFull, JobStore, QueueFull
 from tests.support.patience import PATIENCE
 from tests.support.service import ServerProcess, new_job, until_status
 
 LOST = {"code": "worker-lost", "detail": "died", "extensions": {}}
 
 
-def test_one_owner_gets_a_job(store: SqliteStore, tmp_path: Path) -> None:
-    other = SqliteStore(tmp_path / "jobs.sqlite")
+def test_one_owner_gets_a_job(store: JobStore, open_store: Callable[[], JobStore]) -> None:
+    other = open_store()
     for number in range(3):
         store.add(new_job(f"j{number}"), Bounds(9))
     taken = [store.claim("a", most=1), other.claim("b", most=1), store.claim("a", most=1), other.claim("b", most=1)]
@@ -44,17 +44,16 @@ def test_one_owner_gets_a_job(store: SqliteStore, tmp_path: Path) -> None:
     assert not other.finish("j0", "b", "succeeded", problem=None, expires=1)
     assert store.finish("j0", "a", "succeeded", problem=None, expires=1)
     assert not store.finish("j0", "a", "failed", problem=LOST, expires=1)
-    other.close()
 
 
-def test_a_batch_is_claimed_together(store: SqliteStore) -> None:
+def test_a_batch_is_claimed_together(store: JobStore) -> None:
     for number, key in enumerate(["x", None, "x", "y", "x", "x"]):
         store.add(new_job(f"j{number}", batch_key=key), Bounds(9))
     claimed = [[job.id for job in store.claim("a", most=3)] for _ in range(4)]
     assert claimed == [["j0", "j2", "j4"], ["j1"], ["j3"], ["j5"]]
 
 
-def test_only_jobs_that_fit_are_claimed(store: SqliteStore) -> None:
+def test_only_jobs_that_fit_are_claimed(store: JobStore) -> None:
     for number, (key, memory) in enumerate([(None, 50), ("x", 9), ("x", 9), ("x", 9), (None, 20)]):
         store.add(new_job(f"j{number}", batch_key=key, memory=memory), Bounds(9))
     assert store.claim("a", most=3, memory=8) == []
@@ -63,17 +62,17 @@ def test_only_jobs_that_fit_are_claimed(store: SqliteStore) -> None:
     assert [job.id for job in store.claim("a", most=3)] == ["j0"]
 
 
-def _die(store: SqliteStore, *, most_attempts: int = 2) -> None:
+def _die(store: JobStore, *, most_attempts: int = 2) -> None:
     store.recover(lambda owner: False, most_attempts=most_attempts, lost=LOST, expires=9)
 
 
-def _job(store: SqliteStore, name: str) -> Job:
+def _job(store: JobStore, name: str) -> Job:
     found = store.get(name)
     assert found is not None
     return found
 
 
-def test_jobs_of_the_dead_are_tried_again_but_not_forever(store: SqliteStore) -> None:
+def test_jobs_of_the_dead_are_tried_again_but_not_forever(store: JobStore) -> None:
     store.add(new_job("j"), Bounds(9))
     store.add(new_job("stopped"), Bounds(9))
     for attempt in (1, 2):
@@ -91,7 +90,7 @@ def test_jobs_of_the_dead_are_tried_again_but_not_forever(store: SqliteStore) ->
     assert [event.kind for event in store.events("j", after=0)] == ["status"] * 4 + ["end"]
 
 
-def test_jobs_that_were_only_taken_lose_nothing(store: SqliteStore) -> None:
+def test_jobs_that_were_only_taken_lose_nothing(store: JobStore) -> None:
     for number in range(3):
         store.add(new_job(f"j{number}", batch_key="x"), Bounds(9))
     for _ in range(5):
@@ -102,7 +101,7 @@ def test_jobs_that_were_only_taken_lose_nothing(store: SqliteStore) -> None:
     ] * 3
 
 
-def test_a_batch_that_died_runs_one_by_one(store: SqliteStore) -> None:
+def test_a_batch_that_died_runs_one_by_one(store: JobStore) -> None:
     """None of it is blamed before it died alone; what follows in the queue does not begin beside a suspected job."""
     for number in range(3):
         store.add(new_job(f"j{number}", batch_key="x"), Bounds(9))
@@ -117,7 +116,7 @@ def test_a_batch_that_died_runs_one_by_one(store: SqliteStore) -> None:
     assert [_job(store, name).status for name in ("j0", "j1", "j2", "new")] == ["queued", "failed", "queued", "queued"]
 
 
-def test_who_waits_behind_a_failed_batch_is_not_blamed(store: SqliteStore) -> None:
+def test_who_waits_behind_a_failed_batch_is_not_blamed(store: JobStore) -> None:
     for number in range(3):
         store.add(new_job(f"j{number}", batch_key="x"), Bounds(9))
     names = [job.id for job in store.claim("a", most=8)]
@@ -131,7 +130,7 @@ def test_who_waits_behind_a_failed_batch_is_not_blamed(store: SqliteStore) -> No
     ]
 
 
-def test_a_stopped_process_gives_the_attempt_back(store: SqliteStore) -> None:
+def test_a_stopped_process_gives_the_attempt_back(store: JobStore) -> None:
     store.add(new_job("j"), Bounds(9))
     for _ in range(5):
         store.claim("a", most=1)
@@ -158,7 +157,7 @@ def test_a_store_of_the_first_versions(tmp_path: Path) -> None:
             assert (job.id, job.suspected, job.disk_bytes) == ("old", False, 0)
 
 
-def test_clients_share_the_queue_and_the_disk(store: SqliteStore) -> None:
+def test_clients_share_the_queue_and_the_disk(store: JobStore) -> None:
     """One alone takes two thirds; the others still get their parts."""
     bounds = Bounds(8, disk_bytes=800, shared=True)
 
@@ -183,7 +182,7 @@ def test_clients_share_the_queue_and_the_disk(store: SqliteStore) -> None:
     store.add(replace(new_job("d"), client="a", disk_bytes=99), bounds)
 
 
-def test_a_released_job_keeps_its_place(store: SqliteStore) -> None:
+def test_a_released_job_keeps_its_place(store: JobStore) -> None:
     for name in ("first", "second"):
         store.add(new_job(name), Bounds(9))
     store.claim("a", most=1)
@@ -269,12 +268,20 @@ def test_a_disk_that_refuses(
             assert document["problem"]["code"] == "storage-full"
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_two_processes_share_a_folder(
-    serve: Any, npy: Callable[[Any], bytes], kspace: Callable[..., Any], tmp_path: Path
+    serve: Any,
+    npy: Callable[[Any], bytes],
+    kspace: Callable[..., Any],
+    tmp_path: Path,
+    kind: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Each job is done once, whichever of the two accepted it, and either one answers for it."""
     content = npy(kspace(1, 1, 25, 36))
-    with serve(Settings(data_dir=tmp_path)) as one, serve(Settings(data_dir=tmp_path)) as two:
+    store = request.getfixturevalue("postgres").database() if kind == "postgresql" else None
+    settings = Settings(data_dir=tmp_path, store=store)
+    with serve(settings) as one, serve(settings) as two:
         jobs = [
             client.post(
                 "/v1/reconstructions",

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mri_recon.errors import ConfigError, MriReconError, TransferError
 from mri_recon.pacs import Outcome, Retries, collect, send
+from mri_recon.pacs.targets import Target
 from mri_recon_service.clock import now
 from mri_recon_service.http.prometheus import Metrics
 from mri_recon_service.job import Delivery, DeliveryState, Job
@@ -21,7 +24,7 @@ from mri_recon_service.jobs.runner import HDF5_FILE
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.store import JobStore
+from mri_recon_service.storage.store import JobStore, Owner
 from mri_recon_service.targets import Targets
 
 __all__ = ["Deliveries"]
@@ -55,7 +58,7 @@ class Deliveries:
         settings: the service's settings.
         store: keeps the jobs and their deliveries.
         files: keeps the results.
-        owner: name of this process in the store.
+        owner: this process in the store.
         targets: the registered targets.
         listeners: notified of every change.
         metrics: the service's metrics.
@@ -64,7 +67,7 @@ class Deliveries:
     settings: Settings
     store: JobStore
     files: JobFiles
-    owner: str
+    owner: Owner
     targets: Targets
     listeners: Listeners
     metrics: Metrics
@@ -90,9 +93,10 @@ class Deliveries:
     def _loop(self) -> None:
         while not self._stopped.is_set():
             try:
-                job = self.store.claim_delivery(self.owner, now())
+                owner = self.owner.id
+                job = self.store.claim_delivery(owner, now())
                 if job is not None:
-                    self._attempt(job)
+                    self._attempt(job, owner)
                     continue
             except Exception as error:  # a full disk: the delivery is claimed again, by this process or the next
                 told = log.error if isinstance(error, Problem) else log.exception
@@ -100,13 +104,13 @@ class Deliveries:
                 self._stopped.wait(_AFTER_AN_ERROR)
             self._stopped.wait(POLL_SECONDS)
 
-    def _attempt(self, job: Job) -> None:
+    def _attempt(self, job: Job, owner: str) -> None:
         assert job.delivery is not None
         self.listeners.tell(job.id)
         try:
             end = self._deliver(job, job.delivery)
         except _Stopping:
-            self._record(lambda: self.store.release_delivery(job.id, self.owner))
+            self._record(lambda: self.store.release_delivery(job.id, owner))
             return
         attempts = job.delivery.attempts
         again = end.later and attempts < self.settings.max_delivery_attempts
@@ -115,7 +119,7 @@ class Deliveries:
         self._record(
             lambda: self.store.end_delivery(
                 job.id,
-                self.owner,
+                owner,
                 state,
                 stored=end.stored,
                 instances=end.instances,
@@ -138,9 +142,21 @@ class Deliveries:
         target = self.targets.find(delivery.target)
         if target is None:
             return _End(0, delivery.instances, "the target is not registered any more: ask the operator")
-        path = self.files.folder(job.id) / HDF5_FILE
-        if job.expired or not path.exists():
-            return _End(0, delivery.instances, "the result was deleted before it could be delivered")
+        with ExitStack() as stack:
+            try:
+                if job.expired:
+                    raise FileNotFoundError
+                path = stack.enter_context(self.files.result(job, HDF5_FILE))
+            except FileNotFoundError:
+                return _End(0, delivery.instances, "the result was deleted before it could be delivered")
+            return self._send(job, delivery, target, path)
+
+    def _send(self, job: Job, delivery: Delivery, target: Target, path: Path) -> _End:
+        """Send a result.
+
+        Raises:
+            _Stopping: the service stops.
+        """
         try:
             instances = collect([path]).instances
             return self._sent(send(target, instances, retries=Retries(0), on_outcome=self._check_stop))

@@ -36,8 +36,7 @@ from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.data_folder import open_files, open_owner, open_store
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.ownership import Ownership
-from mri_recon_service.storage.store import JobStore
+from mri_recon_service.storage.store import JobChange, JobStore, Owner
 from mri_recon_service.targets import Targets
 from mri_recon_service.work import Prepared, Task, prepare
 
@@ -86,7 +85,7 @@ class Engine:
         settings: Settings,
         store: JobStore,
         files: JobFiles,
-        owner: Ownership,
+        owner: Owner,
         parser: Pool,
         buffers: Buffers,
         estimates: Estimates,
@@ -114,7 +113,7 @@ class Engine:
             settings=settings,
             store=store,
             files=files,
-            owner=owner.id,
+            owner=owner,
             opening=self.opening,
             performer=performer,
             admission=self.admission,
@@ -139,7 +138,7 @@ class Engine:
             settings=settings,
             store=store,
             files=files,
-            owner=owner.id,
+            owner=owner,
             targets=targets,
             listeners=self.listeners,
             metrics=metrics,
@@ -157,6 +156,7 @@ class Engine:
     def start(self) -> None:
         """Recover the jobs of dead processes, and start the threads."""
         self._housekeeping.start()
+        self.store.follow(self._changed)
         if self.targets.by_name:
             self._deliveries.start()
         for thread in self._threads:
@@ -178,8 +178,8 @@ class Engine:
         delivered = self._deliveries.join(max(0.0, deadline - time.monotonic()))
         if not delivered or any(thread.is_alive() for thread in self._threads):
             return  # its job belongs to this process until the process ends, and is queued again then
-        self.store.close()
         self._owner.close()
+        self.store.close()
 
     async def open(
         self,
@@ -230,6 +230,16 @@ class Engine:
             yield
         finally:
             held.release()
+
+    def _changed(self, change: JobChange, job_id: str) -> None:
+        """Take the news of a job that any process changed."""
+        match change:
+            case "queued":
+                self.schedule.look_for_jobs()
+            case "changed":
+                self.listeners.tell(job_id)
+            case "stop":
+                self.runner.cancel(job_id)
 
     def _work(self) -> None:
         while (turn := self.schedule.next()) is not None:

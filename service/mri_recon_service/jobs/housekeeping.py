@@ -19,8 +19,7 @@ from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.ownership import Ownership
-from mri_recon_service.storage.store import JobStore
+from mri_recon_service.storage.store import JobStore, Owner
 
 __all__ = ["Housekeeping"]
 
@@ -48,7 +47,7 @@ class Housekeeping:
         store: JobStore,
         files: JobFiles,
         *,
-        owner: Ownership,
+        owner: Owner,
         runner: JobRunner,
         schedule: Schedule[Any],
     ) -> None:
@@ -82,6 +81,7 @@ class Housekeeping:
             try:
                 self._runner.record_again()
                 self._recover()
+                self._runner.let_go()
                 for job_id in self._store.to_stop(self._owner.id):
                     self._runner.cancel(job_id)
                 if self._store.queued():

@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,7 +30,7 @@ from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem, storage_full
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.store import JobStore
+from mri_recon_service.storage.store import JobStore, Owner
 from mri_recon_service.work import Outcome, Prepared, prepare, read_task
 
 __all__ = ["HDF5_FILE", "NPZ_FILE", "JobRunner", "method_file", "part_file"]
@@ -58,7 +59,7 @@ class JobRunner:
         settings: the service's settings.
         store: keeps the jobs.
         files: keeps their files.
-        owner: name of this process in the store.
+        owner: this process in the store. A job that runs here belongs to its own `Job.owner`.
         opening: opens uploads.
         performer: does the work.
         admission: words the problem of a missed deadline.
@@ -70,7 +71,7 @@ class JobRunner:
     settings: Settings
     store: JobStore
     files: JobFiles
-    owner: str
+    owner: Owner
     opening: Opening
     performer: Performer
     admission: Admission
@@ -78,8 +79,8 @@ class JobRunner:
     listeners: Listeners
     metrics: Metrics
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _running: dict[str, Control] = field(default_factory=dict, init=False)
-    _parts: dict[str, list[str]] = field(default_factory=dict, init=False)
+    _running: dict[tuple[str, str], Control] = field(default_factory=dict, init=False)
+    _parts: dict[tuple[str, str], list[str]] = field(default_factory=dict, init=False)
     _unrecorded: list[Callable[[], None]] = field(default_factory=list, init=False)
     _stopping: bool = field(default=False, init=False)
 
@@ -91,14 +92,22 @@ class JobRunner:
     def cancel(self, job_id: str) -> None:
         """Stop a job that runs here before its next iteration. Other jobs are left alone."""
         with self._lock:
-            control = self._running.get(job_id)
-        if control is not None:
-            control.stop("cancelled")
+            for (_, running), control in self._running.items():
+                if running == job_id:
+                    control.stop("cancelled")
 
     def runs(self, job_id: str) -> bool:
         """Tell whether a job runs here."""
         with self._lock:
-            return job_id in self._running
+            return any(running == job_id for _, running in self._running)
+
+    def let_go(self) -> None:
+        """Stop the jobs that this process has lost: those of an owner that it no more is."""
+        ours = self.owner.id
+        with self._lock:
+            for (owner, _), control in self._running.items():
+                if owner != ours:
+                    control.stop("stopping")
 
     def stop(self) -> None:
         """Put every job that runs here, or is claimed from now on, back to the queue before its next iteration."""
@@ -111,9 +120,9 @@ class JobRunner:
         """Claim and run jobs within the `room` bytes that the schedule reserved, and free the bytes at the end."""
         alone = room == self.schedule.most_memory
         try:
-            jobs = self.store.claim(self.owner, most=self.settings.max_batch, memory=room, alone=alone)
+            jobs = self.store.claim(self.owner.id, most=self.settings.max_batch, memory=room, alone=alone)
             if alone and not jobs:  # a job accepted when there was more memory runs alone
-                jobs = self.store.claim(self.owner, most=1)
+                jobs = self.store.claim(self.owner.id, most=1)
             job_waits = not jobs and not alone and bool(self.store.queued())
         except BaseException:
             self.schedule.give_back(room, look_for_jobs=False)
@@ -143,7 +152,7 @@ class JobRunner:
             alone: whether no other thread works meanwhile.
         """
         self.schedule.look_for_jobs()  # more jobs may wait
-        controls = {job.id: self._control(job) for job in jobs}
+        controls = {(job.owner, job.id): self._control(job) for job in jobs}
         with self._lock:
             self._running |= controls
             if self._stopping:
@@ -153,7 +162,7 @@ class JobRunner:
             ready: list[tuple[Job, Prepared]] = []
             for job in jobs:
                 self.listeners.tell(job.id)
-                prepared = self._opened(job, controls[job.id])
+                prepared = self._opened(job, controls[job.owner, job.id])
                 if prepared is not None:
                     ready.append((job, prepared))
             together = len(ready) > 1
@@ -163,17 +172,20 @@ class JobRunner:
                 (job, prepared), outcome = ready.pop(0), outcomes.pop(0)
                 if outcome is None and together:  # the batch failed
                     self._begin([job], alone=alone, waiting=[other for other, _ in ready])
-                self._run_one(job, prepared, controls[job.id], outcome)
+                self._run_one(job, prepared, controls[job.owner, job.id], outcome)
         finally:
             with self._lock:
                 for job in jobs:
-                    self._running.pop(job.id, None)
-                    self._parts.pop(job.id, None)
+                    self._running.pop((job.owner, job.id), None)
+                    self._parts.pop((job.owner, job.id), None)
 
     def _begin(self, jobs: Sequence[Job], *, alone: bool, waiting: Sequence[Job] = ()) -> None:
         """Note whose work begins, so that no other job is blamed if this process dies."""
+        if not jobs:
+            return
         try:
-            self.store.begin(self.owner, [job.id for job in jobs], alone=alone, waiting=[job.id for job in waiting])
+            names = [job.id for job in jobs]
+            self.store.begin(jobs[0].owner, names, alone=alone, waiting=[job.id for job in waiting])
         except Exception as error:  # the work matters more
             told = log.error if isinstance(error, Problem) else log.exception
             told("the beginning of work cannot be recorded")
@@ -190,10 +202,13 @@ class JobRunner:
             control.check()
             request = job.request
             task = read_task(job.kind, request["fields"], limits=self.settings.option_limits)
-            folder = self.files.folder(job.id)
-            paths = {name: folder / file for name, file in request["files"].items()}
             parser = self.opening.parser(job.client, control.deadline)
-            prepared.append(prepare(task, paths, request["sources"], parser))
+            with ExitStack() as stack:
+                paths = {
+                    name: stack.enter_context(self.files.upload(job.id, file))
+                    for name, file in request["files"].items()
+                }
+                prepared.append(prepare(task, paths, request["sources"], parser))
 
         self._guarded(job, control, work, ends=False)
         return prepared[0] if prepared else None
@@ -205,9 +220,9 @@ class JobRunner:
             done = outcome or self.performer.alone(prepared, control, on_change=on_change)
             control.check()
             bundle = bundle_of(done)
-            self.files.write(job.id, NPZ_FILE, write_bundle(bundle))
+            self.files.write(job, NPZ_FILE, write_bundle(bundle))
             if job.kind == "reconstruction":
-                self.files.write(job.id, HDF5_FILE, hdf5_of(done, bundle))
+                self.files.write(job, HDF5_FILE, hdf5_of(done, bundle))
 
         self._guarded(job, control, work, ends=True)
 
@@ -215,12 +230,12 @@ class JobRunner:
         """Keep what an unfinished comparison got last, so that its client can show it, and the method's file."""
         name, part = part_of(comparison, prepared)
         index = len(comparison.rows)
-        self.files.write(job.id, part_file(index), write_bundle(part))
-        self._parts.setdefault(job.id, []).append(name)
+        self.files.write(job, part_file(index), write_bundle(part))
+        self._parts.setdefault((job.owner, job.id), []).append(name)
         method = comparison.rows[-1]["method"] if comparison.rows else prepared.task.methods[0]
         self._report(job, Progress(method, "done", 1, 1) if comparison.rows else Progress(method, "prepare", 0, None))
         if comparison.rows:
-            self.files.write(job.id, method_file(index - 1), method_hdf5(comparison, method, prepared))
+            self.files.write(job, method_file(index - 1), method_hdf5(comparison, method, prepared))
 
     def _guarded(self, job: Job, control: Control, work: Callable[[], None], *, ends: bool) -> None:
         """Run a part of a job and record its failure. Success is recorded too if the part `ends` the job."""
@@ -229,7 +244,7 @@ class JobRunner:
         except Cancelled:
             match control.reason:
                 case "stopping":
-                    self._record(job, functools.partial(self.store.release, job.id, self.owner))
+                    self._record(job, functools.partial(self.store.release, job.id, job.owner))
                 case "timed-out":
                     limit = self.settings.timeout_seconds
                     if job.deadline is not None:
@@ -249,19 +264,23 @@ class JobRunner:
 
     def _end(self, job: Job, status: Status, problem: Problem | None) -> None:
         record = None if problem is None else problem_record(problem)
+        num_parts = len(self._parts.get((job.owner, job.id), ()))
 
         def finish() -> None:
             expires = now() + self.settings.result_ttl_seconds
             try:
                 kept = self.files.size(job.id) if status == "succeeded" else 0
-                self.store.finish(job.id, self.owner, status, problem=record, expires=expires, disk_bytes=kept)
+                ended = self.store.finish(job.id, job.owner, status, problem=record, expires=expires, disk_bytes=kept)
             except Problem:
                 if status != "succeeded":  # its files are useless now; deleting them makes room for the record
-                    self.files.remove(job.id)
+                    self.files.remove_run(job)
                 raise
-            if status == "succeeded":
-                parts = {name: part_file(index) for index, name in enumerate(self._parts.get(job.id, ()))}
-                self.files.remove_uploads(job.id, {**job.request["files"], **parts})
+            if not ended:  # another process has the job
+                if job.run:
+                    self.files.remove_run(job)
+            elif status == "succeeded":
+                parts = [part_file(index) for index in range(num_parts)]
+                self.files.remove_all_but_result(job, uploads=job.request["files"].values(), parts=parts)
             else:
                 self.files.remove(job.id)
 
@@ -281,8 +300,8 @@ class JobRunner:
 
     def _report(self, job: Job, progress: Progress) -> None:
         try:
-            parts = {"parts": list(self._parts[job.id])} if job.id in self._parts else {}
-            self.store.progress(job.id, self.owner, {**jsonable(asdict(progress)), **parts})
+            parts = {"parts": list(self._parts[job.owner, job.id])} if (job.owner, job.id) in self._parts else {}
+            self.store.progress(job.id, job.owner, {**jsonable(asdict(progress)), **parts})
         except Exception as error:  # the work matters more than its progress
             tell = log.error if isinstance(error, Problem) else log.exception
             tell("the progress of job %s cannot be recorded", job.id)

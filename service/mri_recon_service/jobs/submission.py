@@ -7,10 +7,10 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -46,6 +46,8 @@ from mri_recon_service.uploads.upload import Upload
 from mri_recon_service.work import Outcome, Prepared, read_task
 
 __all__ = ["client_of", "job_answer", "method_answer", "part_answer", "result_answer", "submit"]
+
+T = TypeVar("T")
 
 _LONGEST_KEY = 255
 _COPIES = 4  # of the arrays, while another representation is made of them
@@ -166,9 +168,9 @@ async def part_answer(job: Job, name: str, engine: Engine) -> Response:
     """
     parts = list((job.progress or {}).get("parts", ()))
     if job.status == "running" and name in parts:
-        path = engine.files.folder(job.id) / part_file(parts.index(name))
         with suppress(FileNotFoundError):  # the job ended meanwhile
-            return FileResponse(path.open("rb", buffering=0), media_type=NPZ, headers={})
+            file = await engine.render(functools.partial(_opened, job, part_file(parts.index(name)), engine))
+            return FileResponse(file, media_type=NPZ, headers={})
     raise Problem(
         "part-not-found",
         f"expected a finished part of a running comparison, one of {', '.join(parts) or '(none yet)'}, got "
@@ -193,20 +195,42 @@ async def method_answer(job: Job, method: str, media_type: str, engine: Engine) 
             f"expected one of the compared methods {', '.join(methods)}, got {shown(method)}: choose one of them",
             valid=methods,
         )
-    path = engine.files.folder(job.id) / method_file(methods.index(method))
+    name = method_file(methods.index(method))
     try:
         if job.expired:
             raise FileNotFoundError
-        return _response(await engine.render(functools.partial(_method_rendered, path, method, media_type, engine)))
+        return _response(
+            await engine.render(functools.partial(_method_rendered, job, name, method, media_type, engine))
+        )
     except FileNotFoundError as error:
         raise _expired() from error
 
 
-def _method_rendered(path: Path, method: str, media_type: str, engine: Engine) -> Rendered:
+def _opened(job: Job, name: str, engine: Engine) -> IO[bytes]:
+    """Open a file that the run of a job wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    with engine.files.result(job, name) as path:
+        return path.open("rb", buffering=0)
+
+
+def _from_hdf5(job: Job, engine: Engine, read: Callable[[Path], T]) -> T:
+    """Read the library's file of a reconstruction.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    with engine.files.result(job, HDF5_FILE) as path:
+        return read(path)
+
+
+def _method_rendered(job: Job, name: str, method: str, media_type: str, engine: Engine) -> Rendered:
     if media_type == HDF5:
-        return Rendered(path.open("rb", buffering=0), HDF5, _named(f"{method}.h5"))
+        return Rendered(_opened(job, name, engine), HDF5, _named(f"{method}.h5"))
     suffix = IMAGE_FILES[media_type].suffix
-    with _held(_COPIES * path.stat().st_size, engine):
+    with engine.files.result(job, name) as path, _held(_COPIES * path.stat().st_size, engine):
         try:
             encoded = encoded_file(path, None, suffix)
         except OutputError as error:
@@ -340,18 +364,20 @@ def _stored(job: Job, media_type: str, engine: Engine) -> Rendered:
     Raises:
         Problem: busy.
     """
-    folder = engine.files.folder(job.id)
-    npz, hdf5 = folder / NPZ_FILE, folder / HDF5_FILE
-    as_it_is = {NPZ: npz, HDF5: hdf5}.get(media_type)
-    if as_it_is is not None:
-        bundle = read_bundle(job.kind, npz, only=["mask"])
-        return Rendered(as_it_is.open("rb", buffering=0), media_type, headers_of(bundle, media_type))
-    with _held(_COPIES * npz.stat().st_size, engine):
-        bundle = read_bundle(job.kind, npz)
-        rendered = render(
-            bundle, media_type, hdf5=hdf5.read_bytes, encode=functools.partial(encoded_file, hdf5, bundle)
-        )
-        return on_disk(rendered, engine.answer_folder)
+    as_it_is = {NPZ: NPZ_FILE, HDF5: HDF5_FILE}.get(media_type)
+    with engine.files.result(job, NPZ_FILE) as npz:
+        if as_it_is is not None:
+            bundle = read_bundle(job.kind, npz, only=["mask"])
+            return Rendered(_opened(job, as_it_is, engine), media_type, headers_of(bundle, media_type))
+        with _held(_COPIES * npz.stat().st_size, engine):
+            bundle = read_bundle(job.kind, npz)
+            rendered = render(
+                bundle,
+                media_type,
+                hdf5=functools.partial(_from_hdf5, job, engine, Path.read_bytes),
+                encode=lambda suffix: _from_hdf5(job, engine, lambda path: encoded_file(path, bundle, suffix)),
+            )
+            return on_disk(rendered, engine.answer_folder)
 
 
 @contextmanager

@@ -1,20 +1,24 @@
-"""Find and open the data folder: the store of jobs, their files, and the processes that own them."""
+"""Open what the settings choose: the store of jobs, their files, and this process's place among their owners."""
 
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
+from mri_recon.errors import ConfigError
 from mri_recon_service.private_files import private_folder
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership, unusable_folder
 from mri_recon_service.storage.sqlite import SqliteStore
+from mri_recon_service.storage.store import JobStore, Owner
 
 __all__ = ["STORE_FILE", "check_data_folder", "data_folder", "open_files", "open_owner", "open_store"]
 
 STORE_FILE = "jobs.sqlite"
 _FILES, _OWNERS = "jobs", "owners"
+_CLUSTER = ("sqlalchemy", "psycopg", "alembic")
 
 
 def data_folder(settings: Settings) -> Path:
@@ -23,13 +27,23 @@ def data_folder(settings: Settings) -> Path:
     return settings.data_dir or Path(state) / "mri-recon"
 
 
-def open_store(settings: Settings) -> SqliteStore:
-    """Open the store of jobs, and make it if it does not exist.
+def open_store(settings: Settings) -> JobStore:
+    """Open the store of jobs, a PostgreSQL database or a file in the data folder, and make it if it does not exist.
 
     Raises:
-        ConfigError: the folder cannot be used.
+        ConfigError: the database or the folder cannot be used.
     """
-    return SqliteStore(_made(settings) / STORE_FILE)
+    if settings.store is None:
+        return SqliteStore(_made(settings) / STORE_FILE)
+    if not all(map(find_spec, _CLUSTER)):
+        raise ConfigError(
+            "expected the packages that MRI_RECON_STORE needs, got an installation without them: pip install "
+            "'mri-recon[cluster]'"
+        )
+    from mri_recon_service.storage.database import Database
+    from mri_recon_service.storage.postgres import PostgresStore
+
+    return PostgresStore(Database(settings.store.get_secret_value()))
 
 
 def open_files(settings: Settings) -> JobFiles:
@@ -41,13 +55,18 @@ def open_files(settings: Settings) -> JobFiles:
     return JobFiles(_made(settings) / _FILES, most_bytes=settings.max_stored_bytes)
 
 
-def open_owner(settings: Settings) -> Ownership:
-    """Show other processes that this one is alive.
+def open_owner(settings: Settings) -> Owner:
+    """Show the other processes of the store, which has been opened before, that this one is alive.
 
     Raises:
         ConfigError: the folder cannot be used.
     """
-    return Ownership(_made(settings) / _OWNERS)
+    if settings.store is None:
+        return Ownership(_made(settings) / _OWNERS)
+    from mri_recon_service.storage.database import Database
+    from mri_recon_service.storage.leases import Leases
+
+    return Leases(Database(settings.store.get_secret_value()), seconds=settings.lease_seconds)
 
 
 def check_data_folder(settings: Settings) -> None:

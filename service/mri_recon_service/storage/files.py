@@ -1,4 +1,8 @@
-"""Keep the uploads and results of jobs in one folder for each job. A power cut leaves a whole file or none."""
+"""Keep the uploads and results of jobs in one folder for each job. A power cut leaves a whole file or none.
+
+Where a job may have several runs, each writes its results into a folder of its own in the job's: a run that lost the
+job, and does not know yet, changes nothing of another's.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mri_recon_service.job import Job
 from mri_recon_service.private_files import make_private, private_opener
 from mri_recon_service.problems import storage_full
 from mri_recon_service.storage.ownership import unusable_folder
@@ -50,8 +55,9 @@ class JobFiles:
         """Count the bytes of a job's files."""
         total = 0
         with suppress(OSError):  # another process may have removed them
-            for path in self.folder(job_id).iterdir():
-                total += path.stat().st_size
+            for path in self.folder(job_id).rglob("*"):
+                if path.is_file():
+                    total += path.stat().st_size
         return total
 
     def total(self) -> int:
@@ -61,6 +67,24 @@ class JobFiles:
     def free(self) -> int:
         """Count the free bytes of the file system."""
         return shutil.disk_usage(self._root).free
+
+    @contextmanager
+    def upload(self, job_id: str, name: str) -> Iterator[Path]:
+        """Provide an uploaded file of a job, to be read in the block.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        yield _existing(self.folder(job_id) / name)
+
+    @contextmanager
+    def result(self, job: Job, name: str) -> Iterator[Path]:
+        """Provide a file that the run of a job wrote, to be read in the block. It can be opened there and read later.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        yield _existing(self._of_run(job) / name)
 
     def take(self, job_id: str, files: Mapping[str, Path]) -> dict[str, str]:
         """Move uploaded files into a new folder for a job. The files are on the disk when this returns.
@@ -85,15 +109,17 @@ class JobFiles:
             raise storage_full() from error
         return {name: path.name for name, path in files.items()}
 
-    def write(self, job_id: str, name: str, content: bytes) -> None:
-        """Write a file. The complete file is on the disk when this returns.
+    def write(self, job: Job, name: str, content: bytes) -> None:
+        """Write a file of a job's run. The complete file is on the disk when this returns.
 
         Raises:
             Problem: storage-full.
         """
-        target = self.folder(job_id) / name
+        target = self._of_run(job) / name
         partial = target.with_name(f"{name}.partial")
         try:
+            if job.run:
+                target.parent.mkdir(mode=0o700, exist_ok=True)
             with open(partial, "wb", opener=private_opener) as file:
                 file.write(content)
                 file.flush()
@@ -105,11 +131,27 @@ class JobFiles:
                 partial.unlink(missing_ok=True)
             raise storage_full() from error
 
-    def remove_uploads(self, job_id: str, names: Mapping[str, str]) -> None:
-        """Delete files of a finished job that nobody needs any more: its uploads, the parts of its result."""
-        for name in names.values():
+    def remove_all_but_result(self, job: Job, *, uploads: Collection[str], parts: Collection[str]) -> None:
+        """Delete the files of a finished job that nobody needs any more.
+
+        Args:
+            job: the job.
+            uploads: names of its uploads.
+            parts: names of the files of its run that are parts of its result.
+        """
+        folder, of_run = self.folder(job.id), self._of_run(job)
+        for path in (*(folder / name for name in uploads), *(of_run / name for name in parts)):
             with suppress(OSError):
-                (self.folder(job_id) / name).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+        if job.run:
+            with suppress(OSError):
+                for path in folder.iterdir():
+                    if path.is_dir() and path != of_run:  # of a run that lost the job
+                        shutil.rmtree(path, ignore_errors=True)
+
+    def remove_run(self, job: Job) -> None:
+        """Delete what a run wrote. Where a job has one run only, those are all of its files."""
+        shutil.rmtree(self._of_run(job), ignore_errors=True)
 
     def remove(self, job_id: str) -> None:
         """Delete all files of a job. A second call does nothing. The log says what cannot be deleted."""
@@ -127,6 +169,19 @@ class JobFiles:
                 if path.stat().st_mtime < limit:
                     found.append(path.name)
         return found
+
+    def _of_run(self, job: Job) -> Path:
+        return self.folder(job.id) / job.run
+
+
+def _existing(path: Path) -> Path:
+    """Return a path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path.stat()
+    return path
 
 
 def _sync(path: Path) -> None:

@@ -32,7 +32,7 @@ class Maintenance:
     def __init__(self, settings: Settings) -> None:
         folder = data_folder(settings)
         try:
-            exists = (folder / STORE_FILE).is_file()
+            exists = settings.store is not None or (folder / STORE_FILE).is_file()
         except OSError as error:
             raise unusable_folder(folder, error) from error
         if not exists:

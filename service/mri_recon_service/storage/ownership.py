@@ -14,11 +14,7 @@ __all__ = ["Ownership", "unusable_folder"]
 
 
 class Ownership:
-    """Lock file of this process in the data folder.
-
-    Attributes:
-        id: name of this process in the store of jobs, unique for all time.
-    """
+    """Lock file of this process in the data folder."""
 
     def __init__(self, folder: Path) -> None:
         """Make the file and lock it.
@@ -26,7 +22,7 @@ class Ownership:
         Raises:
             ConfigError: the folder cannot be written to.
         """
-        self.id = uuid.uuid4().hex
+        self._id = uuid.uuid4().hex
         self._folder = folder
         waiting = folder / f".{self.id}"
         try:
@@ -38,6 +34,11 @@ class Ownership:
             waiting.rename(folder / self.id)
         except OSError as error:
             raise unusable_folder(folder, error) from error
+
+    @property
+    def id(self) -> str:
+        """See `Owner`."""
+        return self._id
 
     def alive(self, owner: str) -> bool:
         """Tell whether the process of an owner is alive."""

@@ -13,15 +13,17 @@ from typing import Any, cast
 
 from mri_recon.errors import ConfigError
 from mri_recon_service import clock
-from mri_recon_service.job import FINISHED, Delivery, DeliveryState, Event, Job, NewJob, Status, document
+from mri_recon_service.job import FINISHED, DeliveryState, Event, Job, NewJob, Status, document
 from mri_recon_service.private_files import make_private
 from mri_recon_service.problems import Problem
 from mri_recon_service.shares import admits
 from mri_recon_service.storage.connection import Connection, is_busy
+from mri_recon_service.storage.rows import job_of
 from mri_recon_service.storage.store import (
     Bounds,
     DeliveriesFull,
     DiskShareFull,
+    JobChange,
     KeyInUse,
     QueueFull,
     StoreFault,
@@ -175,7 +177,7 @@ class SqliteStore:
             rows = db.execute(
                 f"{_SELECT} WHERE client = ? {older}ORDER BY jobs.seq DESC LIMIT ?", (client, *values, most)
             ).fetchall()
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def of_all(
         self, *, most: int | None = None, client: str | None = None, statuses: Collection[Status] = ()
@@ -187,7 +189,7 @@ class SqliteStore:
                 f"{_SELECT} WHERE {wanted} AND (? IS NULL OR client = ?) ORDER BY jobs.seq DESC LIMIT ?",
                 (*statuses, client, client, -1 if most is None else most),
             ).fetchall()
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def by_key(self, client: str, key: str) -> Job | None:
         """See `JobStore`."""
@@ -466,6 +468,9 @@ class SqliteStore:
             return "store-failed"
         return None
 
+    def follow(self, changed: Callable[[JobChange, str], None]) -> None:
+        """See `JobStore`. The processes of one machine look into the file."""
+
     def close(self) -> None:
         """See `JobStore`."""
         self._durable.close()
@@ -531,46 +536,4 @@ def _tell(db: sqlite3.Connection, job_id: str) -> Job:
 
 def _one(db: sqlite3.Connection, where: str, *values: Any) -> Job | None:
     row = db.execute(f"{_SELECT} {where}", values).fetchone()
-    return None if row is None else _job(row)
-
-
-def _job(row: sqlite3.Row) -> Job:
-    return Job(
-        id=row["id"],
-        kind=row["kind"],
-        client=row["client"],
-        request=json.loads(row["request"]),
-        created=row["created"],
-        deadline=row["deadline"],
-        batch_key=row["batch_key"],
-        memory=row["memory"],
-        key=row["key"],
-        fingerprint=row["fingerprint"],
-        request_id=row["request_id"],
-        status=row["status"],
-        started=row["started"],
-        finished=row["finished"],
-        expires=row["expires"],
-        attempts=row["attempts"],
-        suspected=bool(row["suspected"]),
-        disk_bytes=row["disk_bytes"],
-        position=row["position"],
-        progress=None if row["progress"] is None else json.loads(row["progress"]),
-        problem=None if row["problem"] is None else json.loads(row["problem"]),
-        expired=bool(row["expired"]),
-        deliver=row["target"],
-        delivery=None if row["target"] is None else _delivery(row),
-    )
-
-
-def _delivery(row: sqlite3.Row) -> Delivery:
-    return Delivery(
-        target=row["target"],
-        state=row["state"],
-        attempts=row["delivery_attempts"],
-        stored=row["stored"],
-        instances=row["instances"],
-        reason=row["reason"],
-        due=row["due"],
-        finished=row["ended"],
-    )
+    return None if row is None else job_of(row)

@@ -1,7 +1,7 @@
 """Define the store of jobs, which is their queue as well.
 
-`claim` hands the oldest waiting job to one owner and to no other. `SqliteStore` is the embedded default. A store for
-several machines can replace it by implementing `JobStore`.
+`claim` hands the oldest waiting job to one owner and to no other. `SqliteStore` is the embedded default, for the
+processes of one machine; `PostgresStore` is for those of several.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from typing import Any, Literal, Protocol
 
 from mri_recon_service.job import DeliveryState, Event, Job, NewJob, Status
 
-__all__ = ["Bounds", "DeliveriesFull", "DiskShareFull", "JobStore", "KeyInUse", "QueueFull", "StoreFault"]
+__all__ = [
+    "Bounds",
+    "DeliveriesFull",
+    "DiskShareFull",
+    "JobChange",
+    "JobStore",
+    "KeyInUse",
+    "Owner",
+    "QueueFull",
+    "StoreFault",
+]
 
 
 class QueueFull(Exception):
@@ -51,6 +61,10 @@ StoreFault = Literal["store-busy", "store-failed"]
 """Why a store cannot be used now: another process keeps it from changes, or it cannot be read or changed at all."""
 
 
+JobChange = Literal["queued", "changed", "stop"]
+"""What happened to a job: it waits in the queue, there is a new event, or it is to be stopped."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """Bounds of the jobs in a store, of all processes together.
@@ -66,6 +80,27 @@ class Bounds:
     deliveries: int | None = None
     disk_bytes: int | None = None
     shared: bool = False
+
+
+class Owner(Protocol):
+    """This process among those that share a store: what runs here belongs to it, until it is dead."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the store, unique for all time."""
+        ...
+
+    def alive(self, owner: str) -> bool:
+        """Tell whether an owner lives. One that was once dead stays so."""
+        ...
+
+    def bury(self, owner: str) -> None:
+        """Forget a dead owner."""
+        ...
+
+    def close(self) -> None:
+        """Tell the others that this process is gone."""
+        ...
 
 
 class JobStore(Protocol):
@@ -256,6 +291,13 @@ class JobStore(Protocol):
 
     def release_delivery(self, job_id: str, owner: str) -> None:
         """Let a delivery of the owner wait again, without counting the attempt."""
+        ...
+
+    def follow(self, changed: Callable[[JobChange, str], None]) -> None:
+        """Call `changed`, from a thread, for each change of a job by any process, until the store is closed.
+
+        It only saves time: a change may be missed, and a store of one machine calls it for none.
+        """
         ...
 
     def close(self) -> None:

@@ -103,9 +103,8 @@ class EngineJobs:
 
     async def result(self, job: str) -> SavedResult:
         """Read a result, see `Jobs`."""
-        path = self._engine.files.folder(job) / HDF5_FILE
         try:
-            return await asyncio.to_thread(read_saved, path, max_bytes=self._settings.max_decoded_bytes)
+            return await asyncio.to_thread(self._read, job)
         except MriReconError as error:
             raise problem_of(error) from error
 
@@ -118,6 +117,13 @@ class EngineJobs:
             found = await self._engine.jobs.finished(found, _LONGEST_END)
         if found is not None and found.status in FINISHED:
             await asyncio.to_thread(self._engine.jobs.delete, found)
+
+    def _read(self, job: str) -> SavedResult:
+        found = self._engine.store.get(job)
+        if found is None:
+            raise _lost()
+        with self._engine.files.result(found, HDF5_FILE) as path:
+            return read_saved(path, max_bytes=self._settings.max_decoded_bytes)
 
     async def _open(
         self, file: Path, sources: Mapping[str, Mapping[str, object]], fields: Mapping[str, str]
