@@ -3,8 +3,9 @@
     serve run mri_recon_service.ray_app:application replicas=2 device=cuda num_gpus=1
 
 Each replica is the whole application with its own models, queue and parsing processes, and batches its own requests.
-Replicas on one machine share the data folder, so any of them answers for a job. The store of jobs is a file on a local
-disk: with replicas on several machines only direct answers work, since each machine knows its own jobs alone.
+Replicas on one machine share the data folder, so any of them answers for a job. Those on several machines do with the
+setting `store` (docs/service/cluster.md); without it only direct answers work, since each machine knows its own jobs
+alone.
 
 Ray's proxy listens, not the application. `host` (MRI_RECON_HOST) must name its address all the same: it decides whether
 keys are needed.

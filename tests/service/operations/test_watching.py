@@ -21,8 +21,7 @@ from mri_recon_service.problems import Problem
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.files import JobFiles
-from mri_recon_service.storage.sqlite import SqliteStore
-from mri_recon_service.storage.store import Bounds
+from mri_recon_service.storage.store import Bounds, JobStore
 from tests.support.service import new_job
 
 DEPLOY = Path(__file__).parents[3] / "service" / "deploy"
@@ -198,7 +197,7 @@ def test_counters_of_alerts_begin_at_zero() -> None:
     assert {value for _, value in found} == {0.0}
 
 
-def test_the_numbers_of_the_store(store: SqliteStore) -> None:
+def test_the_numbers_of_the_store(store: JobStore) -> None:
     assert (store.oldest_waiting(), store.failed_with("worker-lost")) == (None, 0)
     for number, created in enumerate((30.0, 20.0, 40.0)):
         store.add(new_job(f"j{number}", created=created), Bounds(9))
