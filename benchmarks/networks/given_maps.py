@@ -44,6 +44,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "cs-wavelet": {"method": "cs-wavelet"},
     "unet": {"method": "unet"},
     "unrolled": {"method": "unrolled"},
+    "unet-0.1": {"method": "unet", "model": "unet-0.1"},
     "unrolled-0.1": {"method": "unrolled", "model": "unrolled-0.1"},
 }
 WORLDS = ("measured-16coil-4x", "simulated-8coil-snr40-4x", "simulated-8coil-snr200-8x", "neck-4x")
