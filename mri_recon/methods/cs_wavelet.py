@@ -172,7 +172,10 @@ def cs_wavelet(
 
     def solve(group: slice, tell: Tell) -> tuple[Tensor, Minimiser]:
         part_maps, part_phases = operator.sens_maps[group], None if phases is None else phases[group]
-        part_maps = part_maps if part_phases is None else part_maps * part_phases.unsqueeze(1)
+        if part_phases is not None:
+            # Estimated maps belong to this call, and nothing else reads those of the group.
+            place = None if source == "given" else part_maps
+            part_maps = torch.mul(part_maps, part_phases.unsqueeze(1), out=place)
         part, lam = operator.with_maps(part_maps, chosen.size), weight * noise.sigma[group]
         image, minimiser = run.solve(kspace[group], part, lam, tell)
         tell(None, minimiser.objective, minimiser.relative_gap)

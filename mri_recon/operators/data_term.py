@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mri_recon.errors import ShapeError
-from mri_recon.operators.row_gram import fast_gram
-from mri_recon.operators.sense import SenseOperator
+from mri_recon.operators.row_gram import blocks_of_rows, fast_gram, shared_columns
+from mri_recon.operators.sense import SenseOperator, weighted_sum
 from mri_recon.solvers.problem import Residual, real_inner
 
 __all__ = ["SenseDataTerm"]
@@ -16,7 +16,8 @@ __all__ = ["SenseDataTerm"]
 class SenseDataTerm:
     """Compute `1/2 ||A u - y||^2` with the `A` of a `SenseOperator`, for samples scaled to `max |A^H y|` in [1/2, 1).
 
-    Memory holds the maps, the samples and, only within a call, two arrays of the size of the k-space.
+    Memory holds the maps and the samples and, only within a call, two arrays of the size of the k-space. Where the rows
+    share one mask of columns, only the sampled columns are held, and a call works on a few rows at a time.
 
     Shapes:
         kspace: y, complex `(batch, coil, readout, phase)`; u: complex `(batch, H, W)`, the operator's `image_size`.
@@ -50,6 +51,9 @@ class SenseDataTerm:
         self.scale = _power_of_two(self.rhs)
         factor = torch.where(self.scale > 0, 1 / self.scale, 0)
         self.rhs *= factor[:, None, None]
+        self._columns = self.operator.mask.flatten().nonzero().flatten() if shared_columns(self.operator) else None
+        if self._columns is not None:
+            self._samples = self._samples[..., self._columns]
         self._samples *= factor[:, None, None, None]
 
     def at_zero(self) -> Residual:
@@ -67,10 +71,26 @@ class SenseDataTerm:
 
     def residual(self, u: Tensor) -> Residual:
         """Compute gradient, energy and correlation of `r = y - A u`."""
+        if self._columns is not None:
+            return self._residual_of_rows(u, self._columns)
         r = self.operator.sample(u)
         torch.sub(self._samples, r, out=r)
         energy, correlation = real_inner(r, r), real_inner(r, self._samples)
         return Residual(self.operator.combine(r), energy, correlation)
+
+    def _residual_of_rows(self, u: Tensor, columns: Tensor) -> Residual:
+        """Compute `residual` of rows that are separate problems, from their sampled columns."""
+        maps, image = self.operator.sens_maps, self.operator.crop(u)
+        gradient = maps.new_empty(image.shape)
+        energy = correlation = self.scale.new_zeros(len(image), dtype=torch.float64)
+        for rows in blocks_of_rows(maps):
+            part, y = maps[..., rows, :], self._samples[..., rows, :]
+            samples = torch.fft.fft(part * image[..., rows, :].unsqueeze(-3), norm="ortho")
+            r = y - samples[..., columns]
+            energy, correlation = energy + real_inner(r, r), correlation + real_inner(r, y)
+            samples.zero_()[..., columns] = r
+            gradient[..., rows, :] = weighted_sum(part, torch.fft.ifft(samples, norm="ortho"))
+        return Residual(self.operator.pad(gradient), energy, correlation)
 
 
 def _power_of_two(image: Tensor) -> Tensor:

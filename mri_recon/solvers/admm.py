@@ -35,11 +35,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mri_recon._arrays import inner, parts, per_item, total
+from mri_recon._arrays import inner, per_item
 from mri_recon.errors import MethodError, ShapeError
 from mri_recon.progress import OnIteration
 from mri_recon.solvers.compiled_haar import choose_split
-from mri_recon.solvers.conjugate_gradient import first_iterate, moved_along, next_iterate
+from mri_recon.solvers.conjugate_gradient import first_iterate, last_iterate, next_iterate
 from mri_recon.solvers.problem import LinearMap, Solution, checked_weight
 from mri_recon.solvers.shrinkage import BandShrinkage, Sums
 from mri_recon.solvers.splitting import AnalysisTransform, Split
@@ -136,7 +136,7 @@ def admm(
     x_step = _x_step(normal, transform, b, x, beta, solve, precondition, cheaper, projection)
     split = choose_split(transform, shrinkage, b)
     check = _Check(normal, split, b, beta, projection)
-    tracker = _Tracker(x, tau, tol, gap_tol, torch.as_tensor(change_tol, dtype=tau.dtype, device=tau.device))
+    tracker = _Tracker(tau, tol, gap_tol, torch.as_tensor(change_tol, dtype=tau.dtype, device=tau.device))
     pulled = transform.gram(x)
     for iteration in range(1, max_iters + 1):
         last, x = x, x_step(pulled)
@@ -151,7 +151,7 @@ def admm(
             on_iteration(iteration, *(tracker.shown() if checked else (None, None)))
         if tracker.solved:
             break
-    return tracker.solution()
+    return tracker.solution(x)
 
 
 class _ExactStep:
@@ -187,8 +187,7 @@ class _InexactStep:
         at = first_iterate(self._rhs + self._factor * v, self._x, self._mapped, inner, self._near)
         for _ in range(_INNER_ITERS - 1):
             at = next_iterate(self._system, at, product=inner, precondition=self._near)
-        at = moved_along(self._system, at, product=inner)
-        self._x, self._mapped = at.x, at.mapped
+        self._x, self._mapped = last_iterate(self._system, at, product=inner)
         return self._x
 
     def _system(self, x: Tensor) -> Tensor:
@@ -231,7 +230,7 @@ class _Check:
     def values(self, x: Tensor, hx: Tensor, last: Tensor, sums: Sums) -> dict[str, Tensor]:
         """Compute the values by name, float64 `(batch,)`; `hx` is `H x`."""
         b, beta = self._b, self._beta
-        dual_image = per_item(beta, b) * self._split.multiplier_image()
+        dual_image = self._split.multiplier_image().mul_(per_item(beta, b))
         values = {
             "objective": 0.5 * inner(hx, x) - inner(b, x) + beta * sums.penalty,
             "primal_residual": _ratio(sums.primal.sqrt(), torch.maximum(sums.analysis, sums.split).sqrt()),
@@ -240,7 +239,7 @@ class _Check:
         }
         if self._projection:
             seen = self._normal(dual_image)
-            most = self._split.feasible_scale(dual_image - seen, beta)
+            most = self._split.feasible_scale(dual_image.sub_(seen), beta)
             scale = torch.minimum(_ratio(inner(b, seen), _energy(seen)).clamp_min(0), most)
             values["dual"] = scale * inner(b, seen) - 0.5 * scale**2 * _energy(seen)
             values["primal"] = 0.5 * _energy(hx - b) + beta * sums.penalty
@@ -250,10 +249,10 @@ class _Check:
 class _Tracker:
     """Hold the values at the checks, and the answers of the items that have stopped."""
 
-    def __init__(self, x: Tensor, tau: Tensor, tol: float, gap_tol: float, change_tol: Tensor) -> None:
+    def __init__(self, tau: Tensor, tol: float, gap_tol: float, change_tol: Tensor) -> None:
         self._tau, self._tol, self._gap_tol, self._change_tol = tau, tol, gap_tol, change_tol
         self._by_change = bool((change_tol > 0).any())
-        self._answer = x
+        self._answer: Tensor | None = None  # until an item stops, whose x is put aside
         self._active = torch.ones_like(tau, dtype=torch.bool)
         self._iterations = torch.zeros_like(tau, dtype=torch.int64)
         self._converged = torch.zeros_like(self._active)
@@ -291,7 +290,8 @@ class _Tracker:
             # An item that has stopped keeps the values of its answer.
             past.append(torch.where(self._active, value, past[-1]) if past else value)
         self._checks.append(iteration)
-        self._answer = torch.where(per_item(self._active, x), x, self._answer)
+        if bool((self._active & solved).any()):
+            self._answer = self._answer_with(x)
         self._iterations = torch.where(self._active, iteration, self._iterations)
         self._converged = self._converged | (self._active & solved)
         self._active = self._active & ~solved
@@ -301,10 +301,15 @@ class _Tracker:
         gaps = self._history.get("relative_gap")
         return self._history["objective"][-1], None if gaps is None else gaps[-1]
 
-    def solution(self) -> Solution:
+    def _answer_with(self, x: Tensor) -> Tensor:
+        """Return the answers of the items that have stopped, and x of the others."""
+        return x if self._answer is None else torch.where(per_item(self._active, x), x, self._answer)
+
+    def solution(self, x: Tensor) -> Solution:
+        """Make the solution with the last x."""
         history = {name: torch.stack(values) for name, values in self._history.items()}
         history["iteration"] = torch.tensor(self._checks)
-        answer = self._answer * per_item(self._tau, self._answer)
+        answer = self._answer_with(x) * per_item(self._tau, x)
         return Solution(answer, self._iterations, self._converged, history)
 
 
@@ -334,7 +339,7 @@ def _check_options(
 
 def _energy(x: Tensor) -> Tensor:
     """Compute `||x||^2` of each item, in float64."""
-    return total(parts(x).square())
+    return inner(x, x)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Run ADMM's split for the stationary Haar transform in compiled loops, in one pass over each level.
 
-The results are those of `splitting.BandSplit` up to rounding. Beyond the state it keeps two images a level, where the
-other keeps all bands a second time.
+The results are those of `splitting.BandSplit` up to rounding. Beyond the state it keeps an image a level, and at least
+two, where the other keeps all bands a second time.
 
 The first call on a machine compiles the loops, for about three seconds, and keeps them for later processes. To compile
 them before:
@@ -63,8 +63,8 @@ class CompiledHaarSplit:
         kind = np.float32 if like.real.dtype == torch.float32 else np.float64
         self._state = np.zeros((like.shape[0], transform.num_bands, h, w * self._step), kind)
         self._low = np.empty((2, h, w * self._step), kind)
-        # The finest level is carried back into the result itself.
-        self._back = np.empty((max(1, transform.levels - 1), h, w * self._step), kind)
+        # The finest level is carried back into the result itself, the coarsest into `_low`.
+        self._back = np.empty((max(0, transform.levels - 2), h, w * self._step), kind)
         self._kind: Any = kind
         self._weights = np.array(shrinkage.band_weights, kind)
         self._modulus = shrinkage.modulus
@@ -107,7 +107,8 @@ class CompiledHaarSplit:
     ) -> None:
         """Do a task on all bands of an item, from the finest level to the coarsest, and carry it back into `out`."""
         low = self._plane(image)
-        back = self._back
+        # The coarsest level writes no approximation: what it carries back takes the place.
+        back = [*self._back, self._low[(self._levels - 1) % 2]]
         for level in range(self._levels):
             last = level == self._levels - 1
             first = 1 + 3 * (self._levels - 1 - level)

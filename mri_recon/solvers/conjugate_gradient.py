@@ -20,7 +20,7 @@ batched FFT or matrix product sums. Scalars are summed in float64.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ __all__ = [
     "Iterate",
     "conjugate_gradient",
     "first_iterate",
-    "moved_along",
+    "last_iterate",
     "next_iterate",
 ]
 
@@ -82,23 +82,29 @@ def next_iterate(
     precondition: LinearMap | None = None,
 ) -> Iterate:
     """Take one step of conjugate gradients; an item that is not `active`, bool `(batch,)`, keeps its x and residual."""
-    moved = moved_along(normal, at, active, product)
-    turned = moved.residual if precondition is None else precondition(moved.residual)
-    energy = product(moved.residual, turned)
-    beta = quotient(energy, at.energy)
-    return replace(moved, direction=turned + per_item(beta, at.x) * at.direction, energy=energy)
+    h_p, step = _step(normal, at, active, product)
+    moved = step * h_p
+    x, mapped, residual = at.x + step * at.direction, at.mapped + moved, at.residual - moved
+    del h_p, moved  # two images less while the preconditioner takes its own
+    turned = residual if precondition is None else precondition(residual)
+    energy = product(residual, turned)
+    direction = turned + per_item(quotient(energy, at.energy), x) * at.direction
+    return Iterate(x, mapped, residual, direction, energy)
 
 
-def moved_along(
-    normal: LinearMap, at: Iterate, active: Tensor | None = None, product: InnerProduct = real_inner
-) -> Iterate:
-    """Move x along the direction, which stays: the last step of a solve needs no next direction."""
+def last_iterate(normal: LinearMap, at: Iterate, product: InnerProduct = real_inner) -> tuple[Tensor, Tensor]:
+    """Take the last step of a solve, which needs no residual and no next direction: x and `H x`."""
+    h_p, step = _step(normal, at, None, product)
+    return at.x + step * at.direction, at.mapped + step * h_p
+
+
+def _step(normal: LinearMap, at: Iterate, active: Tensor | None, product: InnerProduct) -> tuple[Tensor, Tensor]:
+    """Compute `H p`, and how far to go along p."""
     h_p = normal(at.direction)
     alpha = quotient(at.energy, product(at.direction, h_p))
     if active is not None:
         alpha = torch.where(active, alpha, torch.zeros_like(alpha))
-    step = per_item(alpha, at.x)
-    return replace(at, x=at.x + step * at.direction, mapped=at.mapped + step * h_p, residual=at.residual - step * h_p)
+    return h_p, per_item(alpha, at.x)
 
 
 def conjugate_gradient(
