@@ -1,9 +1,11 @@
 """What bad clients do to the service: each attack alone, and all of them at once beside honest clients.
 
-    python -m benchmarks.service.attack connections|unread|bombs|batch|kills|mixed [--seconds 60] [--json OUT.json]
+    python -m benchmarks.service.attack connections|unread|bombs|batch|kills|mixed [--json OUT.json]
+    python -m benchmarks.service.attack mixed [--seconds 300] [--clients 64]
 
 The service starts in a process of its own. During every attack `/health/live` is asked twenty times a second by new
-connections, and the resident memory of the service and its parser processes is read.
+connections, and the resident memory of the service and its parser processes is read. `mixed` first asks for its health
+while nothing else happens, since the times of a busy machine say little alone.
 
 - connections: 300 connections that say nothing or send half a header, opened again as they are closed, at 256 file
   descriptors.
@@ -11,7 +13,7 @@ connections, and the resident memory of the service and its parser processes is 
 - bombs: four files of 1 MB that unpack to 1 GiB, and a scan of 32 x 32 with a deadline of 10 s between them.
 - batch: eight jobs for one network that run together, within `MRI_RECON_MAX_MEMORY_BYTES`.
 - kills: the process is killed 20 times while 80 jobs wait and run.
-- mixed: 64 clients, every third hostile (idle, slow, bombs, unread answers); the others send small scans.
+- mixed: many clients, every third hostile (idle, slow, bombs, unread answers); the others send small scans.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ from benchmarks.service.overhead import start_server
 
 SMALL = {"method": "zero-filled", "acceleration": "4"}
 PERIOD = 0.05
+IDLE_SECONDS = 10.0
+MARKS = 10
 
 
 def main() -> None:
@@ -50,9 +54,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("attack", choices=[*attacks, "mixed"])
     parser.add_argument("--seconds", type=float, default=60.0, help="duration of `mixed`")
+    parser.add_argument("--clients", type=int, default=64, help="number of clients of `mixed`")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    figures = mixed(given.seconds) if given.attack == "mixed" else attacks[given.attack]()
+    figures = mixed(given.seconds, given.clients) if given.attack == "mixed" else attacks[given.attack]()
     figures |= {"attack": given.attack, "load_average": os.getloadavg()}
     print(json.dumps(figures, indent=2))
     if given.json:
@@ -88,13 +93,17 @@ class Watch:
     def figures(self) -> dict[str, Any]:
         self._ends.set()
         self._thread.join()
-        ordered = sorted(self.times)
         return {
-            "health_asked": len(ordered),
+            "health_asked": len(self.times),
             "health_failed": self.failed,
-            "health_ms": {"median": statistics.median(ordered), "p99": ordered[int(0.99 * (len(ordered) - 1))]},
+            "health_ms": self.health(),
             "memory_mib": {"before": mib(self.before), "peak": mib(self.peak), "after": mib(memory(self.process.pid))},
         }
+
+    def health(self) -> dict[str, float]:
+        """The median and the 99th percentile of the answers so far, in ms."""
+        ordered = sorted(self.times)
+        return {"median": statistics.median(ordered), "p99": ordered[int(0.99 * (len(ordered) - 1))]}
 
 
 @contextmanager
@@ -206,9 +215,11 @@ def kills() -> dict[str, Any]:
     return {"kills": 20, "jobs": len(places), "ended": dict(ended)}
 
 
-def mixed(seconds: float) -> dict[str, Any]:
+def mixed(seconds: float, clients: int) -> dict[str, Any]:
     large, bomb, scan = zeros(16 << 20), zeros(512 << 20), npy(32)
     with service(MRI_RECON_STALL_SECONDS="10", MRI_RECON_QUEUE_SIZE="64") as watch:
+        time.sleep(IDLE_SECONDS)
+        idle_health, watch.times = watch.health(), []
         until = time.monotonic() + seconds
         counts: Counter[str] = Counter()
 
@@ -239,17 +250,24 @@ def mixed(seconds: float) -> dict[str, Any]:
         hostile = [idle, slow, bad_file, unread_answer]
         threads = [
             threading.Thread(target=repeat, args=(hostile[number // 3 % 4] if number % 3 == 0 else honest, until))
-            for number in range(64)
+            for number in range(clients)
         ]
         for one in threads:
             one.start()
         marks = []
         while time.monotonic() < until:
-            time.sleep(seconds / 6)
-            marks.append(mib(memory(watch.process.pid)))
+            time.sleep(seconds / MARKS)
+            own, all_ = resident(watch.process.pid), memory(watch.process.pid)
+            marks.append({"service": mib(own), "parsers": mib(all_ - own)})
         for one in threads:
             one.join()
-        return watch.figures() | {"seconds": seconds, "honest": dict(counts), "memory_over_time_mib": marks}
+        return watch.figures() | {
+            "seconds": seconds,
+            "clients": clients,
+            "idle_health_ms": idle_health,
+            "honest": dict(counts),
+            "memory_over_time_mib": marks,
+        }
 
 
 def repeat(act: Callable[[], None], until: float) -> None:
@@ -342,9 +360,14 @@ def memory(pid: int) -> int:
         with suppress(OSError, StopIteration, ValueError):
             for task in Path(f"/proc/{one}/task").iterdir():
                 waiting += [int(child) for child in (task / "children").read_text().split()]
-            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-            total += 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+            total += resident(one)
     return total
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of one process, with its share of what it shares."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
 
 
 def mib(size: int) -> int:
