@@ -114,7 +114,8 @@ def test_the_rest_of_a_body_that_nobody_waits_for(serve: Any) -> None:
 )
 def test_an_early_answer_is_read_by_who_sends_everything_first(serve: Any, begun: bytes) -> None:
     """The connection ends after the answer, and is not reset while the client still sends."""
-    with serve(Settings()) as client, _connected(client, 1, begun) as (one,):
+    settings = Settings(header_timeout_seconds=PATIENCE)
+    with serve(settings) as client, _connected(client, 1, begun) as (one,):
         one.sendall(bytes(30_000_000))
         told = b"".join(iter(lambda: one.recv(65536), b""))
         assert told.startswith(b"HTTP/1.1 4")

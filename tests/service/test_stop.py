@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -87,28 +86,6 @@ def test_direct_work_and_half_an_upload(
     assert server.process.returncode in (-number, 128 + number)
     assert "Traceback" not in log
     assert not any((tmp_path / "uploads").iterdir())
-
-
-def test_an_upload_that_goes_on(server: ServerProcess) -> None:
-    """The client sends all the time, and reads what it is told only afterwards."""
-    address = (server.client.base_url.host, server.client.base_url.port)
-    begun = b"POST /v1/reconstructions?method=zero-filled&acceleration=3 HTTP/1.1\r\nHost: localhost\r\n"
-    begun += b"Content-Type: application/x-npy\r\nContent-Length: 900000000\r\n\r\n"
-    with socket.create_connection(address, timeout=PATIENCE) as one:
-        one.sendall(begun + bytes(1_000_000))
-        server.process.send_signal(signal.SIGTERM)
-        until(lambda: _sends(one))
-        told = b"".join(iter(lambda: one.recv(65536), b""))
-    assert told.startswith(b"HTTP/1.1 503 ")
-    assert b'"code":"stopping"' in told
-    assert "Traceback" not in server.process.communicate(timeout=PATIENCE)[1]
-
-
-def _sends(one: socket.socket) -> bool:
-    """Send a piece; tell whether the server has ended its answer."""
-    one.sendall(bytes(20_000))
-    readable = select.select([one], [], [], 0)[0]
-    return bool(readable) and b"\r\n\r\n{" in one.recv(65536, socket.MSG_PEEK)
 
 
 def test_who_waits_for_a_job_is_told_its_address(server: ServerProcess, scan: dict[str, Any], tmp_path: Path) -> None:
