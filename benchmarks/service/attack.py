@@ -73,8 +73,8 @@ class Watch:
         self.peer = (url.host, url.port or 80)
         self.times: list[float] = []
         self.failed = 0
-        self.before = memory(process.pid)
-        self.peak = self.before
+        self.before = self.peak = memory(process.pid)
+        self.memory: list[tuple[int, int]] = []  # of the service, of its parsers
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._follow)
         self._thread.start()
@@ -88,7 +88,10 @@ class Watch:
             except httpx.HTTPError:
                 self.failed += 1
             self.times.append(1000 * (time.perf_counter() - begun))
-            self.peak = max(self.peak, memory(self.process.pid))
+            with suppress(OSError):  # it has ended
+                own, both = resident(self.process.pid), memory(self.process.pid)
+                self.peak = max(self.peak, both)
+                self.memory.append((own, both - own))
 
     def figures(self) -> dict[str, Any]:
         self._ends.set()
@@ -98,6 +101,10 @@ class Watch:
             "health_failed": self.failed,
             "health_ms": self.health(),
             "memory_mib": {"before": mib(self.before), "peak": mib(self.peak), "after": mib(memory(self.process.pid))},
+            "memory_over_time_mib": [
+                {"service": mib(own), "parsers": mib(parsers)}
+                for own, parsers in self.memory[:: max(1, len(self.memory) // MARKS)]
+            ],
         }
 
     def health(self) -> dict[str, float]:
@@ -254,11 +261,6 @@ def mixed(seconds: float, clients: int) -> dict[str, Any]:
         ]
         for one in threads:
             one.start()
-        marks = []
-        while time.monotonic() < until:
-            time.sleep(seconds / MARKS)
-            own, all_ = resident(watch.process.pid), memory(watch.process.pid)
-            marks.append({"service": mib(own), "parsers": mib(all_ - own)})
         for one in threads:
             one.join()
         return watch.figures() | {
@@ -266,7 +268,6 @@ def mixed(seconds: float, clients: int) -> dict[str, Any]:
             "clients": clients,
             "idle_health_ms": idle_health,
             "honest": dict(counts),
-            "memory_over_time_mib": marks,
         }
 
 
