@@ -32,6 +32,7 @@ from mri_recon.io.masks import read_mask_array
 from mri_recon.io.reading.limits import TooLargeError
 from mri_recon.io.writers.hdf5 import hdf5_content
 from mri_recon.masks.convert import drop_constant_axes
+from mri_recon_service.heap import Heap
 from mri_recon_service.uploads.isolation import die_with_parent, limit, limit_memory, limit_seconds, restrict
 from mri_recon_service.uploads.protocol import (
     ANSWER_FILE,
@@ -125,6 +126,7 @@ def _work(config: ParserConfig, template: int) -> int:
     reached = restrict(readable=config.inbox, writable=config.outbox)
     _send(config.events, {"ready": asdict(reached)})
     os.close(config.events)
+    heap = Heap(period=0.0)
     with os.fdopen(config.requests, "rb") as requests:
         for line in requests:
             request = Request.model_validate_json(line)
@@ -134,6 +136,7 @@ def _work(config: ParserConfig, template: int) -> int:
             _send(config.answers, found)
             if request.last or "error" in found:
                 return 0
+            heap.trim()  # the worker may wait long for its next file
     return _PARENT_IS_GONE
 
 
