@@ -169,7 +169,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.engine = open_engine(settings, parser, buffers, app.state.estimates, app.state.metrics, app.state.targets)
     await asyncio.to_thread(app.state.engine.start)
     app.state.gate = UploadGate(settings)
-    app.state.readiness = Readiness(settings.device, app.state.audit)
+    app.state.readiness = Readiness(settings.device, app.state.audit, computes=settings.worker_threads > 0)
     app.state.readiness.start()
     _watch(app.state.metrics, app.state.engine, parser, app.state.readiness)
     try:
@@ -192,7 +192,7 @@ def _watch(metrics: Metrics, engine: Engine, parser: ParserPool, readiness: Read
         running_jobs=lambda: engine.runner.running,
         parsers_started=lambda: parser.started,
         gauges=[
-            Gauge("mri_recon_ready", "1 if /health/ready answers 200, else 0.", lambda: readiness.holds(store)),
+            Gauge("mri_recon_ready", "1 if /health/ready answers 200, else 0.", lambda: readiness.holds(store, files)),
             Gauge(
                 "mri_recon_oldest_waiting_job_seconds",
                 "Age of the job that waits longest for any process; 0 if none waits.",

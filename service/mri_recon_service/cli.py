@@ -25,6 +25,9 @@ __all__ = ["check_isolation", "listen", "read_settings", "serve", "validated"]
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one [8000]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Reconstructions at the same time; 0 leaves them to `worker` [1]")
+    ] = None,
 ) -> None:
     """Serve reconstructions over HTTP, with documentation at http://127.0.0.1:8000/docs. Research only.
 
@@ -38,7 +41,7 @@ def serve(
     from mri_recon_service.http.server import make_server
     from mri_recon_service.storage.data_folder import check_data_folder
 
-    settings = read_settings(host=host, port=port)
+    settings = read_settings(host=host, port=port, worker_threads=workers)
     logs.configure(settings)
     app = create_app(settings)
     check_data_folder(settings)

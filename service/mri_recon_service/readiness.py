@@ -16,11 +16,12 @@ from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.reconstruction import reconstruct
 from mri_recon_service.http.audit import AuditLog
 from mri_recon_service.problems import Problem
+from mri_recon_service.storage.file_store import FileStore
 from mri_recon_service.storage.store import JobStore, StoreFault
 
 __all__ = ["NotReady", "Readiness", "not_ready"]
 
-NotReady = Literal["models-loading", "model-failed", "audit-failed"] | StoreFault
+NotReady = Literal["models-loading", "model-failed", "audit-failed", "files-failed"] | StoreFault
 """Kind of the reason why the service is not ready."""
 
 log = logging.getLogger("mri_recon_service")
@@ -41,8 +42,9 @@ class Readiness:
         kind: kind of the reason, "models-loading" or "model-failed".
     """
 
-    def __init__(self, device: str, audit: AuditLog | None = None) -> None:
+    def __init__(self, device: str, audit: AuditLog | None = None, *, computes: bool = True) -> None:
         self.models: list[str] = []
+        self._computes = computes
         self.reason: str | None = "the models are being loaded"
         self.kind: NotReady = "models-loading"
         self._device = device
@@ -55,7 +57,7 @@ class Readiness:
     def warm(self) -> None:
         """Load each model and let it reconstruct a small image, so that the first user does not wait for it."""
         try:
-            for name in shipped_models():
+            for name in shipped_models() if self._computes else ():
                 self._warm_model(name)
                 self.models.append(name)
         except MriReconError as error:
@@ -70,10 +72,10 @@ class Readiness:
             self.reason = None
             log.info("ready, models: %s", ", ".join(self.models) or "none")
 
-    def check(self, store: JobStore) -> None:
-        """Return if the models are warm, the store of jobs can be used, and audit lines can be written, or need not.
+    def check(self, store: JobStore, files: FileStore) -> None:
+        """Return if the models are warm, jobs and their files can be kept, and audit lines can be written, or need not.
 
-        Blocks for about a second at most.
+        Blocks for some seconds at most.
 
         Raises:
             Problem: not-ready, with `reason`, the kind of the reason.
@@ -83,6 +85,8 @@ class Readiness:
         fault = store.fault()
         if fault is not None:
             raise not_ready(_STORE[fault], fault)
+        if not files.works():
+            raise not_ready("the files of jobs cannot be written: see the service's log", "files-failed")
         if self._audit is not None and self._audit.refuses and self.audit() == "failing":
             raise not_ready("audit lines cannot be written: see the service's log", "audit-failed")
 
@@ -92,10 +96,10 @@ class Readiness:
             return "off"
         return "written" if self._audit.fault() is None else "failing"
 
-    def holds(self, store: JobStore) -> bool:
+    def holds(self, store: JobStore, files: FileStore) -> bool:
         """Tell whether `check` returns."""
         try:
-            self.check(store)
+            self.check(store, files)
         except Problem:
             return False
         return True

@@ -112,7 +112,11 @@ class Settings(BaseSettings):
         default=None, gt=0, description="Memory for parsing an uploaded file [four times the decoded limit plus 1 GiB]."
     )
     parser_files: int = Field(default=64, gt=0, description="Number of files after which a parser process is replaced.")
-    worker_threads: int = Field(default=1, gt=0, description="Number of reconstructions that run at the same time.")
+    worker_threads: int = Field(
+        default=1,
+        ge=0,
+        description="Number of reconstructions that run at the same time. 0: none here; `mri-recon worker` does them.",
+    )
     queue_size: int = Field(default=16, ge=0, description="Number of direct requests that may wait for a worker.")
     timeout_seconds: float = Field(
         default=900.0,
@@ -135,6 +139,24 @@ class Settings(BaseSettings):
         gt=0,
         description="With `STORE`: time without the database after which a process loses its jobs to others.",
     )
+    bucket: str | None = Field(
+        default=None,
+        description="Bucket of S3 for the files of jobs, e.g. `s3://mri-recon/jobs`, which processes on several "
+        "machines may share, see docs/service/cluster.md [the folder jobs in the data folder].",
+    )
+    bucket_endpoint: str | None = Field(
+        default=None, description="Address of the S3 server, e.g. `https://s3.example.org:9000` [AWS]."
+    )
+    bucket_public_endpoint: str | None = Field(
+        default=None, description="Address of the S3 server for clients, if it is another."
+    )
+    bucket_address_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=604800,
+        description="Time for which a client that asks for a stored result is sent to the bucket for it (303); 0 sends "
+        "results from the service.",
+    )
     sync_bytes: int = Field(
         default=64 * MIB,
         ge=0,
@@ -146,7 +168,7 @@ class Settings(BaseSettings):
         default=None,
         gt=0,
         description="Largest number of bytes that uploads and results of jobs may take in the data folder [half of its "
-        "file system].",
+        "file system], or in the bucket [no bound].",
     )
     max_batch: int = Field(
         default=8, gt=0, description="Largest number of waiting requests with one network and shape that run together."

@@ -15,7 +15,7 @@ from mri_recon_service.settings import Settings, settings_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "service" / "deployment.md"
-OPERATIONS = PAGE.with_name("operations.md")
+OPERATIONS, CLUSTER = PAGE.with_name("operations.md"), PAGE.with_name("cluster.md")
 FILES = sorted((ROOT / "service" / "deploy").iterdir())
 
 
@@ -30,7 +30,7 @@ def test_the_table_of_settings_is_the_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [PAGE, OPERATIONS, ROOT / "docs" / "service" / "service.md", *FILES], ids=lambda path: path.name
+    "path", [PAGE, OPERATIONS, CLUSTER, ROOT / "docs" / "service" / "service.md", *FILES], ids=lambda path: path.name
 )
 def test_every_variable_that_is_named_is_a_setting(path: Path) -> None:
     named = set(re.findall(r"MRI_RECON_([A-Z_]+)", path.read_text(encoding="utf-8")))
@@ -38,7 +38,7 @@ def test_every_variable_that_is_named_is_a_setting(path: Path) -> None:
 
 
 def test_every_file_is_on_a_page() -> None:
-    text = PAGE.read_text(encoding="utf-8") + OPERATIONS.read_text(encoding="utf-8")
+    text = "".join(page.read_text(encoding="utf-8") for page in (PAGE, OPERATIONS, CLUSTER))
     linked = set(re.findall(r"\]\(\.\./\.\./service/deploy/([^)]+)\)", text))
     assert linked == {path.name for path in FILES}
 
@@ -57,13 +57,16 @@ def test_the_limits_of_the_proxy_are_the_services() -> None:
     assert "flush_interval -1" in (ROOT / "service" / "deploy" / "Caddyfile").read_text(encoding="utf-8")
 
 
-def test_the_unit() -> None:
-    path = ROOT / "service" / "deploy" / "mri-recon.service"
+@pytest.mark.parametrize(
+    ("name", "verb"), [("mri-recon.service", "mri-recon serve"), ("mri-recon-worker.service", "mri-recon worker")]
+)
+def test_the_units(name: str, verb: str) -> None:
+    path = ROOT / "service" / "deploy" / name
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read_string(path.read_text(encoding="utf-8"))
     service = unit["Service"]
-    assert service["ExecStart"].endswith("mri-recon serve")
+    assert service["ExecStart"].endswith(verb)
     assert service["NoNewPrivileges"] == "yes"
     # The parsing processes need these, or no isolation is reached.
     assert set(service["RestrictNamespaces"].split()) >= {"user", "net"}
@@ -71,3 +74,23 @@ def test_the_unit() -> None:
     if verify:
         said = subprocess.run([verify, "verify", str(path)], capture_output=True, text=True, check=False).stderr
         assert "Unknown" not in said, said
+
+
+def test_the_compose_file() -> None:
+    """What each part needs of the others is there under the same name."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML")
+    compose = yaml.safe_load((ROOT / "service" / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+    services, volumes = compose["services"], set(compose["volumes"])
+    assert set(services) == {"caddy", "http", "worker", "postgres", "minio", "bucket"}
+    assert services["http"]["command"] == "mri-recon serve --workers 0"
+    assert services["worker"]["command"] == "mri-recon worker"
+    for one in services.values():
+        assert set(one.get("depends_on", ())) <= set(services)
+        assert {place.partition(":")[0] for place in one.get("volumes", ())} <= volumes
+    ours = services["worker"]["environment"]
+    assert ours == services["http"]["environment"]
+    assert (
+        ours["MRI_RECON_STORE"].rpartition("@")[2] == "postgres/" + services["postgres"]["environment"]["POSTGRES_DB"]
+    )
+    assert ours["MRI_RECON_BUCKET"].removeprefix("s3://") in services["bucket"]["command"][0]
+    assert ours["AWS_SECRET_ACCESS_KEY"] == services["minio"]["environment"]["MINIO_ROOT_PASSWORD"]

@@ -207,7 +207,8 @@ class RemoteJob:
         return headers.get("x-left-out", "")
 
     async def _fetch(self, media: str, into: BinaryIO, place: str = "result") -> Mapping[str, str]:
-        answer = await self.caller.ask(Call("GET", f"{self.path}/{place}", headers={"Accept": media}), into=into)
+        headers = {"Accept": media, "Prefer": "return=representation"}  # from the service itself
+        answer = await self.caller.ask(Call("GET", f"{self.path}/{place}", headers=headers), into=into)
         into.seek(0, os.SEEK_END)
         return answer.headers
 

@@ -18,10 +18,12 @@ class Preferences:
     Attributes:
         respond_async: answer with a job at once.
         wait: seconds to wait for the result before the answer is a job. None: the service decides.
+        representation: answer with a stored result itself, not with an address of it.
     """
 
     respond_async: bool = False
     wait: float | None = None
+    representation: bool = False
 
     @property
     def durable(self) -> bool:
@@ -45,4 +47,5 @@ def read_preferences(header: str | None) -> Preferences:
         found.setdefault(name.strip().lower(), value.strip().strip('"'))
     seconds = whole_number(found.get("wait", ""))
     wait = None if seconds is None else min(float(seconds), _LONGEST_WAIT)
-    return Preferences(respond_async="respond-async" in found, wait=wait)
+    whole = found.get("return", "").lower() == "representation"
+    return Preferences(respond_async="respond-async" in found, wait=wait, representation=whole)

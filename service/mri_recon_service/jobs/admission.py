@@ -169,5 +169,5 @@ class Admission:
 
     def _retry_after(self, waiting: int) -> dict[str, str]:
         """Estimate when a place is free: about half of the waiting work is done by then."""
-        seconds = math.ceil(self._seconds * max(1, waiting) / (2 * self._settings.worker_threads))
+        seconds = math.ceil(self._seconds * max(1, waiting) / (2 * max(1, self._settings.worker_threads)))
         return {"Retry-After": str(min(max(seconds, 1), _LONGEST_RETRY))}

@@ -23,7 +23,7 @@ from mri_recon_service.jobs.listeners import POLL_SECONDS, Listeners
 from mri_recon_service.jobs.runner import HDF5_FILE
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
-from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.file_store import FileStore
 from mri_recon_service.storage.store import JobStore, Owner
 from mri_recon_service.targets import Targets
 
@@ -66,7 +66,7 @@ class Deliveries:
 
     settings: Settings
     store: JobStore
-    files: JobFiles
+    files: FileStore
     owner: Owner
     targets: Targets
     listeners: Listeners

@@ -35,7 +35,7 @@ from mri_recon_service.jobs.schedule import Schedule, Turn
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
 from mri_recon_service.storage.data_folder import open_files, open_owner, open_store
-from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.file_store import FileStore
 from mri_recon_service.storage.store import JobChange, JobStore, Owner
 from mri_recon_service.targets import Targets
 from mri_recon_service.work import Prepared, Task, prepare
@@ -84,7 +84,7 @@ class Engine:
         self,
         settings: Settings,
         store: JobStore,
-        files: JobFiles,
+        files: FileStore,
         owner: Owner,
         parser: Pool,
         buffers: Buffers,
@@ -180,6 +180,7 @@ class Engine:
             return  # its job belongs to this process until the process ends, and is queued again then
         self._owner.close()
         self.store.close()
+        self.files.close()
 
     async def open(
         self,

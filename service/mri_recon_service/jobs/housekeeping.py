@@ -18,7 +18,7 @@ from mri_recon_service.jobs.runner import JobRunner
 from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
-from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.file_store import FileStore
 from mri_recon_service.storage.store import JobStore, Owner
 
 __all__ = ["Housekeeping"]
@@ -45,7 +45,7 @@ class Housekeeping:
         self,
         settings: Settings,
         store: JobStore,
-        files: JobFiles,
+        files: FileStore,
         *,
         owner: Owner,
         runner: JobRunner,

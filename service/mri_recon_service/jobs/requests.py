@@ -20,7 +20,7 @@ from mri_recon_service.jobs.runner import JobRunner
 from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings
-from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.file_store import FileStore
 from mri_recon_service.storage.store import Bounds, DeliveriesFull, DiskShareFull, JobStore, QueueFull
 from mri_recon_service.work import Prepared, batch_key
 
@@ -44,7 +44,7 @@ class JobRequests:
 
     settings: Settings
     store: JobStore
-    files: JobFiles
+    files: FileStore
     admission: Admission
     schedule: Schedule[Any]
     runner: JobRunner

@@ -29,7 +29,7 @@ from mri_recon_service.jobs.results import bundle_of, hdf5_of, method_hdf5, part
 from mri_recon_service.jobs.schedule import Schedule
 from mri_recon_service.problems import Problem, storage_full
 from mri_recon_service.settings import Settings
-from mri_recon_service.storage.files import JobFiles
+from mri_recon_service.storage.file_store import FileStore
 from mri_recon_service.storage.store import JobStore, Owner
 from mri_recon_service.work import Outcome, Prepared, prepare, read_task
 
@@ -70,7 +70,7 @@ class JobRunner:
 
     settings: Settings
     store: JobStore
-    files: JobFiles
+    files: FileStore
     owner: Owner
     opening: Opening
     performer: Performer

@@ -65,7 +65,7 @@ async def submit(request: Request, kind: Kind, engine: Engine, gate: UploadGate,
     media_type = choose(request.headers.get("accept"), OFFERS[kind])
     preferences = read_preferences(request.headers.get("prefer"))
     key = _key(request)
-    durable = preferences.durable or key is not None
+    durable = preferences.durable or key is not None or not settings.worker_threads  # others do what is not done here
     client = client_of(request)
     await asyncio.to_thread(engine.admission.refuse_if_full, client=client, durable=durable)  # reads the store
     upload = await gate.receive(request, client)
@@ -132,8 +132,14 @@ def job_answer(job: Job, preferences: Preferences | None = None) -> Response:
     return JSONResponse(shown, status_code=202, headers=headers)
 
 
-async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
-    """Answer with the result of a finished job in a representation.
+async def result_answer(job: Job, media_type: str, engine: Engine, *, may_redirect: bool = False) -> Response:
+    """Answer with the result of a finished job in a representation, or with the address of its file.
+
+    Args:
+        job: the job.
+        media_type: the representation.
+        engine: the engine.
+        may_redirect: whether the client may be sent to the file.
 
     Raises:
         Problem: job-not-finished, job-cancelled, result-expired, or the reason of the job's failure.
@@ -151,6 +157,9 @@ async def result_answer(job: Job, media_type: str, engine: Engine) -> Response:
     try:
         if job.expired:
             raise FileNotFoundError
+        name = {NPZ: NPZ_FILE, HDF5: HDF5_FILE}.get(media_type)
+        if may_redirect and name is not None and (elsewhere := await _elsewhere(job, name, engine)) is not None:
+            return elsewhere
         return _response(await engine.render(functools.partial(_stored, job, media_type, engine)))
     except FileNotFoundError as error:
         raise _expired() from error
@@ -180,14 +189,27 @@ async def part_answer(job: Job, name: str, engine: Engine) -> Response:
     )
 
 
-async def method_answer(job: Job, method: str, media_type: str, engine: Engine) -> Response:
-    """Answer with the file of one method of a finished comparison.
+async def _elsewhere(job: Job, name: str, engine: Engine) -> Response | None:
+    """Answer with the address of a file that a client may fetch from where it is kept. None: there is none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    address = await engine.render(functools.partial(engine.files.address, job, name))
+    headers = {"Cache-Control": "no-store", "Vary": "Accept, Prefer"}
+    return None if address is None else Response(status_code=303, headers={**headers, "Location": address})
+
+
+async def method_answer(
+    job: Job, method: str, media_type: str, engine: Engine, *, may_redirect: bool = False
+) -> Response:
+    """Answer with the file of one method of a finished comparison, or with its address.
 
     Raises:
         Problem: as `result_answer`; part-not-found; not-acceptable, for an image that the format cannot hold.
     """
     if job.kind != "comparison" or job.status != "succeeded":
-        return await result_answer(job, media_type, engine)
+        return await result_answer(job, media_type, engine, may_redirect=may_redirect)
     methods = list(read_task(job.kind, job.request["fields"], limits={}).methods)
     if method not in methods:
         raise Problem(
@@ -199,6 +221,8 @@ async def method_answer(job: Job, method: str, media_type: str, engine: Engine) 
     try:
         if job.expired:
             raise FileNotFoundError
+        if may_redirect and media_type == HDF5 and (elsewhere := await _elsewhere(job, name, engine)) is not None:
+            return elsewhere
         return _response(
             await engine.render(functools.partial(_method_rendered, job, name, method, media_type, engine))
         )
@@ -368,7 +392,8 @@ def _stored(job: Job, media_type: str, engine: Engine) -> Rendered:
     with engine.files.result(job, NPZ_FILE) as npz:
         if as_it_is is not None:
             bundle = read_bundle(job.kind, npz, only=["mask"])
-            return Rendered(_opened(job, as_it_is, engine), media_type, headers_of(bundle, media_type))
+            file = npz.open("rb", buffering=0) if as_it_is == NPZ_FILE else _opened(job, as_it_is, engine)
+            return Rendered(file, media_type, headers_of(bundle, media_type))
         with _held(_COPIES * npz.stat().st_size, engine):
             bundle = read_bundle(job.kind, npz)
             rendered = render(

@@ -22,5 +22,5 @@ async def live() -> Live:
 @router.get("/ready", operation_id="get_readiness", responses=problem_responses("not-ready"))
 def ready(readiness: ReadinessDep, engine: EngineDep) -> Ready:
     """Tell whether every shipped model has run once, and the store of jobs can be used. If not: 503 with the reason."""
-    readiness.check(engine.store)
+    readiness.check(engine.store, engine.files)
     return Ready(models=readiness.models, audit=readiness.audit())

@@ -14,6 +14,7 @@ from mri_recon_service.dependencies import EngineDep
 from mri_recon_service.http.audit import described_job, note
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.openapi import answer_headers, job_accepted, problem_responses
+from mri_recon_service.http.preferences import read_preferences
 from mri_recon_service.job import FINISHED, Job, document
 from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.jobs.submission import client_of, job_answer, method_answer, part_answer, result_answer
@@ -51,6 +52,12 @@ _RESULT = {
     "content": {
         media: {"schema": {"type": "string", "format": "binary"}} for offers in OFFERS.values() for media in offers
     },
+}
+
+_ELSEWHERE = {
+    "description": "`Location` is a short-lived address of the stored file, in npz or HDF5: fetch it without your API "
+    "key. Only where the operator has it so, and never with `Prefer: return=representation`.",
+    "headers": {"Location": {"schema": {"type": "string", "format": "uri"}, "description": "Address of the file."}},
 }
 
 
@@ -107,6 +114,7 @@ async def events(
     response_class=Response,
     responses={
         200: _RESULT,
+        303: _ELSEWHERE,
         **problem_responses(
             "job-not-found", "not-acceptable", "job-not-finished", "job-cancelled", "result-expired", "worker-lost"
         ),
@@ -120,7 +128,8 @@ async def result(
 ) -> Response:
     """Return the result of a job, or the problem with which it failed."""
     found = await _found(request, job_id, engine)
-    return await result_answer(found, choose(accept, OFFERS[found.kind]), engine)
+    media_type = choose(accept, OFFERS[found.kind])
+    return await result_answer(found, media_type, engine, may_redirect=_may_redirect(request))
 
 
 @router.get(
@@ -140,6 +149,7 @@ async def part(request: Request, job_id: JobId, name: PartName, engine: EngineDe
     response_class=Response,
     responses={
         200: _FILE,
+        303: _ELSEWHERE,
         **problem_responses(
             *("job-not-found", "part-not-found", "not-acceptable", "job-not-finished", "job-cancelled"),
             *("result-expired", "worker-lost"),
@@ -154,7 +164,8 @@ async def method(
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Return the image of one method of a finished comparison as a file, with its provenance."""
-    return await method_answer(await _found(request, job_id, engine), method, choose(accept, METHOD_OFFERS), engine)
+    found, media_type = await _found(request, job_id, engine), choose(accept, METHOD_OFFERS)
+    return await method_answer(found, method, media_type, engine, may_redirect=_may_redirect(request))
 
 
 @router.delete(
@@ -179,6 +190,12 @@ async def delete(request: Request, job_id: JobId, engine: EngineDep) -> Response
         found = stopped  # the job ended just now
     await asyncio.to_thread(engine.jobs.delete, found)
     return Response(status_code=204)
+
+
+def _may_redirect(request: Request) -> bool:
+    """Tell whether a client may be sent elsewhere: not one that refused, nor a page, which may load from here only."""
+    preferences = read_preferences(request.headers.get("prefer"))
+    return not preferences.representation and "sec-fetch-mode" not in request.headers
 
 
 def _event_number(last_event_id: str | None) -> int:

@@ -51,7 +51,7 @@ async def live() -> InferenceLive:
 @router.get("/health/ready", operation_id="get_inference_readiness", responses=_NOT_READY)
 def ready(readiness: ReadinessDep, engine: EngineDep) -> InferenceReady:
     """Tell whether every shipped model has run once, and the store of jobs can be used. If not: 503 with the reason."""
-    readiness.check(engine.store)
+    readiness.check(engine.store, engine.files)
     return InferenceReady()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from mri_recon.errors import ConfigError
 from mri_recon_service.private_files import private_folder
 from mri_recon_service.settings import Settings
+from mri_recon_service.storage.file_store import FileStore
 from mri_recon_service.storage.files import JobFiles
 from mri_recon_service.storage.ownership import Ownership, unusable_folder
 from mri_recon_service.storage.sqlite import SqliteStore
@@ -36,22 +37,32 @@ def open_store(settings: Settings) -> JobStore:
     if settings.store is None:
         return SqliteStore(_made(settings) / STORE_FILE)
     if not all(map(find_spec, _CLUSTER)):
-        raise ConfigError(
-            "expected the packages that MRI_RECON_STORE needs, got an installation without them: pip install "
-            "'mri-recon[cluster]'"
-        )
+        raise _packages_missing("MRI_RECON_STORE")
     from mri_recon_service.storage.database import Database
     from mri_recon_service.storage.postgres import PostgresStore
 
     return PostgresStore(Database(settings.store.get_secret_value()))
 
 
-def open_files(settings: Settings) -> JobFiles:
-    """Open the files of jobs.
+def open_files(settings: Settings) -> FileStore:
+    """Open the files of jobs, in a bucket or in the data folder.
 
     Raises:
-        ConfigError: the folder cannot be used.
+        ConfigError: the bucket or the folder cannot be used.
     """
+    if settings.bucket is not None:
+        if find_spec("obstore") is None:
+            raise _packages_missing("MRI_RECON_BUCKET")
+        from mri_recon_service.storage.objects import ObjectFiles
+
+        return ObjectFiles(
+            settings.bucket,
+            endpoint=settings.bucket_endpoint,
+            public_endpoint=settings.bucket_public_endpoint,
+            address_seconds=settings.bucket_address_seconds,
+            folder=settings.upload_folder,
+            most_bytes=settings.max_stored_bytes,
+        )
     return JobFiles(_made(settings) / _FILES, most_bytes=settings.max_stored_bytes)
 
 
@@ -75,8 +86,15 @@ def check_data_folder(settings: Settings) -> None:
     Raises:
         ConfigError: the folder cannot be used.
     """
-    open_files(settings)
+    open_files(settings).close()
     open_store(settings).close()
+
+
+def _packages_missing(setting: str) -> ConfigError:
+    return ConfigError(
+        f"expected the packages that {setting} needs, got an installation without them: pip install "
+        "'mri-recon[cluster]'"
+    )
 
 
 def _made(settings: Settings) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -51,6 +52,14 @@ class JobFiles:
         """Return the folder of a job's files."""
         return self._root / job_id
 
+    def place(self, job_id: str) -> str:
+        """See `FileStore`."""
+        return str(self.folder(job_id))
+
+    def holds(self, job_id: str) -> bool:
+        """See `FileStore`."""
+        return self.folder(job_id).exists()
+
     def size(self, job_id: str) -> int:
         """Count the bytes of a job's files."""
         total = 0
@@ -85,6 +94,9 @@ class JobFiles:
             FileNotFoundError: there is no such file.
         """
         yield _existing(self._of_run(job) / name)
+
+    def address(self, job: Job, name: str) -> None:
+        """See `FileStore`. Clients get the files from the service."""
 
     def take(self, job_id: str, files: Mapping[str, Path]) -> dict[str, str]:
         """Move uploaded files into a new folder for a job. The files are on the disk when this returns.
@@ -169,6 +181,19 @@ class JobFiles:
                 if path.stat().st_mtime < limit:
                     found.append(path.name)
         return found
+
+    def close(self) -> None:
+        """See `FileStore`."""
+
+    def works(self) -> bool:
+        """See `FileStore`."""
+        try:
+            with tempfile.TemporaryFile(dir=self._root, buffering=0) as file:
+                file.write(b"x")
+        except OSError as error:
+            log.error("the folder of jobs cannot be used (%s)", error.strerror)
+            return False
+        return True
 
     def _of_run(self, job: Job) -> Path:
         return self.folder(job.id) / job.run

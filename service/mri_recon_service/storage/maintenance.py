@@ -81,15 +81,17 @@ class Maintenance:
         if job.status not in FINISHED and not self._ends(self.cancel(job)):
             return False
         self.files.remove(job.id)
-        folder = self.files.folder(job.id)
-        if folder.exists():
-            raise ConfigError(f"expected files that can be deleted, got {folder}: run this as the service's user")
+        if self.files.holds(job.id):
+            raise ConfigError(
+                f"expected files that can be deleted, got {self.files.place(job.id)}: run this as the service's user"
+            )
         self.store.delete(job.id)
         return True
 
     def close(self) -> None:
         """Close the store."""
         self.store.close()
+        self.files.close()
 
     def _ends(self, job: Job) -> bool:
         deadline = time.monotonic() + _PATIENCE_SECONDS
