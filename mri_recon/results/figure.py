@@ -192,7 +192,7 @@ def draw_comparison(comparison: Comparison, *, slice_index: int | None = None) -
         if name in panels.errors:
             _draw_error(figure, layout, 1, column, panels.errors[name], panels.error_limit, "|error|")
         if name in panels.trust:
-            _draw_error(figure, layout, trust_row, column, panels.trust[name], panels.error_limit, "trust map")
+            _draw_error(figure, layout, trust_row, column, panels.trust[name], panels.error_limit, "expected error")
         _caption(figure, layout, column, *_measured(_row_of(comparison, name)))
     for line, text in enumerate([*footer, RESEARCH_ONLY]):
         figure.text(
@@ -295,11 +295,11 @@ def _draw_error(
 
 
 def _draw_legend(figure: Figure, layout: _Layout, row: int) -> None:
-    """Say what the maps of trust are, at the left of their row."""
+    """Say what the maps of trust are and how to read them, at the left of their row."""
     left, bottom, width, height = layout.box(row, 0)
     text = (
-        "Map of trust: made without the reference. |error| is smaller in 90 % of the object's pixels on scans like "
-        "those of its fit."
+        "Expected error (map of trust). Bright: do not trust. Made without the reference; |error| is smaller in 90 % "
+        "of the object's pixels on scans like those of its fit."
     )
     lines = textwrap.wrap(text, int(width * layout.size[0] * _SMALL_PER_INCH))
     middle = bottom + height / 2
@@ -340,7 +340,7 @@ def _caption(figure: Figure, layout: _Layout, column: int, first: str, second: s
 
 def _draw_header(figure: Figure, layout: _Layout, comparison: Comparison, index: int) -> None:
     count = int(next(iter(comparison.reconstructions.values())).image.shape[0])
-    which = f", slice {index} (0 to {count - 1})" if count > 1 else ""
+    which = f", slice {index + 1} of {count}" if count > 1 else ""
     left = layout.x(layout.margin)
     room = layout.size[0] - 2 * layout.margin
     title = _in_font(printable(comparison.file)) + (" (simulated)" if comparison.simulated else "") + which

@@ -14,11 +14,12 @@ def holdout_caption(info: Mapping[str, Any]) -> str:
     if not report:
         return ""
     count = f"{report['held_lines']} lines" if "held_lines" in report else f"{report['held_samples']} samples"
-    references = ", ".join(f"{name} {one['error_db']:.1f} dB" for name, one in report["references"].items())
-    figure = f"{report['error_db']:.1f} +- {report['uncertainty_db']:.1f} dB"
+    references = ", ".join(f"{name} {_decibels(one['error_db'])} dB" for name, one in report["references"].items())
+    figure = f"{_decibels(report['error_db'])} +- {_decibels(report['uncertainty_db'])} dB"
     return (
         f"Hold-out check: error {figure} on {count} that the method was not shown "
-        f"(0 dB: predicts nothing; noise alone {report['noise_floor_db']:.1f} dB; {references})."
+        f"(0 dB: predicts nothing; lower is better; noise alone {_decibels(report['noise_floor_db'])} dB; "
+        f"{references})."
     )
 
 
@@ -35,3 +36,8 @@ def trust_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for caption in (auto_caption(row["info"]), holdout_caption(row["info"]))
         if caption
     ]
+
+
+def _decibels(value: float) -> str:
+    """Write a figure with one digit, never as "-0.0"."""
+    return f"{round(value, 1) + 0.0:.1f}"

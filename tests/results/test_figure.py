@@ -73,7 +73,7 @@ def test_noise_that_does_not_compress_still_fits() -> None:
 def test_the_picture_says_everything() -> None:
     comparison = _comparison(3, 1, 20, 24)
     text = "\n".join(_texts(comparison))
-    assert "discs.npy, slice 1 (0 to 2)" in text
+    assert "discs.npy, slice 2 of 3" in text
     assert "Random columns, 12 of 24 (4 in the centre), R = 2 requested, 2.00 achieved, seed 1" in text
     for row in comparison.rows:
         assert f"PSNR {row['psnr']:.2f} dB    SSIM {row['ssim']:.3f}" in text
@@ -106,6 +106,15 @@ def test_images_share_a_window_and_errors_a_scale() -> None:
     np.testing.assert_array_equal(grays[1].get_array(), comparison.magnitude("zero-filled")[2])
     difference = (comparison.magnitude("zero-filled")[2] - comparison.target[2]).abs() / comparison.target.max()
     np.testing.assert_allclose(errors[0].get_array(), 100 * difference, rtol=1e-5, atol=1e-4)
+
+
+def test_the_map_of_trust_says_what_bright_means() -> None:
+    comparison = _comparison(1, 1, 20, 24)
+    mapped = {name: replace(one, trust_map=one.image.abs() / 10) for name, one in comparison.reconstructions.items()}
+    figure = draw_comparison(replace(comparison, reconstructions=mapped))
+    said = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    assert "Expected error (map of trust). Bright: do not trust." in said
+    assert "expected error, % of maximum" in [axes.get_ylabel() for axes in figure.axes]
 
 
 def test_a_pixel_is_a_whole_number_of_dots() -> None:

@@ -35,5 +35,6 @@ def test_samples_of_a_pattern_are_counted() -> None:
     }
     assert holdout_caption({"holdout": report}) == (
         "Hold-out check: error -2.0 +- 0.5 dB on 77 samples that the method was not shown (0 dB: predicts nothing; "
-        "noise alone -9.0 dB; a -1.0 dB)."
+        "lower is better; noise alone -9.0 dB; a -1.0 dB)."
     )
+    assert "error 0.0 +- 0.5 dB" in holdout_caption({"holdout": {**report, "error_db": -0.04}})
