@@ -63,6 +63,18 @@ def test_models_and_methods(tiny_model: str, serve: Any) -> None:
         assert answer.json() == {"status": "ready", "models": [tiny_model], "audit": "off"}
 
 
+def test_the_formats_that_can_be_written_are_listed(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client offers what this installation can write, and names the cure for the rest."""
+    formats = {one["suffix"]: one for one in client.get("/v1/models").json()["formats"]}
+    assert list(formats) == [".h5", ".dcm", ".dcm.zip", ".nii.gz", ".mrd", ".mat"]
+    assert formats[".nii.gz"]["media_type"] == "application/x-nifti"
+    monkeypatch.setattr("mri_recon_service.answers.image_files.find_spec", lambda _: None)
+    for one in client.get("/v1/models").json()["formats"]:
+        lacks = one["suffix"] in (".dcm", ".dcm.zip", ".nii.gz")
+        assert one["available"] != lacks
+        assert one["needs"] == ("pip install 'mri-recon[clinical]'" if lacks else None)
+
+
 def test_not_ready_with_a_reason(
     client: httpx.Client, serve: Any, problem: Callable[..., Any], monkeypatch: Any
 ) -> None:

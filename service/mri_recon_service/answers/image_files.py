@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import NamedTuple
 
-__all__ = ["IMAGE_FILES", "ImageFile", "installed_image_files"]
+__all__ = ["IMAGE_FILES", "INSTALL", "ImageFile", "installed_image_files"]
+
+INSTALL = "pip install 'mri-recon[clinical]'"
+"""Command that installs the libraries of the formats that need one."""
 
 
 class ImageFile(NamedTuple):
