@@ -34,6 +34,15 @@ from tests.support.methods import Steps, add_method
 from tests.support.networks import untrained_card
 from tests.support.patience import PATIENCE
 from tests.support.postgres import PostgresServer, skip_without_postgres
+from tests.support.viewer import (  # noqa: F401  # fixtures
+    browser,
+    open_page,
+    run_id,
+    scan_file,
+    second_id,
+    server,
+    start,
+)
 
 ComplexArray = np.ndarray[Any, np.dtype[np.complex64]]
 
@@ -102,11 +111,11 @@ def _serve(settings: Settings) -> Iterator[ServiceClient]:
         return
     app = create_app(settings)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = make_server(app, settings)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    running = make_server(app, settings)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        while not server.started:
+        while not running.started:
             assert thread.is_alive()
             time.sleep(0.005)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -114,7 +123,7 @@ def _serve(settings: Settings) -> Iterator[ServiceClient]:
             client.app = app
             yield client
     finally:
-        server.should_exit = True
+        running.should_exit = True
         thread.join()
         listener.close()
 
@@ -259,9 +268,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server, for the whole run."""
     skip_without_postgres()
-    server = PostgresServer()
-    yield server
-    server.stop()
+    one = PostgresServer()
+    yield one
+    one.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,30 +15,14 @@ import pytest
 import torch
 
 import mri_recon as mr
-from mri_recon.io import Geometry
-from mri_recon.io.save import save_scan
 from mri_recon.progress import OnProgress, Progress
-from mri_recon_service.settings import Settings
 from tests.support.methods import add_method
 from tests.support.patience import PATIENCE
-from tests.support.service import until_status
+from tests.support.viewer import BROWSER, DEVICES, arrays_of, open_pane, to_images
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no browser tests")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: no browser tests"),
-    pytest.mark.skipif(bool(os.environ.get("MRI_RECON_NO_BROWSER")), reason="MRI_RECON_NO_BROWSER is set"),
-]
+pytestmark = BROWSER
 
-DEVICES: dict[str, dict[str, Any]] = {
-    "laptop": {"viewport": {"width": 1366, "height": 768}},
-    "large": {"viewport": {"width": 2560, "height": 1440}},
-    "tablet": {"viewport": {"width": 1024, "height": 768}, "has_touch": True},
-    "telephone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
-}
-METHODS = "zero-filled,cg-sense"
 OVERFLOWING = """() => [...document.querySelectorAll("body *")].filter((one) => one.offsetParent && one.clientWidth &&
     one.scrollWidth > one.clientWidth + 1 && !["auto", "scroll", "hidden"].includes(getComputedStyle(one).overflowX))
     .map((one) => `${one.tagName}#${one.id}.${one.className} ${one.scrollWidth} > ${one.clientWidth}`)"""
@@ -51,78 +33,6 @@ SMALL = """() => [...document.querySelectorAll("button, a[href], select, summary
     .map(([name, { width, height }]) => [name, width, height])"""
 WELLS = """() => [...document.querySelectorAll(".well")].map((one) => one.getBoundingClientRect())
     .map(({ left, top, right, bottom }) => [left, top, right, bottom])"""
-
-
-@pytest.fixture(scope="module")
-def server(serve: Callable[[Settings], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with serve(Settings(data_dir=tmp_path_factory.mktemp("viewer"))) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright.expect.set_options(timeout=60_000)
-    with playwright.sync_playwright() as engine:
-        one = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield one
-        one.close()
-
-
-@pytest.fixture
-def open_page(browser: Any, server: httpx.Client) -> Iterator[Callable[..., Any]]:
-    """`open_page(fragment="", device="laptop")`: the viewer on a device, its methods listed; errors fail the test."""
-    contexts, errors = [], []
-
-    def visit(fragment: str = "", device: str = "laptop") -> Any:
-        context = browser.new_context(**DEVICES[device], accept_downloads=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{server.base_url}/{fragment}")
-        page.wait_for_selector("input[name=method]", state="attached")
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-@pytest.fixture(scope="module")
-def scan_file(tmp_path_factory: pytest.TempPathFactory, kspace: Callable[..., Any]) -> Path:
-    """Three slices of two coils with a known place in the patient, its pixels twice as high as wide."""
-    path = tmp_path_factory.mktemp("scan") / "placed.h5"
-    places = tuple((0.0, 0.0, 4.0 * number) for number in range(3))
-    geometry = Geometry((2.0, 1.0, 4.0), places, ((0, 1, 0), (1, 0, 0), (0, 0, 1)), "HFS")
-    save_scan(path, kspace(3, 2, 24, 37), geometry=geometry)
-    return path
-
-
-@pytest.fixture(scope="module")
-def start(server: httpx.Client, scan_file: Path) -> Callable[..., str]:
-    """`start(**fields)`: the identifier of a finished comparison of the scan."""
-
-    def run(content: bytes | None = None, name: str = "placed.h5", **fields: str) -> str:
-        files = {"file": (name, scan_file.read_bytes() if content is None else content)}
-        data = {"methods": METHODS, "acceleration": "3", **fields}
-        headers = {"Prefer": "respond-async"}
-        job = server.post("/v1/compare", files=files, data=data, headers=headers).json()
-        until_status(server, job["links"]["self"], "succeeded")
-        return str(job["id"])
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def run_id(start: Callable[..., str]) -> str:
-    return start()
-
-
-@pytest.fixture(scope="module")
-def second_id(start: Callable[..., str]) -> str:
-    """A run of the same scan at another acceleration."""
-    return start(acceleration="2")
 
 
 class Held:
@@ -146,20 +56,6 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     add_method(monkeypatch, "held", method)
     yield method
     method.go.set()
-
-
-def _arrays(server: httpx.Client, run: str) -> Any:
-    answer = server.get(f"/v1/jobs/{run}/result", headers={"Accept": "application/x-npz"})
-    return np.load(io.BytesIO(answer.content))
-
-
-def _open(page: Any, name: str) -> None:
-    page.locator(f"#tab-{name}").click()
-
-
-def _to_images(page: Any) -> None:
-    if page.locator("#tab-images").is_visible():
-        _open(page, "images")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -189,9 +85,9 @@ def test_every_state_fits_and_can_be_read(
         if pictures:
             page.screenshot(path=str(Path(pictures) / f"viewer-{device}-{state}.png"))
 
-    _to_images(page)
+    to_images(page)
     look("start")
-    _open(page, "scan")
+    open_pane(page, "scan")
     look("scan-empty")
 
     def follow(fragment: str, tile: str) -> None:
@@ -217,7 +113,7 @@ def test_every_state_fits_and_can_be_read(
     playwright.expect(page.locator("#overall")).to_be_hidden()
     for theme in ("dark", "light"):
         assert page.locator("html").get_attribute("data-theme") == theme
-        _to_images(page)
+        to_images(page)
         stage = page.locator("#stage")
         look(f"{theme}-grid", images=4)
         page.locator("#menu-open").click()
@@ -240,7 +136,7 @@ def test_every_state_fits_and_can_be_read(
         page.keyboard.press("Escape")
         stage.press("Escape")
         for tab in ("scan", "results", "runs", "export"):
-            _open(page, tab)
+            open_pane(page, tab)
             look(f"{theme}-{tab}")
         page.locator("#theme").click()
 
@@ -342,7 +238,7 @@ def test_links_that_open_nothing(open_page: Any, fragment: str, says: str | None
 def test_two_runs_side_by_side(open_page: Any, server: httpx.Client, run_id: str, second_id: str) -> None:
     page = open_page(f"#run={run_id}")
     playwright.expect(page.locator('[data-tile="cg-sense"] canvas')).to_be_visible()
-    _open(page, "runs")
+    open_pane(page, "runs")
     page.locator(f'[data-run="{second_id}"]').get_by_role("button", name=re.compile("Put beside")).click()
     for tile in ("reference", "a/cg-sense", "b/cg-sense"):
         playwright.expect(page.locator(f'[data-tile="{tile}"] canvas')).to_be_visible()
@@ -354,7 +250,7 @@ def test_two_runs_side_by_side(open_page: Any, server: httpx.Client, run_id: str
     page.locator('[data-tile="b/cg-sense"] canvas').hover()
     row, column = map(int, re.findall(r"\d+", page.locator("#readout").inner_text()))
     for tile, run in (("a/cg-sense", run_id), ("b/cg-sense", second_id)):
-        value = float(_arrays(server, run)["image.cg-sense"][1, row, column])
+        value = float(arrays_of(server, run)["image.cg-sense"][1, row, column])
         assert float(page.locator(f'[data-tile="{tile}"] .value').inner_text()) == pytest.approx(value, rel=2e-3)
     page.wait_for_function("() => location.hash.includes('beside')")
     other = open_page(page.evaluate("() => location.hash"))
@@ -379,7 +275,7 @@ def test_runs_of_other_scans_are_told_apart(
 def test_a_run_can_be_deleted(open_page: Any, server: httpx.Client, start: Callable[..., str]) -> None:
     run = start(seed="77")
     page = open_page()
-    _open(page, "runs")
+    open_pane(page, "runs")
     item = page.locator(f'[data-run="{run}"]')
     playwright.expect(item).to_contain_text("R = 3, seed 77")
     item.get_by_role("button", name=re.compile("Delete")).click()
@@ -411,7 +307,7 @@ def test_the_card_of_a_dropped_scan(open_page: Any, scan_file: Path, kspace: Any
     content = npy(kspace(1, 4, 24, 37)[0])
     page.locator("#file").set_input_files({"name": "array.npy", "mimeType": "x", "buffer": content})
     playwright.expect(card).to_contain_text("axes")
-    page.locator('[data-axes="coil readout phase"]').click()
+    card.locator('[data-axes="coil readout phase"]').click()
     playwright.expect(card).to_contain_text("1, 4")
     assert page.locator("#axes").input_value() == "coil readout phase"
     page.locator("#file").set_input_files(scan_file)
@@ -420,7 +316,7 @@ def test_the_card_of_a_dropped_scan(open_page: Any, scan_file: Path, kspace: Any
 
 
 def test_an_undersampled_scan_is_reconstructed_from_its_zeros(open_page: Any, kspace: Any, npy: Any) -> None:
-    """In two clicks, from the card or from the error."""
+    """The choices stand in the middle of the page, in place of a button that would be refused."""
     mask = mr.random_mask(37, 3, seed=1)
     content = npy(mr.undersample(kspace(1, 2, 24, 37), mask).numpy())
     page = open_page()
@@ -430,13 +326,15 @@ def test_an_undersampled_scan_is_reconstructed_from_its_zeros(open_page: Any, ks
     page.locator("#axes").press("Tab")
     playwright.expect(page.locator("#card")).to_contain_text("undersampled, no mask in the file")
     _choose(page, "zero-filled")
-    page.locator("#run").click()
-    banner = page.locator("#banner")
-    playwright.expect(banner).to_contain_text("No mask is known for this scan")
-    page.locator("#take-zeros").click()
+    middle = page.locator("#welcome-trouble")
+    playwright.expect(middle).to_contain_text("No mask is known for this scan")
+    playwright.expect(page.locator("#run")).to_be_disabled()
+    playwright.expect(page.locator("#welcome-go")).to_be_hidden()
+    middle.locator("[data-cure=zeros]").click()
     playwright.expect(page.locator("#live-caption")).to_contain_text("12 of 37 columns")
     playwright.expect(page.locator("#card .note.error")).to_have_count(0)
-    banner.get_by_role("button", name="Count zeros as not sampled").click()
+    playwright.expect(middle).to_be_empty()
+    page.locator("#run").click()
     playwright.expect(page.locator('[data-tile="zero-filled"] canvas')).to_be_visible()
     assert "12 of 37 columns" in page.locator("#pane-results").inner_text()
 
@@ -444,7 +342,7 @@ def test_an_undersampled_scan_is_reconstructed_from_its_zeros(open_page: Any, ks
 def test_settings_that_changed_are_told(open_page: Any, run_id: str, scan_file: Path) -> None:
     page = open_page(f"#run={run_id}")
     playwright.expect(page.locator('[data-tile="cg-sense"] canvas')).to_be_visible()
-    _open(page, "scan")
+    open_pane(page, "scan")
     stale = page.locator("#stale")
     playwright.expect(stale).to_be_hidden()
     page.locator("#seed").fill("4")
@@ -454,7 +352,7 @@ def test_settings_that_changed_are_told(open_page: Any, run_id: str, scan_file: 
     page.locator("#file").set_input_files(scan_file)
     page.locator("#run").click()
     playwright.expect(page.locator("#metrics")).to_be_visible()
-    _open(page, "scan")
+    open_pane(page, "scan")
     playwright.expect(stale).to_be_hidden()
     page.locator("#file").set_input_files({"name": "else.h5", "mimeType": "x", "buffer": scan_file.read_bytes()})
     playwright.expect(stale).to_have_text("The images shown are of placed.h5.")
@@ -466,7 +364,7 @@ def test_a_region_and_a_line_are_measured(open_page: Any, server: httpx.Client, 
     stage = page.locator("#stage")
     for key in ("a", "Shift+ArrowDown"):
         stage.press(key)
-    image = _arrays(server, run_id)["image.cg-sense"][0]
+    image = arrays_of(server, run_id)["image.cg-sense"][0]
     # An ellipse about the middle with a tenth of the shorter side as its radius.
     y, x = np.mgrid[:24, :37] + 0.5
     inside = ((y - 12) / 2.4) ** 2 + ((x - 18.5) / 2.4) ** 2 <= 1
@@ -484,10 +382,10 @@ def test_a_region_and_a_line_are_measured(open_page: Any, server: httpx.Client, 
     # Along the columns a pixel has 1 mm, down the rows 2 mm; nothing moves under the pointer while the line is drawn.
     stage.press("Escape")
     stage.press("e")
-    box = page.locator('[data-tile="cg-sense"] canvas').bounding_box()
-    scale = min(box["width"] / 37, box["height"] / 48)
-    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     for right, down, distance in ((10, 0, 10), (0, 5, 10), (6, 4, 10)):
+        box = page.locator('[data-tile="cg-sense"] canvas').bounding_box()  # another one once the numbers are open
+        scale = min(box["width"] / 37, box["height"] / 48)
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.move(*middle)
         page.mouse.down()
         page.mouse.move(middle[0] + right * scale, middle[1] + 2 * down * scale, steps=3)
@@ -597,7 +495,7 @@ def test_the_phase_is_that_of_python(open_page: Any, scan_file: Path, run_id: st
 def test_files_of_a_kept_run_come_without_the_scan(open_page: Any, run_id: str, server: httpx.Client) -> None:
     page = open_page(f"#run={run_id}")
     playwright.expect(page.locator('[data-tile="cg-sense"] canvas')).to_be_visible()
-    _open(page, "export")
+    open_pane(page, "export")
     for suffix, head in ((".h5", b"\x89HDF"), (".nii.gz", b"\x1f\x8b"), (".dcm.zip", b"PK")):
         page.locator("#save-format").select_option(suffix)
         with page.expect_download() as download:

@@ -3,7 +3,7 @@
 import { Problem, request, upload } from "./api.js";
 import { $, make } from "./dom.js";
 import { drawStrip } from "./drawing.js";
-import { spoken } from "./form.js";
+import { roughly } from "./form.js";
 import { fixed, short } from "./pixels.js";
 import { maskCaption } from "./result.js";
 import { worded } from "./words.js";
@@ -25,6 +25,9 @@ export class Card {
     clearTimeout(this.timer);
     if (what === "file") {
       this.scan = null;
+      this.seconds = new Map();
+      this.#block(null);
+      this.#showTime();
       $("card").hidden = false;
       $("card").replaceChildren(make("p", { className: "hint" }, "Reading the scan…"));
       $("live-mask").hidden = true;
@@ -43,6 +46,7 @@ export class Card {
   stop() {
     clearTimeout(this.timer);
     this.asked?.abort();
+    this.#block(null);
   }
 
   async #look() {
@@ -66,8 +70,19 @@ export class Card {
       if (asked.signal.aborted || error.name === "AbortError") return;
       this.scan = null;
       this.#showMask(null);
+      this.seconds = new Map();
+      form.showTimes(this.seconds);
+      this.#showTime();
+      if (error instanceof Problem) this.#block(error);
       $("card").replaceChildren(this.#trouble(error));
     }
+  }
+
+  /** Nothing can be started with a scan or a mask that the service has refused: what to do stands in place of the button. */
+  #block(error) {
+    for (const button of document.querySelectorAll("button[type=submit][form=form]")) button.disabled = error !== null;
+    $("welcome-go").hidden = error !== null;
+    $("welcome-trouble").replaceChildren(...(error === null ? [] : [this.#trouble(error)]));
   }
 
   /** An undersampled scan that knows its mask takes it without a question. */
@@ -78,24 +93,26 @@ export class Card {
   }
 
   #show({ scan, problem }) {
+    const refused = problem && problem.code !== "too-much-memory" ? new Problem(problem, problem.status) : null;
+    this.#block(refused);
     const { slices, coils, readout, phase, geometry, support_columns: columns } = scan;
     const facts = [
       ["Format", scan.format],
       ["Slices, coils", `${slices}, ${coils}`],
       ["Matrix", `${readout} × ${phase} (readout × phase)` + (columns < phase ? `, ${columns} columns acquired` : "")],
       ["Sampling", scan.fully_sampled ? "full" : scan.own_mask ? `undersampled, ${maskCaption(scan.own_mask)}` : "undersampled, no mask in the file"],
-      ["Noise, SD", scan.noise_sigma === null ? "not known" : fixed(scan.noise_sigma, 3)],
+      ["Noise, SD", scan.noise_sigma === null ? "not known" : `${fixed(scan.noise_sigma, 3)} (units of the file)`],
       ["Voxel", geometry ? `${geometry.voxel_size.map((one) => short(one, 3)).join(" × ")} mm` : "size not known"],
       ["Orientation", !geometry ? "not known" : geometry.description],
       ["Reference", scan.reference],
     ];
     $("card").hidden = false;
     $("card").replaceChildren(
+      refused ? this.#trouble(refused) : "",
       make("dl", { className: "facts" }, ...facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
       scan.axes_assumed ? this.#axes(scan) : "",
-      ...scan.warnings.map((text) => make("div", { className: "note warning" }, make("p", {}, text))),
+      ...scan.warnings.filter((text) => !scan.axes_assumed || !text.startsWith("The axes are assumed")).map((text) => make("div", { className: "note warning" }, make("p", {}, text))),
       scan.note ? make("p", { className: "hint" }, scan.note) : "",
-      problem && problem.code !== "too-much-memory" ? this.#trouble(new Problem(problem, problem.status)) : "",
     );
   }
 
@@ -125,7 +142,7 @@ export class Card {
     }
     if (worded(error).action !== "from-zeros") return [];
     return [make("div", { className: "row" },
-      make("button", { type: "button", id: "take-zeros", onclick: () => this.form.setMask("from-zeros") }, "Count zeros as not sampled"),
+      make("button", { type: "button", "data-cure": "zeros", onclick: () => this.form.setMask("from-zeros") }, "Count zeros as not sampled"),
       make("button", { type: "button", onclick: () => {
         this.form.setMask("upload");
         $("mask-file").click();
@@ -139,8 +156,10 @@ export class Card {
       const query = new URLSearchParams({ width: String(phase), support, ...this.form.maskFields() });
       const receipt = await (await request(`v1/masks?${query}`)).json();
       this.#showMask(receipt);
+      this.#block(null);
     } catch (error) {
-      this.#showMask(null, error instanceof Problem ? error.document.detail : error.message);
+      if (error instanceof Problem) this.#block(error);
+      this.#showMask(null, worded(error).detail);
     }
   }
 
@@ -158,6 +177,6 @@ export class Card {
   #showTime() {
     const times = this.form.chosen.map((name) => this.seconds.get(name));
     const known = times.length > 0 && times.every((time) => typeof time === "number");
-    $("run").textContent = known ? `Reconstruct (about ${spoken(times.reduce((sum, one) => sum + one, 0))})` : "Reconstruct";
+    $("run").textContent = known ? `Reconstruct (about ${roughly(times.reduce((sum, one) => sum + one, 0))})` : "Reconstruct";
   }
 }

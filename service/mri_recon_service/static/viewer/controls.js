@@ -3,7 +3,7 @@
 import { probed } from "./drawing.js";
 import { FIRE, GRAY, short } from "./pixels.js";
 import { $, announce, fill, make } from "./dom.js";
-import { label } from "./result.js";
+import { EXPECTED_ERROR, label, magnitudeText } from "./result.js";
 import { CENTRED, PRESETS, gainOf, windowOf } from "./store.js";
 
 const SCALES = [1, 2, 5, 10, 20, 50, 100], GAINS = [0.25, 0.5, 1, 2, 4, 8];
@@ -45,12 +45,13 @@ export function startControls(store, stage, { toggleTheme, openHelp }) {
   }
   startMenu();
   startCine(store);
+  keysToImages();
   store.subscribe((changed, state) => {
     if (!state.result) return;
     const any = (...names) => names.some((name) => changed.has(name));
     if (changed.has("result")) showResult(state);
     if (any("slice", "result")) showSlice(state);
-    if (any("slice", "against", "result") && !any("scale") && state.scaleChoice.startsWith("auto")) automaticScale(store, state.scaleChoice);
+    if (any("against", "result") && !any("scale") && state.scaleChoice.startsWith("auto")) automaticScale(store, state.scaleChoice);
     if (any("zoom")) $("zoom-value").textContent = `${short(state.zoom, 3)}×`;
     showChoices(store.values);
     showWindow(store.values);
@@ -77,6 +78,17 @@ function startMenu() {
   });
 }
 
+/** After a click or a tap on the bars the keys belong to the images again; who came there by keyboard stays there. */
+function keysToImages() {
+  for (const id of ["tools", "status"]) {
+    $(id).addEventListener("click", (event) => {
+      // A key on a button or a radio is a click without a place.
+      const byPointer = event.detail > 0, field = event.target.closest("select, input:not([type=radio], [type=checkbox], [type=range])");
+      if (byPointer && !field && !$("menu").contains(event.target)) $("stage").focus({ preventScroll: true });
+    });
+  }
+}
+
 function startCine(store) {
   let timer = null;
   store.subscribe((changed, { playing, result }) => {
@@ -95,14 +107,14 @@ function startCine(store) {
 }
 
 function automaticScale(store, choice) {
-  const { result, against, slice } = store.values;
-  const scale = Number((result.differenceScale(against, slice) / gainOf(choice)).toPrecision(3));
+  const { result, against } = store.values;
+  const scale = Number((result.differenceScale(against) / gainOf(choice)).toPrecision(3));
   store.set({ scale, scaleChoice: choice });
 }
 
 export function takePreset(store, choice) {
-  const { result, slice } = store.values;
-  if (result && PRESETS[choice]) store.set({ window: windowOf(choice, result, slice), windowChoice: choice });
+  const { result } = store.values;
+  if (result && PRESETS[choice]) store.set({ window: windowOf(choice, result), windowChoice: choice });
 }
 
 /** Everything as at first: the usual window or scale, the whole image. */
@@ -165,7 +177,7 @@ function showWindow(state) {
   if (!difference && !phase) {
     for (const [id, value] of [["window-width", high - low], ["window-level", (high + low) / 2]]) {
       if (document.activeElement !== $(id)) $(id).value = short(value, 4);
-      $(id).step = short((state.result.window(state.slice).high || 1) / 50, 1);
+      $(id).step = short(state.result.usual / 50, 1);
     }
   }
   const canvas = $("scale-canvas"), context = canvas.getContext("2d");
@@ -176,13 +188,13 @@ function showWindow(state) {
   const ticks = [low, (low + high) / 2, high].map((value) => short(value, 3) + unit);
   $("scale-ticks").replaceChildren(...ticks.map((text) => make("span", {}, text)));
   canvas.setAttribute("aria-label", `${difference ? "Colours" : "Grays"} from ${ticks[0]} to ${ticks[2]}`);
-  const shown = state.against === "trust" ? "map of trust" : "|difference|";
-  $("scale-unit").textContent = difference ? `${shown}, % of maximum` : phase ? "phase" : "magnitude";
+  const shown = state.against === "trust" ? EXPECTED_ERROR : "|difference|";
+  $("scale-unit").textContent = difference ? `${shown}, % of maximum` : phase ? "phase" : magnitudeText(state.result);
 }
 
 function showReadout(state) {
-  const { probe } = state;
-  $("readout").textContent = probe ? `row ${probe.row}, column ${probe.column}` : "";
+  const { probe, mark, tool } = state, asks = mark ? "" : ({ line: "drag to draw a line", ellipse: "drag to draw a region" }[tool] ?? "");
+  $("readout").textContent = probe ? `row ${probe.row}, column ${probe.column}` : asks;
 }
 
 function onKey(event, store, stage, { toggleTheme, openHelp }) {

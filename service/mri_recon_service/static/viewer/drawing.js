@@ -3,6 +3,7 @@
 import { lettersOf, scaleBar } from "./geometry.js";
 import { FIRE, GRAY, degrees, fixed, paint } from "./pixels.js";
 
+const NARROW = 240, STRIP = 18; // pixels: under a narrower image its marks have a strip of their own
 const ACCENT = "#58b8ff", CENTRE = "#f0b35a", MARK = "#ffe14d";
 const FONT = "600 12px system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
 
@@ -13,8 +14,8 @@ export class Painter {
 
   /** The picture of one volume at its own resolution; painted again only when what it shows has changed. */
   bitmap(id, state) {
-    const { result, slice, window, against, scale, floor, invert } = state;
-    const kind = shownOf(id, state);
+    const { result, slice, against, scale, floor, invert } = state;
+    const kind = shownOf(id, state), gain = result.gain(id), window = { low: state.window.low * gain, high: state.window.high * gain };
     const volume = kind === "kspace" ? result.kspace : kind === "phase" ? result.phase.get(id) : result.volumes.get(id);
     const settings = { kspace: [floor], phase: [], difference: [against, scale], image: [window.low, window.high, invert] }[kind];
     const key = [slice, kind, ...settings].join();
@@ -46,13 +47,14 @@ export class Painter {
     } else {
       this.#image(context, id, state, width, height, [0, width]);
     }
-    if (id !== "kspace") overlay(context, state, width, height);
+    marks(context, id, state, width, height);
+    if (id !== "kspace") overlay(context, id, state, width, height);
   }
 
   #image(context, id, state, width, height, [from, to]) {
     context.save();
     context.beginPath();
-    context.rect(from, 0, to - from, height);
+    context.rect(from, 0, to - from, roomOf(id, state, width, height));
     context.clip();
     const place = placement(id, state, width, height);
     if (shownOf(id, state) === null) {
@@ -101,15 +103,17 @@ export class Painter {
 /** What a tile shows now: "kspace", "image", "phase" or "difference"; null where it has no such thing to show. */
 export function shownOf(id, state) {
   const { result, show, against } = state;
-  if (id === "kspace") return "kspace";
+  if (id === "kspace" || id === "swipe") return id;
   if (show === "phase") return result.phase.has(id) ? "phase" : null;
   if (show !== "difference") return "image";
   if (result.differs(id, against)) return "difference";
-  return against === "trust" ? null : "image"; // the image of which the others show the difference
+  if (against === "trust" || (result.apart && id[0] !== against[0])) return null;
+  return "image"; // the image of which the others show the difference
 }
 
-function missingText(id, { show }) {
-  return show === "phase" ? "No phase is known" : "No map of trust";
+function missingText(id, { show, against }) {
+  if (show === "phase") return "No phase is known";
+  return against === "trust" ? "No expected error is known" : "Another scan: no difference";
 }
 
 /** The function of a pixel's index that gives what a tile shows there, in its units; null where it shows nothing. */
@@ -133,11 +137,20 @@ export function probed(id, state) {
  * Where a tile's picture lies: its upper left corner, and screen pixels for a column (sx) and a row (sy). Pixels have
  * the shape that the scan's header gives them. k-space stays whole: it is no place in the image.
  */
-export function placement(id, { result, zoom, centre }, width, height) {
-  const kspace = id === "kspace", size = kspace ? result.kspace : result, aspect = kspace ? 1 : result.aspect;
+export function placement(id, state, width, height) {
+  const { result, zoom, centre, left } = state;
+  const kspace = id === "kspace", size = kspace ? result.kspace : result;
+  const aspect = kspace ? 1 : result.runOf(id === "swipe" ? left : id).aspect;
   const [enlarged, { x, y }] = kspace ? [1, { x: 0.5, y: 0.5 }] : [zoom, centre];
-  const sx = Math.min(width / size.width, height / (size.height * aspect)) * enlarged, sy = sx * aspect;
-  return { sx, sy, left: width / 2 - x * size.width * sx, top: height / 2 - y * size.height * sy };
+  const room = roomOf(id, state, width, height);
+  const sx = Math.min(width / size.width, room / (size.height * aspect)) * enlarged, sy = sx * aspect;
+  return { sx, sy, left: width / 2 - x * size.width * sx, top: room / 2 - y * size.height * sy };
+}
+
+/** Height that a tile has for its image: a narrow one keeps a strip below for its marks, which would hide anatomy. */
+export function roomOf(id, { result, overlay: wanted }, width, height) {
+  const run = result.runOf(id), marked = run.simulated || (wanted && run.geometry);
+  return width < NARROW && marked ? height - STRIP : height;
 }
 
 /** Neighbouring sampled columns as one piece: {from, length, centre}. */
@@ -176,22 +189,33 @@ export function drawStrip(canvas, { mask, receipt }) {
   for (let i = 0; i < mask.data.length; i += 1) if (mask.data[i]) context.fillRect(i % width, Math.floor(i / width), 1, 1);
 }
 
-/** Letters of the patient's sides, the bar of the scale, and the mark of simulated data. */
-function overlay(context, state, width, height) {
-  const { result, zoom } = state;
+/** The mark of simulated data, of each image that a tile shows. */
+function marks(context, id, state, width, height) {
+  const { result, left, right, layout } = state;
   // Beside one or two images their names stand in the upper corners.
-  if (result.simulated) text(context, "SIMULATED", 7, state.layout === "grid" ? 16 : 68, "left", CENTRE);
-  if (!state.overlay || width < 90) return;
-  const letters = lettersOf(result.geometry);
-  if (letters) {
-    text(context, letters.left, 6, height / 2 + 4, "left");
-    text(context, letters.right, width - 6, height / 2 + 4, "right");
-    text(context, letters.top, width / 2, 16, "center");
-    text(context, letters.bottom, width / 2, height - 7, "center");
+  const y = roomOf(id, state, width, height) < height ? height - 5 : layout === "grid" ? 16 : 68;
+  for (const [one, at, align] of id === "swipe" ? [[left, 7, "left"], [right, width - 7, "right"]] : [[id, 7, "left"]]) {
+    if (result.runOf(one).simulated) text(context, "SIMULATED", at, y, align, { colour: CENTRE, narrow: width < NARROW });
   }
-  const place = placement("", state, width, height), bar = scaleBar(result.geometry, place.sx, Math.min(110, width / 4));
-  if (!bar || !zoom) return;
-  const right = width - 10, y = height - 10;
+}
+
+/** Letters of the patient's sides and the bar of the scale; of two images only what holds for both. */
+function overlay(context, id, state, width, height) {
+  const { result } = state;
+  if (!state.overlay || width < 90 || shownOf(id, state) === null) return;
+  const [geometry, other] = (id === "swipe" ? [state.left, state.right] : [id, id]).map((one) => result.runOf(one).geometry);
+  if (JSON.stringify(geometry) !== JSON.stringify(other)) return;
+  const letters = lettersOf(geometry);
+  const room = roomOf(id, state, width, height), narrow = room < height;
+  if (letters) {
+    text(context, letters.left, 6, room / 2 + 4, "left", { narrow });
+    text(context, letters.right, width - 6, room / 2 + 4, "right", { narrow });
+    text(context, letters.top, width / 2, narrow ? 12 : 16, "center", { narrow });
+    text(context, letters.bottom, width / 2, room - (narrow ? 3 : 7), "center", { narrow });
+  }
+  const place = placement(id, state, width, height), bar = scaleBar(geometry, place.sx, narrow ? width / 6 : Math.min(110, width / 4));
+  if (!bar) return;
+  const right = width - (narrow ? 6 : 10), y = height - (narrow ? 8 : 10);
   for (const [colour, thick] of [["rgba(0, 0, 0, 0.8)", 5], ["#fff", 2]]) {
     context.strokeStyle = colour;
     context.lineWidth = thick;
@@ -200,11 +224,12 @@ function overlay(context, state, width, height) {
     context.lineTo(right, y);
     context.stroke();
   }
-  text(context, bar.text, right, y - 6, "right");
+  if (narrow) text(context, bar.text, right - bar.pixels - 5, y + 3, "right", { narrow });
+  else text(context, bar.text, right, y - 6, "right");
 }
 
-function text(context, words, x, y, align, colour = "#fff") {
-  context.font = FONT;
+function text(context, words, x, y, align, { colour = "#fff", narrow = false } = {}) {
+  context.font = narrow ? FONT.replace("12px", "10px") : FONT;
   context.textAlign = align;
   context.lineJoin = "round";
   context.lineWidth = 3;

@@ -3,6 +3,7 @@
 import { request } from "./api.js";
 import { $, make } from "./dom.js";
 import { label } from "./result.js";
+import { callFile, plainly } from "./words.js";
 
 const USUAL = ["zero-filled", "cs-wavelet", "unet", "unrolled"];
 const DRAWN = ["random", "equispaced"];
@@ -47,6 +48,8 @@ export class Form {
     $("welcome-file").textContent = name;
     $("welcome-empty").hidden = true;
     $("welcome-ready").hidden = false;
+    callFile(name);
+    this.showTimes(new Map());
     if (!DRAWN.includes($("mask-kind").value)) this.setMask("random", false);
     this.changed("file");
   }
@@ -64,6 +67,7 @@ export class Form {
     const text = await (await request("v1/models")).text(), models = JSON.parse(text);
     this.catalogue = text;
     this.methods = models.methods;
+    this.formats = models.formats;
     const usual = USUAL.filter((name) => models.methods.some((method) => method.name === name));
     const order = (name) => (usual.includes(name) ? usual.indexOf(name) : usual.length);
     const sorted = [...models.methods].sort((a, b) => order(a.name) - order(b.name));
@@ -99,7 +103,7 @@ export class Form {
   showTimes(seconds) {
     for (const block of $("methods").querySelectorAll(".method")) {
       const time = seconds.get(block.dataset.method);
-      block.querySelector(".method-time").textContent = time === undefined || time === null ? "" : `about ${spoken(time)}`;
+      block.querySelector(".method-time").textContent = time === undefined || time === null ? "" : `about ${roughly(time)}`;
     }
   }
 
@@ -175,11 +179,12 @@ export class Form {
   }
 }
 
-/** A time as one says it: 0.4 s, 12 s, 3 min. */
-export function spoken(seconds) {
-  if (seconds < 0.1) return "0.1 s";
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  return seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+/** An estimate as the range that it is, half to twice: 1 s, 5 to 20 s, 1 to 4 min. A busy machine takes longer. */
+export function roughly(seconds) {
+  if (seconds < 0.75) return "1 s";
+  const [unit, size] = seconds < 90 ? ["s", 1] : ["min", 60];
+  const [low, high] = [seconds / 2, seconds * 2].map((one) => Math.max(1, Number((one / size).toPrecision(1))));
+  return `${low === high ? low : `${low} to ${high}`} ${unit}`;
 }
 
 function sizeOf(file) {
@@ -210,5 +215,5 @@ function optionField(method, option, usual) {
     ? make("select", {}, ...[["", `${text} (usual)`], [String(!usual), String(!usual)]].map(([value, shown]) => make("option", { value }, shown)))
     : make("input", { placeholder: text, autocomplete: "off", spellcheck: false });
   Object.assign(field.dataset, { method, option });
-  return make("label", { className: "field" }, make("span", {}, option), field);
+  return make("label", { className: "field", title: option }, make("span", {}, plainly(option)), field);
 }

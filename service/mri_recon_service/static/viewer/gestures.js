@@ -5,7 +5,7 @@ const LINE = 40;
 
 /**
  * Call `on.window(dx, dy)`, `on.pan(dx, dy)`, `on.zoom(factor, x, y)`, `on.slice(step)`, `on.probe(x, y)`,
- * `on.mark(from, to)` and `on.hover(x, y)` (null outside); all in CSS pixels of the element. `tool()` says what the first
+ * `on.mark(from, to)` and `on.hover(x, y)` (null outside), all in CSS pixels of the element, and `on.released()`. `tool()` says what the first
  * button and one finger do: "window", "pan", "probe", "line" or "ellipse". The second button zooms, the third moves.
  */
 export function listen(element, on, tool) {
@@ -50,7 +50,10 @@ export function listen(element, on, tool) {
     else on[action](now.x - before.x, now.y - before.y);
   });
   for (const name of ["pointerup", "pointercancel"]) {
-    element.addEventListener(name, (event) => pointers.delete(event.pointerId));
+    element.addEventListener(name, (event) => {
+      pointers.delete(event.pointerId);
+      on.released();
+    });
   }
   element.addEventListener("pointerleave", () => on.hover(null, null));
   element.addEventListener("contextmenu", (event) => event.preventDefault());

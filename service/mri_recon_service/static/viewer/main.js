@@ -10,7 +10,7 @@ import { pictureOf } from "./export.js";
 import { Form } from "./form.js";
 import { linkOf, readLink, viewFrom } from "./link.js";
 import { enableTabs, fillResults, fillShared, openTab, showImages, startTabs } from "./panes.js";
-import { Pair, Result, label } from "./result.js";
+import { Pair, Result, isFromZeros, label } from "./result.js";
 import { NPZ, Run } from "./run.js";
 import { Runs, askedOf, nameOf, rememberName } from "./runs.js";
 import { Stage } from "./stage.js";
@@ -18,12 +18,12 @@ import { NOTHING, Store, gainOf, viewOf } from "./store.js";
 
 const THEME = "mri-recon-theme", LINK_MS = 250;
 const FORMATS = [
-  { suffix: ".h5", name: "HDF5", type: "application/x-hdf5" },
-  { suffix: ".dcm.zip", name: "DICOM series", type: "application/zip" },
-  { suffix: ".dcm", name: "DICOM, one file", type: "application/dicom" },
-  { suffix: ".nii.gz", name: "NIfTI", type: "application/x-nifti" },
-  { suffix: ".mrd", name: "ISMRMRD images", type: "application/x-mrd" },
-  { suffix: ".mat", name: "MATLAB", type: "application/x-matlab-data" },
+  { suffix: ".h5", name: "HDF5" },
+  { suffix: ".dcm.zip", name: "DICOM series" },
+  { suffix: ".dcm", name: "DICOM, one file" },
+  { suffix: ".nii.gz", name: "NIfTI" },
+  { suffix: ".mrd", name: "ISMRMRD images" },
+  { suffix: ".mat", name: "MATLAB" },
 ];
 
 const store = new Store(NOTHING);
@@ -61,7 +61,6 @@ $("save-json").addEventListener("click", () => {
   const text = JSON.stringify(store.values.result.metadata, null, 2);
   save(new Blob([text], { type: "application/json" }), `${stem()}.json`);
 });
-$("save-format").replaceChildren(...FORMATS.map(({ suffix, name }) => make("option", { value: suffix }, `${name} (${suffix})`)));
 $("save-format").addEventListener("change", nameSaveButtons);
 offerAction("from-zeros", "Count zeros as not sampled", () => {
   form.setMask("from-zeros");
@@ -88,6 +87,7 @@ async function start() {
   try {
     notice = await form.load();
     $("mark").textContent = notice;
+    offerFormats();
     const link = readLink(location.hash);
     if (link) await followLink(link);
   } catch (error) {
@@ -164,7 +164,7 @@ async function openBeside(id, view = null) {
   try {
     const job = await (await request(`v1/jobs/${id}`)).json();
     const response = await request(`v1/jobs/${id}/result`, { headers: { Accept: NPZ } });
-    const pair = new Pair(shown.result, Result.read(await response.arrayBuffer()));
+    const pair = new Pair(shown.result, Result.read(await response.arrayBuffer()), { sameScan: isSameScan(job) });
     second = { job, name: nameOf(job) };
     store.set({ ...viewOf(pair, { ...store.values, layout: "grid" }), beside: id, waiting: new Map() });
     if (view) applyView(view);
@@ -239,10 +239,8 @@ function fill() {
   const named = (one) => `${one.name}${one.job?.request ? `, ${askedOf(one.job.request.fields)}` : ""}`;
   $("scan-name").textContent = beside && second ? `A: ${named(shown)} · B: ${named(second)}` : shown.name; // what is shown, whatever is chosen next
   $("scan-name").title = $("scan-name").textContent;
-  // Where the head of the page has no room for it, and always for two runs, it stands above the images.
-  $("shown-line").textContent = $("scan-name").textContent;
+  // Where the head of the page has no room for it, for two runs, and beside another scan, it stands above the images.
   $("shown-line").hidden = false;
-  $("shown-line").classList.toggle("of-two", Boolean(beside && second));
   fillShared(result, remarks());
   fillResults(result, store);
   const whole = shown.result !== null && store.values.job !== null && !beside;
@@ -254,9 +252,17 @@ function fill() {
 
 /** What the page itself has to say about what is shown. */
 function remarks() {
-  const { beside } = store.values;
-  const other = beside && second && second.job.request.sha256 !== shown.job?.request?.sha256;
-  return other ? ["A and B are different scans."] : [];
+  const { beside, result } = store.values;
+  const masks = result.runs ? [["A: ", result.runs.a], ["B: ", result.runs.b]] : [["", result]];
+  return [
+    ...(beside && second && !isSameScan(second.job) ? ["A and B are different scans: each has its own window."] : []),
+    ...masks.filter(([, one]) => isFromZeros(one.receipt)).map(([run]) => `${run}Mask taken from zeros: a sample of k-space that is zero counts as not measured.`),
+  ];
+}
+
+/** Whether a job is of the scan that is shown. */
+function isSameScan(job) {
+  return job.request.sha256 === shown.job?.request?.sha256;
 }
 
 function applyView(query) {
@@ -264,8 +270,8 @@ function applyView(query) {
   store.set(view);
   if (preset) takePreset(store, preset);
   if (view.scaleChoice?.startsWith("auto")) {
-    const { result, against, slice } = store.values;
-    store.set({ scale: result.differenceScale(against, slice) / gainOf(view.scaleChoice) });
+    const { result, against } = store.values;
+    store.set({ scale: result.differenceScale(against) / gainOf(view.scaleChoice) });
   }
 }
 
@@ -275,11 +281,14 @@ function askedNow() {
 
 /** Whether the images were made as the form says now. */
 function showStale() {
-  const differs = shown.asked !== null && store.values.result !== null && !run.busy &&
-    (shown.asked !== askedNow() || (form.file !== null && shown.file !== null && form.file.blob !== shown.file));
+  // Of a run that was opened from the list or by a link, the file is not here: its name is all that can be compared.
+  const other = form.file !== null && (shown.file === null ? form.file.name !== shown.name : form.file.blob !== shown.file);
+  const differs = shown.asked !== null && store.values.result !== null && !run.busy && (other || shown.asked !== askedNow());
   $("stale").hidden = !differs;
-  $("stale").textContent = form.file !== null && shown.file !== null && form.file.blob !== shown.file
-    ? `The images shown are of ${shown.name}.` : "The images shown were made with other settings.";
+  $("stale").textContent = other ? `The images shown are of ${shown.name}.` : "The images shown were made with other settings.";
+  const two = Boolean(store.values.beside && second), line = $("shown-line"), another = differs && other;
+  line.textContent = another ? `Shown: ${$("scan-name").textContent}. Chosen, not reconstructed yet: ${form.file.name}.` : $("scan-name").textContent;
+  line.classList.toggle("always", two || another);
   document.body.classList.toggle("is-stale", differs);
 }
 
@@ -289,8 +298,23 @@ function writeLink() {
   if (link !== here && (link || store.values.result)) history.replaceState(null, "", link || location.pathname + location.search);
 }
 
+/** Only what this service can write can be chosen; for the rest the page says what is missing. */
+function offerFormats() {
+  const known = FORMATS.map((one) => ({ ...one, ...form.formats.find(({ suffix }) => suffix === one.suffix) })).filter((one) => one.media_type);
+  $("save-format").replaceChildren(...known.map(({ suffix, name, media_type: type, available, needs }) => {
+    const option = make("option", { value: suffix, disabled: !available }, `${name} (${suffix})${available ? "" : `: needs ${needs} on the server`}`);
+    option.dataset.type = type;
+    return option;
+  }));
+  const missing = known.filter(({ available }) => !available), cures = [...new Set(missing.map(({ needs }) => needs))];
+  $("save-needs").hidden = !missing.length;
+  $("save-needs").textContent = `${missing.map(({ suffix }) => suffix).join(", ")}: needs ${cures.join(", ")} on the server.`;
+  nameSaveButtons();
+}
+
 function saveFormat() {
-  return FORMATS.find(({ suffix }) => suffix === $("save-format").value) ?? FORMATS[0];
+  const chosen = $("save-format").selectedOptions[0];
+  return { suffix: chosen?.value ?? "", type: chosen?.dataset.type ?? "" };
 }
 
 function nameSaveButtons() {

@@ -44,12 +44,27 @@ export function paint(width, height, value, low, high, colours) {
   return canvas;
 }
 
-/** The q-th percentile with linear interpolation between neighbours, as NumPy's default. */
+/**
+ * The q-th percentile of a Float32Array without negative values, with linear interpolation between neighbours, as
+ * NumPy's default. Such floats have the order of their bits: only those that share the upper half of the bits with the
+ * wanted ones are sorted, since a whole volume takes too long.
+ */
 export function percentile(values, q) {
-  const sorted = Float32Array.from(values).sort();
-  const at = (q / 100) * (sorted.length - 1), below = Math.floor(at);
-  const above = Math.min(below + 1, sorted.length - 1);
-  return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+  const at = (q / 100) * (values.length - 1), below = Math.floor(at), above = Math.min(below + 1, values.length - 1);
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length), counts = new Uint32Array(1 << 16);
+  for (let i = 0; i < words.length; i += 1) counts[words[i] >>> 16] += 1;
+  let first = 0, before = 0;
+  while (before + counts[first] <= below) {
+    before += counts[first];
+    first += 1;
+  }
+  let last = first, upTo = before + counts[first];
+  while (upTo <= above) {
+    last += 1;
+    upTo += counts[last];
+  }
+  const near = values.filter((_, i) => words[i] >>> 16 >= first && words[i] >>> 16 <= last).sort();
+  return near[below - before] + (at - below) * (near[above - before] - near[below - before]);
 }
 
 /** How many of the values lie in each of `bins` equal steps from 0 to `high`; larger ones count in the last. */

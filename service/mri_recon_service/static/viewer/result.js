@@ -1,7 +1,7 @@
 // A comparison, finished or not: arrays by name, what was measured, and the numbers that are drawn from them.
 
 import { readNpz } from "./npz.js";
-import { maximum, percentile, roundUp } from "./pixels.js";
+import { maximum, percentile, roundUp, short } from "./pixels.js";
 
 const LABELS = {
   reference: "Reference",
@@ -11,8 +11,11 @@ const LABELS = {
   unet: "U-Net",
   unrolled: "Unrolled",
   auto: "Auto",
-  trust: "Map of trust",
+  trust: "Expected error (map of trust)",
 };
+
+/** What the map of trust shows, in the words of the library's figure. */
+export const EXPECTED_ERROR = "expected error (bright: do not trust)";
 
 /** How a method (or the reference) is called on the screen, as in the library's figures; "b/unet" is that of run B. */
 export function label(id) {
@@ -26,6 +29,13 @@ export class Volume {
     [this.slices, this.height, this.width] = shape;
     this.data = data;
     this.maximum = maximum(data);
+    this.limits = new WeakMap();
+  }
+
+  /** The 99th percentile over all slices, computed when it is first asked for. */
+  get bright() {
+    this.percentile99 ??= percentile(this.data, 99);
+    return this.percentile99;
   }
 
   slice(index) {
@@ -98,15 +108,27 @@ export class Result {
     return all ? { psnr: all.psnr[slice], ssim: all.ssim[slice], nmse: all.nmse[slice] } : null;
   }
 
-  /** The usual window of a slice: 0 to the reference's 99th percentile, or to the largest of the methods'. */
-  window(slice) {
-    const high = Math.max(0, ...this.#windowed.map((id) => percentile(this.volumes.get(id).slice(slice), 99)));
-    return { low: 0, high: high || 1 };
+  /**
+   * Where the usual window ends: the reference's 99th percentile over all slices, or the largest of the methods'. It is
+   * one number for the scan, so that grays mean the same on every slice and for everyone who opens a link.
+   */
+  get usual() {
+    return Math.max(0, ...this.#windowed.map((id) => this.volumes.get(id).bright)) || 1;
   }
 
   /** The largest magnitude of the images from which windows are taken. */
   get peak() {
     return Math.max(0, ...this.#windowed.map((id) => this.volumes.get(id).maximum)) || 1;
+  }
+
+  /** By what the shared window is multiplied for an image: its units differ only where two scans are shown. */
+  gain() {
+    return 1;
+  }
+
+  /** The result of the one run to which an image belongs. */
+  runOf() {
+    return this;
   }
 
   get #windowed() {
@@ -134,17 +156,29 @@ export class Result {
   }
 
   /**
-   * The scale of differences, rounded up to be read: it shows all but 0.5 % of the pixels of the better methods, those
-   * within twice the smallest such limit. A method far behind, as zero-filling often is, does not darken the others.
+   * The scale of differences over all slices, rounded up to be read: it shows all but 0.5 % of the pixels of the better
+   * methods, those within twice the smallest such limit. A method far behind, as zero-filling often is, does not darken
+   * the others.
    */
-  differenceScale(against, slice) {
-    const size = this.height * this.width;
-    const limits = this.ids.filter((id) => this.differs(id, against)).map((id) => {
-      const value = this.difference(id, against, slice);
-      return percentile(Float32Array.from({ length: size }, (_, i) => value(i)), 99.5);
-    }).filter((limit) => limit > 0);
+  differenceScale(against) {
+    const limits = this.ids.filter((id) => this.differs(id, against)).map((id) => this.#limit(id, against)).filter((limit) => limit > 0);
     const least = Math.min(...limits);
     return roundUp(Math.max(0, ...limits.filter((limit) => limit <= 2 * least)));
+  }
+
+  /** The 99.5th percentile of a difference over all slices; kept, since images do not change. */
+  #limit(id, against) {
+    const { limits } = this.volumes.get(id), size = this.height * this.width;
+    const other = against === "trust" ? this.trust.get(id) : this.volumes.get(against);
+    if (!limits.has(other)) {
+      const all = new Float32Array(this.slices * size);
+      for (let slice = 0; slice < this.slices; slice += 1) {
+        const value = this.difference(id, against, slice);
+        for (let i = 0; i < size; i += 1) all[slice * size + i] = value(i);
+      }
+      limits.set(other, percentile(all, 99.5));
+    }
+    return limits.get(other);
   }
 
   /** Whether the mask took the sample at (row, column). */
@@ -200,10 +234,11 @@ function contentOf(arrays, before) {
 
 /**
  * Two runs as one, their images "a/METHOD" and "b/METHOD". One reference stands for both where it is the same, and
- * then also for differences; without it each run has its own.
+ * then also for differences; without it each run has its own. Two scans (`sameScan` false, no common reference) have
+ * each the window that it would have alone, its own geometry and mark, and no differences between them.
  */
 export class Pair extends Result {
-  constructor(a, b) {
+  constructor(a, b, { sameScan }) {
     const size = ({ slices, height, width }) => `${slices} x ${height} x ${width}`;
     if (size(a) !== size(b)) {
       throw new Error(`The runs have images of different sizes, ${size(a)} and ${size(b)} (slices x rows x columns). Open them in two tabs.`);
@@ -218,19 +253,52 @@ export class Pair extends Result {
       Object.entries(one.metadata.slices ?? {}).map(([method, numbers]) => [`${run}/${method}`, numbers])));
     const geometry = JSON.stringify(a.geometry) === JSON.stringify(b.geometry) ? a.geometry : null;
     super({
-      metadata: { ...a.metadata, results: rows, slices, geometry, simulated: a.simulated || b.simulated },
+      metadata: { ...a.metadata, results: rows, slices, geometry, simulated: a.simulated && b.simulated },
       volumes: same ? new Map([["reference", a.volumes.get("reference")], ...volumes]) : volumes,
       trust: merged("trust"), phase: merged("phase"), kspace: null, mask: a.mask,
     });
     this.runs = { a, b };
+    this.apart = !sameScan && !same;
   }
 
-  /** Magnitudes of both runs decide, where they have no common reference. */
+  get usual() {
+    const { a, b } = this.runs;
+    return this.apart ? a.usual : Math.max(a.usual, b.usual);
+  }
+
+  get peak() {
+    const { a, b } = this.runs;
+    return this.apart ? a.usual * Math.max(a.peak / a.usual, b.peak / b.usual) : Math.max(a.peak, b.peak);
+  }
+
+  /** The taller of the shapes of both runs' pixels. */
+  get aspect() {
+    return Math.max(this.runs.a.aspect, this.runs.b.aspect);
+  }
+
+  gain(id) {
+    const { a, b } = this.runs;
+    return this.apart && id.startsWith("b/") ? b.usual / a.usual : 1;
+  }
+
+  runOf(id) {
+    return this.runs[/^([ab])\//.exec(id)?.[1]] ?? (this.apart ? this : this.runs.a);
+  }
+
+  differs(id, against) {
+    return super.differs(id, against) && (against === "trust" || !this.apart || id[0] === against[0]);
+  }
+
   get sharedWarnings() {
     const own = ["a", "b"].map((run) => this.metadata.results.filter(({ method }) => method.startsWith(run)));
     const common = own.map((rows) => (rows[0]?.info?.warnings ?? []).filter((text) => rows.every((row) => row.info?.warnings?.includes(text))));
     return [...new Set(common[0])].filter((text) => common[1].includes(text));
   }
+}
+
+/** What grays are, in words: of two scans each has its own units. */
+export function magnitudeText(result) {
+  return result.apart ? `magnitude of A; of B × ${short(result.gain("b/"), 3)}` : "magnitude";
 }
 
 function equal(a, b) {
@@ -242,12 +310,17 @@ function equal(a, b) {
 /** The hold-out check in one line, as the library's caption. */
 function heldOut(report) {
   const count = report.held_lines === undefined ? `${report.held_samples} samples` : `${report.held_lines} lines`;
-  const references = Object.entries(report.references).map(([name, one]) => `${label(name)} ${one.error_db.toFixed(1)} dB`);
-  return `hold-out check: error ${report.error_db.toFixed(1)} ± ${report.uncertainty_db.toFixed(1)} dB on ${count} it was not shown (0 dB: predicts nothing; noise alone ${report.noise_floor_db.toFixed(1)} dB; ${references.join(", ")})`;
+  const references = Object.entries(report.references).map(([name, one]) => `${label(name)} ${decibels(one.error_db)} dB`);
+  return `hold-out check: error ${decibels(report.error_db)} ± ${decibels(report.uncertainty_db)} dB on ${count} it was not shown (0 dB: predicts nothing; lower is better; noise alone ${decibels(report.noise_floor_db)} dB; ${references.join(", ")})`;
 }
 
 function heldOutShort(report) {
-  return `hold-out check: error ${report.error_db.toFixed(1)} ± ${report.uncertainty_db.toFixed(1)} dB (noise alone ${report.noise_floor_db.toFixed(1)})`;
+  return `hold-out check: error ${decibels(report.error_db)} ± ${decibels(report.uncertainty_db)} dB (0 dB: predicts nothing; lower is better)`;
+}
+
+/** A figure in dB with one digit, never "-0.0". */
+function decibels(value) {
+  return value.toFixed(1).replace(/^-(0\.0)$/, "$1");
 }
 
 /** The three metrics and the time of a row as they are printed. */
@@ -262,8 +335,17 @@ export function measured(row) {
   };
 }
 
+/** Whether a mask was guessed: nothing but the zeros of k-space says what was sampled. */
+export function isFromZeros({ kind, source }) {
+  return [kind, source].includes("from-zeros");
+}
+
 /** The mask in one line. */
 export function maskCaption(receipt) {
+  return `${samplingOf(receipt)}${isFromZeros(receipt) ? ", mask taken from zeros" : ""}`;
+}
+
+function samplingOf(receipt) {
   const realised = `R = ${receipt.realised_acceleration.toFixed(2)}`;
   if (receipt.kind === "pattern") return `2-D pattern, ${receipt.num_samples} samples, ${realised} achieved`;
   const asked = receipt.requested_acceleration;

@@ -5,6 +5,7 @@ import { showNotice, clearBanner } from "./banner.js";
 import { $, announce } from "./dom.js";
 import { Result, label } from "./result.js";
 import { short } from "./pixels.js";
+import { plainly } from "./words.js";
 
 export const NPZ = "application/x-npz";
 const SEEN_MS = 900; // how long the end of the bar is seen
@@ -120,9 +121,9 @@ export class Run {
     [...$("progress-steps").children].forEach((step, index) => {
       step.className = index < at || (index === at && stage === "done") ? "done" : index === at ? "now" : "";
     });
-    const doing = stage && !["iterate", "done"].includes(stage) ? `: ${stage}` : "";
+    const doing = stage && !["iterate", "done"].includes(stage) ? `: ${plainly(stage)}` : "";
     const count = stage === "done" ? "" : total ? `${iteration} of ${total}` : iteration ? String(iteration) : "";
-    this.said = new Map([[method, stage === "done" ? "done" : count || (stage ?? "")]]);
+    this.said = new Map([[method, stage === "done" ? "done" : count || plainly(stage ?? "")]]);
     this.#show({ title: `${label(method)}${doing}`, count, objective, gap });
     announce(`${label(method)}, ${total ? `${iteration} of ${total}` : "running"}`, 5000);
     if (this.result) this.shows.part(this.result, this.job, this.#waiting());
@@ -186,6 +187,8 @@ export class Run {
       if (this.share > 0) $(id).value = this.share;
       else $(id).removeAttribute("value");
     }
+    // Few methods have them.
+    for (const [id, value] of [["progress-objective", objective], ["progress-gap", gap]]) $(id).parentElement.hidden = value === null;
     $("progress-objective").textContent = objective === null ? "–" : short(objective, 5);
     $("progress-gap").textContent = gap === null ? "–" : short(gap, 3);
   }

@@ -1,6 +1,6 @@
 // The images: tiles in a grid, one alone, or two under a divider; zoom, place and slice are the same in all of them.
 
-import { Painter, placement, probed, shownOf } from "./drawing.js";
+import { Painter, placement, probed, roomOf, shownOf } from "./drawing.js";
 import { make } from "./dom.js";
 import { listen } from "./gestures.js";
 import { isSmall } from "./measure.js";
@@ -50,8 +50,8 @@ export class Stage {
     const state = this.store.values;
     if (!state.result || !tile || tile.id === "kspace") return;
     const zoom = Math.min(MAX_ZOOM, Math.max(1, state.zoom * factor));
-    const { clientWidth: width, clientHeight: height } = tile.canvas;
-    const before = placement(tile.id, state, width, height), grown = zoom / state.zoom;
+    const { clientWidth: width, clientHeight: tall } = tile.canvas, height = roomOf(tile.id, state, width, tall);
+    const before = placement(tile.id, state, width, tall), grown = zoom / state.zoom;
     const [px, py] = [x ?? width / 2, y ?? height / 2];
     const after = { sx: before.sx * grown, sy: before.sy * grown }, { result } = state;
     // The point under the pointer stays where it is.
@@ -66,8 +66,8 @@ export class Stage {
   pan(dx, dy, tile = this.#firstImage) {
     const state = this.store.values;
     if (!state.result || !tile || tile.id === "kspace") return;
-    const { clientWidth: width, clientHeight: height } = tile.canvas, { result } = state;
-    const place = placement(tile.id, state, width, height);
+    const { clientWidth: width, clientHeight: tall } = tile.canvas, { result } = state;
+    const place = placement(tile.id, state, width, tall), height = roomOf(tile.id, state, width, tall);
     const centre = { x: state.centre.x - dx / place.sx / result.width, y: state.centre.y - dy / place.sy / result.height };
     this.store.set({ centre: clamped(centre, result, place, width, height) });
   }
@@ -202,7 +202,11 @@ export class Stage {
       zoom: (factor, x, y) => this.zoom(factor, tile, x, y),
       slice: (step) => this.slice(step),
       probe: (x, y) => this.probe(tile, x, y),
-      mark: (from, to) => this.mark(tile, from, to),
+      mark: (from, to) => {
+        this.store.set({ drawing: true });
+        this.mark(tile, from, to);
+      },
+      released: () => this.store.set({ drawing: false }),
       hover: (x, y) => this.store.values.tool !== "probe" && this.probe(tile, x, y),
     }, () => this.store.values.tool);
     return tile;
@@ -266,7 +270,7 @@ export class Stage {
     const { result } = this.store.values, count = this.root.children.length;
     if (!result || !count) return;
     const { clientWidth: width, clientHeight: height } = this.root;
-    const compact = height < COMPACT;
+    const compact = height < COMPACT && count > 1;
     let best = { size: 0, columns: Math.min(count, 3) };
     for (let columns = 1; columns <= count; columns += 1) {
       const rows = Math.ceil(count / columns);
@@ -299,14 +303,11 @@ export class Stage {
 
 /** Name, numbers of the slice and remarks, under an image. */
 function captionOf(id, state) {
-  const { result, slice } = state;
+  const { slice } = state;
   const block = make("div", { className: "caption-part" });
   const name = make("strong", {}, titleOf(id, state)), numbers = make("span", { className: "numbers" }, numbersOf(id, state));
   block.append(make("div", { className: "caption-line" }, name, numbers));
-  const remarks = result.remarks(id);
-  const warnings = remarks.filter(({ kind }) => kind === "warning"), others = remarks.filter(({ kind }) => kind !== "warning");
-  for (const [kind, list] of [["warning", warnings], ["info", others]]) {
-    if (!list.length) continue;
+  for (const { kind, list } of remarkGroups(state.result, id)) {
     const note = make("p", { className: `remark ${kind}` }, remarkText(list));
     note.title = list.map(({ text }) => text).join("; ");
     block.append(note);
@@ -320,7 +321,7 @@ export function titleOf(id, state) {
   if (id === "kspace") return "k-space";
   const kind = shownOf(id, state);
   if (kind === "phase") return `${label(id)}, phase`;
-  if (kind === "difference") return state.against === "trust" ? `${label(id)}, map of trust` : `|${label(id)} − ${label(state.against)}|`;
+  if (kind === "difference") return state.against === "trust" ? `${label(id)}, expected error` : `|${label(id)} − ${label(state.against)}|`;
   return state.show === "difference" && kind === "image" ? `${label(id)}, image` : label(id);
 }
 
@@ -340,6 +341,12 @@ function waitingTile(id) {
   element.append(make("div", { className: "well waiting" }, make("span", { className: "waiting-text" }, "waiting")),
     make("figcaption", { className: "caption" }, make("div", { className: "caption-part" }, make("div", { className: "caption-line" }, make("strong", {}, label(id)), make("span", { className: "numbers" }, "not done")))));
   return element;
+}
+
+/** What must be said of an image, its warnings apart from the rest: [{kind, list}], without empty lists. */
+export function remarkGroups(result, id) {
+  const remarks = result.remarks(id);
+  return ["warning", "info"].map((kind) => ({ kind, list: remarks.filter((one) => one.kind === kind) })).filter(({ list }) => list.length);
 }
 
 /** Remarks in one line. */

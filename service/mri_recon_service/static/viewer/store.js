@@ -29,21 +29,21 @@ export const NOTHING = {
   result: null, job: null, beside: null, waiting: new Map(), slice: 0,
   layout: "grid", tool: "window", show: "image", smooth: true, showKspace: true, overlay: true, invert: false, lines: true, floor: -4,
   window: { low: 0, high: 1 }, windowChoice: "usual", against: "reference", scale: 1, scaleChoice: "auto",
-  left: "", right: "", single: "", split: 0.5, probe: null, mark: null, playing: false, tones: false, ...CENTRED,
+  left: "", right: "", single: "", split: 0.5, probe: null, mark: null, drawing: false, playing: false, tones: false, ...CENTRED,
 };
 
-/** Windows by name: what part of the usual one, or of the whole range, is shown between black and white. */
+/** Windows by name: what part of the usual one (of 0 to `usual`), or of the whole range, is shown between black and white. */
 export const PRESETS = {
-  usual: { name: "Usual", key: "1", of: (usual) => usual },
+  usual: { name: "Usual", key: "1", of: (usual) => ({ low: 0, high: usual }) },
   full: { name: "Whole range", key: "2", of: (_, peak) => ({ low: 0, high: peak }) },
-  dark: { name: "Dark tissue", key: "3", of: ({ high }) => ({ low: 0, high: high / 2 }) },
-  background: { name: "Background, noise", key: "4", of: ({ high }) => ({ low: 0, high: high / 10 }) },
-  contrast: { name: "High contrast", key: "5", of: ({ high }) => ({ low: 0.25 * high, high: 0.75 * high }) },
+  dark: { name: "Dark tissue", key: "3", of: (usual) => ({ low: 0, high: usual / 2 }) },
+  background: { name: "Background", key: "4", of: (usual) => ({ low: 0, high: usual / 10 }) },
+  contrast: { name: "High contrast", key: "5", of: (usual) => ({ low: 0.25 * usual, high: 0.75 * usual }) },
 };
 
-/** The window of a preset on a slice. */
-export function windowOf(choice, result, slice) {
-  return PRESETS[choice].of(result.window(slice), result.peak);
+/** The window of a preset: the same on every slice. */
+export function windowOf(choice, result) {
+  return PRESETS[choice].of(result.usual, result.peak);
 }
 
 /**
@@ -65,10 +65,9 @@ export function viewOf(result, before) {
     result,
     slice,
     windowChoice,
-    // A window stays as it is, unless it was made before there was an image to make it from.
-    window: custom || (same && before.result.ids.length && before.result.hasReference) ? before.window : windowOf(windowChoice, result, slice),
+    window: custom ? before.window : windowOf(windowChoice, result),
     against,
-    scale: automatic ? result.differenceScale(against, slice) / gain : before.scale,
+    scale: automatic ? result.differenceScale(against) / gain : before.scale,
     scaleChoice: automatic ? (same ? before.scaleChoice : "auto") : before.scaleChoice,
     left: kept("left", methods[0] ?? ids[0] ?? ""),
     right: kept("right", methods.length > 1 ? methods[methods.length - 1] : (ids[0] ?? "")),
