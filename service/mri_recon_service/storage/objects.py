@@ -138,7 +138,8 @@ class ObjectFiles:
         key = _key(job, name)
         with _reading():
             obstore.head(self._objects, key)
-            return obstore.sign(self._public, "GET", key, self._address_time)
+            signed: str = obstore.sign(self._public, "GET", key, self._address_time)
+        return signed
 
     def take(self, job_id: str, files: Mapping[str, Path]) -> dict[str, str]:
         """See `FileStore`."""
