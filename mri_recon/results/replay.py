@@ -41,10 +41,11 @@ __all__ = [
 ]
 
 
-TOLERANCE = 1e-3
+TOLERANCE = 5e-3
 """Largest allowed difference, relative to the largest magnitude, if bit-equality is not promised.
 
-Processors with other vector instructions round differently, which a network of many steps amplifies: to 8.6e-5 once.
+Processors with other vector instructions round differently. With the noise of a scan, images then differ by some 1e-5.
+Without noise nothing bounds the part of an image that its samples leave open: networks amplified rounding to 2.9e-3.
 """
 
 

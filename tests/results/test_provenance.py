@@ -302,8 +302,8 @@ def test_it_runs_with_the_recorded_threads_and_gives_them_back(
     ("factor", "batched", "status", "outcome"),
     [
         (1 + 1e-6, False, 1, "promised: bit-identity"),
-        (1 + 1e-6, True, 0, "promised: 0.001"),
-        (1 + 1e-2, True, 1, "promised: 0.001"),
+        (1 + 1e-6, True, 0, "promised: 0.005"),
+        (1 + 1e-2, True, 1, "promised: 0.005"),
     ],
 )
 def test_another_image_fails_unless_it_is_within_the_promise(
