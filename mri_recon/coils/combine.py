@@ -6,16 +6,15 @@ The coil axis is the third from the end, `(..., coil, h, w)`; a single coil has 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mri_recon._arrays import as_tensor
 from mri_recon.coils._eigenvectors import orthogonal_iteration, principal_coil, row_chunks, turn_to
 from mri_recon.errors import MethodError, ShapeError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "adaptive_combine",
@@ -30,11 +29,11 @@ __all__ = [
 _ITERATIONS = 8
 
 
-def rss(x: Tensor, dim: int = -3) -> Tensor:
+def rss(x: Tensor | npt.NDArray[Any], dim: int = -3) -> Tensor:
     """Compute the root sum of squares over the coils: `sqrt(sum_c |x_c|^2)`.
 
     Args:
-        x: coil images, complex or real, `(..., coil, h, w)`.
+        x: coil images, complex or real, `(..., coil, h, w)`, tensor or array.
         dim: the coil axis.
 
     Returns:
@@ -45,6 +44,7 @@ def rss(x: Tensor, dim: int = -3) -> Tensor:
 
     Source: Roemer et al., Magn Reson Med 1990.
     """
+    x = as_tensor(x)
     if not -x.ndim <= dim < x.ndim:
         raise ShapeError(
             f"expected coil images with a coil axis at {dim}, got shape {tuple(x.shape)}: "

@@ -6,11 +6,13 @@ At each pixel, the map is the eigenvector with eigenvalue 1 of an operator compu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mri_recon._arrays import as_complex_tensor
 from mri_recon._system.threads import Tell, one_thread, side_by_side
 from mri_recon.coils._eigenvectors import orthogonal_iteration, principal_coil, row_chunks, turn_to
 from mri_recon.coils.checks import check_kspace
@@ -66,8 +68,8 @@ class EspiritMaps:
 
 @one_thread()
 def espirit_maps(
-    kspace: Tensor,
-    mask: Mask | Tensor,
+    kspace: Tensor | npt.NDArray[Any],
+    mask: Mask | npt.ArrayLike | Tensor,
     *,
     num_sets: int = 1,
     kernel_size: int = 6,
@@ -103,7 +105,8 @@ def espirit_maps(
     One coil has the map 1 and the eigenvalue 1 everywhere, and needs no centre.
 
     Args:
-        kspace: complex `(slice, coil, readout, phase)`; only the calibration block is read, of each slice by itself.
+        kspace: complex `(slice, coil, readout, phase)`, tensor or array; only the calibration block is read, of each
+            slice by itself.
         mask: the sampling mask of that k-space.
         num_sets: sets of maps, at most the number of coils.
         kernel_size: maximum number of kernel samples along each axis.
@@ -130,6 +133,7 @@ def espirit_maps(
     Source: Uecker et al., Magn Reson Med 71:990-1001, 2014.
     """
     check_options(num_sets, kernel_size, calibration_size, threshold, crop)
+    kspace = as_complex_tensor(kspace)
     check_kspace(kspace, "keep the slice and coil axes, also for one")
     checked_mask = as_mask(mask, kspace.shape)
     num_slices, num_coils, h, w = kspace.shape

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["mask_caption"]
 
-_KINDS = {"file": "the file's columns", "array": "given columns", "from-zeros": "the columns that are not zero"}
+_KINDS = {"file": "columns named by a file", "array": "given columns", "from-zeros": "the columns that are not zero"}
 
 
 def mask_caption(receipt: Mapping[str, Any]) -> str:

@@ -10,20 +10,24 @@ adjoint is its inverse: `fftshift(fft(ifftshift(x), norm="ortho"))`.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 import mri_recon._system.fork  # noqa: F401  from here on a forked process has one thread
+from mri_recon._arrays import as_tensor
 from mri_recon.errors import ShapeError
 
 __all__ = ["fft1c", "fft2c", "ifft1c", "ifft2c"]
 
 
-def fft2c(x: Tensor) -> Tensor:
+def fft2c(x: Tensor | npt.NDArray[Any]) -> Tensor:
     """Transform an image to k-space over the last two axes.
 
     Args:
-        x: complex (or real) tensor `(..., h, w)`.
+        x: complex or real tensor or array `(..., h, w)`.
 
     Returns:
         complex tensor of the same shape.
@@ -34,7 +38,7 @@ def fft2c(x: Tensor) -> Tensor:
     return _transform(x, (-2, -1), inverse=False)
 
 
-def ifft2c(x: Tensor) -> Tensor:
+def ifft2c(x: Tensor | npt.NDArray[Any]) -> Tensor:
     """Transform k-space to an image over the last two axes: inverse and adjoint of `fft2c`.
 
     Raises:
@@ -43,7 +47,7 @@ def ifft2c(x: Tensor) -> Tensor:
     return _transform(x, (-2, -1), inverse=True)
 
 
-def fft1c(x: Tensor, dim: int = -1) -> Tensor:
+def fft1c(x: Tensor | npt.NDArray[Any], dim: int = -1) -> Tensor:
     """Transform an image to k-space along one axis.
 
     Raises:
@@ -52,7 +56,7 @@ def fft1c(x: Tensor, dim: int = -1) -> Tensor:
     return _transform(x, (dim,), inverse=False)
 
 
-def ifft1c(x: Tensor, dim: int = -1) -> Tensor:
+def ifft1c(x: Tensor | npt.NDArray[Any], dim: int = -1) -> Tensor:
     """Transform k-space to an image along one axis: inverse and adjoint of `fft1c`.
 
     Raises:
@@ -61,7 +65,8 @@ def ifft1c(x: Tensor, dim: int = -1) -> Tensor:
     return _transform(x, (dim,), inverse=True)
 
 
-def _transform(x: Tensor, dims: tuple[int, ...], *, inverse: bool) -> Tensor:
+def _transform(x: Tensor | npt.NDArray[Any], dims: tuple[int, ...], *, inverse: bool) -> Tensor:
+    x = as_tensor(x)
     if x.ndim < len(dims):
         raise ShapeError(
             f"expected a tensor with at least {len(dims)} axes to transform, got shape {tuple(x.shape)}: "

@@ -187,3 +187,8 @@ def test_rss_of_any_unit(unit: float) -> None:
     x = complex_randn(2, 3, 5, 6, dtype=torch.complex64)
     torch.testing.assert_close(rss(unit * x) / unit, rss(x))
     assert not rss(torch.zeros(3, 4, 4)).any()
+
+
+def test_rss_of_an_array() -> None:
+    x = complex_randn(2, 3, 5, 7)
+    assert torch.equal(rss(x.numpy()), rss(x))

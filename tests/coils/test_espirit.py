@@ -355,3 +355,10 @@ def test_the_soft_crop_is_barts(tmp_path: Path) -> None:
     apart = (rss(found.maps[0, 0]) - rss(theirs[0])).abs()
     assert float(apart.mean()) < 5e-3
     assert float(apart.quantile(0.99)) < 0.03
+
+
+def test_maps_of_an_array() -> None:
+    kspace, _, _ = simulated(3, 31, 36)
+    mask = random_mask(36, 2, seed=0)
+    found = espirit_maps(kspace.numpy(), mask)
+    torch.testing.assert_close(found.maps, espirit_maps(kspace.to(torch.complex64), mask).maps)

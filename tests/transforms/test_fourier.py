@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -82,3 +85,9 @@ def test_too_few_axes_for_two(transform: object) -> None:
 def test_too_few_axes_for_one(transform: object) -> None:
     with pytest.raises(ShapeError, match=r"at least 1 axes to transform, got shape \(\)"):
         transform(torch.zeros(()))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("transform", [fft2c, ifft2c, fft1c, ifft1c])
+def test_arrays_are_transformed_as_tensors(transform: Callable[[Any], torch.Tensor]) -> None:
+    x = torch.randn(2, 5, 7, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(transform(x.numpy()), transform(x))
