@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 
-from mri_recon.methods.estimates import Estimates
 from mri_recon_service.http.prometheus import Metrics
-from mri_recon_service.jobs.engine import Engine
-from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 from mri_recon_service.uploads.receive import UploadGate
+
+if TYPE_CHECKING:
+    from mri_recon.methods.estimates import Estimates
+    from mri_recon_service.jobs.engine import Engine
+    from mri_recon_service.readiness import Readiness
+else:  # FastAPI needs the names alone, and what they stand for loads PyTorch
+    Engine = Estimates = Readiness = Any
 
 __all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
 

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "using"
 
 
 @pytest.mark.parametrize(
-    ("page", "count"), [("files.md", 3), ("progress.md", 2), ("provenance.md", 1), ("python.md", 3)]
+    ("page", "count"), [("files.md", 3), ("progress.md", 2), ("provenance.md", 1), ("python.md", 4)]
 )
 def test_the_examples_run(
     page: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

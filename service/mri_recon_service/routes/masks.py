@@ -7,7 +7,7 @@ import functools
 import io
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -22,9 +22,11 @@ from mri_recon_service.columns import columns_of
 from mri_recon_service.dependencies import EngineDep
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.openapi import component, problem_responses
-from mri_recon_service.jobs.engine import Engine
 from mri_recon_service.problems import Problem, invalid_request, problem_of, shown
 from mri_recon_service.schemas import MaskFields, MaskReceipt
+
+if TYPE_CHECKING:  # the engine loads torch, which routes must not
+    from mri_recon_service.jobs.engine import Engine
 
 __all__ = ["router"]
 
