@@ -188,7 +188,7 @@ def test_jobs_of_one_process_are_read_from_another(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("kills", [int(os.environ.get("MRI_RECON_TEST_KILLS", "6"))])
+@pytest.mark.parametrize("kills", [int(os.environ.get("MRI_RECON_TEST_KILLS", "2"))])
 def test_killed_workers_and_a_killed_database(
     cluster: Callable[..., Cluster], npy: Callable[[Any], bytes], kspace: Callable[..., Any], kills: int
 ) -> None:
