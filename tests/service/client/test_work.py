@@ -285,7 +285,7 @@ def test_readiness_of_a_service_that_is_not(connect: Any, serve: Any, monkeypatc
     from mri_recon_service.readiness import Readiness
     from mri_recon_service.settings import Settings
 
-    def refuse(self: Any, store: Any) -> None:
+    def refuse(self: Any, *parts: Any) -> None:
         raise Problem("not-ready", "models are loading", headers={"Retry-After": "1"})
 
     with serve(Settings()) as server:
