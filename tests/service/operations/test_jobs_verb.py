@@ -177,7 +177,8 @@ def test_while_the_service_runs(
         assert run("cancel", Path(waiting).name).stdout.endswith("  cancelled\n")
         assert client.get(waiting).json()["status"] == "cancelled"
         assert run("cancel", name).stdout == f"{name}  stopping\n"
-        until(lambda: client.app.state.engine.runner._running[name].reason == "cancelled")
+        (control,) = client.app.state.engine.runner._running.values()
+        until(lambda: control.reason == "cancelled")
         steps.go.release(1000)
         until_status(client, running, "cancelled")
         done = asked(client)

@@ -214,7 +214,7 @@ def test_the_bytes_of_the_folder(tmp_path: Path) -> None:
     assert files.total() == 0
     for name, size in (("a", 3), ("b", 5)):
         files.folder(name).mkdir()
-        files.write(name, "result.npz", b"x" * size)
+        (files.folder(name) / "result.npz").write_bytes(b"x" * size)
     assert files.total() == 8
     assert files.free() > 0
 
