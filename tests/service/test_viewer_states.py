@@ -265,7 +265,7 @@ def test_runs_of_other_scans_are_told_apart(
     smaller = start(npy(kspace(3, 2, 22, 37)), "smaller.npy", axes=axes)
     page = open_page(f"#run={run_id}&beside={alike}")
     playwright.expect(page.locator('[data-tile="b/cg-sense"] canvas')).to_be_visible()
-    assert "A and B are different scans." in page.locator("#shared-warnings").inner_text()
+    assert "A and B are different scans: each has its own window." in page.locator("#shared-warnings").inner_text()
     assert page.locator('[data-tile="a/reference"]').count() == page.locator('[data-tile="b/reference"]').count() == 1
     page = open_page(f"#run={run_id}&beside={smaller}")
     playwright.expect(page.locator("#banner")).to_contain_text("images of different sizes, 3 x 24 x 37 and 3 x 22 x 37")
