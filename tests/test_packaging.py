@@ -69,7 +69,7 @@ def test_what_travels(wheel: Path) -> None:
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert [name for name in names if name.startswith("mri_recon/weights/") and name.endswith(".safetensors")]
     assert not [name for name in names if "test" in name or "__pycache__" in name]
-    assert wheel.stat().st_size < 40e6
+    assert wheel.stat().st_size < 45e6  # four networks: the released ones and those of version 0.1
 
 
 def test_the_package_is_the_wheel(installed: Path, elsewhere: Path) -> None:
