@@ -11,6 +11,7 @@ import torch
 from mri_recon.errors import MriReconError
 from mri_recon.masks.convert import undersample
 from mri_recon.masks.draw import random_mask
+from mri_recon.methods.networks import method_of
 from mri_recon.methods.table import method_names
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.reconstruction import reconstruct
@@ -105,7 +106,8 @@ class Readiness:
         return True
 
     def _warm_model(self, name: str) -> None:
-        method = load_named(name, device=self._device).card.architecture
+        loaded = load_named(name, device=self._device)
+        method = method_of(loaded.card.architecture, loaded.network)
         if method in method_names():
             mask = random_mask(_WARM_SIZE, 4, seed=0)
             kspace = undersample(torch.ones(1, 1, _WARM_SIZE, _WARM_SIZE, dtype=torch.complex64), mask)

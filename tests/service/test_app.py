@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from mri_recon.errors import CheckpointError, ConfigError
 from mri_recon.methods.table import method_names
+from mri_recon.models.checkpoint import shipped_models
 from mri_recon_service.answers.image_files import installed_image_files
 from mri_recon_service.answers.png import gray_png
 from mri_recon_service.app import create_app
@@ -84,6 +85,18 @@ def test_not_ready_with_a_reason(
         answer = cold.get("/health/ready")
         assert problem(answer, 503, "not-ready")["detail"] == "the models are being loaded"
         assert answer.headers["retry-after"]
+
+
+def test_every_shipped_model_has_run_when_the_service_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr(
+        "mri_recon_service.readiness.reconstruct", lambda *args, method, model, **kwargs: ran.append((method, model))
+    )
+    readiness = Readiness("cpu")
+    readiness.warm()
+    assert readiness.reason is None
+    assert readiness.models == list(shipped_models())
+    assert ran == [(name.partition("-")[0], name) for name in shipped_models()]
 
 
 @pytest.mark.parametrize(

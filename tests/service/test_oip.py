@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mri_recon.models.checkpoint import load_named
+from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon_service.readiness import Readiness
 from mri_recon_service.settings import Settings
 from tests.support.service import until
@@ -37,6 +37,12 @@ def test_models(tiny_model: str, serve: Any) -> None:
         assert set(tensor) == {"name", "datatype", "shape"}
         assert tensor["datatype"] in {"FP32", "BOOL"}
         assert all(isinstance(n, int) for n in tensor["shape"])
+
+
+@pytest.mark.parametrize("name", sorted(shipped_models()))
+def test_a_model_names_the_method_that_runs_it(name: str, client: httpx.Client) -> None:
+    method = client.get(f"/v2/models/{name}").json()["parameters"]["method"]
+    assert method == name.partition("-")[0]  # unet-0.1 and unrolled-0.1 are former weights
 
 
 def test_not_ready(tiny_model: str, serve: Any, problem: Check, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from mri_recon.methods.networks import method_of
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon_service.dependencies import EngineDep, ReadinessDep
@@ -59,8 +60,9 @@ def ready(readiness: ReadinessDep, engine: EngineDep) -> InferenceReady:
 def model(model_name: ModelName) -> InferenceModel:
     """Describe a shipped model, its inputs and its outputs."""
     _check_known(model_name)
-    card = load_named(model_name).card
-    parameters = {"inference": "/v1/reconstructions", "method": card.architecture, "sha256": card.sha256}
+    loaded = load_named(model_name)
+    card, method = loaded.card, method_of(loaded.card.architecture, loaded.network)
+    parameters = {"inference": "/v1/reconstructions", "method": method, "sha256": card.sha256}
     return InferenceModel(
         name=model_name,
         versions=[card.sha256[:12]],
