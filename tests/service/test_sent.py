@@ -117,7 +117,7 @@ def test_no_memory_for_another_representation(
     problem: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mri_recon_service.jobs.submission._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("mri_recon_service.jobs.engine._PATIENCE_SECONDS", 0.1)
     scan = {"files": {"file": ("a.npy", npy(kspace(1, 1, 25, 36)))}, "data": {"method": "zero-filled"}}
     scan["data"]["acceleration"] = "3"
     with serve(Settings(max_buffer_bytes=2**26)) as client:  # even: neither half is a large piece, which needs no room

@@ -7,8 +7,8 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 _LONGEST_KEY = 255
 _COPIES = 4  # of the arrays, while another representation is made of them
-_PATIENCE_SECONDS = 30.0
+_KEPT = {NPZ: NPZ_FILE, HDF5: HDF5_FILE}  # the representations that are files of a job already
 _SERIES = "application/zip"  # the form in which a result is delivered
 
 
@@ -157,7 +157,7 @@ async def result_answer(job: Job, media_type: str, engine: Engine, *, may_redire
     try:
         if job.expired:
             raise FileNotFoundError
-        name = {NPZ: NPZ_FILE, HDF5: HDF5_FILE}.get(media_type)
+        name = _KEPT.get(media_type)
         if may_redirect and name is not None and (elsewhere := await _elsewhere(job, name, engine)) is not None:
             return elsewhere
         return _response(await engine.render(functools.partial(_stored, job, media_type, engine)))
@@ -254,7 +254,7 @@ def _method_rendered(job: Job, name: str, method: str, media_type: str, engine: 
     if media_type == HDF5:
         return Rendered(_opened(job, name, engine), HDF5, _named(f"{method}.h5"))
     suffix = IMAGE_FILES[media_type].suffix
-    with engine.files.result(job, name) as path, _held(_COPIES * path.stat().st_size, engine):
+    with engine.files.result(job, name) as path, engine.memory(_COPIES * path.stat().st_size):
         try:
             encoded = encoded_file(path, None, suffix)
         except OutputError as error:
@@ -388,13 +388,13 @@ def _stored(job: Job, media_type: str, engine: Engine) -> Rendered:
     Raises:
         Problem: busy.
     """
-    as_it_is = {NPZ: NPZ_FILE, HDF5: HDF5_FILE}.get(media_type)
+    as_it_is = _KEPT.get(media_type)
     with engine.files.result(job, NPZ_FILE) as npz:
         if as_it_is is not None:
             bundle = read_bundle(job.kind, npz, only=["mask"])
             file = npz.open("rb", buffering=0) if as_it_is == NPZ_FILE else _opened(job, as_it_is, engine)
             return Rendered(file, media_type, headers_of(bundle, media_type))
-        with _held(_COPIES * npz.stat().st_size, engine):
+        with engine.memory(_COPIES * npz.stat().st_size):
             bundle = read_bundle(job.kind, npz)
             rendered = render(
                 bundle,
@@ -403,22 +403,6 @@ def _stored(job: Job, media_type: str, engine: Engine) -> Rendered:
                 encode=lambda suffix: _from_hdf5(job, engine, lambda path: encoded_file(path, bundle, suffix)),
             )
             return on_disk(rendered, engine.answer_folder)
-
-
-@contextmanager
-def _held(num_bytes: int, engine: Engine) -> Iterator[None]:
-    """Hold memory of answers while one is made.
-
-    Raises:
-        Problem: busy.
-    """
-    held = engine.buffers.wait(num_bytes, _PATIENCE_SECONDS)
-    if held is None:
-        raise engine.admission.busy("other answers are being made, which take all memory for that")
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def _response(rendered: Rendered) -> Response:
