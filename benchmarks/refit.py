@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +26,7 @@ import typer
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-_BLOCK = re.compile(r"(<!-- table: (\S+) (\d+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- table: (\S+) (\d+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,6 @@ def tables(output: str) -> list[str]:
     return re.findall(r"(?:^\|.*\n?)+", output, flags=re.MULTILINE)
 
 
-def markers(page: str) -> Iterator[tuple[str, int]]:
-    """Yield step and number of every table that a page takes from a step."""
-    for found in _BLOCK.finditer(page):
-        yield found[2], int(found[3])
-
-
 def with_tables(page: str, made: Mapping[str, Sequence[str]]) -> str:
     """Put the tables of steps into a page; those of other steps stay.
 
@@ -135,7 +129,7 @@ def with_tables(page: str, made: Mapping[str, Sequence[str]]) -> str:
             raise ValueError(f"expected table {number} of step {step}, got {len(made[step])} tables: see its output")
         return f"{found[1]}\n{made[step][number].rstrip()}\n\n{found[4]}"
 
-    return _BLOCK.sub(replaced, page)
+    return BLOCK.sub(replaced, page)
 
 
 def main(

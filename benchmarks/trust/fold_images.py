@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +65,8 @@ def raw_test_scans() -> Iterator[ValidationScan]:
             yield ValidationScan(name, kspace, mask, source=f"raw/{file.set_name}")
 
 
-def scans(*, each: int | None, seed: int = 0, test: bool = False) -> Iterator[Scan]:
-    """Yield the validation scans of every world, then the phantoms; the first `each` of a kind, or all.
+def scans(*, each: int | None, seed: int = 0, test: bool = False, done: Container[int] = ()) -> Iterator[Scan]:
+    """Yield the validation scans of every world, then the phantoms; the first `each` of a kind, or all, but those done.
 
     With `test`, yield `raw_test_scans` in their place.
 
@@ -81,7 +81,7 @@ def scans(*, each: int | None, seed: int = 0, test: bool = False) -> Iterator[Sc
     seen: dict[str, int] = {}
     for number, scan in enumerate(every):
         seen[scan.kind] = seen.get(scan.kind, 0) + 1
-        if each is not None and seen[scan.kind] > each:
+        if (each is not None and seen[scan.kind] > each) or number in done:
             continue
         kspace = undersample(scan.kspace, scan.mask)[None]
         try:

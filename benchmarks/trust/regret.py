@@ -212,10 +212,9 @@ def main(
         chosen += networks
     done = {row["scan"] for row in read(output)}
     with output.open("a") as out:
-        for scan in scans(each=each, test=test):
-            if scan.number not in done:
-                out.write(json.dumps(measured_row(scan, chosen, names, folder)) + "\n")
-                out.flush()
+        for scan in scans(each=each, test=test, done=done):
+            out.write(json.dumps(measured_row(scan, chosen, names, folder)) + "\n")
+            out.flush()
 
 
 if __name__ == "__main__":
