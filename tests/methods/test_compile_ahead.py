@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from mri_recon.masks.draw import random_mask
 from mri_recon.methods.compile_ahead import compile_ahead
 from mri_recon.methods.cs_wavelet import cs_wavelet
 from tests.support.helpers import complex_randn
+from tests.support.without_numba import without_numba
 
 
 def test_a_reconstruction_compiles_nothing_more() -> None:
@@ -35,8 +35,5 @@ def test_a_reconstruction_compiles_nothing_more() -> None:
 
 
 def test_without_numba_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("transforms._compile", "solvers._haar_kernels"):
-        monkeypatch.delitem(sys.modules, f"mri_recon.{module}", raising=False)
-    monkeypatch.delattr("mri_recon.solvers._haar_kernels", raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)  # its import fails
+    without_numba(monkeypatch)
     assert not compile_ahead()

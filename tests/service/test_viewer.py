@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
@@ -25,8 +24,8 @@ from mri_recon.metrics import per_slice
 from mri_recon.notice import RESEARCH_ONLY
 from mri_recon.results.comparison import Comparison, compare
 from mri_recon.results.figure import draw_comparison
-from mri_recon_service.settings import Settings
 from tests.support.patience import PATIENCE
+from tests.support.viewer import rewritten
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no browser tests")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -99,12 +98,6 @@ class Visit:
 
     def value(self, tile: str) -> str:
         return str(self.page.locator(f'[data-tile="{tile}"] .value').inner_text())
-
-
-@pytest.fixture(scope="module")
-def server(serve: Callable[[Settings], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with serve(Settings(data_dir=tmp_path_factory.mktemp("viewer"))) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
@@ -581,13 +574,7 @@ def test_another_run_keeps_what_is_looked_at(browser: Any, visit: Visit, npz: by
 def _rewritten(npz: bytes, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
     """The bundle after `change(arrays, metadata)`."""
     with np.load(io.BytesIO(npz)) as bundle:
-        arrays = dict(bundle)
-    metadata = json.loads(arrays["metadata"].tobytes())
-    change(arrays, metadata)
-    arrays["metadata"] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    return packed.getvalue()
+        return rewritten(bundle, change)
 
 
 def test_what_a_method_warns_of_stands_beside_its_image(browser: Any, visit: Visit, npz: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.viewer import BROWSER, arrays_of, open_pane
+from tests.support.viewer import BROWSER, arrays_of, open_pane, rewritten
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no browser tests")
 pytestmark = BROWSER
@@ -68,13 +67,7 @@ def _amber(pixels: Any) -> int:
 
 def _changed(server: httpx.Client, run: str, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
     """The npz of a run after `change(arrays, metadata)`."""
-    arrays = dict(arrays_of(server, run))
-    metadata = json.loads(arrays["metadata"].tobytes())
-    change(arrays, metadata)
-    arrays["metadata"] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
-    packed = io.BytesIO()
-    np.savez(packed, **arrays)
-    return packed.getvalue()
+    return rewritten(arrays_of(server, run), change)
 
 
 def _answer(page: Any, run: str, content: bytes) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from mri_recon.solvers.shrinkage import BandShrinkage
 from mri_recon.solvers.splitting import BandSplit
 from mri_recon.transforms.finite_differences import PeriodicGradient
 from mri_recon.transforms.stationary_wavelets import StationaryWaveletTransform
+from tests.support.without_numba import without_numba
 
 pytest.importorskip("numba", reason="the compiled split needs numba, of the extra fast")
 
@@ -101,10 +101,7 @@ def test_what_is_compiled_ahead_is_what_a_reconstruction_calls() -> None:
 
 
 def test_without_numba_the_bands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("transforms._compile", "solvers._haar_kernels"):
-        monkeypatch.delitem(sys.modules, f"mri_recon.{module}", raising=False)
-    monkeypatch.delattr("mri_recon.solvers._haar_kernels", raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)  # its import fails
+    without_numba(monkeypatch)
     transform = StationaryWaveletTransform(2, (97, 96))
     shrinkage = _shrinkage(transform.num_bands, torch.complex64, True)
     split = choose_split(transform, shrinkage, torch.zeros(1, 97, 96, dtype=torch.complex64))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mri_recon.io.save import save_scan
 from mri_recon_service.settings import Settings
 from tests.support.service import until_status
 
-__all__ = ["BROWSER", "CHROMIUM", "DEVICES", "METHODS", "arrays_of", "open_pane", "to_images"]
+__all__ = ["BROWSER", "CHROMIUM", "DEVICES", "METHODS", "arrays_of", "open_pane", "rewritten", "to_images"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BROWSER = [
@@ -116,6 +117,17 @@ def second_id(start: Callable[..., str]) -> str:
 def arrays_of(server: httpx.Client, run: str) -> Any:
     answer = server.get(f"/v1/jobs/{run}/result", headers={"Accept": "application/x-npz"})
     return np.load(io.BytesIO(answer.content))
+
+
+def rewritten(bundle: Mapping[str, Any], change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
+    """The npz of a run after `change(arrays, metadata)`."""
+    arrays = dict(bundle)
+    metadata = json.loads(arrays["metadata"].tobytes())
+    change(arrays, metadata)
+    arrays["metadata"] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    return packed.getvalue()
 
 
 def open_pane(page: Any, name: str) -> None:
