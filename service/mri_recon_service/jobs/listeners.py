@@ -35,10 +35,11 @@ class Listeners:
                 if not entries:
                     del self._of_job[job_id]
 
-    async def changed(self, event: asyncio.Event) -> None:
+    async def changed(self, event: asyncio.Event, seconds: float = POLL_SECONDS) -> None:
         """Wait until a listener's event is set, at most `POLL_SECONDS`, so that the caller sees other processes too."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), POLL_SECONDS)
+            async with asyncio.timeout(min(seconds, POLL_SECONDS)):
+                await event.wait()
         event.clear()
 
     def tell(self, job_id: str) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,5 +156,4 @@ class JobRequests:
                 left = deadline - time.monotonic()
                 if current is None or current.status in FINISHED or left <= 0:
                     return current
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self.listeners.changed(event), left)
+                await self.listeners.changed(event, left)

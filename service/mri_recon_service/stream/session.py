@@ -272,8 +272,8 @@ class Session:
                 await self._link.tell(self._failed(work.image, problem))
             else:
                 await self._send(work.image, result)
-            del self._unsent[work.job]
             await self._forget(work.job)
+            del self._unsent[work.job]  # not before: a session that ends meanwhile forgets what is here
 
     async def _forget(self, job: str) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from mri_recon.io.formats.mrd_messages import ACQUISITION, ACQUISITION_HEADER, IMAGE, IMAGE_HEADER, WAVEFORM
 from mri_recon_service.settings import Settings
+from mri_recon_service.stream.jobs import EngineJobs
 from tests.io.mrd_files import Readout, messages_of, stream_header, write_session, write_stream, xml
 from tests.service.stream.conftest import Running
 from tests.service.stream.scans import KspaceOf, header_of, scan_lines, undersampled
@@ -294,6 +296,28 @@ def test_a_client_that_leaves_cancels_its_jobs(streaming: Callable[..., Any], ks
             until(lambda: running.engine.runner.running > 0)
         until(running.idle)
         _still_works(running, kspace)
+
+
+def test_a_client_that_leaves_when_it_has_its_image_leaves_no_job(
+    streaming: Callable[..., Any], kspace: KspaceOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session ends between an image and the deletion of its job."""
+    cancel = EngineJobs.cancel
+
+    async def late(self: EngineJobs, job: str) -> None:
+        await asyncio.sleep(0.3)
+        await cancel(self, job)
+
+    monkeypatch.setattr(EngineJobs, "cancel", late)
+    full = kspace(2, 1, 12, 10)
+    with streaming() as running:
+        with Client(running.port) as client:
+            client.configure(text="zero-filled")
+            client.header(header_of(full))
+            lines = messages_of(scan_lines(full))
+            client.send(lines[: len(lines) // 2])
+            until(lambda: len(client.answer.images) == 1)
+        until(running.idle)
 
 
 def test_a_reset_connection(server: Running, kspace: KspaceOf, left_nothing: None) -> None:
