@@ -574,7 +574,7 @@ def test_options_of_the_wrong_type() -> None:
 def test_the_default_stops_within_a_thousandth_of_the_least_objective(
     coils: int, sigma: float, weight: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kspace, mask, maps, _ = _scan((1, coils, 64, 61))
+    kspace, mask, maps, _ = _scan((1, coils, 40, 37))
     options: dict[str, Any] = {"sigma": sigma, "reg_weight": weight}
     image, info = cs_wavelet(kspace, mask, maps, **options)
     for limit in ("_LEAST_CHANGE", "_MOST_CHANGE"):

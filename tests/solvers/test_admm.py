@@ -265,7 +265,7 @@ def test_stops_once_an_iteration_changes_little() -> None:
 def test_a_cheaper_map_in_the_inner_steps_leaves_the_minimum_where_it_is() -> None:
     operator, y = _problem(3, (17, 22))
     b, transform, lam = operator.adjoint(y), StationaryWaveletTransform(3, (17, 22)), torch.tensor([0.2])
-    best = admm(operator.gram, b, transform, lam, tol=1e-7, max_iters=20000)
+    best = admm(operator.gram, b, transform, lam, tol=1e-6, max_iters=5000)
 
     def cheaper(beta: Tensor) -> LinearMap:
         return lambda x: (1 - min(0.5, 0.4 * float(beta))) * operator.gram(x)
@@ -279,10 +279,10 @@ def test_a_cheaper_map_in_the_inner_steps_leaves_the_minimum_where_it_is() -> No
 
 
 def test_the_threshold_sets_the_speed_and_not_the_minimum() -> None:
-    operator, y = _problem(3, (17, 22), items=2)
-    b, transform = operator.adjoint(y), StationaryWaveletTransform(3, (17, 22))
-    lam, options = torch.tensor([0.02, 0.05]), {"tol": 1e-8, "max_iters": 20000}
+    operator, y = _problem(2, (9, 14), items=2)
+    b, transform = operator.adjoint(y), StationaryWaveletTransform(2, (9, 14))
+    lam, options = torch.tensor([0.02, 0.05]), {"tol": 1e-6, "max_iters": 5000}
     own = admm(operator.gram, b, transform, lam, **options)
     other = admm(operator.gram, b, transform, lam, threshold=torch.tensor([0.1, 0.03]), **options)
     assert own.iterations.tolist() != other.iterations.tolist()
-    torch.testing.assert_close(own.x, other.x, rtol=0, atol=1e-5)
+    torch.testing.assert_close(own.x, other.x, rtol=0, atol=1e-4)
