@@ -13,8 +13,9 @@ BIN := .venv/bin
 # `make demo` installs a part of what `make test` installs.
 DEMO_READY := .venv/.ready-demo
 READY := .venv/.ready
-# Number of processes that run tests. `make test WORKERS=0` runs them in one.
-WORKERS ?= auto
+# Number of processes that run tests. `make test WORKERS=0` runs them in one. One more than there are cores: many tests wait
+# for a service.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 .PHONY: demo test pytest lint docs ray lock clean
 .NOTPARALLEL:
@@ -26,7 +27,7 @@ demo: $(DEMO_READY)
 test: lint pytest
 
 pytest: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -54,10 +55,10 @@ $(DEMO_READY): requirements-demo.lock requirements-torch.lock pyproject.toml
 	@touch $@
 
 # Compiling other packages may warn, and the tests turn warnings into errors: so compile them first, on all cores.
-# Templates that are not Python fail to compile, hence the leading dash.
+# Their own tests are left out. Templates that are not Python fail to compile, hence the leading dash.
 $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(call install,requirements.lock)
-	-@$(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib
+	-@$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/tests/' .venv/lib
 	$(BIN)/python -m mri_recon.methods.compile_ahead
 	@touch $(DEMO_READY) $@
 

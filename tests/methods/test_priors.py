@@ -62,10 +62,10 @@ def test_the_gap_bounds_the_suboptimality_from_the_first_iteration_on(
         "reg_weight": relative,
         "sigma": _largest_weight(kspace, mask, maps, prior),
     }
-    _, best = cs_wavelet(kspace, mask, maps, gap_tol=1e-4, max_iters=1500, **options)
+    _, best = cs_wavelet(kspace, mask, maps, gap_tol=1e-3, max_iters=600, **options)
     assert best["relative_gap"] < 0.1
     gaps = []
-    for count in (1, 2, 3, 7, 20, 60):
+    for count in (1, 2, 7, 40):
         _, info = cs_wavelet(kspace, mask, maps, gap_tol=0, max_iters=count, **options)
         assert info["iterations"] == count or prior == "stationary"  # ADMM also stops at small residuals
         excess = info["objective"] / best["objective"] - 1
