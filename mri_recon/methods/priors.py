@@ -75,6 +75,9 @@ _OF_BETA = 0.25
 _ADMM_CHECK_EVERY, _FORMER_CHECK_EVERY = 5, 10
 """Number of ADMM iterations between two tests, now and in version 0.1."""
 
+_DUAL_STEPS = 8
+"""Steps of the search for a bound in a test of ADMM with a certificate; version 0.1 had none."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -348,6 +351,7 @@ def _analysis(
         change_tol=_settled(relative, problem.noise_weight) if inexact else 0.0,
         check_every=_ADMM_CHECK_EVERY if current else _FORMER_CHECK_EVERY,
         gap_tol=problem.gap_tol,
+        dual_steps=_DUAL_STEPS if current else 0,
         max_iters=problem.max_iters,
         on_iteration=None if on_iteration is None else _with_constant(on_iteration, data),
         **penalty,

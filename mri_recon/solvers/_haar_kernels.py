@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from mri_recon.transforms._compile import compiled, inner
 
-__all__ = ["FEASIBLE", "MULTIPLIER", "STEP", "low_back", "one_level"]
+__all__ = ["CORRECTED", "MULTIPLIER", "RATIO", "STEP", "low_back", "one_level"]
 
-STEP, MULTIPLIER, FEASIBLE = 1, 2, 3
+STEP, MULTIPLIER, CORRECTED, RATIO = 1, 2, 3, 4
 
 _Real = npt.NDArray[Any]
 # Sums may be taken in another order, the same in every run, so that they are taken eight at a time.
@@ -88,26 +88,34 @@ def _measure(c: _Real, s: _Real, t: _Real, weight: float, modulus: bool, sums: _
 
 
 @_inner
-def _feasible(c: _Real, s: _Real, u: _Real, weight: float, beta: float, modulus: bool, sums: _Real) -> None:
-    """Take the smallest weight / |u - c / beta| of a row, u = P(s)."""
+def _corrected(c: _Real, s: _Real, u: _Real, weight: float, modulus: bool) -> None:
+    """Write P(P(s) - c) to u."""
     _multiplier(s, u, weight, modulus)
+    for k in range(c.size):
+        u[k] -= c[k]
+    _multiplier(u, u, weight, modulus)
+
+
+@_inner
+def _ratio(c: _Real, weight: float, modulus: bool, sums: _Real) -> None:
+    """Take the largest |c| / weight of a row."""
     largest = c.dtype.type(0)
     if modulus:
         for k in range(0, c.size, 2):
-            re, im = u[k] - c[k] / beta, u[k + 1] - c[k + 1] / beta
-            largest = max(largest, np.sqrt(re * re + im * im))
+            largest = max(largest, np.sqrt(c[k] * c[k] + c[k + 1] * c[k + 1]))
     else:
         for k in range(c.size):
-            largest = max(largest, abs(u[k] - c[k] / beta))
+            largest = max(largest, abs(c[k]))
     if largest > 0:
-        sums[0] = min(sums[0], np.float64(weight) / np.float64(largest))
+        ratio = np.float64(largest) / np.float64(weight) if weight > 0 else np.inf
+        sums[0] = max(sums[0], ratio)
 
 
 @_inner
 def _update(
     task: int, c: _Real, s: _Real, t: _Real, rho: float, weight: float, modulus: bool, measured: bool, sums: _Real
 ) -> None:
-    """Do the task on one row of one band; `rho` is beta for the task FEASIBLE."""
+    """Do the task on one row of one band."""
     if task == STEP:
         if modulus:
             _shrink_modulus(c, s, t, rho, weight)
@@ -117,8 +125,10 @@ def _update(
             _measure(c, s, t, weight, modulus, sums)
     elif task == MULTIPLIER:
         _multiplier(s, t, weight, modulus)
+    elif task == CORRECTED:
+        _corrected(c, s, t, weight, modulus)
     else:
-        _feasible(c, s, t, weight, rho, modulus, sums)
+        _ratio(c, weight, modulus, sums)
 
 
 @_compiled
@@ -140,13 +150,13 @@ def one_level(
     """Form the bands of one level, do the task on them and carry the result back to the image.
 
     Args:
-        task: STEP, MULTIPLIER (which does not read `low`) or FEASIBLE (which does not write `back`).
+        task: STEP, MULTIPLIER (which does not read `low`), CORRECTED, or RATIO (which does not write `back`).
         low: the approximation of the level before, `(h, w)`.
         state: s of the three details, and at the last level of the approximation before them, `(3 or 4, h, w)`.
         last: whether this is the last level.
         rows: distance of the taps along the rows' axis.
         columns: the same along a row, in samples.
-        rho: relaxation, of the type of the samples; beta for FEASIBLE.
+        rho: relaxation, of the type of the samples.
         weights: w of the bands of `state`.
         modulus: whether two neighbours form one magnitude.
         measured: add to `sums`.
@@ -194,7 +204,7 @@ def one_level(
         for band in range(first, 4):
             place = band - first
             _update(task, bands[band], state[place, i], made[band], rho, weights[place], modulus, measured, sums)
-        if task == FEASIBLE:
+        if task == RATIO:
             continue
         for k in range(w):
             shifted_sum[k] = made[0, k] - made[2, k]

@@ -14,17 +14,14 @@ The relative residuals are `||D x - z|| / max(||D x||, ||z||)` (primal) and `||H
 The dual residual counts the error of an inexact x-step too.
 
 Where H is an orthogonal projection (one coil, S of modulus 1, nothing padded) with b in its range, and D a Parseval
-frame, there is a certificate. `D^H p'`, `p' = p - D (1 - H) D^H p`, equals `H D^H p`. So s p' is feasible for the dual
-problem for every s in [0, min_j lambda w_j / |p'_j|], with the dual value
-`s Re <b, D^H p'> - s^2 / 2 ||D^H p'||^2 <= min P + 1/2 ||b||^2`. The best s is taken, and the best value D of all
-checks kept: `relative_gap = (P(x) + 1/2 ||b||^2 - D) / D`. The constant 1/2 ||b||^2 makes the data term
-1/2 ||A x - y||^2.
+frame, there is a certificate: `solvers.dual_bound` finds a bound `D <= min P + 1/2 ||b||^2`, and
+`relative_gap = (P(x) + 1/2 ||b||^2 - D) / D`. The constant 1/2 ||b||^2 makes the data term 1/2 ||A x - y||^2.
 
 The first axis of every tensor counts independent problems. Scalars are summed in float64. Memory beyond the arguments:
 one tensor of bands in the compiled form (`solvers.compiled_haar`), else two, and at most 16 images an item, with the
 working space of the transforms; a coupled group, whose bands go together, takes two images a band more.
 
-Source: Boyd et al., Found Trends Mach Learn 2011; certificate: scaling of the dual variable, as in `solvers.fista`.
+Source: Boyd et al., Found Trends Mach Learn 2011.
 """
 
 from __future__ import annotations
@@ -40,6 +37,7 @@ from mri_recon.errors import MethodError, ShapeError
 from mri_recon.progress import OnIteration
 from mri_recon.solvers.compiled_haar import choose_split
 from mri_recon.solvers.conjugate_gradient import first_iterate, last_iterate, next_iterate
+from mri_recon.solvers.dual_bound import DualBound
 from mri_recon.solvers.problem import LinearMap, Solution, checked_weight
 from mri_recon.solvers.shrinkage import BandShrinkage, Sums
 from mri_recon.solvers.splitting import AnalysisTransform, Split
@@ -73,6 +71,7 @@ def admm(
     tol: float = 1e-3,
     change_tol: float | Tensor = 0.0,
     gap_tol: float = 0.0,
+    dual_steps: int = 8,
     relaxation: float = 1.6,
     max_iters: int = 200,
     check_every: int = 10,
@@ -112,6 +111,7 @@ def admm(
             after every iteration but the first `check_every`, in which an image may rest. The objective is then settled
             to about that, long before the residuals are small where lambda is.
         gap_tol: relative gap at which an item stops, only with `projection`.
+        dual_steps: most steps of the search for the bound in a check, where the gap is within 5 times `gap_tol`.
         relaxation: rho in (0, 2); 1 is the method without relaxation.
         max_iters: maximum number of iterations.
         check_every: number of iterations between checks; a check costs about one iteration.
@@ -135,7 +135,8 @@ def admm(
     x = b.clone() if start is None else start.to(rhs) / unit
     x_step = _x_step(normal, transform, b, x, beta, solve, precondition, cheaper, projection)
     split = choose_split(transform, shrinkage, b)
-    check = _Check(normal, split, b, beta, projection)
+    bound = DualBound(normal, split, b, beta, gap_tol=gap_tol, steps=dual_steps) if projection else None
+    check = _Check(split, b, beta, bound)
     tracker = _Tracker(tau, tol, gap_tol, torch.as_tensor(change_tol, dtype=tau.dtype, device=tau.device))
     pulled = transform.gram(x)
     for iteration in range(1, max_iters + 1):
@@ -221,28 +222,24 @@ def _x_step(
 
 
 class _Check:
-    """Compute objective, residuals and dual value of an iterate, in units of tau."""
+    """Compute objective, residuals and gap of an iterate, in units of tau."""
 
-    def __init__(self, normal: LinearMap, split: Split, b: Tensor, beta: Tensor, projection: bool) -> None:
-        self._normal, self._split = normal, split
-        self._b, self._beta, self._projection = b, beta, projection
+    def __init__(self, split: Split, b: Tensor, beta: Tensor, bound: DualBound | None) -> None:
+        self._split, self._b, self._beta, self._bound = split, b, beta, bound
 
     def values(self, x: Tensor, hx: Tensor, last: Tensor, sums: Sums) -> dict[str, Tensor]:
         """Compute the values by name, float64 `(batch,)`; `hx` is `H x`."""
         b, beta = self._b, self._beta
-        dual_image = self._split.multiplier_image().mul_(per_item(beta, b))
+        pulled = self._split.multiplier_image()
+        dual_image = pulled * per_item(beta, b)
         values = {
             "objective": 0.5 * inner(hx, x) - inner(b, x) + beta * sums.penalty,
             "primal_residual": _ratio(sums.primal.sqrt(), torch.maximum(sums.analysis, sums.split).sqrt()),
             "dual_residual": _ratio(_energy(hx - b + dual_image).sqrt(), _energy(dual_image).sqrt()),
             "change": _ratio(_energy(x - last).sqrt(), _energy(x).sqrt()),
         }
-        if self._projection:
-            seen = self._normal(dual_image)
-            most = self._split.feasible_scale(dual_image.sub_(seen), beta)
-            scale = torch.minimum(_ratio(inner(b, seen), _energy(seen)).clamp_min(0), most)
-            values["dual"] = scale * inner(b, seen) - 0.5 * scale**2 * _energy(seen)
-            values["primal"] = 0.5 * _energy(hx - b) + beta * sums.penalty
+        if self._bound is not None:
+            values["relative_gap"] = self._bound.gap(0.5 * _energy(hx - b) + beta * sums.penalty, pulled)
         return values
 
 
@@ -256,7 +253,6 @@ class _Tracker:
         self._active = torch.ones_like(tau, dtype=torch.bool)
         self._iterations = torch.zeros_like(tau, dtype=torch.int64)
         self._converged = torch.zeros_like(self._active)
-        self._best_dual = torch.full_like(tau, -torch.inf)
         self._checks: list[int] = []
         self._history: dict[str, list[Tensor]] = {}
 
@@ -280,11 +276,9 @@ class _Tracker:
         solved = residual <= self._tol if self._tol > 0 else ~self._active
         if self._by_change:
             solved = solved | (values["change"] <= self._change_tol)
-        if "dual" in values:
-            self._best_dual = torch.maximum(self._best_dual, values["dual"])
-            gap = (values["primal"] - self._best_dual).clamp_min(0) / self._best_dual
-            found["relative_gap"] = torch.where(self._best_dual > 0, gap, torch.inf)
-            solved = solved | (found["relative_gap"] <= self._gap_tol)
+        if "relative_gap" in values:
+            found["relative_gap"] = values["relative_gap"]
+            solved = solved | (values["relative_gap"] <= self._gap_tol)
         for name, value in found.items():
             past = self._history.setdefault(name, [])
             # An item that has stopped keeps the values of its answer.

@@ -82,20 +82,20 @@ class CompiledHaarSplit:
         penalty, primal, analysis, split = torch.from_numpy(sums).unbind(dim=1)
         return pulled, Sums(penalty, primal, analysis, split)
 
-    def multiplier_image(self) -> Tensor:
-        """Compute `D^H u`."""
+    def multiplier_image(self, correction: Tensor | None = None) -> Tensor:
+        """Compute `D^H P(u - D e)` with a correction e; without one `D^H u`."""
         pulled = torch.empty_like(self._like)
-        for item, image in enumerate(pulled):
-            nothing = np.zeros(4)
-            self._all_levels(self._kernels.MULTIPLIER, image, item, 1.0, False, nothing, self._plane(image))
+        task = self._kernels.MULTIPLIER if correction is None else self._kernels.CORRECTED
+        for item, image in enumerate(pulled if correction is None else correction):
+            self._all_levels(task, image, item, 1.0, False, np.zeros(4), self._plane(pulled[item]))
         return pulled
 
-    def feasible_scale(self, image: Tensor, beta: Tensor) -> Tensor:
-        """Find the largest scale with `scale |beta u - D image| <= beta w` everywhere."""
-        scale = np.full((image.shape[0], 4), np.inf)
+    def largest_ratio(self, image: Tensor) -> Tensor:
+        """Find the largest `|D image| / w`."""
+        ratio = np.zeros((image.shape[0], 4))
         for item, one in enumerate(image):
-            self._all_levels(self._kernels.FEASIBLE, one, item, float(beta[item]), False, scale[item], None)
-        return torch.from_numpy(scale[:, 0].copy())
+            self._all_levels(self._kernels.RATIO, one, item, 1.0, False, ratio[item], None)
+        return torch.from_numpy(ratio[:, 0].copy())
 
     def _plane(self, image: Tensor) -> Any:
         """View an image as real samples `(h, step w)`."""

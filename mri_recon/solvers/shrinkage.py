@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mri_recon._arrays import parts, per_item, total
+from mri_recon._arrays import parts, total
 from mri_recon.errors import MethodError, ShapeError
 
 __all__ = ["BandShrinkage", "Magnitude", "Sums", "parts_modulus", "soft_threshold"]
@@ -138,16 +138,19 @@ class BandShrinkage:
         for group, weight in self._groups:
             self._project(parts(state[:, group]), weight, parts(out[:, group]))
 
-    def feasible_scale(self, bands: Tensor, state: Tensor, beta: Tensor) -> Tensor:
-        """Find the largest s with `s |beta u - bands| <= beta w`, coefficient by coefficient, float64 `(batch,)`."""
-        scale = torch.full_like(beta, torch.inf)
+    def corrected_multiplier(self, bands: Tensor, state: Tensor) -> None:
+        """Replace `D e` in `bands` by `P(u - D e)`, `u = P(s)`."""
         for group, weight in self._groups:
-            u = self._project(parts(state[:, group]), weight)
-            size = self._magnitude(u.mul_(per_item(beta, u)).sub_(parts(bands[:, group])))
-            bound = weight * per_item(beta, size)
-            ratio = torch.where(size > 0, bound / torch.where(size > 0, size, 1.0), torch.inf)
-            scale = torch.minimum(scale, ratio.flatten(1).amin(dim=1).double())
-        return scale
+            c = parts(bands[:, group])
+            self._project(self._project(parts(state[:, group]), weight).sub_(c), weight, c)
+
+    def largest_ratio(self, bands: Tensor) -> Tensor:
+        """Find the largest `|c_j| / w_j`, float64 `(batch,)`; infinite where w is 0 and c is not."""
+        ratio = torch.zeros(bands.shape[0], dtype=torch.float64, device=bands.device)
+        for group, weight in self._groups:
+            size = self._magnitude(parts(bands[:, group])).flatten(1).amax(dim=1).double()
+            ratio = torch.maximum(ratio, torch.where(size > 0, size / weight if weight else torch.inf, 0.0))
+        return ratio
 
     def _project(self, s: Tensor, weight: float, out: Tensor | None = None) -> Tensor:
         """P of one group `(batch, band, h, w, part)`: magnitudes above the weight become the weight."""

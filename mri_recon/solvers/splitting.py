@@ -46,11 +46,11 @@ class Split(Protocol):
             measured: return the sums too.
         """
 
-    def multiplier_image(self) -> Tensor:
-        """Compute `D^H u`."""
+    def multiplier_image(self, correction: Tensor | None = None) -> Tensor:
+        """Compute `D^H P(u - D e)` with a correction e, `(batch, h, w)`; without one `D^H u`."""
 
-    def feasible_scale(self, image: Tensor, beta: Tensor) -> Tensor:
-        """Find the largest scale with `scale |beta u - D image| <= beta w` everywhere, float64 `(batch,)`."""
+    def largest_ratio(self, image: Tensor) -> Tensor:
+        """Find the largest `|D image| / w`, float64 `(batch,)`; infinite where w is 0 and the coefficient is not."""
 
 
 class BandSplit:
@@ -68,12 +68,16 @@ class BandSplit:
         sums = self._shrinkage.step(self._bands, self._state, relaxation, measured=measured)
         return self._transform.adjoint(self._bands), sums
 
-    def multiplier_image(self) -> Tensor:
-        """Compute `D^H u`."""
-        self._shrinkage.multiplier(self._state, out=self._bands)
+    def multiplier_image(self, correction: Tensor | None = None) -> Tensor:
+        """Compute `D^H P(u - D e)` with a correction e; without one `D^H u`."""
+        if correction is None:
+            self._shrinkage.multiplier(self._state, out=self._bands)
+        else:
+            self._transform.forward(correction, out=self._bands)
+            self._shrinkage.corrected_multiplier(self._bands, self._state)
         return self._transform.adjoint(self._bands)
 
-    def feasible_scale(self, image: Tensor, beta: Tensor) -> Tensor:
-        """Find the largest scale with `scale |beta u - D image| <= beta w` everywhere."""
+    def largest_ratio(self, image: Tensor) -> Tensor:
+        """Find the largest `|D image| / w`."""
         self._transform.forward(image, out=self._bands)
-        return self._shrinkage.feasible_scale(self._bands, self._state, beta)
+        return self._shrinkage.largest_ratio(self._bands)

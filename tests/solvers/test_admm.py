@@ -121,14 +121,16 @@ def test_reaches_the_minimum(coils: int, size: tuple[int, int], name: str, magni
     assert _objective(1.02 * flat, a, data, d, float(lam) * w, magnitude, coupled) > best * (1 + 2e-5)
 
 
-def _certified(relative: float, magnitude: str, gap_tol: float, max_iters: int, check_every: int) -> Solution:
+def _certified(
+    relative: float, magnitude: str, gap_tol: float, max_iters: int, check_every: int, dual_steps: int = 8
+) -> Solution:
     size = (12, 15)
     operator, y = _problem(1, size, items=2)
     b, transform = operator.adjoint(y), StationaryWaveletTransform(2, size)
     lam = relative * b.abs().amax(dim=(1, 2))
     return admm(
         operator.gram, b, transform, lam, separate_parts=magnitude == "parts",
-        projection=True, tol=0, gap_tol=gap_tol, max_iters=max_iters, check_every=check_every,
+        projection=True, tol=0, gap_tol=gap_tol, max_iters=max_iters, check_every=check_every, dual_steps=dual_steps,
     )  # fmt: skip
 
 
@@ -145,6 +147,38 @@ def test_gap_bounds_the_suboptimality_at_every_check(relative: float, magnitude:
     assert bool((excess >= -1e-6).all())
     assert gap.shape == (60, 2)
     assert float(gap[-1].max()) < float(gap[0].max())
+
+
+def test_the_search_for_a_dual_point_certifies_earlier() -> None:
+    found = _certified(0.03, "parts", gap_tol=1e-2, max_iters=500, check_every=5)
+    unsearched = _certified(0.03, "parts", gap_tol=1e-2, max_iters=500, check_every=5, dual_steps=0)
+    assert found.converged.all()
+    assert unsearched.converged.all()
+    assert bool((found.iterations <= 0.6 * unsearched.iterations).all())
+
+
+@pytest.mark.parametrize("gap_tol", [1e-2, 1e-4])
+def test_the_gap_of_a_search_bounds_the_suboptimality(gap_tol: float) -> None:
+    best = _certified(0.03, "complex", gap_tol=1e-7, max_iters=5000, check_every=20)
+    half = 0.5 * _problem(1, (12, 15), items=2)[1].abs().square().sum(dim=(1, 2, 3))
+    solution = _certified(0.03, "complex", gap_tol=gap_tol, max_iters=500, check_every=5)
+    assert solution.converged.all()
+    excess = (solution.history["objective"] + half) / (best.last("objective") + half) - 1
+    assert bool((excess <= solution.history["relative_gap"] + 1e-12).all())
+
+
+def test_a_search_does_not_depend_on_its_neighbours() -> None:
+    size = (12, 15)
+    operator, y = _problem(1, size, items=2)
+    b, transform = operator.adjoint(y), StationaryWaveletTransform(2, size)
+    lam = torch.tensor([0.3, 0.01])
+    options: Any = {"projection": True, "tol": 0, "gap_tol": 1e-2, "max_iters": 500, "check_every": 1}
+    together = admm(operator.gram, b, transform, lam, **options)
+    assert len(set(together.iterations.tolist())) == 2
+    for i in range(2):
+        alone = admm(_problem(1, size)[0].gram, b[i : i + 1], transform, lam[i : i + 1], **options)
+        assert int(alone.iterations) == int(together.iterations[i])
+        torch.testing.assert_close(alone.last("relative_gap")[0], together.last("relative_gap")[i], rtol=1e-4, atol=0)
 
 
 def test_exact_and_inner_solutions_agree() -> None:
