@@ -7,6 +7,7 @@
 #   make docs   build the pages as a site, build/docs/index.html
 #   make ray    install Ray Serve and Ray Data, for several machines and for their tests
 #   make lock   resolve the dependencies of pyproject.toml again
+#   make dist   build dist/: wheel, source archive, and the bill of materials of all locked packages
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,7 +18,7 @@ READY := .venv/.ready
 # for a service.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
-.PHONY: demo test pytest lint docs ray lock clean
+.PHONY: demo test pytest lint docs ray lock dist clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -95,6 +96,20 @@ lock: $(UV)
 	$(UV_COMPILE) --extra dev --constraint requirements-torch.lock --output-file requirements.lock
 	$(UV_COMPILE) --extra demo --constraint requirements-torch.lock --constraint requirements.lock \
 		--output-file requirements-demo.lock
+
+# The wheel's own bill, of what it bundles, is release/bundled.cdx.json. This one has the packages it is tested with, and their
+# licences. The tool that makes it has an environment of its own.
+CYCLONEDX := .venv/bill-tools/bin/cyclonedx-py
+
+$(CYCLONEDX):
+	$(PYTHON) -m venv .venv/bill-tools
+	.venv/bill-tools/bin/python -m pip install --quiet 'cyclonedx-bom>=7'
+
+dist: $(READY) $(CYCLONEDX)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(CYCLONEDX) environment $(BIN)/python --pyproject pyproject.toml --PEP-639 --output-reproducible --of JSON \
+		--output-file dist/packages.cdx.json
 
 clean:
 	rm -rf .venv demo dist build

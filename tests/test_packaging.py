@@ -69,6 +69,7 @@ def test_what_travels(wheel: Path) -> None:
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert [name for name in names if name.startswith("mri_recon/weights/") and name.endswith(".safetensors")]
     assert not [name for name in names if "test" in name or "__pycache__" in name]
+    assert [name for name in names if name.endswith(".dist-info/sboms/bundled.cdx.json")]
     assert wheel.stat().st_size < 45e6  # four networks: the released ones and those of version 0.1
 
 
