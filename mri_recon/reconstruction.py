@@ -44,6 +44,7 @@ from mri_recon.progress import OnProgress, Progress
 __all__ = [
     "Reconstruction",
     "UsedModel",
+    "checked_kspace",
     "reconstruct",
     "reconstruct_batch",
     "resolve_device",
@@ -81,8 +82,8 @@ class Reconstruction:
             with pre-whitening and compression; `preparation`, the report of these steps, if requested (see
             `mri_recon.coils.prepare`); `sampled_without_data`, the number of sampled columns (of a column mask) or
             positions that are zero in every coil and slice, because the lines are dead or the mask belongs to another
-            scan; `empty_slices`, the slices without data, whose images are zero; `warnings`, a list of problems, if
-            there are any (a network always has the list); `holdout`, the report of the hold-out check, if requested
+            scan; `empty_slices`, the slices without data, whose images are zero; `warnings`, the list of problems,
+            empty if there are none; `holdout`, the report of the hold-out check, if requested
             (see `mri_recon.methods.holdout_check`), and `trust`, what its runs say about the error
             (see `mri_recon.methods.trust`).
         trust_map: map of trust, float32 `(slice, h, w)`, in the units and on the device of the image: on scans like
@@ -156,7 +157,7 @@ class Reconstruction:
             for name, value in self.info.items()
             if name in _SHOWN and value is not None
         ]
-        pictures = [(f"slice {one}", thumbnail(magnitude[one], white=white)) for one in chosen]
+        pictures = [(f"slice index {one}", thumbnail(magnitude[one], white=white)) for one in chosen]
         return card(f"Reconstruction by {self.method}", facts, pictures=pictures, notes=self.warnings)
 
     @property
@@ -444,7 +445,7 @@ def _with_first_warnings(info: dict[str, Any], warnings: Sequence[str]) -> dict[
 
 
 def _checked_problem(kspace: Tensor | npt.NDArray[Any], mask: Mask | npt.NDArray[Any] | Tensor) -> _Problem:
-    y = _checked_kspace(kspace)
+    y = checked_kspace(kspace)
     sampling = as_mask(mask, tuple(y.shape))
     _check_zero_outside(y, sampling)
     empty = empty_slices(y)
@@ -473,10 +474,8 @@ def _completed(image: Tensor, info: dict[str, Any], problem: _Problem) -> tuple[
     """Insert the empty slices, move the image to the input's device, and add the findings of the checks to `info`."""
     if problem.empty:
         info = note_empty(info, problem.empty, problem.kept, len(problem.whole))
-    info = {**info, "sampled_without_data": problem.without_data}
-    if problem.warnings:
-        info["warnings"] = [*info.get("warnings", []), *problem.warnings]
-    return _whole(image, problem), info
+    warnings = [*info.get("warnings", []), *problem.warnings]
+    return _whole(image, problem), {**info, "sampled_without_data": problem.without_data, "warnings": warnings}
 
 
 def _whole(image: Tensor, problem: _Problem) -> Tensor:
@@ -486,7 +485,13 @@ def _whole(image: Tensor, problem: _Problem) -> Tensor:
     return image.to(problem.kspace.device)
 
 
-def _checked_kspace(kspace: Tensor | npt.NDArray[Any]) -> Tensor:
+def checked_kspace(kspace: Tensor | npt.NDArray[Any]) -> Tensor:
+    """Check k-space that a caller hands over, and return it as complex64 `(slice, coil, readout, phase)`.
+
+    Raises:
+        ShapeError: neither an array nor a tensor, the wrong rank or dtype, or an axis without samples.
+        FormatError: not finite, or all zero.
+    """
     y = as_complex_tensor(kspace) if isinstance(kspace, np.ndarray | Tensor) else kspace
     if not isinstance(y, Tensor):
         raise ShapeError(f"expected k-space as a tensor or a NumPy array, got {type(kspace).__name__}: convert it")
@@ -563,7 +568,13 @@ def _checked_result(result: Any, method: str, problem: _Problem) -> tuple[Tensor
             f"method {method!r}: expected it to return (image ({count}, h, w), info), got {got}: repair the method"
         )
     _check_finite(image, method)
-    return image, dict(result[1])
+    info = dict(result[1])
+    if not isinstance(info.get("warnings", []), list | tuple):
+        raise MethodError(
+            f"method {method!r}: expected info['warnings'] to be a list of sentences, got "
+            f"{type(info['warnings']).__name__}: repair the method, which may leave it out"
+        )
+    return image, info
 
 
 def _check_finite(image: Tensor, method: str) -> None:

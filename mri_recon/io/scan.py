@@ -24,6 +24,7 @@ from mri_recon.io.scan_card import scan_card, scan_line
 from mri_recon.io.support import Sampling, inspect_sampling, misses_too_much, sampled_points
 from mri_recon.io.writers.result import SIMULATED
 from mri_recon.masks.convert import column_mask_from_lines, drop_constant_axes, other_values
+from mri_recon.masks.echo import Echo, find_echo
 from mri_recon.masks.empty_slices import empty_slices
 from mri_recon.masks.types import Mask, PatternMask
 
@@ -114,8 +115,14 @@ class Scan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Reasons to doubt a picture of this scan, one sentence each: assumed axes, empty slices, data crimes."""
-        return (*self.meta.get("warnings", ()), *(crime.sentence for crime in self.data_crimes))
+        """Reasons to doubt a picture of this scan, one sentence each: assumed axes, empty slices, data crimes, echo."""
+        echo = () if self.echo is None else self.echo.warnings()
+        return (*self.meta.get("warnings", ()), *(crime.sentence for crime in self.data_crimes), *echo)
+
+    @cached_property
+    def echo(self) -> Echo | None:
+        """The energy peak of the acquired samples, found at first use; None if no position stands out."""
+        return find_echo(self.samples, self.support)
 
     @cached_property
     def data_crimes(self) -> tuple[DataCrime, ...]:
@@ -287,8 +294,8 @@ def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> n
         others = ", or read the other slices alone" if len(broken) < len(samples) else ""
         raise FormatError(
             f"expected finite k-space, {name} has NaN or infinite samples, or larger ones than single precision holds, "
-            f"in {len(broken)} of {len(samples)} slices ({listed}): find out where they come from before anything is "
-            f"reconstructed{others}"
+            f"in {len(broken)} of {len(samples)} slices (from 0: {listed}): find out where they come from before anything "
+            f"is reconstructed{others}"
         )
     if not samples.any():
         where = "" if chosen is None else f" in the slices {str(chosen)[:80]}"
@@ -313,7 +320,7 @@ def _warnings(meta: dict[str, Any], empty: list[int], num_slices: int) -> list[s
         told.append(SIMULATED)
     if empty:
         listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
-        told.append(f"{len(empty)} of {num_slices} slices are empty, with zeros only: {listed}.")
+        told.append(f"{len(empty)} of {num_slices} slices are empty, with zeros only: {listed} (counted from 0).")
     return told
 
 

@@ -17,17 +17,21 @@ from torch import Tensor
 from mri_recon._arrays import center_crop
 from mri_recon._display import card, show_picture, thumbnail, window_of
 from mri_recon._system.jsonable import jsonable, write_json
+from mri_recon._system.nearest import did_you_mean
 from mri_recon._system.text import printable
 from mri_recon.errors import MethodError
-from mri_recon.io import Scan
+from mri_recon.io import Scan, load
 from mri_recon.io.pictures import NO_PICTURES
+from mri_recon.io.reading.axes import ORDER
+from mri_recon.io.scan import make_scan
 from mri_recon.io.writers.result import SIMULATED
 from mri_recon.masks.caption import mask_caption
+from mri_recon.masks.convert import as_mask
 from mri_recon.masks.types import Mask
 from mri_recon.methods.table import check_options
 from mri_recon.metrics import CONVENTION, FOREGROUND_RULE, evaluate
 from mri_recon.progress import OnProgress
-from mri_recon.reconstruction import Reconstruction
+from mri_recon.reconstruction import Reconstruction, checked_kspace
 from mri_recon.results.recipe import Recipe, run_method, undersampled
 
 if TYPE_CHECKING:  # the records need pydantic, which a comparison does not
@@ -202,8 +206,8 @@ class Comparison:
 
 
 def compare(
-    scan: Scan,
-    mask: Mask,
+    scan: Scan | npt.NDArray[Any] | Tensor | str | Path,
+    mask: Mask | npt.NDArray[Any] | Tensor,
     methods: Sequence[str],
     *,
     prewhiten: Tensor | npt.NDArray[Any] | str | None = None,
@@ -219,12 +223,13 @@ def compare(
     """Undersample a scan once, reconstruct it with every method, and measure each against the reference.
 
     Args:
-        scan: result of `load`.
-        mask: mask to undersample its k-space with.
+        scan: result of `load`; or k-space in memory, complex `(slice, coil, readout, phase)`, as `reconstruct` takes
+            it; or the file of a scan. The reference of fully sampled k-space is its root sum of squares.
+        mask: mask to undersample its k-space with; any mask that `reconstruct` takes.
         methods: names of methods; each is run once, in this order.
         prewhiten: noise samples or "edge", for every method, as in `reconstruct`; the reference stays as it is.
         num_virtual_coils: for every method, as in `reconstruct`.
-        device: where to compute; None is the CPU.
+        device: where to compute; None is the CPU, for a tensor its own device.
         options: method name to its options.
         file: name for the rows; None is the name of the scan.
         acceleration: requested acceleration for the rows; None is that of the mask.
@@ -235,11 +240,15 @@ def compare(
     Raises:
         MethodError: an unknown method or option, options for a method that is not compared, or no method at all.
         MethodError, ShapeError, FormatError: an impossible preparation, as in `reconstruct`.
+        ShapeError, FormatError: k-space that `reconstruct` refuses, or a file that `load` refuses.
         MaskError: the mask does not fit the scan.
     """
     names = list(dict.fromkeys(methods))
     chosen = dict(options or {})
     check_methods(names, chosen)
+    device = scan.device if device is None and isinstance(scan, Tensor) else device
+    scan = _as_scan(scan)
+    mask = as_mask(mask, tuple(scan.samples.shape))
     recipes = [
         Recipe(
             name,
@@ -331,8 +340,8 @@ def check_methods(methods: Sequence[str], options: Mapping[str, Mapping[str, Any
     for name in options:
         if name not in methods:
             raise MethodError(
-                f"expected options for one of the compared methods {', '.join(methods)}, got some for {name!r}: "
-                "add the method or leave its options out"
+                f"expected options for one of the compared methods {', '.join(methods)}, got some for {name!r}"
+                f"{did_you_mean(name, methods)}: add the method or leave its options out"
             )
 
 
@@ -390,6 +399,15 @@ def results_document(
     """Build the document that `compare --json` and `evaluate --json` write."""
     stated = convention(target_source, foreground=any("foreground" in row for row in rows))
     return {"convention": stated, "mask": jsonable(mask), "results": jsonable(rows)}
+
+
+def _as_scan(scan: Scan | npt.NDArray[Any] | Tensor | str | Path) -> Scan:
+    if isinstance(scan, Scan):
+        return scan
+    if isinstance(scan, str | Path):
+        return load(scan)
+    kspace = checked_kspace(scan).detach().cpu().numpy()
+    return make_scan(kspace, name="the array", meta={"format": "array", "axes": " ".join(ORDER)})
 
 
 def _row(result: Reconstruction, target: Tensor | None, *, foreground: bool) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mri_recon.io import Scan
 from mri_recon.io.writers.result import SIMULATED
-from mri_recon.masks.echo import echo_warnings
 
 __all__ = ["scan_warnings"]
 
@@ -17,4 +16,5 @@ def scan_warnings(scan: Scan) -> list[str]:
     made = [SIMULATED] if scan.meta.get("simulated") else []
     assumed = [] if scan.axes_warning is None else [scan.axes_warning]
     crimes = [crime.sentence for crime in scan.data_crimes]
-    return [*made, *scan.meta.get("reader_warnings", ()), *assumed, *crimes, *echo_warnings(scan.samples, scan.support)]
+    echo = [] if scan.echo is None else scan.echo.warnings()
+    return [*made, *scan.meta.get("reader_warnings", ()), *assumed, *crimes, *echo]

@@ -12,7 +12,7 @@ from mri_recon.coils.outermost import OUTER_FRACTION, edge_samples, sigma_of_arr
 from mri_recon.errors import FormatError
 from mri_recon.io import Scan
 from mri_recon.io.writers.result import SIMULATED
-from mri_recon.masks.echo import Echo, find_echo
+from mri_recon.masks.echo import Echo
 from mri_recon.masks.types import ColumnMask
 from mri_recon.results.scan_warnings import scan_warnings
 from mri_recon.transforms.array_fourier import ifft_of_array
@@ -55,7 +55,7 @@ def estimate_noise(scan: Scan) -> Noise | None:
 def summarize(scan: Scan) -> list[tuple[str, str]]:
     """List (name, value) pairs to print: shapes, coils, sampled lines, echo, noise, reference, axes, warnings."""
     num_slices, num_coils, readout, phase = scan.samples.shape
-    echo = find_echo(scan.samples, scan.support)
+    echo = scan.echo
     lines = [
         ("format", str(scan.meta.get("format", "array"))),
         ("axes", _axes(scan)),
@@ -79,10 +79,10 @@ def summarize(scan: Scan) -> list[tuple[str, str]]:
     if scan.meta.get("note"):
         lines.append(("note", str(scan.meta["note"])))
     if scan.meta.get("empty_slices"):
-        lines.append(("empty slices", _listed(scan.meta["empty_slices"], num_slices)))
+        lines.append(("empty slices, from 0", _listed(scan.meta["empty_slices"], num_slices)))
     if scan.meta.get("slices") is not None:
         read = _listed(scan.meta["slices"], int(scan.meta["num_slices_in_file"]))
-        lines.insert(2, ("slices read", f"{read}; support, sampling, noise and reference are of these alone"))
+        lines.insert(2, ("slices read, from 0", f"{read}; support, sampling, noise and reference are of these alone"))
     acquisition = scan.meta.get("acquisition")
     if acquisition:
         lines.insert(1, ("acquisition", str(acquisition)))

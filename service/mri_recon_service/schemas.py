@@ -31,6 +31,7 @@ __all__ = [
     "MaskReceipt",
     "MethodCost",
     "MethodImages",
+    "MethodInfo",
     "MethodResult",
     "ProblemDocument",
     "ProblemInfo",
@@ -150,6 +151,16 @@ class Marked(BaseModel):
     research_only: str = Field(default=RESEARCH_ONLY, description="The notice that results are for research only.")
 
 
+class MethodInfo(BaseModel):
+    """Report of a method. What it has besides the warnings depends on the method."""
+
+    model_config = ConfigDict(extra="allow")
+
+    warnings: list[str] = Field(
+        default=[], description="Problems of the scan or of this result, each with advice; empty without any."
+    )
+
+
 class MethodResult(BaseModel):
     """Result of one method. Without a reference, metrics are null. For an image equal to it, `psnr` is null too."""
 
@@ -161,7 +172,7 @@ class MethodResult(BaseModel):
     psnr: float | None = Field(description="Peak signal-to-noise ratio in dB over the volume.")
     ssim: float | None = Field(description="Structural similarity, the mean over the slices.")
     seconds: float = Field(description="Time of the method.")
-    info: dict[str, Any] = Field(description="The method's report: iterations, stop reason, model, warnings.")
+    info: MethodInfo = Field(description="The method's report: iterations, stop reason, model, warnings.")
 
 
 Png = Annotated[str, Field(description="An 8-bit gray PNG, base64.", json_schema_extra={"contentEncoding": "base64"})]
@@ -219,9 +230,13 @@ class JobProgress(BaseModel):
     method: str = Field(description="Name of the method.")
     stage: str = Field(description="`prepare`, `maps`, `iterate`, `adapt`, `network`, `check`, `candidates` or `done`.")
     iteration: int = Field(description="Iterations, slices or runs that are completed in this stage.")
-    total: int | None = Field(description="Largest possible value of `iteration`.")
+    total: int | None = Field(description="Largest possible value of `iteration`; falls where a slice needs fewer.")
     objective: float | None = Field(description="Latest known objective.")
     relative_gap: float | None = Field(description="Latest known relative duality gap.")
+    fraction: float | None = Field(
+        default=None,
+        description="Share of the stage that is done, from 0 to 1, which never falls, where `total` does; else null.",
+    )
     parts: list[str] = Field(
         default=[],
         description="Parts of a comparison that are done, to be fetched from `links.parts` while it runs: `scan` (the "

@@ -95,6 +95,8 @@ def test_every_method_makes_an_image_of_every_shape(name: str, shape: tuple[int,
     assert result.magnitude.dtype == torch.float32
     assert result.method == name
     assert result.info["seconds"] > 0
+    assert isinstance(result.info["warnings"], list)
+    assert result.warnings == tuple(result.info["warnings"])
     assert torch.equal(kspace, before), "the input was changed"
 
 
@@ -378,6 +380,9 @@ def only_image(kspace, mask, *, sens_maps):
 def flat(kspace, mask, *, sens_maps):
     return kspace[0, 0], {}
 
+def silent(kspace, mask, *, sens_maps):
+    return kspace[:, 0], {"warnings": None}
+
 number = 7
 
 def together(kspace, mask, *, sens_maps, device, factor=0.5):
@@ -408,7 +413,7 @@ mistaken.batch = 3
 
 @pytest.fixture
 def third_party(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    names = ["half", "without_device", "told", "cropped", "anything", "only_image", "flat", "number"]
+    names = ["half", "without_device", "told", "cropped", "anything", "only_image", "flat", "silent", "number"]
     names += ["together", "forgetful", "unfinished", "mistaken"]
     entries = {name.replace("_", "-"): f"fake_methods:{name}" for name in names}
     _install(
@@ -425,6 +430,7 @@ def test_a_method_of_another_package() -> None:
     result = reconstruct(kspace, mask, method="half", factor=2)
     torch.testing.assert_close(result.image, 2 * kspace[:, 0].abs())
     assert result.info["lines"] == mask.num_lines
+    assert result.info["warnings"] == []
     assert torch.equal(reconstruct(kspace, mask, method="without-device").image, kspace[:, 0])
     with pytest.raises(MethodError, match=r"'without-device': expected no option, for it has none, got 'reg_weight'"):
         check_options("without-device", {"reg_weight": 1})
@@ -466,6 +472,7 @@ def test_given_maps_go_through_the_preparation_and_the_image_back() -> None:
     [
         ("only-image", r"expected it to return \(image \(2, h, w\), info\), got Tensor: repair"),
         ("flat", r"got Tensor \(12, 15\): repair"),
+        ("silent", r"expected info\['warnings'\] to be a list of sentences, got NoneType: repair"),
         ("number", r"is a int, expected a function"),
         ("absent", r"'absent' \(fake_methods:absent\) cannot be loaded \(AttributeError"),
         ("gone", r"cannot be loaded \(ModuleNotFoundError: No module named 'no_such_module'\): repair or uninstall"),

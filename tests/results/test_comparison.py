@@ -12,7 +12,7 @@ import torch
 
 from mri_recon._arrays import center_crop
 from mri_recon._system.jsonable import jsonable, write_json
-from mri_recon.errors import MaskError, MethodError, OutputError
+from mri_recon.errors import MaskError, MethodError, MriReconError, OutputError
 from mri_recon.io import Scan
 from mri_recon.io.masks import choose_mask
 from mri_recon.masks.convert import undersample
@@ -136,6 +136,52 @@ def test_a_row_is_what_the_python_calls_give() -> None:
         assert scan.target is not None
         expected = evaluate(result.image, scan.target).as_dict()
         assert comparison.rows[METHODS.index(name)].items() >= expected.items()
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "file", "text"])
+def test_kspace_in_memory_and_a_file_are_compared_as_the_scan_is(kind: str, tmp_path: Path) -> None:
+    scan = make_scan(2, 3, 32, 38)
+    mask = random_mask(38, 3, seed=0)
+    path = tmp_path / "scan.npy"
+    np.save(path, scan.samples)
+    given: Any = {"array": scan.samples, "tensor": scan.kspace, "file": path, "text": str(path)}[kind]
+    found = compare(given, mask, METHODS, options=QUICK)
+    wanted = compare(scan, mask, METHODS, options=QUICK)
+    assert found.file == ("scan.npy" if kind in ("file", "text") else "array")
+    assert found.target_source == "rss of the full k-space"
+    for row, other in zip(found.rows, wanted.rows, strict=True):
+        assert row["method"] == other["method"]
+        assert (row["psnr"], row["ssim"]) == pytest.approx((other["psnr"], other["ssim"]), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_a_mask_in_memory_is_the_one_that_reconstruct_takes(kind: str) -> None:
+    scan, mask = make_scan(1, 3, 32, 38), random_mask(38, 3, seed=0)
+    given: Any = np.asarray(mask.lines) if kind == "array" else mask.tensor()
+    found = compare(scan, given, ["cg-sense"]).reconstructions["cg-sense"]
+    wanted = reconstruct(undersample(scan.kspace, mask), given, method="cg-sense")
+    assert torch.equal(found.image, wanted.image)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.ones((2, 32, 38), dtype=np.complex64), r"expected k-space \(slice, coil, readout, phase\), got 3 axes"),
+        ([[1j]], "expected k-space as a tensor or a NumPy array, got list: convert it"),
+        (np.ones((1, 1, 32, 38)), "expected complex k-space, got torch.float64"),
+        (np.zeros((1, 1, 32, 38), dtype=np.complex64), "expected k-space with a signal, got only zeros"),
+    ],
+)
+def test_kspace_in_memory_that_cannot_be_compared(given: Any, message: str) -> None:
+    with pytest.raises(MriReconError, match=message):
+        compare(given, random_mask(38, 3, seed=0), METHODS)
+
+
+def test_undersampled_kspace_in_memory_has_no_reference() -> None:
+    scan, mask = make_scan(1, 2, 32, 38), random_mask(38, 3, seed=0)
+    found = compare(undersample(scan.kspace, mask), mask, ["zero-filled"])
+    assert found.target is None
+    assert found.rows[0]["psnr"] is None
 
 
 def test_another_scan_gives_other_numbers() -> None:

@@ -80,7 +80,7 @@ def test_kspace_that_is_not_centred_is_told(client: httpx.Client, ask: Post, pos
         assert [word in text for text in warnings] == ([True] if word else [])
         answer = post(client, array, to="/v1/compare", accept="application/json", **fields)
         for row in answer.json()["results"]:
-            told = [text for text in row["info"].get("warnings", []) if "energy peak" in text]
+            told = [text for text in row["info"]["warnings"] if "energy peak" in text]
             assert told == warnings
 
 
@@ -186,9 +186,9 @@ def test_assumed_axes_and_empty_slices_are_told(client: httpx.Client, ask: Post,
     kspace[2] = 0
     told = ask(client, kspace, acceleration=2, method="zero-filled").json()["scan"]
     assert told["axes_assumed"] is True
-    assert told["warnings"] == [said, "1 of 3 slices are empty, with zeros only: 2."]
+    assert told["warnings"] == [said, "1 of 3 slices are empty, with zeros only: 2 (counted from 0)."]
     given = ask(client, kspace, acceleration=2, method="zero-filled", axes="slice readout phase").json()["scan"]
-    assert given["warnings"] == ["1 of 3 slices are empty, with zeros only: 2."]
+    assert given["warnings"] == ["1 of 3 slices are empty, with zeros only: 2 (counted from 0)."]
     answer = post(client, kspace, acceleration=2, method="cg-sense", accept="application/x-hdf5")
     assert answer.status_code == 200, answer.text
     with h5py.File(io.BytesIO(answer.content)) as file:

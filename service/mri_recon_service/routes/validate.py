@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from mri_recon._system.jsonable import jsonable
 from mri_recon.io import Scan
 from mri_recon.methods.estimates import Estimates
-from mri_recon.results.summary import estimate_noise, scan_warnings
+from mri_recon.results.summary import estimate_noise
 from mri_recon_service.clock import now
 from mri_recon_service.columns import column_ranges
 from mri_recon_service.dependencies import EngineDep, EstimatesDep, SettingsDep, UploadGateDep
@@ -169,5 +169,5 @@ def _summary(scan: Scan, decoded_bytes: int) -> ScanSummary:
         noise_sigma=None if noise is None else noise.sigma,
         geometry=None if (geometry := geometry_of(scan)) is None else ImageGeometry.model_validate(geometry),
         note=str(scan.meta.get("note") or ""),
-        warnings=list(dict.fromkeys([*scan.warnings, *scan_warnings(scan)])),
+        warnings=list(scan.warnings),
     )
