@@ -28,10 +28,13 @@ class Progress:
             network to the scan), "network", "check" (the hold-out check) or "candidates" (of `auto`).
         iteration: iterations (of a solver), steps (of an adaptation), slices (of a network), folds (of a check) or
             runs (of candidates) completed in this stage, counted over all slices. Never decreases within a stage.
-        total: largest possible value of `iteration`; None if unknown. Decreases when a slice needs fewer iterations.
+        total: largest possible value of `iteration`; None if unknown. Decreases when a slice needs fewer iterations; a
+            display shows `fraction` instead.
         objective: latest known objective, summed over the slices so far, in the units of `info["objective"]`; None if
             unknown.
         relative_gap: latest known relative duality gap, the largest of the slices so far; None if unknown.
+        fraction: share of the stage that is done, from 0 to 1; never decreases within a stage. A slice that has ended
+            counts as a whole, however few iterations it took. None where `iteration / total` says it.
     """
 
     method: str
@@ -40,6 +43,7 @@ class Progress:
     total: int | None
     objective: float | None = None
     relative_gap: float | None = None
+    fraction: float | None = None
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
@@ -88,15 +92,16 @@ class ScanProgress:
             self._gaps[part] = relative_gap
         objectives = [one for one in self._objectives if one is not None]
         gaps = [one for one in self._gaps if one is not None]
-        left = zip(self._iterations, self._ended, strict=True)
+        parts = list(zip(self._iterations, self._ended, strict=True))
         self._on_progress(
             Progress(
                 method=self._method,
                 stage="iterate",
                 iteration=sum(self._iterations),
-                total=sum(iteration if ended else self._max_iters for iteration, ended in left),
+                total=sum(iteration if ended else self._max_iters for iteration, ended in parts),
                 objective=_finite(float(torch.cat(objectives).sum())) if objectives else None,
                 relative_gap=_finite(float(torch.cat(gaps).max())) if gaps else None,
+                fraction=sum(1 if ended else iteration / self._max_iters for iteration, ended in parts) / len(parts),
             )
         )
 

@@ -76,7 +76,11 @@ def test_progress_ends_where_info_says_and_changes_no_bit(
     fractions = [one.iteration / one.total for one in steps if one.total]
     assert len(fractions) == len(steps)
     assert fractions == sorted(fractions)
+    shares = [one.fraction for one in steps]
+    assert shares == sorted(shares)
     if steps:
+        assert shares[-1] == 1
+        assert 0 < shares[0] <= 1
         per_slice = result.info.get("per_slice", {}).get("iterations", [result.info["iterations"]])
         assert steps[-1].iteration == steps[-1].total == sum(per_slice)
         assert steps[-1].objective == result.info.get("objective")
@@ -223,10 +227,10 @@ def test_scan_progress_adds_up_over_parts() -> None:
     told.update(0, None, number(4.0), number(0.2))
     told.update(1, 1, number(1.0), number(0.1))
     told.update(1, None, number(0.5), number(0.1))
-    assert [(p.iteration, p.total, p.objective, p.relative_gap) for p in seen] == [
-        (1, 20, None, None),
-        (2, 20, 5.0, None),
-        (2, 12, 4.0, 0.2),
-        (3, 12, 5.0, 0.2),
-        (3, 3, 4.5, 0.2),
+    assert [(p.iteration, p.total, p.objective, p.relative_gap, p.fraction) for p in seen] == [
+        (1, 20, None, None, pytest.approx(0.05)),
+        (2, 20, 5.0, None, pytest.approx(0.1)),
+        (2, 12, 4.0, 0.2, pytest.approx(0.5)),
+        (3, 12, 5.0, 0.2, pytest.approx(0.55)),
+        (3, 3, 4.5, 0.2, 1),
     ]

@@ -34,8 +34,8 @@ _STAGES = {
     "candidates": "run",
 }
 
-Show = Callable[[str, int, int | None, bool], None]
-"""Function of the current task, the finished amount, the total amount (None if unknown), and whether it may shrink."""
+Show = Callable[[str, str, float | None], None]
+"""Function of the current task, the finished amount in words ("" if there is none), and its share (None if unknown)."""
 
 
 class Working:
@@ -55,7 +55,7 @@ class Working:
     def step(self, text: str, done: int = 0, total: int | None = None) -> None:
         """Show a step of a known number, or one without parts, for example reading a file."""
         raise_if_interrupted()
-        self._show(text, done, total, False)
+        self._show(text, _count(done, total), done / total if total else None)
 
     def on_progress(self, progress: Progress) -> None:
         """Show the progress of a reconstruction; passed to `reconstruct` as `on_progress`."""
@@ -63,7 +63,11 @@ class Working:
         text = progress.method
         if len(self._methods) > 1 and text in self._methods:
             text += f" ({self._methods.index(text) + 1} of {len(self._methods)})"
-        self._show(f"{text}: {_STAGES.get(progress.stage, progress.stage)}", progress.iteration, progress.total, True)
+        text += f": {_STAGES.get(progress.stage, progress.stage)}"
+        if progress.fraction is None:
+            self.step(text, progress.iteration, progress.total)
+        else:
+            self._show(text, f"{progress.iteration} ({100 * progress.fraction:.0f} %)", progress.fraction)
 
 
 @contextlib.contextmanager
@@ -96,15 +100,13 @@ def lines(clock: Callable[[], float] = time.monotonic) -> Show:
     start = clock()
     due = start + FIRST_LINE
 
-    def show(text: str, done: int, total: int | None, most: bool) -> None:
+    def show(text: str, count: str, share: float | None) -> None:
         nonlocal due
         now = clock()
         if now < due:
             return
         due = now + LINE_EVERY
-        of = "" if total is None else f" of at most {total}" if most else f" of {total}"
-        count = f" {done}{of}" if done or total else ""
-        say(f"{text}{count}, after {now - start:.0f} s")
+        say(f"{text}{count and f' {count}'}, after {now - start:.0f} s")
 
     return show
 
@@ -123,8 +125,14 @@ def _bar(console: Console, text: str) -> Iterator[tuple[Show, Callable[[], None]
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(printable(text), total=None, count="")
 
-        def show(text: str, done: int, total: int | None, most: bool) -> None:
-            count = f"{done}/{total}" if total else ""
-            bar.update(task, description=printable(text), completed=done, total=total, count=count)
+        def show(text: str, count: str, share: float | None) -> None:
+            total = None if share is None else 1.0
+            bar.update(task, description=printable(text), completed=share or 0.0, total=total, count=count)
 
         yield show, bar.stop
+
+
+def _count(done: int, total: int | None) -> str:
+    if total is None:
+        return str(done) if done else ""
+    return f"{done} of {total}"

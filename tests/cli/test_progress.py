@@ -22,18 +22,18 @@ def test_lines_come_at_a_modest_rate(capsys: pytest.CaptureFixture[str]) -> None
     show = lines(lambda: now)
     for step in range(400):  # 40 s, ten calls a second
         now = 100.0 + step / 10
-        show("cs-wavelet: iteration", step, 500, True)
+        show("cs-wavelet: iteration", f"{step} (10 %)", 0.1)
     out, err = capsys.readouterr()
     assert out == ""
     told = err.splitlines()
     assert len(told) == 1 + int((39.9 - FIRST_LINE) // LINE_EVERY)
-    assert told[0] == "mri-recon: cs-wavelet: iteration 50 of at most 500, after 5 s"
-    show("reading a.h5", 0, None, False)
+    assert told[0] == "mri-recon: cs-wavelet: iteration 50 (10 %), after 5 s"
+    show("reading a.h5", "", None)
     now += 60
-    show("reading a.h5", 0, None, False)
+    show("reading a.h5", "", None)
     assert capsys.readouterr().err == "mri-recon: reading a.h5, after 100 s\n"
     now += 60
-    show("files done:", 3, 7, False)
+    show("files done:", "3 of 7", 3 / 7)
     assert capsys.readouterr().err == "mri-recon: files done: 3 of 7, after 160 s\n"
 
 
@@ -46,15 +46,17 @@ def test_what_is_done_soon_has_no_line(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_method_of_several_says_which_it_is() -> None:
-    told: list[tuple[str, int, int | None, bool]] = []
+    told: list[tuple[str, str, float | None]] = []
     work = Working(lambda *what: told.append(what), ["zero-filled", "cs-wavelet"])
-    work.on_progress(mr.Progress("cs-wavelet", "iterate", 3, 7))
+    work.on_progress(mr.Progress("cs-wavelet", "iterate", 3, 8))
+    work.on_progress(mr.Progress("cs-wavelet", "iterate", 5, 7, fraction=0.625))
     work.on_progress(mr.Progress("zero-filled", "prepare", 0, None))
     Working(lambda *what: told.append(what), ["unet"]).on_progress(mr.Progress("unet", "network", 1, 2))
     assert told == [
-        ("cs-wavelet (2 of 2): iteration", 3, 7, True),
-        ("zero-filled (1 of 2): preparing", 0, None, True),
-        ("unet: slice", 1, 2, True),
+        ("cs-wavelet (2 of 2): iteration", "3 of 8", 0.375),
+        ("cs-wavelet (2 of 2): iteration", "5 (62 %)", 0.625),
+        ("zero-filled (1 of 2): preparing", "", None),
+        ("unet: slice", "1 of 2", 0.5),
     ]
 
 
@@ -62,12 +64,12 @@ def test_a_bar_is_gone_at_the_end_and_takes_any_name() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
     with _bar(console, "reading [/red].h5") as (show, end):
-        show("reading [bold].h5", 3, 8, False)
+        show("reading [bold].h5", "3 of 8", 3 / 8)
         console.print("x")  # draws the bar under it
         end()
         end()
     drawn = screen.getvalue()
-    assert "3/8" in drawn
+    assert "3 of 8" in drawn
     assert "[bold].h5" in drawn
     assert drawn.endswith("\x1b[2K")  # the line is erased
 

@@ -171,7 +171,9 @@ def test_the_page_has_nothing_inline_and_a_strict_policy(server: httpx.Client) -
 
 
 def test_progress_is_live(visit: Visit) -> None:
-    iterations = [int(found[1]) for text in visit.progress if (found := re.search(r"CS wavelet\D*(\d+) of \d+", text))]
+    found = [re.search(r"CS wavelet\D*(\d+) \((\d+) %\)", text) for text in visit.progress]
+    iterations, shares = ([int(one[number]) for one in found if one] for number in (1, 2))
+    assert shares == sorted(shares)
     assert len(set(iterations)) > 1, visit.progress
     assert iterations == sorted(iterations)
     assert any(text.startswith("U-Net") for text in visit.progress)

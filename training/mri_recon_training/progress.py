@@ -63,15 +63,15 @@ class ProgressReport:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  validation {task.fields[psnr]:.2f} dB"),
+            TextColumn("loss {task.fields[loss]}  validation {task.fields[psnr]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=_console(),
             refresh_per_second=1,
             disable=silent,
         )
-        psnr = history[-1]["psnr"] if history else math.nan
-        self._task = self._bar.add_task(config.run.name, total=self._steps, completed=first, loss=math.nan, psnr=psnr)
+        psnr = _decibels(history[-1]["psnr"]) if history else "-"
+        self._task = self._bar.add_task(config.run.name, total=self._steps, completed=first, loss="-", psnr=psnr)
         if not silent:
             write_atomically(self._metrics, "".join(json.dumps(record) + "\n" for record in history).encode())
 
@@ -112,7 +112,7 @@ class ProgressReport:
                 self._line(
                     f"expected time for the other {self._steps - step} steps: {duration(seconds)} and validations"
                 )
-        self._bar.update(self._task, completed=step, loss=scalars["loss"])
+        self._bar.update(self._task, completed=step, loss=f"{scalars['loss']:.4f}")
         if not self._bar.console.is_terminal and step // _LINE_EVERY > self._told // _LINE_EVERY:
             self._line(f"step {step}/{self._steps}  loss {scalars['loss']:.4f}  {rate:.2f} examples/s")
             self._told = step
@@ -124,7 +124,7 @@ class ProgressReport:
         self._curves("validation", step, {name: value for name, value in record.items() if name != "step"})
         with self._metrics.open("a") as stream:
             stream.write(json.dumps(record) + "\n")
-        self._bar.update(self._task, psnr=record["psnr"])
+        self._bar.update(self._task, psnr=_decibels(record["psnr"]))
         if not self._bar.console.is_terminal:
             self._line(f"step {step}/{self._steps}  validation {record['psnr']:.2f} dB, SSIM {record['ssim']:.4f}")
 
@@ -136,6 +136,10 @@ class ProgressReport:
             for name, value in scalars.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
             self._writer.flush()
+
+
+def _decibels(psnr: float) -> str:
+    return f"{psnr:.2f} dB"
 
 
 def _console() -> Console:

@@ -111,10 +111,10 @@ export class Run {
   }
 
   #progress(progress) {
-    const { method, stage, iteration, total, objective, relative_gap: gap, parts = [] } = progress;
+    const { method, stage, iteration, total, objective, relative_gap: gap, fraction = null, parts = [] } = progress;
     for (const name of parts) this.#take(name);
     if ($("cancel").disabled) return;
-    const at = Math.max(0, this.methods.indexOf(method)), own = stage === "done" ? 1 : total ? iteration / total : 0;
+    const at = Math.max(0, this.methods.indexOf(method)), own = stage === "done" ? 1 : fraction ?? (total ? iteration / total : 0);
     const done = this.weights.slice(0, at).reduce((sum, one) => sum + one, 0) + this.weights[at] * own;
     // The stages of a method count from 0 again: what was reached stays.
     this.share = Math.max(this.share, Math.min(0.99, done / this.weights.reduce((sum, one) => sum + one, 0)));
@@ -122,10 +122,12 @@ export class Run {
       step.className = index < at || (index === at && stage === "done") ? "done" : index === at ? "now" : "";
     });
     const doing = stage && !["iterate", "done"].includes(stage) ? `: ${plainly(stage)}` : "";
-    const count = stage === "done" ? "" : total ? `${iteration} of ${total}` : iteration ? String(iteration) : "";
+    // Where slices end early, `total` falls: the share of the work that is done does not.
+    const told = fraction !== null ? `${iteration} (${Math.round(100 * fraction)} %)` : total ? `${iteration} of ${total}` : iteration ? String(iteration) : "";
+    const count = stage === "done" ? "" : told;
     this.said = new Map([[method, stage === "done" ? "done" : count || plainly(stage ?? "")]]);
     this.#show({ title: `${label(method)}${doing}`, count, objective, gap });
-    announce(`${label(method)}, ${total ? `${iteration} of ${total}` : "running"}`, 5000);
+    announce(`${label(method)}, ${told || "running"}`, 5000);
     if (this.result) this.shows.part(this.result, this.job, this.#waiting());
   }
 
