@@ -139,7 +139,7 @@ def montage(
     for number, (index, tile) in enumerate(zip(chosen, tiles, strict=True)):
         left, upper = _MARGIN + number % columns * across, top + number // columns * (down + line)
         picture.paste(tile, (left, upper))
-        draw.text((left + 2, upper + down + 1), f"slice {index}", fill=170, font=font)
+        draw.text((left + 2, upper + down + 1), f"slice index {index}", fill=170, font=font)
     bottom = top + rows * (down + line) + _MARGIN
     for number, text in enumerate(below):
         draw.text((_MARGIN, bottom + number * line), text, fill=200, font=font)

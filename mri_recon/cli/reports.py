@@ -31,7 +31,7 @@ def tell_run(run: SavedRun, output: Path) -> None:
     if "slices" in meta:
         (number,) = meta["slices"]
         count = meta["num_slices_in_file"]
-        typer.echo(f"Slice {number} of {count} alone: support, noise and a drawn mask are found in it.")
+        typer.echo(f"Slice {number} (from 0) of {count} alone: support, noise and a drawn mask are found in it.")
     if done := preparation_caption(result.info):
         typer.echo(done)
     for caption in (auto_caption(result.info), holdout_caption(result.info)):

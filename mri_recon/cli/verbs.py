@@ -58,25 +58,31 @@ __all__ = ["compare", "convert", "info", "methods", "reconstruct", "replay"]
 def info(context: typer.Context, file: FileArgument, axes: AxesOption = None, variable: VariableOption = None) -> None:
     """Describe FILE: shapes, coils, sampled lines, achieved acceleration, noise, reference.
 
+    Of a result of reconstruct (.h5, .npz, .dcm, .dcm.zip): method, mask, size, source.
+
     Example: mri-recon info knee.h5
     """
     work = context.with_resource(working(f"reading {file}"))
     from rich.table import Table
     from rich.text import Text
 
+    from mri_recon.cli.results import describe_result
     from mri_recon.io import load
     from mri_recon.results.summary import NOISE_RULE, summarize
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for what, value in summarize(load(file, axes=axes, variable=variable)):
+    chosen = axes is not None or variable is not None
+    result = None if chosen else describe_result(file)
+    for what, value in result or summarize(load(file, axes=axes, variable=variable)):
         table.add_row(what, Text(printable(value)))
     work.end()
     console = make_console()
     console.print(Text(printable(file), style="italic"), soft_wrap=True)
     console.print(table)
-    console.print(f"Noise: {NOISE_RULE}.", style="dim", highlight=False)
+    if result is None:
+        console.print(f"Noise: {NOISE_RULE}.", style="dim", highlight=False)
 
 
 def convert(

@@ -64,6 +64,9 @@ def _pictures(scan: Scan) -> list[tuple[str, bytes]]:
     floor = 10.0**-_DECADES * float(magnitude.max()) or 1.0
     image = np.sqrt((np.abs(ifft_of_array(data, (-2, -1))) ** 2).sum(axis=0))
     return [
-        (f"slice {middle}, log |k-space|", thumbnail(np.log10(np.maximum(magnitude, floor) / floor), white=_DECADES)),
-        (f"slice {middle}, inverse FFT", thumbnail(center_crop(image, scan.recon_size))),
+        (
+            f"slice index {middle}, log |k-space|",
+            thumbnail(np.log10(np.maximum(magnitude, floor) / floor), white=_DECADES),
+        ),
+        (f"slice index {middle}, inverse FFT", thumbnail(center_crop(image, scan.recon_size))),
     ]

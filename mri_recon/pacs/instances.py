@@ -29,7 +29,7 @@ from mri_recon.io.writers.result import NOTICE, SavedResult
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Collected", "Instance", "collect"]
+__all__ = ["Collected", "ForeignError", "Instance", "collect"]
 
 _SERIES = "x.dcm.zip"
 _SOFTWARE = "mri-recon"
@@ -48,6 +48,10 @@ _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "ImageType", "ImageComments",
     "ContributingEquipmentSequence", "PatientID", "SeriesDescription",
 )  # fmt: skip
+
+
+class ForeignError(FormatError):
+    """A DICOM image that another program wrote."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,7 @@ def _instance(name: str, read: Callable[[], bytes], *, foreign: bool) -> Instanc
             f"expected SOP class, instance, series, study and transfer syntax in {name}, one is missing: write it again"
         )
     if not own:
-        raise FormatError(
+        raise ForeignError(
             f"expected DICOM that mri-recon wrote (DERIVED, mri-recon as contributing equipment, the research-only "
             f"notice), got {name}, which is not: leave it out, or send it with --foreign"
         )

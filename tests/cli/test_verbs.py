@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typer.testing import CliRunner, Result
 import mri_recon as mr
 from mri_recon.cli import COMMAND_GROUP, build_app, options_by_method, parse_option
 from mri_recon.cli.plug_ins import help_of
+from mri_recon.embedded_sample import sample_path
 from mri_recon.errors import ConfigError, MethodError
 from mri_recon.methods.checks import num_runs
 from mri_recon.transforms.fourier import fft2c
@@ -633,9 +635,30 @@ def test_one_slice_is_read_alone_and_made_again(suffix: str, number: int, tmp_pa
                 file["kspace"] = kspace
     done = run("reconstruct", scan, "--method", "zero-filled", "--acceleration", 2, "--slice", number, "-o", out)
     assert done.exit_code == 0, done.output
-    assert "Slice 1 of 3 alone: support, noise and a drawn mask are found in it." in done.stdout
+    assert "Slice 1 (from 0) of 3 alone: support, noise and a drawn mask are found in it." in done.stdout
     with h5py.File(out) as file:
         assert json.loads(file.attrs["provenance"])["input"]["slices"] == [1, 2]
     done = run("replay", out)
     assert done.exit_code == 0, done.output
     assert "bit-identical" in done.output
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".dcm", ".dcm.zip"])
+def test_info_describes_a_result(suffix: str, tmp_path: Path) -> None:
+    if "dcm" in suffix:
+        pytest.importorskip("pydicom")
+    out = tmp_path / f"out{suffix}"
+    made = run("reconstruct", sample_path(), "--method", "zero-filled", "--acceleration", 4, "-o", out)
+    assert made.exit_code == 0, made.output
+    told = run("info", out)
+    assert told.exit_code == 0, told.output
+    words = " ".join(told.output.split())
+    for said in ("a result of mri-recon", "zero-filled", "4 slices x 151 x 127", "R = 4 requested", "SIMULATED"):
+        assert said in words
+    assert "Noise" not in words
+
+
+def test_info_says_that_an_archive_holds_no_array(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("a.txt", "no array")
+    assert "found none: give the k-space itself" in fails("info", tmp_path / "photos.zip")

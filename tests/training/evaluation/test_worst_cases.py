@@ -93,7 +93,7 @@ def test_a_case_is_drawn_with_its_attribution(tmp_path: Path, monkeypatch: pytes
     ]
     caption = picture.caption
     assert caption.startswith("Near: `spoiler` loses most to the best classical method here: anna T2, R = ")
-    assert "slice 1 " in caption
+    assert "slice 2 " in caption
     assert f"({min(gains):+.2f} dB to `zero-filled` over the whole scan)" in caption
     assert caption.endswith("Data: None")
     (file,) = tmp_path.iterdir()

@@ -284,7 +284,7 @@ def _losses_section(page: Page) -> Iterator[str]:
     if page.failures:
         yield (
             "The worst case of each world, of the scans whose licence allows a picture: the least gain of a learned "
-            "method over all accelerations and masks, with all learned methods beside it."
+            "method over all accelerations and masks, with all learned methods beside it. Slices are counted from 1."
         )
         yield ""
     for picture in page.failures:

@@ -143,7 +143,7 @@ def _worst_slice(comparison: Comparison, method: str, against: str) -> int:
 
 def _picture(case: Case, source: Source, path: Path, index: int) -> Picture:
     label = source.label or source.name
-    where = f"{label}, R = {case.acceleration:g}, mask seed {case.seed}, slice {index}"
+    where = f"{label}, R = {case.acceleration:g}, mask seed {case.seed}, slice {index + 1}"
     verb = "loses most to" if case.gain < 0 else "gains least on"
     caption = (
         f"{case.world or 'All scans'}: `{case.method}` {verb} the best classical method here: {where} "
