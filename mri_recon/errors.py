@@ -47,7 +47,15 @@ class MaskError(MriReconError):
 
 
 class FormatError(MriReconError):
-    """A file is not in a known format, is damaged, or is unsafe to open."""
+    """A file is not in a known format, is damaged, or is unsafe to open; or what the caller says of it does not fit.
+
+    Attributes:
+        argument: the argument of the caller that does not fit the file, `axes` or `variable`; "" if the file is wrong.
+    """
+
+    def __init__(self, message: str = "", *, argument: str = "") -> None:
+        super().__init__(message)
+        self.argument = argument
 
 
 class OutputError(MriReconError):

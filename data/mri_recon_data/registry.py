@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import DataError
 from mri_recon_data.fetch import cache_folder, data_folder, locate
 from mri_recon_data.registry_toml import (
@@ -157,7 +158,8 @@ class Registry:
         for data_set in self.sets:
             if data_set.name == name:
                 return data_set
-        raise DataError(f"unknown data set {name!r}: expected one of {', '.join(one.name for one in self.sets)}")
+        names = [one.name for one in self.sets]
+        raise DataError(f"unknown data set {name!r}{did_you_mean(name, names)}: expected one of {', '.join(names)}")
 
     def files(
         self,
@@ -181,7 +183,8 @@ class Registry:
         if split is not None:
             check_split(split)
         if kind not in (None, *get_args(Kind)):
-            raise DataError(f"unknown kind {kind!r}: expected one of {', '.join(get_args(Kind))}")
+            kinds = get_args(Kind)
+            raise DataError(f"unknown kind {kind!r}{did_you_mean(kind, kinds)}: expected one of {', '.join(kinds)}")
         sets = self.sets if name is None else (self.get(name),)
         return [
             file

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import DataError
 
 __all__ = [
@@ -42,7 +43,7 @@ def check_split(name: str) -> Split:
     for split in SPLITS:
         if split == name:
             return split
-    raise DataError(f"unknown split {name!r}: expected one of {', '.join(SPLITS)}")
+    raise DataError(f"unknown split {name!r}{did_you_mean(name, SPLITS)}: expected one of {', '.join(SPLITS)}")
 
 
 def read_document(text: str) -> Document:

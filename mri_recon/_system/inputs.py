@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import stat
+from itertools import islice
 from pathlib import Path
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import FormatError
 
 __all__ = ["cannot_read", "check_regular"]
+
+_MOST_FILES = 1000
+"""Files of a folder among which the nearest name is looked for."""
 
 
 def check_regular(path: Path, what: str) -> None:
@@ -28,7 +33,7 @@ def check_regular(path: Path, what: str) -> None:
             raise FormatError(
                 f"expected {what}, {path} is a link to a file that does not exist: repair the link"
             ) from error
-        raise FormatError(f"expected {what}, found nothing at {path}: check the path") from error
+        raise FormatError(f"expected {what}, found nothing at {path}{_near(path)}: check the path") from error
     except OSError as error:
         raise cannot_read(path, error) from error
     except ValueError as error:  # the name contains NUL
@@ -39,6 +44,14 @@ def check_regular(path: Path, what: str) -> None:
         raise FormatError(
             f"expected {what}, {path} is a pipe, socket or device: write its content to a file on disk first"
         )
+
+
+def _near(path: Path) -> str:
+    """Name the file of the same folder whose name is nearest to that of one that is not there."""
+    try:
+        return did_you_mean(path.name, [one.name for one in islice(path.parent.iterdir(), _MOST_FILES)])
+    except OSError:  # no folder, or one that cannot be read
+        return ""
 
 
 def cannot_read(path: Path, error: OSError) -> FormatError:

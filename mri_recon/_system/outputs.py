@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from mri_recon._system.files import check_target, create_beside, unwritable
+from mri_recon._system.nearest import did_you_mean
 from mri_recon._system.text import printable
 from mri_recon.errors import OutputError
 
@@ -109,7 +110,7 @@ def check_suffix(path: str | Path, suffixes: tuple[str, ...], *, option: str = "
         listed = ", ".join(suffixes[:-1]) + " or " + suffixes[-1] if len(suffixes) > 1 else suffixes[0]
         raise OutputError(
             f"{option}{': ' if option else ''}expected a name that ends in {listed}, which says the format, "
-            f"got {printable(name)}: choose one of these formats"
+            f"got {printable(name)}{did_you_mean(Path(path).suffix, suffixes)}: choose one of these formats"
         )
 
 

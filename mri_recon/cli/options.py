@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError, MethodError, ShapeError
 from mri_recon.methods.option_values import option_types, parse_value
 
@@ -205,7 +206,8 @@ def options_by_method(texts: Sequence[str], methods: Sequence[str]) -> dict[str,
             )
         if method not in methods:
             raise MethodError(
-                f"expected an option of one of {', '.join(methods)}, got one of {method!r}: add it to --methods"
+                f"expected an option of one of {', '.join(methods)}, got one of {method!r}"
+                f"{did_you_mean(method, methods)}: add it to --methods"
             )
         key, value = parse_option(rest, method)
         options.setdefault(method, {})[key] = value

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import FormatError, MaskError
 from mri_recon.io.reading.access import cannot_read, check_regular
 from mri_recon.io.scan import Scan, sampled_pattern
@@ -59,7 +60,10 @@ def read_mask_array(path: Path) -> npt.NDArray[Any]:
     readers = {".npy": _read_npy, ".npz": _read_npz, ".mat": _read_mat, ".h5": _read_hdf5, ".hdf5": _read_hdf5}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise FormatError(f"expected a mask file ending in {', '.join(readers)}, got {path.name}: convert it first")
+        near = did_you_mean(path.suffix or path.name, [*readers, FROM_ZEROS])
+        raise FormatError(
+            f"expected a mask file ending in {', '.join(readers)}, got {path.name}{near}: convert it first"
+        )
     check_regular(path, "a mask file")
     try:
         return reader(path)
@@ -189,7 +193,10 @@ def _check_choice(mask_file: str | Path | None, acceleration: float | None, kind
             "give an acceleration, or leave the centre out"
         )
     if kind not in MASK_KINDS:
-        raise MaskError(f"expected a kind of mask among {', '.join(MASK_KINDS)}, got {kind!r}: choose one of them")
+        raise MaskError(
+            f"expected a kind of mask among {', '.join(MASK_KINDS)}, got {kind!r}{did_you_mean(kind, MASK_KINDS)}: "
+            "choose one of them"
+        )
 
 
 def _counted_on(support: npt.NDArray[np.bool_], mask: Mask) -> Mask:

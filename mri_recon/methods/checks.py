@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import MethodError
 
 __all__ = ["CHECKS", "HOLDOUT", "check_name", "num_runs"]
@@ -19,7 +20,10 @@ def check_name(check: str | None) -> None:
         MethodError: not one of `CHECKS`, nor None.
     """
     if check is not None and check not in CHECKS:
-        raise MethodError(f"expected check to be one of {', '.join(CHECKS)} or None, got {check!r}: choose one of them")
+        raise MethodError(
+            f"expected check to be one of {', '.join(CHECKS)} or None, got {check!r}{did_you_mean(check, CHECKS)}: "
+            "choose one of them"
+        )
 
 
 def num_runs(check: str | None) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mri_recon._arrays import quotient
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.coils.checks import checked_maps
 from mri_recon.coils.noise import estimate_sigma
 from mri_recon.errors import FormatError, MethodError
@@ -279,7 +280,7 @@ def _loaded(architecture: str, model: str, data_consistency: str, device: torch.
     if data_consistency not in _DATA_CONSISTENCY:
         raise MethodError(
             f"method {architecture}: expected data_consistency to be one of {', '.join(_DATA_CONSISTENCY)}, got "
-            f"{data_consistency!r}: choose one"
+            f"{data_consistency!r}{did_you_mean(data_consistency, _DATA_CONSISTENCY)}: choose one"
         )
     loaded = load_named(model, device=device)
     if method_of(loaded.card.architecture, loaded.network) != architecture:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import MethodError
 
 __all__ = ["LARGEST", "Between", "OneOf", "allowed_values", "check_values", "option_types", "parse_value"]
@@ -91,7 +92,10 @@ def check_values(method: str, function: Callable[..., Any], options: Mapping[str
             cures = [rule.cure for _, rule in parts if isinstance(rule, Between)]
             words = [rule for _, rule in parts if isinstance(rule, OneOf)]
             cure = cures[0] if cures else "choose one of them" if words else "correct it"
-            raise MethodError(f"method {method!r}: expected {name} {_described(parts)}, got {_shown(value)}: {cure}")
+            near = did_you_mean(value, [word for rule in words for word in rule.words])
+            raise MethodError(
+                f"method {method!r}: expected {name} {_described(parts)}, got {_shown(value)}{near}: {cure}"
+            )
 
 
 def allowed_values(kind: Any) -> str:

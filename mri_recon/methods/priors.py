@@ -16,6 +16,7 @@ from typing import ClassVar, TypedDict
 import torch
 from torch import Tensor
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import MethodError
 from mri_recon.operators.data_term import SenseDataTerm
 from mri_recon.operators.preconditioner import penalised_inverse
@@ -282,9 +283,15 @@ def choose_prior(name: str, *, phase: str, wavelet: str | None, levels: int | No
         MethodError: an unknown name or phase rule, or a wavelet or levels for a prior that has none.
     """
     if name not in PRIORS:
-        raise MethodError(f"expected prior to be one of {', '.join(PRIORS)}, got {name!r}: choose one of them")
+        raise MethodError(
+            f"expected prior to be one of {', '.join(PRIORS)}, got {name!r}{did_you_mean(name, PRIORS)}: choose one of "
+            "them"
+        )
     if phase not in (*PHASES, "auto"):
-        raise MethodError(f"expected phase to be one of auto, {', '.join(PHASES)}, got {phase!r}: choose one of them")
+        near = did_you_mean(phase, ["auto", *PHASES])
+        raise MethodError(
+            f"expected phase to be one of auto, {', '.join(PHASES)}, got {phase!r}{near}: choose one of them"
+        )
     kind = PRIORS[name]
     phase = kind.own_phase if phase == "auto" else phase
     if kind.own_wavelet is None:

@@ -49,6 +49,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import MethodError
 from mri_recon.masks.types import Mask
 from mri_recon.methods.option_values import check_values
@@ -254,7 +255,10 @@ def check_option_names(name: str, options: Iterable[str]) -> None:
     for key in options:
         if key not in valid:
             has = f"one of its options {', '.join(valid)}" if valid else "no option, for it has none"
-            raise MethodError(f"method {name!r}: expected {has}, got {key!r}: leave it out or correct its name")
+            raise MethodError(
+                f"method {name!r}: expected {has}, got {key!r}{did_you_mean(key, valid)}: leave it out or correct its "
+                "name"
+            )
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -275,7 +279,10 @@ def _entry(name: str) -> MethodEntry:
         third_party = _third_party()
         if name in third_party:
             return third_party[name]
-    raise MethodError(f"expected one of the methods {', '.join(method_names())}, got {name!r}: choose one of them")
+    names = method_names()
+    raise MethodError(
+        f"expected one of the methods {', '.join(names)}, got {name!r}{did_you_mean(name, names)}: choose one of them"
+    )
 
 
 def _loaded(name: str, where: str) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from mri_recon._system.files import write_atomically
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import CheckpointError
 from mri_recon.models import Cascade, CascadeConfig, Unet, UnetConfig, Unrolled, UnrolledConfig
 from mri_recon.models.training_range import Envelope
@@ -81,7 +82,10 @@ def build_network(architecture: str, config: Mapping[str, Any]) -> nn.Module:
     """
     build = _ARCHITECTURES.get(architecture)
     if build is None:
-        raise CheckpointError(f"unknown architecture {architecture!r}: expected one of {', '.join(_ARCHITECTURES)}")
+        raise CheckpointError(
+            f"unknown architecture {architecture!r}{did_you_mean(architecture, _ARCHITECTURES)}: expected one of "
+            f"{', '.join(_ARCHITECTURES)}"
+        )
     try:
         return build(config)
     except ValidationError as error:
@@ -180,7 +184,8 @@ def load_named(model: str, *, device: torch.device | str = "cpu") -> LoadedModel
     path = weights_file(model)
     if model not in shipped and path.suffix != ".safetensors":
         raise CheckpointError(
-            f"unknown model {model!r}: expected one of {', '.join(shipped) or '(none shipped)'} "
+            f"unknown model {model!r}{did_you_mean(model, shipped)}: expected one of "
+            f"{', '.join(shipped) or '(none shipped)'} "
             "or a path ending in .safetensors"
         )
     stamp = path.stat().st_mtime_ns if path.is_file() else 0

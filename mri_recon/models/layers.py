@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError
 
 __all__ = [
@@ -59,7 +60,8 @@ def normalization(name: str, num_channels: int, *, channels_per_group: int = 32,
         return nn.BatchNorm2d(num_channels)
     if name == "none":
         return nn.Identity()
-    raise ConfigError(f"unknown normalization {name!r}: expected one of {', '.join(NORMALIZATIONS)}")
+    near = did_you_mean(name, NORMALIZATIONS)
+    raise ConfigError(f"unknown normalization {name!r}{near}: expected one of {', '.join(NORMALIZATIONS)}")
 
 
 class _GroupNorm(nn.GroupNorm):

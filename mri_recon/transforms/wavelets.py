@@ -8,6 +8,7 @@ import pywt
 import torch
 from torch import Tensor
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import MethodError, ShapeError
 
 __all__ = ["WaveletTransform", "default_levels", "orthogonal_filters", "padded_size"]
@@ -45,7 +46,8 @@ def orthogonal_filters(wavelet: str) -> pywt.Wavelet:
     """
     if wavelet not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(wavelet).orthogonal:
         names = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).orthogonal]
-        raise MethodError(f"expected an orthogonal wavelet, got {wavelet!r}: choose one of {', '.join(names)}")
+        near = did_you_mean(wavelet, names)
+        raise MethodError(f"expected an orthogonal wavelet, got {wavelet!r}{near}: choose one of {', '.join(names)}")
     return pywt.Wavelet(wavelet)
 
 

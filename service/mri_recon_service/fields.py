@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import MethodError
 from mri_recon.methods.candidate import parse_candidates
 from mri_recon.methods.table import check_option_names, check_options, get_method, method_names, method_options
@@ -59,11 +60,12 @@ def compare_fields(
     for key, value in rest.items():
         method, dot, option = key.partition(".")
         if not dot or method not in methods:
+            valid = [*CompareFields.model_fields, *(f"{m}.{o}" for m in methods for o in method_options(m))]
             raise Problem(
                 "unknown-option",
                 f"expected a field of {', '.join(CompareFields.model_fields)}, or METHOD.OPTION of a compared method, "
-                f"got {shown(key)}: correct its name",
-                valid=[*CompareFields.model_fields, *(f"{m}.{o}" for m in methods for o in method_options(m))],
+                f"got {shown(key)}{did_you_mean(key, valid)}: correct its name",
+                valid=valid,
             )
         texts_of[method][option] = value
     return fields, methods, {m: _options(m, t, prefix=f"{m}.", limits=limits) for m, t in texts_of.items()}
@@ -95,7 +97,8 @@ def _check_method(name: str) -> None:
             ) from error
         raise Problem(
             "unknown-method",
-            f"expected one of the methods {', '.join(valid)}, got {shown(name)}: choose one of them",
+            f"expected one of the methods {', '.join(valid)}, got {shown(name)}{did_you_mean(name, valid)}: choose one "
+            "of them",
             valid=valid,
         ) from error
 
@@ -105,8 +108,15 @@ def _options(method: str, texts: Mapping[str, str], *, prefix: str, limits: Mapp
         check_option_names(method, texts)
     except MethodError as error:
         fields = ReconstructionFields.model_fields if not prefix else CompareFields.model_fields
-        valid = [*(prefix + name for name in method_options(method)), *fields]
-        raise Problem("unknown-option", str(error), valid=valid) from error
+        own = method_options(method)
+        unknown = next(name for name in texts if name not in own)
+        near = did_you_mean(unknown, [*own, *fields])
+        raise Problem(
+            "unknown-option",
+            f"expected one of the options {', '.join(own) or '(none)'} of {method}, or one of the fields "
+            f"{', '.join(fields)}, got {shown(prefix + unknown)}{near}: correct its name",
+            valid=[*(prefix + name for name in own), *fields],
+        ) from error
     hints = _hints(method)
     options = {name: _typed(prefix + name, text, hints.get(name, _ANY)) for name, text in texts.items()}
     _check_limits(options, prefix=prefix, limits=limits)
@@ -163,6 +173,7 @@ def _check_limits(options: Mapping[str, Any], *, prefix: str, limits: Mapping[st
         names, got = list(shipped_models()), shown(str(options["model"]))
         raise Problem(
             "unknown-model",
-            f"expected one of the models {', '.join(names) or '(none installed)'}, got {got}: choose a registered name",
+            f"expected one of the models {', '.join(names) or '(none installed)'}, got {got}"
+            f"{did_you_mean(options['model'], names)}: choose a registered name",
             valid=names,
         )

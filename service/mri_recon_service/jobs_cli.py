@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -208,7 +209,10 @@ def _statuses(names: Sequence[str] | None) -> list[Any]:
     valid = get_args(Status)
     for name in names or ():
         if name not in valid:
-            raise ConfigError(f"expected one of the states {', '.join(valid)}, got {name[:40]!a}: choose one of them")
+            raise ConfigError(
+                f"expected one of the states {', '.join(valid)}, got {name[:40]!a}{did_you_mean(name, valid)}: choose "
+                "one of them"
+            )
     return list(names or ())
 
 

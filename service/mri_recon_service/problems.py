@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from mri_recon._system.nearest import did_you_mean_word
 from mri_recon.errors import (
     CheckpointError,
     DataError,
@@ -37,6 +38,7 @@ __all__ = [
     "Problem",
     "ProblemKind",
     "install",
+    "invalid_field",
     "invalid_request",
     "problem_of",
     "respond",
@@ -231,6 +233,8 @@ def problem_of(error: MriReconError) -> Problem:
 
     An error that a request can cause keeps its message, which has advice. Any other is logged for the operator.
     """
+    if isinstance(error, FormatError) and error.argument:
+        return invalid_field(error.argument, str(error))
     for kind, code in _BY_ERROR.items():
         if isinstance(error, kind):
             return Problem(code, str(error))
@@ -247,12 +251,17 @@ def storage_full() -> Problem:
     return Problem("storage-full", "the work cannot be stored: the operator must look at the data folder's free space")
 
 
+def invalid_field(name: str, message: str) -> Problem:
+    """Make the problem of a field whose value is impossible for this scan or this service."""
+    return Problem("invalid-request", f"{name}: {message}", errors=[{"field": name, "message": message}])
+
+
 def invalid_request(
     error: ValidationError | RequestValidationError, *, valid: Mapping[str, Any] | None = None
 ) -> Problem:
     """Turn a failed validation into a problem with one entry in `errors` for each field, and no value."""
     errors = [
-        {"field": ".".join(str(part) for part in one["loc"]) or "(request)", "message": _plain(one["msg"])}
+        {"field": ".".join(str(part) for part in one["loc"]) or "(request)", "message": _plain(one)}
         for one in error.errors()
     ]
     detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
@@ -289,6 +298,7 @@ def shown(text: str) -> str:
     return ascii(text[:60])
 
 
-def _plain(message: str) -> str:
-    """Remove the prefix that Pydantic puts before the message of a validator."""
-    return message.removeprefix("Value error, ")
+def _plain(error: Mapping[str, Any]) -> str:
+    """Take the message of an error of Pydantic, without the prefix for validators, and with the nearest valid word."""
+    message: str = error["msg"].removeprefix("Value error, ")
+    return message + did_you_mean_word(error)

@@ -26,6 +26,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError
 from mri_recon.pacs.targets import (
     CALLING_AET,
@@ -100,7 +101,11 @@ class Targets:
         if name not in names:
             listed = f"one of the targets {', '.join(names)}" if names else "no 'deliver', for no target is registered"
             cure = "choose one of them" if names else "leave it out, or ask the operator to register one for this key"
-            raise Problem("unknown-target", f"expected {listed}, got {shown(name)}: {cure}", valid=names)
+            raise Problem(
+                "unknown-target",
+                f"expected {listed}, got {shown(name)}{did_you_mean(name, names)}: {cure}",
+                valid=names,
+            )
 
 
 def read_targets(path: Path | None, environment: Mapping[str, str]) -> Targets:

@@ -22,7 +22,7 @@ from mri_recon.results.provenance import InputFile, Provenance
 from mri_recon.results.recipe import MaskChoice, Recipe, Run, run_batch, run_recipe
 from mri_recon_service.fields import compare_fields, reconstruction_fields
 from mri_recon_service.job import Kind
-from mri_recon_service.problems import Problem, problem_of
+from mri_recon_service.problems import Problem, invalid_field, problem_of
 from mri_recon_service.schemas import ReconstructionFields, ScanFields
 
 __all__ = [
@@ -165,9 +165,7 @@ def prepare(
         require_pictures_allowed(scan.meta, what="the service's answer")
         index = scan.num_slices // 2 if fields.slice is None else fields.slice
         if index >= scan.num_slices:
-            raise Problem(
-                "invalid-request", f"slice: expected 0 to {scan.num_slices - 1}, got {index}: choose one of these"
-            )
+            raise invalid_field("slice", f"expected 0 to {scan.num_slices - 1}, got {index}: choose one of these")
         _check_sampling(scan, fields, has_file="mask" in files)
         choice = MaskChoice(
             files.get("mask", FROM_ZEROS if fields.mask == FROM_ZEROS else None),

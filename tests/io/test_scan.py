@@ -199,9 +199,9 @@ def test_the_slices_with_broken_samples_are_named(noise: Any) -> None:
     kspace = noise(5, 2, 8, 6)
     kspace[1, 0, 3, 3] = np.nan
     kspace[3, 1, 2, 2] = np.inf
-    with pytest.raises(FormatError, match=r"in 2 of 5 slices \(1, 3\).*read the other slices alone"):
+    with pytest.raises(FormatError, match=r"in 2 of 5 slices \(from 0: 1, 3\).*read the other slices alone"):
         scan_of(kspace)
-    with pytest.raises(FormatError, match=r"in 1 of 2 slices \(3\)"):
+    with pytest.raises(FormatError, match=r"in 1 of 2 slices \(from 0: 3\)"):
         make_scan(kspace[2:4], name="a", meta={"slices": [2, 3]})
 
 

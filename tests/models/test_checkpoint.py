@@ -123,7 +123,7 @@ def test_other_suffix_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_name_lists_the_shipped() -> None:
-    with pytest.raises(CheckpointError, match="unknown model 'unett': expected one of .*unet"):
+    with pytest.raises(CheckpointError, match="unknown model 'unett' .*'unet'.*: expected one of .*unet"):
         load_named("unett")
 
 

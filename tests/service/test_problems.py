@@ -47,7 +47,14 @@ _UNFINISHED = (
         ({"mask": "file"}, "missing-mask", "none of its own"),
         ({"mask": "other"}, "invalid-request", "mask: Input should be 'file'"),
         ({"acceleration": "3", "reg_weight": "1"}, "unknown-option", "'reg_weight'"),
-        ({"acceleration": "3", "accelerration": "1"}, "unknown-option", "'accelerration'"),
+        (
+            {"acceleration": "3", "accelerration": "1"},
+            "unknown-option",
+            "'accelerration' (did you mean 'acceleration'?)",
+        ),
+        ({"acceleration": "3", "mask_kind": "randm"}, "invalid-request", "(did you mean 'random'?)"),
+        ({"method": "zero-filed", "acceleration": "3"}, "unknown-method", "(did you mean 'zero-filled'?)"),
+        ({"method": "unet", "acceleration": "3", "model": "unet-0.2"}, "unknown-model", "(did you mean"),
         ({"method": "cs-wavelet", "acceleration": "3", "reg_weight": "-7"}, "invalid-option", "reg_weight"),
         ({"method": "cg-sense", "acceleration": "3", "reg_weight": "1e39"}, "invalid-option", "<= 1e+06, got 1e+39"),
         ({"method": "cs-wavelet", "acceleration": "3", "sigma": "1e39"}, "invalid-option", "<= 1e+38"),
@@ -68,7 +75,9 @@ _UNFINISHED = (
         ({"method": "unet", "acceleration": "3", "model": "../x.safetensors"}, "unknown-model", "registered name"),
         ({"acceleration": "3", "slice": "1"}, "invalid-request", "0 to 0"),
         ({"acceleration": "3", "slice": "-1"}, "invalid-request", "slice"),
-        ({"acceleration": "3", "axes": "coil coil"}, "invalid-file", "axes"),
+        ({"acceleration": "3", "axes": "coil coil"}, "invalid-request", "axes: expected axes out of"),
+        ({"acceleration": "3", "axes": "coil readout phase"}, "invalid-request", "axes: expected one name an axis"),
+        ({"acceleration": "3", "variable": "other"}, "invalid-request", "variable: expected no variable"),
         ({"acceleration": "3", "seed": "9" * 400}, "invalid-request", "seed"),
         ({"acceleration": "3", "seed": "9" * 5000}, "invalid-request", "seed"),
         ({"acceleration": "3", "slice": "9" * 5000}, "invalid-request", "slice"),
@@ -97,6 +106,17 @@ def test_valid_names_are_listed(client: httpx.Client, post: Post, kspace: Callab
     missing = problem(post(client, full), 422, "invalid-request")
     assert missing["valid_methods"] == mr.method_names()
     assert missing["errors"] == [{"field": "method", "message": "Field required"}]
+
+
+@pytest.mark.parametrize("field", ["axes", "variable", "slice"])
+def test_a_field_that_does_not_fit_the_file_is_named(
+    client: httpx.Client, post: Post, kspace: Callable[..., Any], problem: Check, field: str
+) -> None:
+    given = {"axes": "readout phase", "variable": "ksp", "slice": "7"}[field]
+    answer = post(client, kspace(1, 1, 25, 36), method="zero-filled", acceleration=3, options={field: given})
+    (error,) = problem(answer, 422, "invalid-request")["errors"]
+    assert error["field"] == field
+    assert error["message"].startswith("expected ")
 
 
 def _with_nan(full: Any) -> Any:

@@ -59,7 +59,7 @@ def test_utf_8_is_read_with_and_without_a_mark(encoding: str, ends: str, tmp_pat
         (b"a = " + b"9" * 5000, "not TOML"),
         (b"#" * 1_000_001, "expected at most 1000000 bytes"),
         (b"run = 3\n", "run: Input should be"),
-        (b"[run]\nstepz = 3\n", "unknown key run.stepz: expected one of batch_size,"),
+        (b"[run]\nstepz = 3\n", "unknown key run.stepz (did you mean 'steps'?): expected one of batch_size,"),
         (b"[run]\nsteps = " + b"9" * 30 + b"\n", "run.steps: expected a finite number below 2^63, got 9"),
         (b"[optimizer]\nlr = inf\n", "optimizer.lr: expected a finite number below 2^63, got inf"),
         (b"[optimizer]\nlr = nan\n", "optimizer.lr: expected a finite number below 2^63, got nan"),

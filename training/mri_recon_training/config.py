@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError
 from mri_recon.models import CascadeConfig, UnetConfig, UnrolledConfig
 from mri_recon.models.checkpoint import load_named
@@ -149,10 +150,12 @@ def parse_config(tables: dict[str, Any]) -> TrainConfig:
         chosen = MODELS.get(_architecture(model))
         unknown = sorted(set(model) - set(chosen.model_fields)) if chosen else []
         if chosen and unknown:
-            valid = ", ".join(sorted(chosen.model_fields))
-            raise ConfigError(f"unknown key model.{unknown[0]}: expected one of {valid}")
+            valid = sorted(chosen.model_fields)
+            near = did_you_mean(unknown[0], valid)
+            raise ConfigError(f"unknown key model.{unknown[0]}{near}: expected one of {', '.join(valid)}")
         if not chosen:
             raise ConfigError(
-                f"model.architecture: expected one of {', '.join(MODELS)}, got {model['architecture']!r}: choose one"
+                f"model.architecture: expected one of {', '.join(MODELS)}, got {model['architecture']!r}"
+                f"{did_you_mean(model['architecture'], MODELS)}: choose one"
             )
     return validated(TrainConfig, tables)

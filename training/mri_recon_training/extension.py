@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError
 from mri_recon_training.config import TrainConfig, parse_config
 from mri_recon_training.schedules import extended_factor
@@ -31,8 +32,9 @@ def extend(config: TrainConfig, overrides: Sequence[str], finished: int) -> Trai
     for key in keys:
         if key not in valid:
             raise ConfigError(
-                f"train --resume: expected --set of one of {', '.join(valid)}, got {key}: the rest of a run's "
-                "configuration stays; start another run with another run.name, from these weights with run.weights"
+                f"train --resume: expected --set of one of {', '.join(valid)}, got {key}{did_you_mean(key, valid)}: "
+                "the rest of a run's configuration stays; start another run with another run.name, from these weights "
+                "with run.weights"
             )
     tables = config.model_dump(mode="json")
     apply_overrides(tables, overrides, TrainConfig)

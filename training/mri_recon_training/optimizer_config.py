@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError
 
 __all__ = ["MOMENTUM", "NO_CLIP", "OPTIMIZERS", "OptimizerConfig", "full_batch", "needs_closure"]
@@ -153,5 +154,6 @@ def _own_keys(filled: dict[str, Any], keys: dict[str, tuple[tuple[str, ...], Any
 
 def _known(name: str) -> str:
     if name not in OPTIMIZERS:
-        raise ConfigError(f"unknown optimizer {name!r}: expected one of {', '.join(OPTIMIZERS)}")
+        near = did_you_mean(name, OPTIMIZERS)
+        raise ConfigError(f"unknown optimizer {name!r}{near}: expected one of {', '.join(OPTIMIZERS)}")
     return name

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from mri_recon._system.nearest import did_you_mean, did_you_mean_word
 from mri_recon.errors import ConfigError
 
 __all__ = ["apply_overrides", "config_file", "named_configs", "read_json", "read_tables", "validated"]
@@ -45,7 +46,8 @@ def config_file(given: Path, folder: str = "configs") -> Path:
     if given.suffix:
         return given
     raise ConfigError(
-        f"configuration: expected a TOML file or one of {', '.join(names)}, got {str(given)!r}: correct its name"
+        f"configuration: expected a TOML file or one of {', '.join(names)}, got {str(given)!r}"
+        f"{did_you_mean(str(given), names)}: correct its name"
     )
 
 
@@ -140,9 +142,10 @@ def validated(model: type[Model], tables: dict[str, Any]) -> Model:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden" and (keys := _keys(model, first["loc"][:-1])):
-            raise ConfigError(f"unknown key {where}: expected one of {', '.join(keys)}") from error
+            near = did_you_mean(str(first["loc"][-1]), keys)
+            raise ConfigError(f"unknown key {where}{near}: expected one of {', '.join(keys)}") from error
         reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {reason}, got {_shown(first['input'])}") from error
+        raise ConfigError(f"{where}: {reason}, got {_shown(first['input'])}{did_you_mean_word(first)}") from error
 
 
 def _text(path: Path) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError
 from mri_recon.models.inference import image_scale
 from mri_recon_data.examples.acquisition import AcquisitionConfig, draw_example
@@ -83,7 +84,10 @@ class Worlds:
         known = [PROCEDURAL, PHOTOGRAPHS, RAW, IMAGES, *sets]
         for name, share in config.shares.items():
             if name not in known:
-                raise ConfigError(f"data.worlds.shares: expected one of {', '.join(known)}, got {name!r}: correct it")
+                raise ConfigError(
+                    f"data.worlds.shares: expected one of {', '.join(known)}, got {name!r}"
+                    f"{did_you_mean(name, known)}: correct it"
+                )
             if not share >= 0:
                 raise ConfigError(f"data.worlds.shares.{name}: expected a share of at least 0, got {share}")
         photographs = load_photographs() if config.shares.get(PHOTOGRAPHS, 0) else ()

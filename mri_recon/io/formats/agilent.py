@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from mri_recon.errors import FormatError
 from mri_recon.io.geometry import Geometry
+from mri_recon.io.reading.axes import refuse_axes
 from mri_recon.io.reading.choice import parse_choice, pick_index
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared, show
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
@@ -90,8 +91,7 @@ def read_fid(
     Raises:
         FormatError: damaged, no procpar, or not sampled line by line.
     """
-    if axes is not None:
-        raise FormatError(f"expected no axes for the Agilent file {path.name}, procpar says them: leave axes out")
+    refuse_axes(axes, f"the Agilent file {path.name}", "procpar says them")
     with path.open("rb") as stream:
         layout = _layout(stream.read(HEAD_SIZE), path.stat().st_size)
     if layout is None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mri_recon.errors import FormatError
 from mri_recon.io.formats.readout_lines import partitions_to_slices
 from mri_recon.io.reading.access import check_regular
+from mri_recon.io.reading.axes import refuse_axes
 from mri_recon.io.reading.choice import parse_choice, pick_index
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
@@ -78,8 +79,7 @@ def read_bart(
     Raises:
         FormatError: damaged, one of the two files is missing, or sampled in two directions.
     """
-    if axes is not None:
-        raise FormatError(f"expected no axes for the BART array {path.name}, its dimensions are fixed: leave axes out")
+    refuse_axes(axes, f"the BART array {path.name}", "its dimensions are fixed")
     choice = parse_choice(variable, {name: f"dimension {dim}" for name, dim in _NAMES.items()}, where=path.name)
     samples, header = path.with_suffix(".cfl"), path.with_suffix(".hdr")
     for one in (samples, header):

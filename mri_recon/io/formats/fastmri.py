@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import FormatError
 from mri_recon.io.formats.ismrmrd import Header, parse_header, refuse_declarations
 from mri_recon.io.geometry import Geometry, make_geometry
@@ -64,7 +65,7 @@ class FastMRIFile:
         self, path: str | Path, *, variable: str | None = None, axes: str | None = None, scan: bool = False
     ) -> None:
         self.path = Path(path)
-        self._variable = variable or "kspace"
+        self._variable, self._named = variable or "kspace", variable is not None
         self._axes_given = axes is not None
         with ExitStack() as stack:
             self._file = stack.enter_context(open_hdf5(self.path, scan=scan))
@@ -219,7 +220,8 @@ class FastMRIFile:
         if dataset is None:
             with hdf5_errors(self.path):
                 names = sorted(self._file)
-            raise FormatError(_no_kspace(self.path, self._variable, names))
+            argument = "variable" if self._named else ""
+            raise FormatError(_no_kspace(self.path, self._variable, names), argument=argument)
         check_elements(dataset)
         return dataset
 
@@ -328,7 +330,7 @@ def _no_kspace(path: Path, variable: str, names: list[str]) -> str:
         )
     found = ", ".join(show(name) for name in names[:10]) or "nothing"
     return (
-        f"expected a dataset {show(variable)} in {path.name}, found: {found}: "
+        f"expected a dataset {show(variable)} in {path.name}, found: {found}{did_you_mean(variable, names)}: "
         "name the k-space with variable, or store it in fastMRI's layout"
     )
 

@@ -102,7 +102,10 @@ def refuse_other(variable: str | None, numeric: Sequence[str], other: Mapping[st
             "e.g. in MATLAB kspace = data.kspace; save('kspace.mat', 'kspace')"
         )
     if variable is not None and variable in other:
-        raise FormatError(f"expected numbers in {show(variable)} of {path.name}, got {other[variable]}: save an array")
+        raise FormatError(
+            f"expected numbers in {show(variable)} of {path.name}, got {other[variable]}: save an array",
+            argument="variable",
+        )
 
 
 def mat_arrays(

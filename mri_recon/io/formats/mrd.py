@@ -22,6 +22,7 @@ from mri_recon.io.formats.mrd_session import is_mrd_session, open_session
 from mri_recon.io.formats.mrd_stream import is_mrd_stream, open_stream
 from mri_recon.io.formats.readout_lines import noise_scale, partitions_to_slices, without_oversampling
 from mri_recon.io.geometry import Geometry, Vector
+from mri_recon.io.reading.axes import refuse_axes
 from mri_recon.io.reading.choice import parse_choice, pick_index
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES, check_declared
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
@@ -69,8 +70,7 @@ def read_mrd(
     Raises:
         FormatError: damaged, not Cartesian, or no image lines.
     """
-    if axes is not None:
-        raise FormatError(f"expected no axes for the MRD file {path.name}, it says them itself: leave axes out")
+    refuse_axes(axes, f"the MRD file {path.name}", "it says them itself")
     chosen = parse_choice(variable, _NAMES, where=path.name)
     kind, opened = _open(path)
     with opened as readouts:

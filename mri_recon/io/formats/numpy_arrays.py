@@ -51,7 +51,8 @@ def read_npy(
     """Read a `.npy` file, or only `slices` of it; see `mri_recon.io.load`."""
     if variable is not None:
         raise FormatError(
-            f"expected no variable for {path.name}, got {variable!r}: a .npy file holds one array, leave it out"
+            f"expected no variable for {path.name}, got {variable!r}: a .npy file holds one array, leave it out",
+            argument="variable",
         )
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -71,6 +72,11 @@ def read_npz(
 ) -> RawScan:
     """Read a `.npz` file; an array `mask` beside the k-space becomes the mask of the scan. See `mri_recon.io.load`."""
     with _archive(path) as (archive, members):
+        if not members:
+            raise FormatError(
+                f"expected arrays in {path.name}, a ZIP file, found none: give the k-space itself; DICOM images, for "
+                "one, hold none"
+            )
         name, *own = with_own_mask(sorted(members), variable, where=path.name)
         where = f"{show(name)} of {path.name}"
         with _member(archive, members[name], path) as (stream, size, inside):

@@ -64,7 +64,9 @@ def read_pfile(
     """Read the k-space of a GE P-file; see `mri_recon.io.load`. Neither `axes` nor `variable` may be given."""
     for name, value in (("axes", axes), ("variable", variable)):
         if value is not None:
-            raise FormatError(f"expected no {name} for the P-file {path.name}, its header says it: leave {name} out")
+            raise FormatError(
+                f"expected no {name} for the P-file {path.name}, its header says it: leave {name} out", argument=name
+            )
     size = path.stat().st_size
     with path.open("rb") as stream:
         header = _header(stream.read(HEAD_SIZE), path.name)

@@ -25,6 +25,7 @@ from mri_recon.io.formats.twix_blocks import (
 from mri_recon.io.formats.twix_geometry import twix_geometry
 from mri_recon.io.formats.twix_noise import count_noise, noise_of
 from mri_recon.io.formats.twix_order import fill_kspace
+from mri_recon.io.reading.axes import refuse_axes
 from mri_recon.io.reading.choice import parse_choice, pick_index
 from mri_recon.io.reading.limits import DEFAULT_MAX_BYTES
 from mri_recon.io.reading.slices import Slices, chosen_slices, slices_meta
@@ -69,8 +70,7 @@ def read_twix(
     Raises:
         FormatError: damaged, cut short, recognisably not Cartesian, or twixtools is not installed.
     """
-    if axes is not None:
-        raise FormatError(f"expected no axes for the Siemens file {path.name}, it says them itself: leave axes out")
+    refuse_axes(axes, f"the Siemens file {path.name}", "it says them itself")
     chosen = parse_choice(variable, _NAMES, where=path.name)
     with path.open("rb") as stream:
         measurements = find_measurements(stream, os.fstat(stream.fileno()).st_size, path.name)

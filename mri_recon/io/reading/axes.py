@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mri_recon.errors import FormatError
 from mri_recon.io.reading.pairs import copy_as_complex, join_axis, pair_fields
 
-__all__ = ["COMPLEX", "C_ORDER", "MATLAB_ORDER", "ORDER", "Layout", "find_layout", "parse_axes"]
+__all__ = ["COMPLEX", "C_ORDER", "MATLAB_ORDER", "ORDER", "Layout", "find_layout", "parse_axes", "refuse_axes"]
 
 ORDER = ("slice", "coil", "readout", "phase")
 """Order of the axes in the k-space of every scan."""
@@ -100,7 +100,8 @@ def find_layout(
         if length != 2:
             raise FormatError(
                 f"expected an axis of 2 for real and imaginary part, the axis {COMPLEX!r} of {where} has {length}: "
-                f"check the order of the axes {axes[:80]!r} against the shape {tuple(shape)}"
+                f"check the order of the axes {axes[:80]!r} against the shape {tuple(shape)}",
+                argument="axes",
             )
         return Layout(names, False)
     paired = [end for end in (0, -1) if len(shape) == 5 and int(shape[end]) == 2 and dtype.kind in "if"]
@@ -147,19 +148,37 @@ def parse_axes(
     if COMPLEX in names and COMPLEX not in allowed:
         raise FormatError(
             f"expected real numbers where an axis is named {COMPLEX!r}, {where} has complex ones or none of that kind: "
-            f"leave {COMPLEX!r} out of the axes {axes[:80]!r}"
+            f"leave {COMPLEX!r} out of the axes {axes[:80]!r}",
+            argument="axes",
         )
     if set(names) - allowed or len(set(names)) < len(names) or not {"readout", "phase"} <= set(names):
         raise FormatError(
             f"expected axes out of {', '.join(ORDER)}, each once, readout and phase among them, got {axes[:80]!r}: "
-            "write e.g. 'coil readout phase'"
+            "write e.g. 'coil readout phase'",
+            argument="axes",
         )
     if len(names) != len(shape):
         raise FormatError(
             f"expected one name an axis, got {' '.join(names)!r} for {where} of shape {tuple(shape)}: "
-            "name every axis in order"
+            "name every axis in order",
+            argument="axes",
         )
     return names
+
+
+def refuse_axes(axes: str | None, what: str, why: str) -> None:
+    """Refuse names of axes for a format that says them itself.
+
+    Args:
+        axes: the names; None is right.
+        what: the file with its format, e.g. "the BART array x.cfl".
+        why: why it needs none, e.g. "its dimensions are fixed".
+
+    Raises:
+        FormatError: `axes` was given.
+    """
+    if axes is not None:
+        raise FormatError(f"expected no axes for {what}, {why}: leave axes out", argument="axes")
 
 
 def _words(axes: str) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ def parse_choice(variable: str | None, names: Mapping[str, str], *, where: str) 
             valid = ", ".join(f"{name} ({what})" for name, what in names.items())
             raise FormatError(
                 f"expected NAME=NUMBER, separated by commas, as the variable of {where}, got {show(variable)}: "
-                f"names are {valid}"
+                f"names are {valid}",
+                argument="variable",
             )
         found[pair[1]] = pair[2]
     return found
@@ -49,5 +50,8 @@ def pick_index(chosen: Mapping[str, str], name: str, count: int, *, where: str, 
     if value is None:
         return default % count
     if not value.isdecimal() or int(value) >= count:
-        raise FormatError(f"expected {name} from 0 to {count - 1} in {where}, got {name}={value}: choose one of these")
+        raise FormatError(
+            f"expected {name} from 0 to {count - 1} in {where}, got {name}={value}: choose one of these",
+            argument="variable",
+        )
     return int(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import FormatError
 from mri_recon.io.reading.limits import show
 
@@ -28,7 +29,9 @@ def pick_variable(names: Sequence[str], variable: str | None, *, where: str) -> 
     if variable is not None:
         if variable not in names:
             raise FormatError(
-                f"expected an array {show(variable)} in {where}, found: {listed or 'none'}: choose one of these"
+                f"expected an array {show(variable)} in {where}, found: {listed or 'none'}"
+                f"{did_you_mean(variable, names)}: choose one of these",
+                argument="variable",
             )
         return variable
     candidates = [name for name in names if name not in (MASK_NAME, RESULT_NAME)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon._system.text import printable
 from mri_recon.errors import OutputError
 
@@ -42,5 +43,6 @@ def media_type(path: str | Path, kind: str) -> str:
         if name.endswith(suffix) and name != suffix:
             return known[suffix]
     raise OutputError(
-        f"expected a file name that ends in one of {', '.join(known)}, got {printable(path)}: its suffix is the format"
+        f"expected a file name that ends in one of {', '.join(known)}, got {printable(path)}"
+        f"{did_you_mean(Path(path).suffix, known)}: its suffix is the format"
     )

@@ -15,6 +15,7 @@ from typing import IO, Any, TypeVar
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import OutputError
 from mri_recon.io import check_holds
 from mri_recon_service.answers.bundle import read_bundle
@@ -214,7 +215,8 @@ async def method_answer(
     if method not in methods:
         raise Problem(
             "part-not-found",
-            f"expected one of the compared methods {', '.join(methods)}, got {shown(method)}: choose one of them",
+            f"expected one of the compared methods {', '.join(methods)}, got {shown(method)}"
+            f"{did_you_mean(method, methods)}: choose one of them",
             valid=methods,
         )
     name = method_file(methods.index(method))

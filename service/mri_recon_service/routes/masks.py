@@ -22,7 +22,7 @@ from mri_recon_service.columns import columns_of
 from mri_recon_service.dependencies import EngineDep
 from mri_recon_service.http.negotiation import choose
 from mri_recon_service.http.openapi import component, problem_responses
-from mri_recon_service.problems import Problem, invalid_request, problem_of, shown
+from mri_recon_service.problems import Problem, invalid_field, invalid_request, problem_of, shown
 from mri_recon_service.schemas import MaskFields, MaskReceipt
 
 if TYPE_CHECKING:  # the engine loads torch, which routes must not
@@ -49,9 +49,9 @@ def _as_npy(mask: ColumnMask, fields: MaskFields, engine: Engine) -> bytes:
 
 def _as_png(mask: ColumnMask, fields: MaskFields, engine: Engine) -> bytes:
     if fields.height * mask.width > _MAX_PIXELS:
-        raise Problem(
-            "invalid-request",
-            f"height: expected a picture of at most {_MAX_PIXELS} pixels, got {fields.height} rows of {mask.width}: "
+        raise invalid_field(
+            "height",
+            f"expected a picture of at most {_MAX_PIXELS} pixels, got {fields.height} rows of {mask.width}: "
             f"ask for at most {_MAX_PIXELS // mask.width} rows, all are alike",
         )
     picture = np.broadcast_to(mask.lines.astype(np.float32), (fields.height, mask.width))
@@ -141,9 +141,9 @@ async def _answer(fields: MaskFields, accept: str | None, engine: Engine) -> Res
 def _drawn(fields: MaskFields, media_type: str, engine: Engine) -> bytes:
     support = None if fields.support is None else columns_of(fields.support, fields.width)
     if fields.support is not None and support is None:
-        raise Problem(
-            "invalid-request",
-            f"support: expected ranges of the columns 0 to {fields.width - 1}, each from its first to its last, got "
+        raise invalid_field(
+            "support",
+            f"expected ranges of the columns 0 to {fields.width - 1}, each from its first to its last, got "
             f"{shown(fields.support)}: send scan.support of /v1/validate",
         )
     try:

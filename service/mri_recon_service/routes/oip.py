@@ -11,6 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.methods.networks import method_of
 from mri_recon.models.checkpoint import load_named, shipped_models
 from mri_recon.notice import RESEARCH_ONLY
@@ -89,5 +90,5 @@ def _check_known(name: str) -> None:
     if name not in shipped_models():
         valid = list(shipped_models())
         names = ", ".join(valid) or "(none installed)"
-        detail = f"expected one of the models {names}, got {shown(name)}: take one of them"
+        detail = f"expected one of the models {names}, got {shown(name)}{did_you_mean(name, valid)}: take one of them"
         raise Problem("unknown-inference-model", detail, valid=valid, error=detail)

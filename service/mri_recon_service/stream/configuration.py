@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.methods.table import method_names, method_options
 from mri_recon_service.problems import Problem, shown
 from mri_recon_service.stream.errors import SessionError
@@ -60,7 +61,10 @@ def allowed_methods(chosen: Sequence[str]) -> tuple[str, ...]:
     known = method_names()
     for name in chosen:
         if name not in known:
-            raise SessionError(f"expected some of the methods {', '.join(known)}, got {shown(name)}: correct the name")
+            near = did_you_mean(name, known)
+            raise SessionError(
+                f"expected some of the methods {', '.join(known)}, got {shown(name)}{near}: correct the name"
+            )
     return tuple(chosen) or tuple(known)
 
 
@@ -97,7 +101,7 @@ def read_choice(
     elif name in allowed:
         method = name
     else:
-        got = shown(name) if name else "none"
+        got = shown(name) + did_you_mean(name, [*names, *allowed]) if name else "none"
         raise SessionError(
             f"expected one of the configurations {', '.join([*names, *allowed])}, got {got}: name one of them, with "
             "its options as NAME=VALUE"
@@ -107,7 +111,8 @@ def read_choice(
     for option in options:
         if option not in known:
             raise SessionError(
-                f"expected one of the options {', '.join(known)} of {method}, got {shown(option)}: name one"
+                f"expected one of the options {', '.join(known)} of {method}, got {shown(option)}"
+                f"{did_you_mean(option, known)}: name one"
             )
     fields = {"method": method, **options}
     try:

@@ -104,6 +104,13 @@ def answer(request: Request, config: ParserConfig) -> dict[str, Any]:
             return {"number": request.number, "error": NO_ROOM, "message": ""}
     except TooLargeError as error:
         return {"number": request.number, "error": TOO_LARGE, "message": str(error), "size": error.size}
+    except FormatError as error:
+        return {
+            "number": request.number,
+            "error": FormatError.__name__,
+            "message": str(error),
+            "argument": error.argument,
+        }
     except MriReconError as error:
         return {"number": request.number, "error": type(error).__name__, "message": str(error)}
     except MemoryError:

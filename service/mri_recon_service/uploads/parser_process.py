@@ -412,7 +412,9 @@ def _refused(refusal: Refusal, path: Path) -> Exception:
     kind = _ERRORS.get(refusal.error)
     if kind is None:
         raise ValueError("expected an error that a reader raises")
-    return problem_of(kind(refusal.message))
+    return problem_of(
+        FormatError(refusal.message, argument=refusal.argument) if kind is FormatError else kind(refusal.message)
+    )
 
 
 def _slow(path: Path, seconds: float) -> Problem:

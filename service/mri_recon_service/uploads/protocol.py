@@ -11,7 +11,7 @@ import os
 import signal
 import stat
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +145,7 @@ class Findings(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The error that a reader raised, of an array that is too large with its size."""
+    """The error that a reader raised, with the size of an array that is too large, or the field that does not fit."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -153,6 +153,7 @@ class Refusal(BaseModel):
     error: Annotated[str, StringConstraints(max_length=60)]
     message: Annotated[str, StringConstraints(max_length=8000)]
     size: Annotated[int, Field(ge=0)] | None = None
+    argument: Literal["", "axes", "variable"] = ""
 
 
 def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon_service.locked_folder import LockedFolder
 from mri_recon_service.problems import Problem, shown
 
@@ -76,7 +77,8 @@ def allowed_suffix(filename: str, content_type: str) -> str:
     got = shown(suffix) if suffix else "no suffix"
     raise Problem(
         "unsupported-media-type",
-        f"expected a file name that ends in one of {', '.join(SUFFIXES)}, got {got}: name the file by its format",
+        f"expected a file name that ends in one of {', '.join(SUFFIXES)}, got {got}{did_you_mean(suffix, SUFFIXES)}: "
+        "name the file by its format",
         valid=[*SUFFIXES, *RAW_TYPES],
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mri_recon._system.nearest import did_you_mean
 from mri_recon.errors import ConfigError
 from mri_recon.models import UnetConfig
 from mri_recon.models.layers import NORMALIZATIONS
@@ -146,4 +147,4 @@ def _with_norm(model: UnetConfig, name: str) -> UnetConfig:
 
 def _check_name(what: str, name: str, valid: Sequence[str]) -> None:
     if name not in valid:
-        raise ConfigError(f"unknown {what} {name!r}: expected one of {', '.join(valid)}")
+        raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, valid)}: expected one of {', '.join(valid)}")
