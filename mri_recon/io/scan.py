@@ -294,8 +294,8 @@ def _checked(kspace: npt.NDArray[Any], name: str, chosen: list[int] | None) -> n
         others = ", or read the other slices alone" if len(broken) < len(samples) else ""
         raise FormatError(
             f"expected finite k-space, {name} has NaN or infinite samples, or larger ones than single precision holds, "
-            f"in {len(broken)} of {len(samples)} slices (from 0: {listed}): find out where they come from before anything "
-            f"is reconstructed{others}"
+            f"in {len(broken)} of {len(samples)} slices (from 0: {listed}): find out where they come from before "
+            f"anything is reconstructed{others}"
         )
     if not samples.any():
         where = "" if chosen is None else f" in the slices {str(chosen)[:80]}"

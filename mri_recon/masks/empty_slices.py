@@ -48,8 +48,8 @@ def note_empty(info: dict[str, Any], empty: list[int], kept: list[int], num_slic
     """Add to `info` the key `empty_slices`, a sentence in `warnings`, and None for each empty slice in `per_slice`."""
     listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
     told = (
-        f"{len(empty)} of {num_slices} slices hold no data (zeros only; {listed}, counted from 0): their images are zero, "
-        "which SSIM counts as equal to a reference of zeros"
+        f"{len(empty)} of {num_slices} slices hold no data (zeros only; {listed}, counted from 0): their images are "
+        "zero, which SSIM counts as equal to a reference of zeros"
     )
     noted = {**info, "empty_slices": empty, "warnings": [*info.get("warnings", []), told]}
     if isinstance(info.get("per_slice"), Mapping):
