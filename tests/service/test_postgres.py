@@ -23,7 +23,7 @@ skip_without_postgres()
 
 from alembic.autogenerate import compare_metadata  # noqa: E402
 from alembic.migration import MigrationContext  # noqa: E402
-from sqlalchemy import text, update  # noqa: E402
+from sqlalchemy import insert, select, text, update  # noqa: E402
 
 from mri_recon_service.storage.database import Database, driver_url  # noqa: E402
 from mri_recon_service.storage.leases import Leases  # noqa: E402
@@ -171,6 +171,21 @@ def test_who_lost_its_lease_goes_on_under_another_name(address: str, store: Post
     lease.close()
     assert not other.alive(lease.id)
     other.close()
+
+
+def test_ended_leases_are_swept(address: str, store: PostgresStore) -> None:
+    database = Database(address)
+    ours, other = Leases(database, seconds=SECONDS), Leases(Database(address), seconds=SECONDS)
+    with database.engine.begin() as connection:
+        ended = {"until": text("clock_timestamp() - interval '1 s'")}
+        connection.execute(insert(owners).values(id="dead", **ended))
+    ours._time *= 0  # the server started long ago
+    ours.sweep()
+    with database.engine.begin() as connection:
+        assert set(connection.scalars(select(owners.c.id))) >= {ours.id, other.id}
+        assert "dead" not in set(connection.scalars(select(owners.c.id)))
+    other.close()
+    ours.close()
 
 
 def test_nobody_is_dead_because_the_server_was(address: str, store: PostgresStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sqlite3
 import subprocess
@@ -30,7 +31,7 @@ from mri_recon_service.storage.ownership import Ownership
 from mri_recon_service.storage.sqlite import SqliteStore
 from mri_recon_service.storage.store import Bounds, DiskShareFull, JobStore, QueueFull
 from tests.support.patience import PATIENCE
-from tests.support.service import ServerProcess, new_job, until_status
+from tests.support.service import ServerProcess, new_job, until, until_status
 
 LOST = {"code": "worker-lost", "detail": "died", "extensions": {}}
 
@@ -234,6 +235,29 @@ def test_owners_live_as_long_as_their_process(tmp_path: Path) -> None:
     assert own.alive(own.id)
     own.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_files_of_dead_owners_are_swept_and_no_other(tmp_path: Path) -> None:
+    own, neighbour = Ownership(tmp_path), Ownership(tmp_path)
+    dead, begun, killed = (tmp_path / name for name in ("dead", ".begun", ".killed"))
+    for path in (dead, begun, killed):
+        path.touch()
+    os.utime(killed, (0, 0))
+    own.sweep()
+    assert {path.name for path in tmp_path.iterdir()} == {own.id, neighbour.id, ".begun"}
+    assert own.alive(neighbour.id)
+    assert not own.alive("dead")
+    neighbour.close()
+    own.close()
+
+
+def test_a_service_sweeps_the_owners_of_killed_ones(serve: Any, tmp_path: Path) -> None:
+    """A killed process that owned no job leaves its file as well."""
+    (tmp_path / "owners").mkdir()
+    left = tmp_path / "owners" / ("0" * 32)
+    left.touch()
+    with serve(Settings(data_dir=tmp_path)):
+        until(lambda: not left.exists())
 
 
 def test_a_disk_that_refuses(

@@ -1,6 +1,7 @@
 """Maintain the jobs of the data folder: recover the jobs of dead processes, and cancel, expire and delete jobs.
 
-Every half second a thread looks for changes by other processes. Once a minute it deletes abandoned folders.
+Every half second a thread looks for changes by other processes. Once a minute it forgets dead
+processes and deletes abandoned folders.
 """
 
 from __future__ import annotations
@@ -117,10 +118,11 @@ class Housekeeping:
             self._store.scrub()
 
     def _sweep(self) -> None:
-        """Delete the folders of jobs that were never accepted or have been deleted.
+        """Forget dead processes, and delete the folders of jobs that were never accepted or have been deleted.
 
         The date of a folder may be wrong: only one that was unknown a minute ago too is no job that is just accepted.
         """
+        self._owner.sweep()
         old = self._files.old()
         unknown = set(old) - self._store.known(old)
         for job_id in unknown & self._unknown:

@@ -12,7 +12,7 @@ import threading
 import uuid
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from mri_recon_service.problems import Problem
@@ -54,9 +54,7 @@ class Leases:
         """See `Owner`. A lease that has ended is taken, unless the server has just started: nobody could renew it."""
         if owner == self._id:
             return True
-        started = func.pg_postmaster_start_time() + self._time
-        ended = owners.c.until < _NOW, started < _NOW
-        take = update(owners).where(owners.c.id == owner, *ended).values(until=_TAKEN)
+        take = update(owners).where(owners.c.id == owner, *self._ended).values(until=_TAKEN)
         there = select(owners.c.id).where(owners.c.id == owner, owners.c.until > _TAKEN)
 
         def work(db: Connection) -> bool:
@@ -69,6 +67,11 @@ class Leases:
         """See `Owner`."""
         self._database.transaction(lambda db: db.execute(delete(owners).where(owners.c.id == owner)))
 
+    def sweep(self) -> None:
+        """See `Owner`. A process that lives all the same finds its lease gone, as if it had been taken."""
+        others = owners.c.id != self._id
+        self._database.transaction(lambda db: db.execute(delete(owners).where(others, *self._ended)))
+
     def close(self) -> None:
         """See `Owner`."""
         self._closed.set()
@@ -78,6 +81,11 @@ class Leases:
         except (SQLAlchemyError, Problem):  # it ends by itself
             log.warning("the lease of this process is left to end")
         self._database.close()
+
+    @property
+    def _ended(self) -> tuple[ColumnElement[bool], ...]:
+        started = func.pg_postmaster_start_time() + self._time
+        return owners.c.until < _NOW, started < _NOW
 
     def _register(self) -> str:
         name = uuid.uuid4().hex

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import uuid
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from mri_recon.errors import ConfigError
 from mri_recon_service.private_files import make_private
 
 __all__ = ["Ownership", "unusable_folder"]
+
+_MAKING_SECONDS = 3600.0  # far longer than a file is without its lock while it is made
 
 
 class Ownership:
@@ -42,28 +45,50 @@ class Ownership:
 
     def alive(self, owner: str) -> bool:
         """Tell whether the process of an owner is alive."""
-        if owner == self.id:
-            return True
-        try:
-            descriptor = os.open(self._folder / owner, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return owner == self.id or _locked(self._folder / owner)
 
     def bury(self, owner: str) -> None:
         """Delete the file of a dead owner."""
         (self._folder / owner).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Delete the files of dead owners, and those that processes were killed over while they made them.
+
+        A dead owner without a file stays dead, so jobs that it still owns are recovered all the same.
+        """
+        for path in self._folder.iterdir():
+            begun = path.name.startswith(".")
+            if path.name == self.id or not path.is_file() or (begun and not _is_old(path)):
+                continue
+            if not _locked(path):
+                path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Delete and unlock the file."""
         self.bury(self.id)
         os.close(self._descriptor)
+
+
+def _locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of a file. A dead one never holds it again: names are used once."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > _MAKING_SECONDS
+    except FileNotFoundError:  # it has got its name
+        return False
 
 
 def unusable_folder(folder: Path, error: OSError) -> ConfigError:

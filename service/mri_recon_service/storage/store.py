@@ -98,6 +98,10 @@ class Owner(Protocol):
         """Forget a dead owner."""
         ...
 
+    def sweep(self) -> None:
+        """Forget all dead owners, also those that own no job. They stay dead."""
+        ...
+
     def close(self) -> None:
         """Tell the others that this process is gone."""
         ...
