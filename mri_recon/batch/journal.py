@@ -26,6 +26,8 @@ from mri_recon.errors import OutputError
 __all__ = ["Journal", "settings_id"]
 
 _FORMAT = 1
+_FORMAT_OF_FAILURES = 2
+"""Format of a record of an input that failed; versions that knew none leave it aside."""
 
 
 def settings_id(settings: Mapping[str, Any]) -> str:
@@ -69,17 +71,20 @@ class Journal:
     ) -> None:
         self._close()
 
-    def finished(self, item: Input, outputs: Sequence[Path]) -> Outcome | None:
+    def finished(self, item: Input, outputs: Sequence[Path], *, retry_failed: bool = True) -> Outcome | None:
         """Return the outcome of an input that an earlier run finished and that is unchanged; None if there is none.
 
         Args:
             item: the input.
             outputs: files that the job writes for it.
+            retry_failed: whether an input that failed counts as not finished.
         """
         record = self._records.get(item.name)
         if record is None or record["settings"] != self._settings:
             return None
         outcome = _outcome(record)
+        if outcome.failed and retry_failed:
+            return None
         read = [str(path.absolute()) for path in input_files(item.path)]
         written = {str(path.absolute()) for path in outputs}  # a picture may be left out
         if [one.path for one in outcome.inputs] != read or not {one.path for one in outcome.outputs} <= written:
@@ -89,17 +94,18 @@ class Journal:
     def has_other_settings(self, item: Input) -> bool:
         """Tell whether an input was finished with other settings."""
         record = self._records.get(item.name)
-        return record is not None and record["settings"] != self._settings
+        return record is not None and record["settings"] != self._settings and not _outcome(record).failed
 
     def add(self, outcome: Outcome) -> None:
-        """Write an outcome that has not failed; it survives if the machine stops right afterwards.
+        """Write an outcome; it survives if the machine stops right afterwards.
 
         Raises:
             OutputError: the record cannot be written.
         """
         assert self._file is not None
-        content = {key: value for key, value in asdict(outcome).items() if key not in ("error", "resumed")}
-        record = jsonable({"format": _FORMAT, "settings": self._settings, **content})
+        content = {key: value for key, value in asdict(outcome).items() if key != "resumed"}
+        number = _FORMAT_OF_FAILURES if outcome.failed else _FORMAT
+        record = jsonable({"format": number, "settings": self._settings, **content})
         try:
             # A line of its own, even behind a line that a killed process left unfinished.
             self._file.write(b"\n" + json.dumps(record).encode() + b"\n")
@@ -116,7 +122,7 @@ class Journal:
         for line in lines:
             try:
                 record = json.loads(line)
-                if record["format"] == _FORMAT:
+                if record["format"] in (_FORMAT, _FORMAT_OF_FAILURES):
                     _outcome(record)
                     found[record["name"]] = record
             except (ValueError, KeyError, TypeError, RecursionError):  # a line that was not finished

@@ -30,7 +30,7 @@ class Counts:
 
     Attributes:
         total: all files.
-        resumed: those that an earlier run did.
+        resumed: those that an earlier run did, or for which it failed if they are not tried again.
         stale: those that an earlier run did with other settings or another version, and that are done again.
         done: finished so far, failed and resumed ones included.
         failed: failed so far.
@@ -50,6 +50,7 @@ def run_batch(
     journal: Path | None,
     workers: int | str,
     threads: int = 1,
+    retry_failed: bool = True,
     started: Callable[[Counts], None] = lambda counts: None,
     on_outcome: Callable[[Outcome, Counts], None] = lambda outcome, counts: None,
     report: Report = lambda name, text, done, total: None,
@@ -65,6 +66,7 @@ def run_batch(
         journal: file of finished work, from which a later run resumes; None keeps none.
         workers: most files at once, or "ray" for Ray Data.
         threads: threads of each file.
+        retry_failed: whether files that failed in an earlier run, and are unchanged, are tried again.
         started: called once before the work.
         on_outcome: called with every outcome that is new.
         report: told of the steps of the work; not on Ray.
@@ -78,17 +80,19 @@ def run_batch(
     with nullcontext() if journal is None else Journal(journal, job.settings()) as kept:
         todo = []
         for item in items:
-            earlier = None if kept is None else kept.finished(item, job.outputs(item))
+            outputs = job.outputs(item)
+            earlier = None if kept is None else kept.finished(item, outputs, retry_failed=retry_failed)
             if earlier is None:
                 todo.append(item)
                 counts.stale += kept is not None and kept.has_other_settings(item)
             else:
                 found[item.name] = earlier
         counts.resumed = counts.done = len(found)
+        counts.failed = sum(one.failed for one in found.values())
         started(counts)
         with closing(_outcomes(job, todo, workers, threads, report)) as outcomes:
             for outcome in outcomes:
-                if kept is not None and not outcome.failed:
+                if kept is not None:
                     kept.add(outcome)
                 found[outcome.name] = outcome
                 counts.done += 1

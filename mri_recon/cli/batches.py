@@ -73,6 +73,7 @@ def reconstruct_files(
     suffix: str | None,
     workers: str | None,
     threads: int | None,
+    retry_failed: bool = True,
 ) -> None:
     """Reconstruct every file into a folder, with a table and a document of the results, and print the table.
 
@@ -86,6 +87,7 @@ def reconstruct_files(
         suffix: as `--suffix`.
         workers: as `--workers`.
         threads: as `--threads`.
+        retry_failed: as `--retry-failed`.
 
     Raises:
         ConfigError, FormatError, OutputError: impossible arguments or outputs.
@@ -113,6 +115,7 @@ def reconstruct_files(
         workers=workers,
         threads=threads or 1,
         device=_name(recipe.device),
+        retry_failed=retry_failed,
     )
     table, document = (folder / name for name in _RESULTS)
     write_csv(table, reconstruction_table(outcomes))
@@ -133,6 +136,7 @@ def compare_files(
     *,
     workers: str | None,
     threads: int | None,
+    retry_failed: bool = True,
 ) -> None:
     """Compare methods on every file, print each file and the means, and write what was asked for.
 
@@ -145,6 +149,7 @@ def compare_files(
         read: further files that are read.
         workers: as `--workers`.
         threads: as `--threads`.
+        retry_failed: as `--retry-failed`.
 
     Raises:
         ConfigError, FormatError, OutputError: impossible arguments or outputs.
@@ -180,7 +185,16 @@ def compare_files(
         contents=contents(read),
     )
     device = _name(recipes[0].device)
-    outcomes = run_files(job, inputs, work, journal=journal, workers=workers, threads=threads or 1, device=device)
+    outcomes = run_files(
+        job,
+        inputs,
+        work,
+        journal=journal,
+        workers=workers,
+        threads=threads or 1,
+        device=device,
+        retry_failed=retry_failed,
+    )
     document = comparison_document(outcomes, persons, foreground=request.foreground)
     if request.csv is not None:
         write_csv(request.csv, comparison_table(outcomes, persons))
@@ -218,6 +232,7 @@ def run_files(
     workers: str | None,
     threads: int,
     device: str | None,
+    retry_failed: bool,
 ) -> list[Outcome]:
     """Run a job on every file, and show how far it is.
 
@@ -229,6 +244,7 @@ def run_files(
         workers: as `--workers`.
         threads: threads of each file.
         device: device that computes.
+        retry_failed: as `--retry-failed`.
 
     Raises:
         KeyboardInterrupt: an interrupt, with a hint on how to go on.
@@ -248,6 +264,7 @@ def run_files(
             journal=journal,
             workers=number_of_workers,
             threads=threads,
+            retry_failed=retry_failed,
             started=state.started,
             on_outcome=state.on_outcome,
             report=state.on_step if number_of_workers == 1 else lambda name, text, done, total: None,
@@ -267,10 +284,12 @@ class _Progress:
 
     def started(self, counts: Counts) -> None:
         self.done = self._resumed = counts.resumed
+        self._failed = counts.failed
         self._start = time.monotonic()
         if counts.resumed:
             left = counts.total - counts.resumed
-            say(f"{counts.resumed} of {counts.total} files are done and unchanged; {left} to do")
+            failed = f" ({counts.failed} failed, which --retry-failed tries again)" if counts.failed else ""
+            say(f"{counts.resumed} of {counts.total} files are done and unchanged{failed}; {left} to do")
         if counts.stale:
             say(f"{counts.stale} files were done with other settings or another version, and are done again")
         self._show("")

@@ -36,6 +36,7 @@ __all__ = [
     "PersonsOption",
     "PictureSliceOption",
     "PrewhitenOption",
+    "RetryOption",
     "SeedOption",
     "ThreadsOption",
     "VariableOption",
@@ -68,6 +69,13 @@ WorkersOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Several files: threads of each file; default 1", min=1, max=1024, metavar="N"),
+]
+RetryOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed/--no-retry-failed",
+        help="Several files: try files again that failed in an earlier run of this command",
+    ),
 ]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write the results to this table", metavar="OUT.csv")]
 PersonsOption = Annotated[

@@ -33,6 +33,7 @@ from mri_recon.cli.options import (
     PersonsOption,
     PictureSliceOption,
     PrewhitenOption,
+    RetryOption,
     SeedOption,
     ThreadsOption,
     VariableOption,
@@ -185,6 +186,7 @@ def reconstruct(
     ] = None,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
+    retry_failed: RetryOption = True,
 ) -> None:
     """Reconstruct FILEs with one method and save the images.
 
@@ -197,7 +199,7 @@ def reconstruct(
 
     Example: mri-recon reconstruct scans --method unrolled --mask file -o results
     """
-    several = names_several(files) or not (suffix is None and workers is None and threads is None)
+    several = names_several(files) or not (suffix is None and workers is None and threads is None and retry_failed)
     work = context.with_resource(working("starting"))
     from mri_recon.io import RESULT_SUFFIXES, files_beside
     from mri_recon.methods.checks import check_name
@@ -224,7 +226,18 @@ def reconstruct(
         device=device,
     )
     if file is None:
-        reconstruct_files(files, output, recipe, work, read, like=like, suffix=suffix, workers=workers, threads=threads)
+        reconstruct_files(
+            files,
+            output,
+            recipe,
+            work,
+            read,
+            like=like,
+            suffix=suffix,
+            workers=workers,
+            threads=threads,
+            retry_failed=retry_failed,
+        )
         return
     work.step(f"reading {file}")
     run = reconstruct_file(file, recipe, output, like=like, on_progress=work.on_progress)
@@ -257,6 +270,7 @@ def compare(
     persons: PersonsOption = None,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
+    retry_failed: RetryOption = True,
 ) -> None:
     """Compare several methods on the same undersampled FILE: a table, and on request JSON, CSV and a picture.
 
@@ -271,7 +285,7 @@ def compare(
     Example: mri-recon compare scans --acceleration 4 --csv out.csv
     """
     names = method_list(methods)
-    several = names_several(files) or not (persons is None and workers is None and threads is None)
+    several = names_several(files) or not (persons is None and workers is None and threads is None and retry_failed)
     work = context.with_resource(working("starting", names))
     from mri_recon.methods.checks import check_name
     from mri_recon.results.comparison import check_methods, compare_recipes
@@ -307,7 +321,9 @@ def compare(
         if slice_index is not None:
             raise ConfigError("expected --slice with one file, got several files: leave it out")
         request = Comparisons(json, csv, figure, persons, foreground)
-        compare_files(files, recipes, [choice], request, work, read, workers=workers, threads=threads)
+        compare_files(
+            files, recipes, [choice], request, work, read, workers=workers, threads=threads, retry_failed=retry_failed
+        )
         return
     work.step(f"reading {file}")
     scan = load_scan(file, recipes[0])

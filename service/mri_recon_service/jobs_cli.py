@@ -44,7 +44,9 @@ def list_jobs(
     most: Annotated[int, typer.Option(min=1, help="Largest number of jobs")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, the newest first: identifier, state, age, bytes on the disk, client.
+    """List jobs, the newest first: identifier, state, age, size on the disk, client.
+
+    A job that succeeded and whose result was deleted since is "expired".
 
     Example: mri-recon jobs list --status failed
     """
@@ -53,12 +55,14 @@ def list_jobs(
         if as_json:
             typer.echo(json.dumps([_described(job, data) for job in jobs], indent=2))
             return
-        for job in jobs:
-            size = _size(data.files.size(job.id))
-            name = job.client if len(job.client) <= _NAME_COLUMNS else job.client[: _NAME_COLUMNS - 1] + "~"
-            typer.echo(f"{job.id}  {job.status:<9}  {_age(job):>4}  {size:>8}  {name}".rstrip())
         if not jobs:
             typer.echo("no such jobs", err=True)
+            return
+        typer.echo(_line("identifier", "state", "age", "size", "client"))
+        for job in jobs:
+            name = job.client if len(job.client) <= _NAME_COLUMNS else job.client[: _NAME_COLUMNS - 1] + "~"
+            state = "expired" if job.expired and job.status == "succeeded" else job.status
+            typer.echo(_line(job.id, state, _age(job), _size(data.files.size(job.id)), name))
 
 
 @app.command()
@@ -235,6 +239,10 @@ def _described(job: Job, data: Maintenance) -> dict[str, Any]:
         "problem": None if job.problem is None else {name: job.problem[name] for name in ("code", "detail")},
         "delivery": shown["delivery"],
     }
+
+
+def _line(identifier: str, state: str, age: str, size: str, client: str) -> str:
+    return f"{identifier:<32}  {state:<9}  {age:>4}  {size:>8}  {client}".rstrip()
 
 
 def _age(job: Job) -> str:

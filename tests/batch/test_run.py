@@ -101,6 +101,29 @@ def test_nothing_is_done_twice(job: Double, tmp_path: Path, monkeypatch: pytest.
     assert _log(job) == ["a", "c", "good"]
 
 
+def test_files_that_failed_are_tried_again_unless_asked_not_to(
+    job: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _serial(monkeypatch)
+    journal, items = tmp_path / "journal", make_items(tmp_path / "in", ["a", "bad", "fault7"])
+    first = _run(job, items, journal)
+    tried: list[str] = []
+    run = Double.run
+    monkeypatch.setattr(Double, "run", lambda job, item, aide: tried.append(item.name) or run(job, item, aide))
+    counted: list[Counts] = []
+    kept = _run(job, items, journal, retry_failed=False, started=counted.append)
+    assert tried == []
+    assert (counted[0].resumed, counted[0].failed) == (3, 2)
+    assert [(one.name, one.error) for one in kept] == [(one.name, one.error) for one in first]
+    assert [one.resumed for one in kept] == [True, True, True]
+    assert [one.error for one in _run(job, items, journal)] == [one.error for one in first]
+    assert tried == ["bad", "fault7"]
+    tried.clear()
+    items[1].path.write_text("another content")
+    _run(job, items, journal, retry_failed=False)
+    assert tried == ["bad"], "a changed file is another file"
+
+
 @pytest.mark.parametrize(
     ("change", "again"),
     [

@@ -73,16 +73,28 @@ def asked(npy: Any, kspace: Any) -> Callable[..., str]:
 def test_list_fits_80_columns(run: Run, stopped: SqliteStore) -> None:
     lines = run("list").stdout.splitlines()
     assert [line.split() for line in lines] == [
+        ["identifier", "state", "age", "size", "client"],
         ["c" * 32, "queued", "4h", "1.5", "KB", "alice"],
         ["b" * 32, "queued", "17h", "1.5", "KB", "x" * 17 + "~"],
         ["a" * 32, "failed", "1d", "1.5", "KB", "alice"],
     ]
     assert max(map(len, lines)) <= 80
-    assert [line[0] for line in run("list", "--client", "alice", "--status", "queued").stdout.splitlines()] == ["c"]
-    assert [line[0] for line in run("list", "--most", "2").stdout.splitlines()] == ["c", "b"]
+    assert [line[0] for line in run("list", "--client", "alice", "--status", "queued").stdout.splitlines()[1:]] == ["c"]
+    assert [line[0] for line in run("list", "--most", "2").stdout.splitlines()[1:]] == ["c", "b"]
     shown = json.loads(run("list", "--json", "--status", "failed", "--status", "running").stdout)
     assert [(one["id"], one["problem"]["code"], one["bytes"]) for one in shown] == [("a" * 32, "worker-lost", 1500)]
     assert run("list", "--client", "nobody").stdout == ""
+
+
+def test_an_expired_result_is_listed_as_such(run: Run, stopped: SqliteStore) -> None:
+    (job,) = stopped.claim("o", most=1)
+    stopped.finish(job.id, "o", "succeeded", problem=None, expires=clock.now() - 1)
+    states = {line.split()[0]: line.split()[1] for line in run("list").stdout.splitlines()}
+    assert states[job.id] == "succeeded", "its files are still there"
+    stopped.expire(clock.now() + 3600)
+    states = {line.split()[0]: line.split()[1] for line in run("list").stdout.splitlines()}
+    assert states[job.id] == "expired"
+    assert states["a" * 32] == "failed"
 
 
 def test_show(run: Run, stopped: SqliteStore) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mri_recon.cli.options import CsvOption, PersonsOption, ThreadsOption, WorkersOption
+from mri_recon.cli.options import CsvOption, PersonsOption, RetryOption, ThreadsOption, WorkersOption
 from mri_recon.cli.progress import Working, working
 from mri_recon.errors import ConfigError
 from mri_recon_training.evaluation.config import DEFAULT_SNR, EvaluationConfig, SimulatedArray
@@ -140,6 +140,7 @@ def evaluate(
     persons: PersonsOption = None,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
+    retry_failed: RetryOption = True,
 ) -> None:
     """Compare methods on every registered raw scan of a split, or on FILEs: tables, plots, worst cases.
 
@@ -187,8 +188,11 @@ def evaluate(
             device=device,
             workers=workers,
             threads=threads,
+            retry_failed=retry_failed,
         )
         return
+    if not retry_failed:
+        raise ConfigError("expected --no-retry-failed with FILEs, got it with --split: leave it out")
     for name, value in (("--csv", csv), ("--persons", persons), ("--workers", workers), ("--threads", threads)):
         if value is not None:
             raise ConfigError(f"expected {name} with FILEs, got it with --split: leave it out")
@@ -247,6 +251,7 @@ def _evaluate_files(
     device: str | None,
     workers: str | None,
     threads: int | None,
+    retry_failed: bool,
 ) -> None:
     """Compare the methods on a user's files, after a try of each method on a small phantom."""
     from mri_recon.cli import files_read
@@ -267,7 +272,15 @@ def _evaluate_files(
     recipes = [Recipe(name, options.get(name, {}), masks[0], device=device) for name in dict.fromkeys(names)]
     read = files_read(options=options.values())
     compare_files(
-        files, recipes, masks, replace(request, remarks=remarks), work, read, workers=workers, threads=threads
+        files,
+        recipes,
+        masks,
+        replace(request, remarks=remarks),
+        work,
+        read,
+        workers=workers,
+        threads=threads,
+        retry_failed=retry_failed,
     )
 
 
