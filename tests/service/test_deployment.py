@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_every_file_is_on_a_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in (PAGE, OPERATIONS, CLUSTER))
     linked = set(re.findall(r"\]\(\.\./\.\./service/deploy/([^)]+)\)", text))
     assert linked == {path.name for path in FILES}
+
+
+@pytest.mark.parametrize("path", [PAGE, ROOT / "service" / "deploy" / "Containerfile"], ids=lambda path: path.name)
+def test_what_is_installed_takes_every_upload_and_delivers_to_a_pacs(path: Path) -> None:
+    (extras,) = re.findall(r"install [^\n]*'\.\[([a-z,]+)\]'", path.read_text(encoding="utf-8"))
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert {"fast", "pacs", "scanners"} <= set(extras.split(",")) <= set(declared)
+    assert "mri-recon[clinical]" in declared["pacs"]
 
 
 def test_the_limits_of_the_proxy_are_the_services() -> None:
