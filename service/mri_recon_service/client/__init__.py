@@ -32,6 +32,7 @@ from mri_recon_service.client.errors import (
     WaitTimeoutError,
 )
 from mri_recon_service.client.events import Event
+from mri_recon_service.client.results import Part
 from mri_recon_service.client.scans import DrawnMask, ScanBytes
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Job",
     "JobCancelledError",
     "JobFailedError",
+    "Part",
     "Result",
     "ScanBytes",
     "ServiceError",

@@ -14,7 +14,7 @@ from mri_recon_service.client.caller import Caller
 from mri_recon_service.client.events import Event
 from mri_recon_service.client.fields import FieldValue, compare_texts, field_texts
 from mri_recon_service.client.job import RemoteJob, ReportProgress
-from mri_recon_service.client.results import Comparison, Image
+from mri_recon_service.client.results import Comparison, Image, Part
 from mri_recon_service.client.scans import DrawnMask, MaskInput, ScanBytes, ScanInput
 from mri_recon_service.client.transports import AsyncTransport, checked_address, checked_key, http_options
 
@@ -51,6 +51,19 @@ class AsyncJob:
         try:
             while (event := await reader.next()) is not None:
                 yield event
+        finally:
+            await reader.close()
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """Follow a comparison, see `Job.parts`: `async for part in job.parts()`.
+
+        Raises:
+            ConfigError, ServiceError: as `Job.parts`.
+        """
+        reader = self._remote.parts()
+        try:
+            while (part := await reader.next()) is not None:
+                yield part
         finally:
             await reader.close()
 

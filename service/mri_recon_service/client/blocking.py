@@ -14,7 +14,7 @@ from mri_recon_service.client.caller import Caller
 from mri_recon_service.client.events import Event
 from mri_recon_service.client.fields import FieldValue, compare_texts, field_texts
 from mri_recon_service.client.job import RemoteJob, ReportProgress
-from mri_recon_service.client.results import Comparison, Image
+from mri_recon_service.client.results import Comparison, Image, Part
 from mri_recon_service.client.scans import DrawnMask, MaskInput, ScanBytes, ScanInput
 from mri_recon_service.client.transports import BlockingTransport, checked_address, checked_key, http_options
 from mri_recon_service.client.wire import run
@@ -60,6 +60,22 @@ class Job:
         try:
             while (event := run(reader.next())) is not None:
                 yield event
+        finally:
+            run(reader.close())
+
+    def parts(self) -> Iterator[Part]:
+        """Follow a comparison: yield the scan's part and each method's as soon as it is done, each once.
+
+        What was not fetched while the comparison ran comes from its result at the end.
+
+        Raises:
+            ConfigError: the job is no comparison.
+            ServiceError: it ended without a result, or the service cannot be reached for the client's patience.
+        """
+        reader = self._remote.parts()
+        try:
+            while (part := run(reader.next())) is not None:
+                yield part
         finally:
             run(reader.close())
 

@@ -167,5 +167,5 @@ class EventReader:
 
 
 def _progress(document: Mapping[str, Any]) -> Progress:
-    """Read a progress; members that a newer service adds are left out."""
-    return Progress(**{one.name: document[one.name] for one in fields(Progress)})
+    """Read a progress. Members that a newer service adds are left out, those that an older one lacks have defaults."""
+    return Progress(**{one.name: document[one.name] for one in fields(Progress) if one.name in document})

@@ -8,25 +8,36 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from inspect import isawaitable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import IO, Any, BinaryIO, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 from zipfile import BadZipFile
 
 from mri_recon._system.files import replacing
 from mri_recon._system.text import printable
-from mri_recon.errors import OutputError
+from mri_recon.errors import ConfigError, OutputError
 from mri_recon.progress import Progress
 from mri_recon_service.client.answers import document_of, job_error
 from mri_recon_service.client.caller import Caller
 from mri_recon_service.client.errors import ForeignServerError, ServiceError, WaitTimeoutError
 from mri_recon_service.client.events import EventReader
 from mri_recon_service.client.formats import NPZ, media_type
-from mri_recon_service.client.results import Comparison, Image, read_comparison, read_image
+from mri_recon_service.client.results import (
+    Comparison,
+    Image,
+    Part,
+    parts_of,
+    read_comparison,
+    read_image,
+    read_part,
+)
 from mri_recon_service.client.wire import Call, Transport
 
-__all__ = ["RemoteJob", "ReportProgress"]
+__all__ = ["PartReader", "RemoteJob", "ReportProgress"]
+
+T = TypeVar("T")
 
 ReportProgress: TypeAlias = Callable[[Progress], Any]
 """Called with the progress of a job. What it raises cancels the job."""
@@ -165,20 +176,21 @@ class RemoteJob:
         error = job_error(document)
         if error is not None:
             raise error
-        transport = self.caller.transport
-        with tempfile.SpooledTemporaryFile(_SPOOLED) as spooled:
-            file = cast(BinaryIO, spooled)  # it has every method of one
-            await self._fetch(NPZ, file)
-            read = read_image if document["kind"] == "reconstruction" else read_comparison
-            try:
-                found: Image | Comparison = await transport.blocking(read, file)
-            except (ValueError, KeyError, OSError, EOFError, BadZipFile) as broken:
-                raise ForeignServerError(
-                    f"expected the result of the job {self.id}, got a file that cannot be read ({broken}): fetch it "
-                    "again",
-                    job_id=self.id,
-                ) from broken
-        return found
+        if document["kind"] == "reconstruction":
+            return await self._read("result", read_image)
+        return await self._read("result", read_comparison)
+
+    async def part(self, name: str) -> Part:
+        """Fetch a finished part of a running comparison.
+
+        Raises:
+            ServiceError: "part-not-found": it is not finished, or the comparison has ended.
+        """
+        return await self._read(f"parts/{quote(name, safe='')}", partial(read_part, name=name))
+
+    def parts(self) -> PartReader:
+        """Make a reader of the parts of a comparison."""
+        return PartReader(self)
 
     async def save(self, path: str | Path, method: str | None = None) -> str:
         """Write the result into a file, in the format of its suffix, as it arrives.
@@ -206,6 +218,20 @@ class RemoteJob:
             )
         return headers.get("x-left-out", "")
 
+    async def _read(self, place: str, read: Callable[[IO[bytes]], T]) -> T:
+        """Fetch an npz file of the job, and read it."""
+        with tempfile.SpooledTemporaryFile(_SPOOLED) as spooled:
+            file = cast(BinaryIO, spooled)  # it has every method of one
+            await self._fetch(NPZ, file, place)
+            try:
+                return await self.caller.transport.blocking(read, file)
+            except (ValueError, KeyError, OSError, EOFError, BadZipFile) as broken:
+                raise ForeignServerError(
+                    f"expected the result of the job {self.id}, got a file that cannot be read ({broken}): fetch it "
+                    "again",
+                    job_id=self.id,
+                ) from broken
+
     async def _fetch(self, media: str, into: BinaryIO, place: str = "result") -> Mapping[str, str]:
         headers = {"Accept": media, "Prefer": "return=representation"}  # from the service itself
         answer = await self.caller.ask(Call("GET", f"{self.path}/{place}", headers=headers), into=into)
@@ -219,6 +245,62 @@ class RemoteJob:
             return
         if same:
             raise OutputError(f"{printable(path)} is the scan itself: choose another name for the result")
+
+
+class PartReader:
+    """Reads the parts of a comparison, each once: those that are done while it runs, the others from its result.
+
+    Args:
+        job: the job.
+    """
+
+    def __init__(self, job: RemoteJob) -> None:
+        self._job = job
+        self._events = job.events()
+        self._done: list[str] = []
+        self._read: set[str] = set()
+        self._last: list[Part] | None = None
+
+    async def next(self) -> Part | None:
+        """Wait for the next part, and return it; None after the last.
+
+        Raises:
+            ConfigError: the job is no comparison.
+            ServiceError: it ended without a result, or the service cannot be reached.
+        """
+        if not self._read:
+            await self._check_kind()
+        while self._last is None:
+            for name in self._done:
+                if name not in self._read and (part := await self._fetched(name)) is not None:
+                    self._read.add(name)
+                    return part
+            event = await self._events.next()
+            if event is None:
+                whole = await self._job.load()
+                assert isinstance(whole, Comparison)
+                self._last = [one for one in parts_of(whole) if one.name not in self._read]
+            else:
+                progress = event.document if event.kind == "progress" else event.document.get("progress") or {}
+                self._done = list(progress.get("parts", self._done))
+        return self._last.pop(0) if self._last else None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._events.close()
+
+    async def _check_kind(self) -> None:
+        kind = (await self._job.refresh())["kind"]
+        if kind != "comparison":
+            raise ConfigError(f"expected a comparison, which has parts, got a job that is a {kind}: take its result")
+
+    async def _fetched(self, name: str) -> Part | None:
+        try:
+            return await self._job.part(name)
+        except ServiceError as error:
+            if error.code != "part-not-found":  # it ended meanwhile, or begins anew
+                raise
+            return None
 
 
 @asynccontextmanager

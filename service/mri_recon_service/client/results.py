@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Comparison", "Image", "read_comparison", "read_image"]
+__all__ = ["Comparison", "Image", "Part", "parts_of", "read_comparison", "read_image", "read_part"]
 
 Array = npt.NDArray[Any]
 
@@ -88,6 +88,42 @@ class Comparison:
         return f"{type(self).__name__}({told})"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Part:
+    """A part of a comparison that may still run: the scan's, or that of one method. What it has not is None.
+
+    Attributes:
+        name: "scan", or the name of a method.
+        image: magnitudes of the method, float32 `(slice, h, w)`, cropped to the reconstruction size.
+        phase: phase in radians, where the method yields one.
+        trust_map: the map of trust, where there is one.
+        result: `nmse`, `psnr`, `ssim` (None without a reference), `seconds` and `info` of the method.
+        reference: of the scan: magnitudes of the reference.
+        mask: of the scan: as `Image.mask`.
+        kspace: of the scan: as `Comparison.kspace`.
+        metadata: all metadata, as the service sent it.
+    """
+
+    name: str
+    image: Array | None
+    phase: Array | None
+    trust_map: Array | None
+    result: dict[str, Any] | None
+    reference: Array | None
+    mask: npt.NDArray[np.bool_] | None
+    kspace: Array | None
+    metadata: dict[str, Any]
+
+    def __repr__(self) -> str:
+        shown = self.image if self.image is not None else self.reference if self.reference is not None else self.kspace
+        size = "" if shown is None else f", {' x '.join(map(str, shown.shape))} (slice x h x w)"
+        return f"Part({self.name}{size})"
+
+
+SCAN = "scan"
+"""Name of the part with what belongs to no method."""
+
+
 def read_image(file: IO[bytes]) -> Image:
     """Read the npz file of a reconstruction."""
     arrays, about = _read(file)
@@ -124,6 +160,53 @@ def read_comparison(file: IO[bytes]) -> Comparison:
         convention=about["convention"],
         metadata=about,
     )
+
+
+def read_part(file: IO[bytes], name: str) -> Part:
+    """Read the npz file of a part of a comparison."""
+    arrays, about = _read(file)
+    return _part(name, arrays, about)
+
+
+def parts_of(comparison: Comparison) -> list[Part]:
+    """Take a comparison apart, into the scan's part and one for each method."""
+    scan = _part(SCAN, {"mask": comparison.mask, "kspace": comparison.kspace}, comparison.metadata)
+    return [
+        replace(scan, reference=comparison.reference),
+        *(
+            Part(
+                name=name,
+                image=image,
+                phase=comparison.phases.get(name),
+                trust_map=comparison.trust_maps.get(name),
+                result=_row(comparison.metadata, name),
+                reference=None,
+                mask=None,
+                kspace=None,
+                metadata=comparison.metadata,
+            )
+            for name, image in comparison.images.items()
+        ),
+    ]
+
+
+def _part(name: str, arrays: dict[str, Array], about: dict[str, Any]) -> Part:
+    phase, mask = arrays.get(f"phase.{name}"), arrays.get("mask")
+    return Part(
+        name=name,
+        image=None if name == SCAN else arrays[f"image.{name}"],
+        phase=None if phase is None else _radians(phase),
+        trust_map=arrays.get(f"trust.{name}"),
+        result=_row(about, name),
+        reference=arrays.get("reference"),
+        mask=None if mask is None else mask.astype(bool),
+        kspace=arrays.get("kspace"),
+        metadata=about,
+    )
+
+
+def _row(about: dict[str, Any], name: str) -> dict[str, Any] | None:
+    return next((row for row in about["results"] if row["method"] == name), None)
 
 
 def _named(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
