@@ -1,6 +1,6 @@
 """What bad clients do to the service: each attack alone, and all of them at once beside honest clients.
 
-    python -m benchmarks.service.attack connections|unread|bombs|batch|kills|mixed [--json OUT.json]
+    python -m benchmarks.service.attack connections|unread|downloads|bombs|batch|kills|mixed [--json OUT.json]
     python -m benchmarks.service.attack mixed [--seconds 300] [--clients 64]
 
 The service starts in a process of its own. During every attack `/health/live` is asked twenty times a second by new
@@ -10,6 +10,8 @@ while nothing else happens, since the times of a busy machine say little alone.
 - connections: 300 connections that say nothing or send half a header, opened again as they are closed, at 256 file
   descriptors.
 - unread: 40 uploads of a few kilobytes whose answers of 12 MiB nobody reads.
+- downloads: 400 connections ask for the same result of 48 MiB, and nobody reads it. The kernel's memory of sockets is
+  the whole machine's.
 - bombs: four files of 1 MB that unpack to 1 GiB, and a scan of 32 x 32 with a deadline of 10 s between them.
 - batch: eight jobs for one network that run together, within `MRI_RECON_MAX_MEMORY_BYTES`.
 - kills: the process is killed 20 times while 80 jobs wait and run.
@@ -50,7 +52,14 @@ MARKS = 10
 
 
 def main() -> None:
-    attacks = {"connections": connections, "unread": unread, "bombs": bombs, "batch": batch, "kills": kills}
+    attacks = {
+        "connections": connections,
+        "unread": unread,
+        "downloads": downloads,
+        "bombs": bombs,
+        "batch": batch,
+        "kills": kills,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("attack", choices=[*attacks, "mixed"])
     parser.add_argument("--seconds", type=float, default=60.0, help="duration of `mixed`")
@@ -157,6 +166,35 @@ def unread() -> dict[str, Any]:
             ended |= {one for one in sockets if reset(one)}
             time.sleep(0.5)
         return watch.figures() | {"upload_bytes": len(scan), "ended_by_the_service": len(ended)}
+
+
+def downloads() -> dict[str, Any]:
+    scan = npy(2048)
+    with (
+        service(MRI_RECON_STALL_SECONDS="10") as watch,
+        httpx.Client(base_url=watch.address, trust_env=False) as client,
+    ):
+        headers = {"Prefer": "wait=100", "Idempotency-Key": "a", "Content-Type": "application/x-npy"}
+        job = client.post("/v1/reconstructions", params=SMALL, content=scan, headers=headers, timeout=120)
+        place = client.get("/v1/jobs").json()["jobs"][0]["links"]["self"]
+        request = f"GET {place}/result HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-npz\r\n\r\n".encode()
+        time.sleep(2.0)
+        watch.peak = watch.before = memory(watch.process.pid)
+        before = most = kernel_bytes()
+        sockets = [slow_reader(watch.peer) for _ in range(400)]
+        for one in sockets:
+            one.sendall(request)
+        ended: set[socket.socket] = set()
+        until = time.monotonic() + 60
+        while len(ended) < len(sockets) and time.monotonic() < until:
+            most = max(most, kernel_bytes())
+            ended |= {one for one in sockets if reset(one)}
+            time.sleep(0.1)
+        return watch.figures() | {
+            "answer_bytes": len(job.content),
+            "kernel_mib": {"before": mib(before), "peak": mib(most)},
+            "ended_by_the_service": len(ended),
+        }
 
 
 def bombs() -> dict[str, Any]:
@@ -369,6 +407,12 @@ def resident(pid: int) -> int:
     """Resident bytes of one process, with its share of what it shares."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+
+
+def kernel_bytes() -> int:
+    """Memory that the kernel holds for TCP, of all connections of this machine."""
+    lines = Path("/proc/net/sockstat").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("TCP:")).split()[-1]) * resource.getpagesize()
 
 
 def mib(size: int) -> int:

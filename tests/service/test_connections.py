@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -152,6 +154,31 @@ def test_an_unread_answer_ends(serve: Any) -> None:
         until(lambda: _closed(client, "unread") == 4)
         until(lambda: all(map(_is_closed, attack)))
         assert client.get("/v1/sample").status_code == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the bound is Linux's")
+def test_the_kernel_holds_little_of_an_unread_answer(serve: Any) -> None:
+    """The file has 1.7 MB, as much as the kernel would take of it by itself."""
+    begun = b"GET /static/swagger-ui/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serve(Settings(stall_seconds=PATIENCE)) as client, _connected(client, 1, begun) as (one,):
+        until(lambda: _unsent(one) > 0)
+        seen = []
+        for _ in range(100):  # it is there within milliseconds, or never
+            seen.append(_unsent(one))
+            time.sleep(0.01)
+        assert max(seen) < 256 << 10
+        read = sum(len(part) for part in iter(lambda: one.recv(1 << 16) if _unsent(one) else b"", b""))
+        assert read > 1 << 20
+
+
+def _unsent(one: socket.socket) -> int:
+    """Count the bytes that the kernel holds for the other side of a connection, sent but not taken among them."""
+    theirs, ours = (f":{address[1]:04X}" for address in (one.getpeername(), one.getsockname()))
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if local.endswith(theirs) and remote.endswith(ours):
+            return int(queues.partition(":")[0], 16)
+    return 0
 
 
 def test_health_alone_where_every_connection_works(serve: Any) -> None:

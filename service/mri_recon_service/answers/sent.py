@@ -17,7 +17,7 @@ from mri_recon_service.answers.rendering import Rendered
 __all__ = ["FileResponse", "on_disk"]
 
 _SMALL_BYTES = 64 << 10
-_BLOCK_BYTES = 256 << 10
+_BLOCK_BYTES = 64 << 10  # held for each client that reads slowly
 
 
 def on_disk(rendered: Rendered, folder: Path) -> Rendered:

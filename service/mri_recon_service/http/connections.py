@@ -13,6 +13,7 @@ import asyncio
 import ipaddress
 import socket
 import struct
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -32,6 +33,8 @@ __all__ = ["ConnectionLimits", "Connections", "Crowd", "GuardedConnection"]
 
 _LOW_WATER = 16 << 10
 _HIGH_WATER = 64 << 10
+_UNSENT_BYTES = 64 << 10
+"""Most of an answer that the kernel keeps beyond what the client takes at once. By itself it keeps megabytes."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class GuardedConnection(H11Protocol):
         """See `asyncio.Protocol`."""
         super().connection_made(cast(asyncio.Transport, HalfClosing(transport, self._awaits_rest)))
         transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+        self._bound_unsent()
         self._address = _network(self.client)
         crowded = not self._connections.admit(self, self._address)
         self._admitted = not transport.is_closing()
@@ -170,6 +174,12 @@ class GuardedConnection(H11Protocol):
         if opened is not None and not self.transport.is_closing():
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+    def _bound_unsent(self) -> None:
+        """Have the kernel hold little that is not on its way. The speed is kept: data under way are not bounded."""
+        opened = self.transport.get_extra_info("socket")
+        if opened is not None and opened.family != socket.AF_UNIX and sys.platform == "linux":
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. The first byte of a request starts the clock of its header."""
