@@ -172,6 +172,7 @@ def test_events_and_their_resumption(serve: Any, send: Post, steps: Steps, probl
             "total": 100,
             "objective": 0.01,
             "relative_gap": None,  # JSON has no infinity
+            "fraction": None,
         }
         middle = everything[len(everything) // 2]["id"]
         rest = _events(client.get(f"{here}/events", headers={"Last-Event-ID": str(middle)}))
