@@ -367,8 +367,9 @@ def test_estimates_are_ranges(open_page: Any) -> None:
 
 
 def test_narrow_images_have_their_marks_below(open_page: Any, server: httpx.Client, run_id: str) -> None:
-    """On a telephone they would hide anatomy; and nothing on the page vanishes when a region is drawn."""
-    page = open_page(device="telephone")
+    """In small tiles they would hide anatomy; and nothing on the page vanishes when a region is drawn."""
+    page = open_page(device="tablet")
+    page.set_viewport_size({"width": 720, "height": 900})
     _answer(page, run_id, _changed(server, run_id, lambda _, metadata: metadata.update(simulated=True)))
     page.evaluate("(hash) => { location.hash = hash; }", f"run={run_id}")
     _show(page)

@@ -78,6 +78,10 @@ def test_every_state_fits_and_can_be_read(
         if images is not None:
             wells = page.evaluate(WELLS)
             assert len(wells) == images, state
+            if device == "telephone":  # as wide as the screen, the first in sight, the others below it
+                assert all(right - left >= 0.9 * width for left, _, right, _ in wells), state
+                assert [top for _, top, _, _ in wells] == sorted(top for _, top, _, _ in wells), state
+                wells = wells[:1]
             for left, top, right, bottom in wells:
                 assert 0 <= left < right <= width, state
                 assert 0 <= top < bottom <= height, state
@@ -139,6 +143,27 @@ def test_every_state_fits_and_can_be_read(
             open_pane(page, tab)
             look(f"{theme}-{tab}")
         page.locator("#theme").click()
+
+
+def test_a_finger_scrolls_through_the_images_of_a_telephone(open_page: Any, run_id: str) -> None:
+    page = open_page(f"#run={run_id}", device="telephone")
+    page.locator('[data-tile="cg-sense"]').wait_for(state="attached")
+    to_images(page)
+    window = [page.locator(f"#window-{one}").input_value() for one in ("width", "level")]
+    x, y = page.evaluate("""() => {
+        const { left, right, top, bottom } = document.querySelector(".well canvas").getBoundingClientRect();
+        return [(left + right) / 2, (top + bottom) / 2];
+    }""")
+    session = page.context.new_cdp_session(page)
+    for step in range(21):
+        points = [{"x": x, "y": y - 10 * step}]
+        session.send("Input.dispatchTouchEvent", {"type": "touchMove" if step else "touchStart", "touchPoints": points})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_function("() => document.getElementById('view').scrollTop > 100")
+    assert [page.locator(f"#window-{one}").input_value() for one in ("width", "level")] == window
+    page.locator('[data-tile="cg-sense"] canvas').scroll_into_view_if_needed()
+    for text in ("CG-SENSE", "dB"):
+        playwright.expect(page.locator('[data-tile="cg-sense"] figcaption')).to_contain_text(text)
 
 
 def test_axe_finds_what_is_wrong(open_page: Any) -> None:

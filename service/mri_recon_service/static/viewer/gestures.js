@@ -47,6 +47,7 @@ export function listen(element, on, tool) {
     if (action === "probe") on.probe(now.x, now.y);
     else if (action === "line" || action === "ellipse") on.mark(from, now);
     else if (action === "zoom") on.zoom(Math.exp((before.y - now.y) / 150), from.x, from.y);
+    else if (event.pointerType === "touch" && getComputedStyle(element).touchAction === "pan-y") on[action](now.x - before.x, 0); // up and down scroll
     else on[action](now.x - before.x, now.y - before.y);
   });
   for (const name of ["pointerup", "pointercancel"]) {

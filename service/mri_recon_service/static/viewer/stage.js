@@ -8,6 +8,7 @@ import { label, measured } from "./result.js";
 import { CENTRED, MAX_ZOOM } from "./store.js";
 
 const GAP = 8, CAPTION = 36, LINE = 18, NARROW = 260; // pixels: a narrower tile needs more lines for its caption
+const TELEPHONE = window.matchMedia("(max-width: 699px)");
 const COMPACT = 260, BARE = 22; // a lower stage has captions of a name alone
 
 export class Stage {
@@ -18,6 +19,7 @@ export class Stage {
     this.tiles = new Map();
     this.pending = false;
     new ResizeObserver(() => this.#arrange()).observe(root);
+    TELEPHONE.addEventListener("change", () => this.#arrange());
     store.subscribe((changed) => {
       const any = (...names) => names.some((name) => changed.has(name));
       if (any("result", "layout", "showKspace", "waiting")) this.#build();
@@ -265,10 +267,18 @@ export class Stage {
     }
   }
 
-  /** As many columns as make the images largest. */
+  /** As many columns as make the images largest; on a telephone one, as wide as the screen, to be scrolled. */
   #arrange() {
     const { result } = this.store.values, count = this.root.children.length;
     if (!result || !count) return;
+    const isColumn = TELEPHONE.matches && count > 1;
+    this.root.classList.toggle("column", isColumn);
+    this.root.style.setProperty("--aspect", String(result.width / (result.height * result.aspect)));
+    if (isColumn) {
+      this.root.classList.remove("compact");
+      this.redraw();
+      return;
+    }
     const { clientWidth: width, clientHeight: height } = this.root;
     const compact = height < COMPACT && count > 1;
     let best = { size: 0, columns: Math.min(count, 3) };
