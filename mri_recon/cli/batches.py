@@ -87,7 +87,7 @@ def reconstruct_files(
         suffix: as `--suffix`.
         workers: as `--workers`.
         threads: as `--threads`.
-        retry_failed: as `--retry-failed`.
+        retry_failed: whether files that failed are tried again.
 
     Raises:
         ConfigError, FormatError, OutputError: impossible arguments or outputs.
@@ -149,7 +149,7 @@ def compare_files(
         read: further files that are read.
         workers: as `--workers`.
         threads: as `--threads`.
-        retry_failed: as `--retry-failed`.
+        retry_failed: whether files that failed are tried again.
 
     Raises:
         ConfigError, FormatError, OutputError: impossible arguments or outputs.
@@ -244,7 +244,7 @@ def run_files(
         workers: as `--workers`.
         threads: threads of each file.
         device: device that computes.
-        retry_failed: as `--retry-failed`.
+        retry_failed: whether files that failed are tried again.
 
     Raises:
         KeyboardInterrupt: an interrupt, with a hint on how to go on.
@@ -288,7 +288,7 @@ class _Progress:
         self._start = time.monotonic()
         if counts.resumed:
             left = counts.total - counts.resumed
-            failed = f" ({counts.failed} failed, which --retry-failed tries again)" if counts.failed else ""
+            failed = f" ({counts.failed} failed and left aside by --no-retry-failed)" if counts.failed else ""
             say(f"{counts.resumed} of {counts.total} files are done and unchanged{failed}; {left} to do")
         if counts.stale:
             say(f"{counts.stale} files were done with other settings or another version, and are done again")

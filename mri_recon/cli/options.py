@@ -31,12 +31,12 @@ __all__ = [
     "LowOption",
     "MaskOption",
     "MethodOptions",
+    "NoRetryOption",
     "OneSliceOption",
     "OptionsByMethod",
     "PersonsOption",
     "PictureSliceOption",
     "PrewhitenOption",
-    "RetryOption",
     "SeedOption",
     "ThreadsOption",
     "VariableOption",
@@ -70,11 +70,11 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Several files: threads of each file; default 1", min=1, max=1024, metavar="N"),
 ]
-RetryOption = Annotated[
+NoRetryOption = Annotated[
     bool,
     typer.Option(
-        "--retry-failed/--no-retry-failed",
-        help="Several files: try files again that failed in an earlier run of this command",
+        "--no-retry-failed",
+        help="Several files: leave aside what failed in an earlier run of this command and is unchanged",
     ),
 ]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write the results to this table", metavar="OUT.csv")]
@@ -109,7 +109,8 @@ MaskOption = Annotated[
     Path | None,
     typer.Option(
         "--mask",
-        help="Mask file (.npy, .npz, .mat, fastMRI .h5), or from-zeros: zeros of k-space count as not sampled",
+        help="Mask file (.npy, .npz, .mat, fastMRI .h5); or file: the scan's own mask; or from-zeros: zeros of k-space "
+        "count as not sampled",
         metavar="FILE",
     ),
 ]

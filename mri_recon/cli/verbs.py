@@ -28,12 +28,12 @@ from mri_recon.cli.options import (
     LowOption,
     MaskOption,
     MethodOptions,
+    NoRetryOption,
     OneSliceOption,
     OptionsByMethod,
     PersonsOption,
     PictureSliceOption,
     PrewhitenOption,
-    RetryOption,
     SeedOption,
     ThreadsOption,
     VariableOption,
@@ -186,7 +186,7 @@ def reconstruct(
     ] = None,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
-    retry_failed: RetryOption = True,
+    no_retry_failed: NoRetryOption = False,
 ) -> None:
     """Reconstruct FILEs with one method and save the images.
 
@@ -199,7 +199,9 @@ def reconstruct(
 
     Example: mri-recon reconstruct scans --method unrolled --mask file -o results
     """
-    several = names_several(files) or not (suffix is None and workers is None and threads is None and retry_failed)
+    several = names_several(files) or not (
+        suffix is None and workers is None and threads is None and not no_retry_failed
+    )
     work = context.with_resource(working("starting"))
     from mri_recon.io import RESULT_SUFFIXES, files_beside
     from mri_recon.methods.checks import check_name
@@ -236,7 +238,7 @@ def reconstruct(
             suffix=suffix,
             workers=workers,
             threads=threads,
-            retry_failed=retry_failed,
+            retry_failed=not no_retry_failed,
         )
         return
     work.step(f"reading {file}")
@@ -270,7 +272,7 @@ def compare(
     persons: PersonsOption = None,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
-    retry_failed: RetryOption = True,
+    no_retry_failed: NoRetryOption = False,
 ) -> None:
     """Compare several methods on the same undersampled FILE: a table, and on request JSON, CSV and a picture.
 
@@ -285,7 +287,9 @@ def compare(
     Example: mri-recon compare scans --acceleration 4 --csv out.csv
     """
     names = method_list(methods)
-    several = names_several(files) or not (persons is None and workers is None and threads is None and retry_failed)
+    several = names_several(files) or not (
+        persons is None and workers is None and threads is None and not no_retry_failed
+    )
     work = context.with_resource(working("starting", names))
     from mri_recon.methods.checks import check_name
     from mri_recon.results.comparison import check_methods, compare_recipes
@@ -322,7 +326,15 @@ def compare(
             raise ConfigError("expected --slice with one file, got several files: leave it out")
         request = Comparisons(json, csv, figure, persons, foreground)
         compare_files(
-            files, recipes, [choice], request, work, read, workers=workers, threads=threads, retry_failed=retry_failed
+            files,
+            recipes,
+            [choice],
+            request,
+            work,
+            read,
+            workers=workers,
+            threads=threads,
+            retry_failed=not no_retry_failed,
         )
         return
     work.step(f"reading {file}")

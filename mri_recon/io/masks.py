@@ -25,6 +25,7 @@ from mri_recon.masks.types import ColumnMask, Mask
 __all__ = [
     "FROM_ZEROS",
     "MASK_KINDS",
+    "OWN_MASK",
     "choose_mask",
     "load_mask",
     "read_mask_array",
@@ -60,7 +61,7 @@ def read_mask_array(path: Path) -> npt.NDArray[Any]:
     readers = {".npy": _read_npy, ".npz": _read_npz, ".mat": _read_mat, ".h5": _read_hdf5, ".hdf5": _read_hdf5}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        near = did_you_mean(path.suffix or path.name, [*readers, FROM_ZEROS])
+        near = did_you_mean(path.suffix or path.name, [*readers, FROM_ZEROS, OWN_MASK])
         raise FormatError(
             f"expected a mask file ending in {', '.join(readers)}, got {path.name}{near}: convert it first"
         )
@@ -119,6 +120,9 @@ def _read_hdf5(path: Path) -> npt.NDArray[Any]:
 MASK_KINDS: dict[str, Callable[..., ColumnMask]] = {"random": random_mask, "equispaced": equispaced_mask}
 """Kinds of mask that can be drawn for an acceleration."""
 
+OWN_MASK = "file"
+"""Replaces a mask file: the mask of the scan's own file."""
+
 FROM_ZEROS = "from-zeros"
 """Replaces a mask file: zeros of the k-space count as not sampled. A guess, made only on request by this name."""
 
@@ -138,7 +142,8 @@ def choose_mask(
 
     Args:
         scan: the scan that the mask is for.
-        mask_file: a mask saved as `.npy`, `.npz`, `.mat` or in a fastMRI HDF5 file; or `FROM_ZEROS`.
+        mask_file: a mask saved as `.npy`, `.npz`, `.mat` or in a fastMRI HDF5 file; `OWN_MASK` or
+            `FROM_ZEROS`.
         mask_array: the array in `mask_file`, if another process has read it; the file is then not opened.
         acceleration: number of columns of the support divided by the number of sampled columns.
         center_fraction: fraction of the support's columns in the fully sampled centre; only with `acceleration`.
@@ -151,6 +156,13 @@ def choose_mask(
             that cannot be drawn or does not fit.
     """
     _check_choice(mask_file, acceleration, kind, center=center_fraction is not None or num_low_frequencies is not None)
+    if mask_file is not None and str(mask_file) == OWN_MASK:
+        if scan.mask is None:
+            raise MaskError(
+                "expected a scan with a mask of its own, got one without: give --acceleration 4 for a fully sampled "
+                "scan, or --mask with the mask's file (acceleration=4 or a mask from Python)"
+            )
+        return as_mask(scan.mask, tuple(scan.kspace.shape))
     if mask_file is not None:
         if mask_array is not None:
             found = mask_from_file(mask_array, Path(mask_file).name)

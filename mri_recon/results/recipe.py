@@ -57,7 +57,7 @@ class MaskChoice:
     """Choose the mask of a scan: one from a file, one drawn for an acceleration, or by default the scan's own.
 
     Attributes:
-        file: mask file, or "from-zeros" to treat the zeros of k-space as not sampled.
+        file: mask file, "file" for the scan's own mask, or "from-zeros" to treat the zeros of k-space as not sampled.
         acceleration: number of lines of the acquired support divided by the number of lines of the drawn mask.
         center_fraction: fraction of the lines in the fully sampled centre of the drawn mask.
         num_low_frequencies: size of the fully sampled centre as a number of lines.

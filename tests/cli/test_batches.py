@@ -94,7 +94,7 @@ def test_reconstruct_a_folder(scans: Path, tmp_path: Path) -> None:
     assert rows_of(out / "results.csv") == rows
     kept = run(*arguments, "--no-retry-failed")
     assert kept.exit_code == 1
-    assert "4 of 4 files are done and unchanged (1 failed, which --retry-failed tries again); 0 to do" in kept.stderr
+    assert "4 of 4 files are done and unchanged (1 failed and left aside by --no-retry-failed); 0 to do" in kept.stderr
     assert f"mri-recon: failed: broken.npy: {BROKEN}" in kept.stderr
     assert rows_of(out / "results.csv") == rows
 

@@ -662,3 +662,21 @@ def test_info_says_that_an_archive_holds_no_array(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.writestr("a.txt", "no array")
     assert "found none: give the k-space itself" in fails("info", tmp_path / "photos.zip")
+
+
+def test_the_word_file_is_the_scans_own_mask(tmp_path: Path) -> None:
+    """The README's command for a folder of undersampled scans."""
+    scan = mr.sample()
+    mask = mr.random_mask(scan.width, 4, seed=0)
+    np.savez(tmp_path / "own.npz", kspace=mr.undersample(scan.kspace, mask).numpy()[:1], mask=mask.lines)
+    np.save(tmp_path / "full.npy", scan.kspace.numpy()[:1])
+    out = tmp_path / "out.h5"
+    done = run("reconstruct", tmp_path / "own.npz", "--method", "zero-filled", "--mask", "file", "-o", out)
+    assert done.exit_code == 0, done.output
+    with h5py.File(out) as file:
+        assert json.loads(file.attrs["mask"])["lines"] == np.flatnonzero(mask.lines).tolist()
+    told = fails("reconstruct", tmp_path / "full.npy", "--method", "zero-filled", "--mask", "file", "-o", out)
+    assert "expected a scan with a mask of its own, got one without" in told
+    assert "one mask, got the file file and an acceleration of 4" in fails(
+        "reconstruct", tmp_path / "own.npz", "--method", "zero-filled", "--mask", "file", "--acceleration", 4, "-o", out
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mri_recon.cli.options import CsvOption, PersonsOption, RetryOption, ThreadsOption, WorkersOption
+from mri_recon.cli.options import CsvOption, NoRetryOption, PersonsOption, ThreadsOption, WorkersOption
 from mri_recon.cli.progress import Working, working
 from mri_recon.errors import ConfigError
 from mri_recon_training.evaluation.config import DEFAULT_SNR, EvaluationConfig, SimulatedArray
@@ -140,7 +140,7 @@ def evaluate(
     persons: PersonsOption = None,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
-    retry_failed: RetryOption = True,
+    no_retry_failed: NoRetryOption = False,
 ) -> None:
     """Compare methods on every registered raw scan of a split, or on FILEs: tables, plots, worst cases.
 
@@ -188,10 +188,10 @@ def evaluate(
             device=device,
             workers=workers,
             threads=threads,
-            retry_failed=retry_failed,
+            retry_failed=not no_retry_failed,
         )
         return
-    if not retry_failed:
+    if no_retry_failed:
         raise ConfigError("expected --no-retry-failed with FILEs, got it with --split: leave it out")
     for name, value in (("--csv", csv), ("--persons", persons), ("--workers", workers), ("--threads", threads)):
         if value is not None:
