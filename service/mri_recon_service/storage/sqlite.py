@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -122,27 +122,31 @@ class SqliteStore:
             ConfigError: the file cannot be made or read, or a newer version of this package made it.
         """
         self._path = path
-        try:
-            _keep_private(path)
-            self._durable = Connection(path, synchronous="FULL")
-            self._light = Connection(path, synchronous="NORMAL", patience=_PROGRESS_SECONDS)
-            self._reads = Connection(path, synchronous="NORMAL")  # never waits for who writes
-            with self._durable.change() as db:
-                (version,) = db.execute("PRAGMA user_version").fetchone()
-                for step in _STEPS[version:]:
-                    for statement in step.split(";"):
-                        db.execute(statement)
-                db.execute(f"PRAGMA user_version = {max(version, _VERSION)}")
-        except (sqlite3.Error, OSError, Problem) as error:
-            raise ConfigError(
-                f"expected a store of jobs that can be written to, got {path} ({error}): check the folder's rights and "
-                "free space, or choose another by MRI_RECON_DATA_DIR"
-            ) from error
-        if version > _VERSION:
-            raise ConfigError(
-                f"expected a store of jobs of version {_VERSION} at most, got {version} in {path}: a newer mri-recon "
-                "made it; use that one, or another folder by MRI_RECON_DATA_DIR"
-            )
+        with ExitStack() as opened:  # closed again where the file cannot be used
+            try:
+                _keep_private(path)
+                self._durable = opened.enter_context(closing(Connection(path, synchronous="FULL")))
+                light = Connection(path, synchronous="NORMAL", patience=_PROGRESS_SECONDS)
+                self._light = opened.enter_context(closing(light))
+                # This one never waits for who writes.
+                self._reads = opened.enter_context(closing(Connection(path, synchronous="NORMAL")))
+                with self._durable.change() as db:
+                    (version,) = db.execute("PRAGMA user_version").fetchone()
+                    for step in _STEPS[version:]:
+                        for statement in step.split(";"):
+                            db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {max(version, _VERSION)}")
+            except (sqlite3.Error, OSError, Problem) as error:
+                raise ConfigError(
+                    f"expected a store of jobs that can be written to, got {path} ({error}): check the folder's rights "
+                    "and free space, or choose another by MRI_RECON_DATA_DIR"
+                ) from error
+            if version > _VERSION:
+                raise ConfigError(
+                    f"expected a store of jobs of version {_VERSION} at most, got {version} in {path}: a newer "
+                    "mri-recon made it; use that one, or another folder by MRI_RECON_DATA_DIR"
+                )
+            opened.pop_all()
 
     def add(self, job: NewJob, bounds: Bounds) -> Job:
         """See `JobStore`."""
