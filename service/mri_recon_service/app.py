@@ -159,7 +159,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parser.start()
     if settings.exposed:
         try:
-            check_exposure(settings, await asyncio.to_thread(lambda: parser.isolation))
+            check_exposure(settings, await asyncio.to_thread(lambda: parser.restrictions.lacks))
         except ConfigError as error:
             log.error("%s", error)
             parser.close()

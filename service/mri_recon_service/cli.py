@@ -68,7 +68,7 @@ def check_isolation(settings: Settings) -> None:
     """Refuse to serve other machines if uploads cannot be isolated, before the service listens.
 
     Raises:
-        ConfigError: the processes that open uploads can reach the network.
+        ConfigError: the processes that open uploads cannot be confined.
     """
     from mri_recon_service.http.security import check_exposure
     from mri_recon_service.uploads.parser_pool import ParserPool
@@ -76,7 +76,7 @@ def check_isolation(settings: Settings) -> None:
     parser = ParserPool(settings.model_copy(update={"parser_processes": 1}))
     parser.start()
     try:
-        check_exposure(settings, parser.isolation)
+        check_exposure(settings, parser.restrictions.lacks)
     finally:
         parser.close()
 

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from mri_recon.methods.estimates import Estimates
     from mri_recon_service.jobs.engine import Engine
     from mri_recon_service.readiness import Readiness
+    from mri_recon_service.uploads.parser_pool import ParserPool
 else:  # FastAPI needs the names alone, and what they stand for loads PyTorch
-    Engine = Estimates = Readiness = Any
+    Engine = Estimates = ParserPool = Readiness = Any
 
-__all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
+__all__ = ["EngineDep", "EstimatesDep", "MetricsDep", "ParserDep", "ReadinessDep", "SettingsDep", "UploadGateDep"]
 
 
 def _part(name: str) -> Any:
@@ -32,6 +33,7 @@ def _part(name: str) -> Any:
 SettingsDep = Annotated[Settings, _part("settings")]
 EngineDep = Annotated[Engine, _part("engine")]
 ReadinessDep = Annotated[Readiness, _part("readiness")]
+ParserDep = Annotated[ParserPool, _part("parser")]
 UploadGateDep = Annotated[UploadGate, _part("gate")]
 MetricsDep = Annotated[Metrics, _part("metrics")]
 EstimatesDep = Annotated[Estimates, _part("estimates")]

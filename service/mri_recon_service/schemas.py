@@ -444,6 +444,10 @@ class Ready(BaseModel):
     audit: Literal["off", "written", "failing"] = Field(
         description="Whether audit lines are written. `failing`: they are not, and the service continues without them."
     )
+    sandbox_lacks: list[Literal["network", "calls", "files"]] | None = Field(
+        description="What this machine does not keep the processes that open uploads from: the network, system calls "
+        "beyond a list, other files. Empty where all is in force; null until the first of them has started."
+    )
 
 
 class ProblemInfo(BaseModel):

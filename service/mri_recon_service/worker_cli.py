@@ -72,7 +72,7 @@ def _work(settings: Settings) -> None:
     parser.start()
     try:
         if settings.exposed:
-            check_exposure(settings, parser.isolation)
+            check_exposure(settings, parser.restrictions.lacks)
         engine = open_engine(settings, parser, buffers, Estimates(), Metrics(), targets)
         engine.start()
         typer.echo(f"mri-recon works on jobs, on {settings.device}. {RESEARCH_ONLY} Ctrl-C stops it.")

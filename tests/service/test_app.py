@@ -57,11 +57,13 @@ def test_models_and_methods(tiny_model: str, serve: Any) -> None:
             "adapt_seed": 0,
         }
         assert all(one["summary"].endswith(".") for one in document["methods"])
+        lacks = client.app.state.parser.restrictions.lacks  # waits for the first process that parses
         for _ in range(500):
             answer = client.get("/health/ready")
             if answer.status_code == 200:
                 break
-        assert answer.json() == {"status": "ready", "models": [tiny_model], "audit": "off"}
+        found = answer.json()
+        assert found == {"status": "ready", "models": [tiny_model], "audit": "off", "sandbox_lacks": lacks}
 
 
 def test_the_formats_that_can_be_written_are_listed(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ import mri_recon as mr
 from mri_recon.cli import build_app
 from mri_recon_service.http.keys import add_key
 from mri_recon_service.problems import PROBLEMS
+from mri_recon_service.uploads.isolation import Isolation
 from mri_recon_service.uploads.parser_pool import ParserPool
 from tests.support.patience import PATIENCE
 from tests.support.service import until
@@ -201,11 +202,12 @@ def test_a_remote_address_without_isolation_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_key(tmp_path / "keys.json", "a")
-    for name, value in (("start", None), ("close", None), ("isolation", property(lambda self: None))):
-        monkeypatch.setattr(ParserPool, name, value or (lambda self: None))
+    for name in ("start", "close"):
+        monkeypatch.setattr(ParserPool, name, lambda self: None)
+    monkeypatch.setattr(ParserPool, "restrictions", Isolation(network="seccomp", seccomp=True, landlock=0))
     line = _refusal(tmp_path)
     assert line.startswith("mri-recon: error: expected a loopback address such as 127.0.0.1, got '0.0.0.0'")
-    assert "nor seccomp" in line
+    assert "for want of landlock" in line
 
 
 def test_a_remote_address_with_keys_and_isolation(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_a_remote_address_with_keys_and_isolation(tmp_path: Path) -> None:
     try:
         line = process.stdout.readline()
         found = re.search(r"http://0\.0\.0\.0:(\d+)", line)
-        if not found and "nor seccomp" in (said := process.communicate()[1]):
+        if not found and "for want of" in (said := process.communicate()[1]):
             pytest.skip(f"uploads cannot be isolated here: {said}")
         assert found, line
         address = f"http://127.0.0.1:{found.group(1)}/v1/sample"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.io.fuzz_readers import FORMATS
 from mri_recon.io import load, load_mask
 from mri_recon.io.masks import choose_mask
 from mri_recon_service.problems import Problem
@@ -35,6 +37,9 @@ LIMITS: dict[str, Any] = {
     "parser_memory_bytes": 1 << 28,
     "parser_files": 5,
 }
+
+READ = [name for name in FORMATS if name.startswith(("fastmri", "np", "mat", "mrd", "twix", "pfile"))]
+"""Formats of uploads."""
 
 
 @pytest.fixture(scope="module")
@@ -155,18 +160,46 @@ def test_several_threads(tmp_path: Path) -> None:
 
 
 def test_nothing_outside_is_reached(order: Callable[..., Problem], pool: ParserPool, serves: None) -> None:
-    assert pool.isolation in ("namespace", "seccomp")
+    if "calls" in pool.restrictions.lacks:
+        pytest.skip("the kernel has no seccomp for this machine")
+    assert pool.restrictions.network in ("namespace", "seccomp")
     assert told(order("reach")) == []
 
 
+def test_calls_beyond_the_list_never_reach_the_kernel(
+    order: Callable[..., Problem], pool: ParserPool, tmp_path: Path, serves: None
+) -> None:
+    """Each is answered as if it were not there, whatever it asks for; the files and limits are as they were."""
+    if "calls" in pool.restrictions.lacks:
+        pytest.skip("the kernel has no seccomp for this machine")
+    keys = tmp_path / "keys.json"
+    keys.write_text("{}")
+    keys.chmod(0o600)
+    before = resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE)
+    assert told(order("call", str(keys), str(os.getpid()))) == []
+    assert keys.stat().st_mode & 0o777 == 0o600
+    assert resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE) == before
+
+
+@pytest.mark.parametrize("name", READ)
+def test_every_format_is_read_inside(name: str, pool: ParserPool, tmp_path: Path) -> None:
+    path = FORMATS[name].make(tmp_path)
+    here, there = load(path), pool.load(path).scan
+    assert torch.equal(here.kspace, there.kspace)
+    assert here.mask == there.mask
+    assert here.meta == there.meta
+
+
 def test_the_kernel_agrees(pool: ParserPool) -> None:
-    assert pool.isolation is not None
+    assert pool.restrictions
     (worker,) = _children(pool.pids[0])
     status = Path(f"/proc/{worker}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     if pool.restrictions.seccomp:
         assert "Seccomp:\t2" in status
-    if pool.isolation == "namespace" and os.getuid() == 0:
+    assert "CapEff:\t0000000000000000" in status
+    assert "CapPrm:\t0000000000000000" in status
+    if pool.restrictions.network == "namespace" and os.getuid() == 0:
         assert Path(f"/proc/{worker}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
 
 

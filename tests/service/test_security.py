@@ -173,12 +173,14 @@ def test_the_documentation_may_run_its_one_script(client: httpx.Client) -> None:
 
 
 def test_exposure() -> None:
-    check_exposure(Settings(), None)
-    check_exposure(Settings(host="0.0.0.0"), "seccomp")
-    with pytest.raises(ConfigError, match="loopback address .*got '0.0.0.0'.* neither a network namespace nor seccomp"):
-        check_exposure(Settings(host="0.0.0.0"), None)
+    check_exposure(Settings(), ["network", "calls", "files"])
+    check_exposure(Settings(host="0.0.0.0"), [])
+    with pytest.raises(ConfigError, match="loopback address .*got '0.0.0.0'.* want of a network namespace or seccomp;"):
+        check_exposure(Settings(host="0.0.0.0"), ["network"])
+    with pytest.raises(ConfigError, match="want of seccomp on x86-64 or AArch64 and landlock .*; listen on 127.0.0.1"):
+        check_exposure(Settings(host="0.0.0.0"), ["calls", "files"])
     with pytest.raises(ConfigError, match="and the names mri.example.org: other machines would reach it"):
-        check_exposure(Settings(allowed_hosts=("mri.example.org",)), None)
+        check_exposure(Settings(allowed_hosts=("mri.example.org",)), ["files"])
 
 
 @pytest.mark.parametrize(

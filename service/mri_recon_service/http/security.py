@@ -9,6 +9,7 @@ here. Other pages may link to the pages of the service.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mri_recon.errors import ConfigError
 from mri_recon_service.problems import Problem
 from mri_recon_service.settings import Settings, is_loopback
+from mri_recon_service.uploads.isolation import Layer
 
 __all__ = ["API_POLICY", "PAGE_POLICY", "Security", "check_exposure", "host_name", "route_path"]
 
@@ -39,6 +41,11 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]{0,5})?")
+_NEEDED: dict[Layer, str] = {
+    "network": "a network namespace or seccomp",
+    "calls": "seccomp on x86-64 or AArch64",
+    "files": "landlock (Linux 5.13)",
+}
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _PAGES = frozenset({"/", "/docs", "/openapi.json"})
 _BELOW_PAGES = ("/static/", "/problems", "/health/")
@@ -105,22 +112,23 @@ def add_headers(message: Message, path: str) -> None:
     headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else API_POLICY)
 
 
-def check_exposure(settings: Settings, isolation: str | None) -> None:
+def check_exposure(settings: Settings, lacks: Sequence[Layer]) -> None:
     """Refuse to serve other machines if uploads are not parsed in isolation.
 
     Args:
         settings: the service's settings, with its address.
-        isolation: the means that keep the parsing process off the network, "namespace" or "seccomp"; None: none.
+        lacks: layers of the parsing process's sandbox that this machine does not have.
 
     Raises:
-        ConfigError: other machines reach the address or a name, and there is no isolation.
+        ConfigError: other machines reach the address or a name, and a layer is missing.
     """
-    if isolation is None and settings.exposed:
+    if lacks and settings.exposed:
         raise ConfigError(
             f"expected a loopback address such as 127.0.0.1, got {settings.host!r}"
             + (f" and the names {', '.join(settings.allowed_hosts)}" if settings.allowed_hosts else "")
-            + ": other machines would reach it, and here neither a network namespace nor seccomp keeps the process "
-            "that opens uploaded files off the network; listen on 127.0.0.1, or allow one of the two on this machine"
+            + ": other machines would reach it, and the process that opens uploaded files cannot be confined here, for "
+            f"want of {' and '.join(_NEEDED[layer] for layer in lacks)}; listen on 127.0.0.1, or allow that on this "
+            "machine"
         )
 
 

@@ -9,18 +9,22 @@ Sources: unshare(2), user_namespaces(7), seccomp(2), landlock(7), prctl(2), getr
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from mri_recon_service.uploads.allowed_calls import MACHINES, filter_steps
 
 __all__ = [
     "Isolation",
+    "Layer",
+    "allow_syscalls",
     "confine_files",
     "die_with_parent",
-    "forbid_syscalls",
+    "drop_capabilities",
     "leave_network",
     "limit",
     "limit_memory",
@@ -28,54 +32,17 @@ __all__ = [
     "restrict",
 ]
 
+Layer = Literal["network", "calls", "files"]
+"""A layer of the sandbox: no network, only listed system calls, no files but those of the request."""
+
 _PR_SET_DUMPABLE, _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 1, 22, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIGKILL = 9
-
-# Name -> number on x86-64 and on AArch64 (None: that machine has no such call).
-_FORBIDDEN: dict[str, tuple[int, int | None]] = {
-    "socket": (41, 198),
-    "connect": (42, 203),
-    "accept": (43, 202),
-    "sendto": (44, 206),
-    "recvfrom": (45, 207),
-    "sendmsg": (46, 211),
-    "recvmsg": (47, 212),
-    "bind": (49, 200),
-    "listen": (50, 201),
-    "socketpair": (53, 199),
-    "accept4": (288, 242),
-    "sendmmsg": (307, 269),
-    "io_uring_setup": (425, 425),  # its rings reach the network without any of the above
-    "io_uring_enter": (426, 426),
-    "clone": (56, 220),
-    "fork": (57, None),
-    "vfork": (58, None),
-    "clone3": (435, 435),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "kill": (62, 129),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "pidfd_getfd": (438, 438),
-    "pidfd_send_signal": (424, 424),
-    "mount": (165, 40),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-}
-_AUDIT_ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_X32 = 0x40000000  # numbers from here on are x86-64's second set of calls
+_CAPABILITIES_VERSION = 0x20080522
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # the same on every machine
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
-_WRITE_FILE, _MAKE_REG, _TRUNCATE = 1 << 1, 1 << 8, 1 << 14
+_WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
 _RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
 _ALL_RIGHTS = (1 << 16) - 1
 
@@ -87,13 +54,19 @@ class Isolation:
     Attributes:
         network: "namespace" (a network of its own, with nothing in it), "seccomp" (no call that opens or uses a
             socket), or None.
-        seccomp: whether the calls of `forbid_syscalls` are refused.
+        seccomp: whether all but the calls of `allowed_calls` are refused.
         landlock: version of the kernel's landlock that confines the files. 0: the files are not confined.
     """
 
     network: str | None
     seccomp: bool
     landlock: int
+
+    @property
+    def lacks(self) -> list[Layer]:
+        """Layers that this machine does not have."""
+        layers: dict[Layer, object] = {"network": self.network, "calls": self.seccomp, "files": self.landlock}
+        return [layer for layer, there in layers.items() if not there]
 
 
 class _Filter(ctypes.Structure):
@@ -102,6 +75,10 @@ class _Filter(ctypes.Structure):
 
 class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_uint16), ("filters", ctypes.POINTER(_Filter))]
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("process", ctypes.c_int)]
 
 
 class _Ruleset(ctypes.Structure):
@@ -118,7 +95,7 @@ def restrict(*, readable: Path, writable: Path) -> Isolation:
 
     Args:
         readable: folder whose files the process may read.
-        writable: folder in which it may make and write files.
+        writable: folder whose files it may write; it makes none.
     """
     if sys.platform != "linux":
         return Isolation(None, False, 0)
@@ -126,7 +103,8 @@ def restrict(*, readable: Path, writable: Path) -> Isolation:
     _prctl(_PR_SET_DUMPABLE, 0)
     namespace = leave_network()
     landlock = confine_files(readable, writable)
-    seccomp = forbid_syscalls()
+    drop_capabilities()
+    seccomp = allow_syscalls()
     return Isolation("namespace" if namespace else "seccomp" if seccomp else None, seccomp, landlock)
 
 
@@ -192,32 +170,24 @@ def leave_network() -> bool:
     return _unshare(_CLONE_NEWNET) or _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
 
 
-def forbid_syscalls() -> bool:
-    """Have the kernel refuse (EPERM) every call that opens a socket, starts a program or reaches into another process.
+def allow_syscalls() -> bool:
+    """Have the kernel refuse every call that `allowed_calls` does not list: sockets, programs, other processes, rights.
 
-    Returns False if the kernel has no seccomp filters, or the machine is neither x86-64 nor AArch64. Needs
-    no-new-privileges.
+    Returns False if the kernel has no seccomp filters, or the machine is none of `MACHINES`. Needs no-new-privileges.
     """
     machine = platform.machine()
-    arch = _AUDIT_ARCHES.get(machine)
-    if arch is None:
+    if machine not in MACHINES:
         return False
-    column = 0 if machine == "x86_64" else 1
-    numbers = [both[column] for both in _FORBIDDEN.values()]
-    load, equal, at_least, leave = 0x20, 0x15, 0x35, 0x06
-    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
-    calls = [number for number in numbers if number is not None]
-    steps = [(load, 0, 0, 4), (equal, 0, len(calls) + 3, arch), (load, 0, 0, 0), (at_least, len(calls) + 1, 0, _X32)]
-    steps += [(equal, len(calls) - index, 0, number) for index, number in enumerate(calls)]
-    steps += [(leave, 0, 0, allow), (leave, 0, 0, refuse)]
+    steps = filter_steps(machine)
     filters = (_Filter * len(steps))(*(_Filter(*step) for step in steps))
     program = _Program(len(steps), filters)
     return bool(_libc().prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0) == 0)
 
 
 def confine_files(readable: Path, writable: Path) -> int:
-    """Confine the process by landlock: it reads below one folder, writes below another, and opens no other file.
+    """Confine the process by landlock: it reads below one folder, writes files below another, and opens no other.
 
+    It makes no file, so all that it can fill of a disk are the files that are there, each up to the limit of `limit`.
     Files that are open stay open. As far as the kernel supports it, TCP, signals to processes outside and
     their abstract sockets are forbidden too.
 
@@ -235,7 +205,7 @@ def confine_files(readable: Path, writable: Path) -> int:
     if handle < 0:
         return 0
     try:
-        for folder, wanted in ((readable, _READ_FILE | _READ_DIR), (writable, _WRITE_FILE | _MAKE_REG | _TRUNCATE)):
+        for folder, wanted in ((readable, _READ_FILE | _READ_DIR), (writable, _WRITE_FILE | _TRUNCATE)):
             opened = os.open(folder, os.O_PATH | os.O_CLOEXEC)
             try:
                 rule = _Beneath(wanted & rights, opened)
@@ -246,6 +216,15 @@ def confine_files(readable: Path, writable: Path) -> int:
         return version if libc.syscall(_LANDLOCK_RESTRICT, handle, 0) == 0 else 0
     finally:
         os.close(handle)
+
+
+def drop_capabilities() -> None:
+    """Give up what root may do beyond others, such as raising limits. A process of another user has none."""
+    none = (ctypes.c_uint32 * 6)()
+    libc = _libc()
+    if libc.capset(ctypes.byref(_CapabilityHeader(_CAPABILITIES_VERSION, 0)), none) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capset: {os.strerror(code)}")
 
 
 def _unshare(flags: int) -> bool:

@@ -227,7 +227,7 @@ def _warm_up(config: ParserConfig) -> None:
             cpu_seconds=60.0,
         )
         found = answer(request, config)
-        for path in (*paths.values(), config.outbox / ANSWER_FILE):
+        for path in paths.values():
             path.unlink(missing_ok=True)
         if found.get("error") == NO_ROOM:
             raise OSError(NO_ROOM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mri_recon_service.locked_folder import LockedFolder
@@ -26,7 +26,7 @@ class ParserFolder:
     Attributes:
         path: the folder.
         inbox: folder of the files to read, in `scan` and `mask`.
-        outbox: folder of the answer.
+        outbox: folder of the answer, which is there before a worker is given a file.
 
     Raises:
         OSError: the folder cannot be made.
@@ -45,7 +45,9 @@ class ParserFolder:
 
     @contextmanager
     def given(self, files: Mapping[str, Path]) -> Iterator[Path]:
-        """Put files into the inbox for the block. Gives the path of the answer, which is deleted after the block.
+        """Put files into the inbox for the block. Gives the path of the answer, which is emptied after the block.
+
+        The file of the answer stays: a worker that was taken over may keep it open, and fills no other.
 
         Args:
             files: the scan as "scan", and a mask, if any, as "mask".
@@ -65,13 +67,20 @@ class ParserFolder:
                 ) from error
             yield answer
         finally:
-            for path in (*links, answer):
+            for path in links:
                 path.unlink(missing_ok=True)
+            with suppress(OSError):
+                os.truncate(answer, 0)
 
-    def empty_outbox(self) -> None:
-        """Delete all files in the outbox."""
+    def renew_outbox(self) -> None:
+        """Delete all files in the outbox, and make an empty one for the answers of the next worker, which makes none.
+
+        Raises:
+            OSError: the file cannot be made.
+        """
         for path in self.outbox.iterdir():
             path.unlink()
+        (self.outbox / ANSWER_FILE).touch(mode=0o600)
 
     def remove(self) -> None:
         """Unlock the folder and delete it. A second call does nothing."""

@@ -27,7 +27,7 @@ from mri_recon_service.buffers import Buffers, Held
 from mri_recon_service.clock import now
 from mri_recon_service.problems import Problem, problem_of
 from mri_recon_service.settings import Settings
-from mri_recon_service.uploads.isolation import Isolation
+from mri_recon_service.uploads.isolation import Isolation, Layer
 from mri_recon_service.uploads.parser_process import Bounds, Parser, TooLarge, TooSlow
 from mri_recon_service.uploads.turns import Turns
 
@@ -117,11 +117,6 @@ class ParserPool:
         return sum(process.started for process in self._processes)
 
     @property
-    def isolation(self) -> str | None:
-        """Means that keep the network away, "namespace" or "seccomp", or None. Waits for the first process."""
-        return self.restrictions.network
-
-    @property
     def restrictions(self) -> Isolation:
         """The restrictions in force. Waits for the first process.
 
@@ -131,6 +126,12 @@ class ParserPool:
         process = self._processes[0]
         with process.lock:
             return process.ready()
+
+    @property
+    def lacks(self) -> list[Layer] | None:
+        """Layers of the sandbox that this machine does not have. None before the first process is ready."""
+        known = self._processes[0].known
+        return None if known is None else known.lacks
 
     @property
     def pids(self) -> list[int]:

@@ -134,6 +134,7 @@ class Parser:
         self._buffers: dict[int, bytearray] = {}
         self.started = 0
         self._restrictions: Isolation | None = None  # of the waiting worker; None until one is ready
+        self.known: Isolation | None = None  # of the last worker that was ready
         self._ends = False  # whether a worker has answered its last request and has to end
         self._files = 0
         self._number = 0
@@ -225,7 +226,7 @@ class Parser:
                     continue
                 self._ends = False
                 if "ready" in message:
-                    self._restrictions = Isolation(**message["ready"])
+                    self._restrictions = self.known = Isolation(**message["ready"])
                     self.started += 1
                     self._files = 0
                     self._forget_the_last()
@@ -336,7 +337,7 @@ class Parser:
             if not os.read(self._answers, 1 << 16):
                 raise OSError("the process is gone")
         assert self._folder is not None
-        self._folder.empty_outbox()
+        self._folder.renew_outbox()
 
     def _answer(self, deadline: float) -> dict[str, Any]:
         source, message = self._line([self._answers, self._events], deadline)

@@ -159,6 +159,7 @@ class Refusal(BaseModel):
 def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     """Write a safetensors file straight from the arrays. A copy of large k-space would double its memory.
 
+    The file may exist: a process that makes no files writes into one that is there.
     Source: the format as github.com/huggingface/safetensors describes it.
     """
     header: dict[str, Any] = {}
@@ -173,7 +174,7 @@ def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
         position = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("xb") as stream:
+    with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for array in arrays.values():
             stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

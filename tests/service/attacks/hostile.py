@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
 import json
 import os
+import platform
 import resource
 import signal
 import socket
@@ -89,11 +92,88 @@ def reach() -> list[str]:
         "program": lambda: subprocess.run(["/bin/true"], check=True),
         "signal": lambda: os.kill(os.getppid(), signal.SIGCONT),
         "namespace": lambda: os.setns(os.pidfd_open(os.getppid()), 0) if hasattr(os, "setns") else 1 / 0,
-        "more memory": lambda: (
-            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2) if os.getuid() else 1 / 0
-        ),
+        "more memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2),
+        "larger files": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)),
+        "another file": lambda: (_config().outbox / "another").touch(),
     }
     return [name for name, attempt in attempts.items() if _works(attempt)]
+
+
+def call(path: str, neighbour: str) -> list[str]:
+    """The system calls, of those that a reader has no use for, that the kernel looked at.
+
+    Arguments are such that a kernel without the filter does what is asked, or complains of them by another error.
+    """
+    pid, name, there = int(neighbour), path.encode(), -100
+    limits = (ctypes.c_uint64 * 2)(1, 1)
+    calls: dict[str, tuple[Any, ...]] = {
+        "chmod": (name, 0o777),
+        "fchmodat": (there, name, 0o777, 0),
+        "chown": (name, 1, 1),
+        "unlink": (name,),
+        "rename": (name, name + b".moved"),
+        "mkdir": (name + b".folder", 0o700),
+        "symlink": (name, name + b".link"),
+        "mknod": (name + b".node", 0o10600, 0),
+        "truncate": (name, 0),
+        "utimes": (name, None),
+        "setxattr": (name, b"user.a", b"a", 1, 0),
+        "prlimit": (pid, 7, ctypes.byref(limits), None),
+        "kill": (pid, 0),
+        "tgkill": (pid, pid, 0),
+        "ptrace": (16, pid, None, None),
+        "process_vm_readv": (pid, None, 0, None, 0, 0),
+        "process_vm_writev": (pid, None, 0, None, 0, 0),
+        "sched_setaffinity": (pid, 8, ctypes.byref(limits)),
+        "setpriority": (0, pid, 19),
+        "getpgid": (pid,),
+        "socket": (1, 1, 0),
+        "pipe": (ctypes.byref(limits),),
+        "memfd_create": (b"a", 0),
+        "mount": (b"none", b"/nowhere", b"tmpfs", 0, None),
+        "umount2": (b"/nowhere", 0),
+        "chroot": (b"/nowhere",),
+        "unshare": (0x10000000,),
+        "setns": (0, 0),
+        "setuid": (os.getuid(),),
+        "capset": (None, None),
+        "prctl": (4, 1, 0, 0, 0),
+        "personality": (0,),
+        "mlock": (ctypes.byref(limits), 8),
+        "shmget": (0, 4096, 0o1600),
+        "inotify_init": (),
+        "epoll_create": (1,),
+        "sethostname": (b"a", 1),
+        "swapon": (name, 0),
+        "reboot": (0,),
+    }
+    numbers = {  # on x86-64 and AArch64, of calls that the C library has no function for
+        "io_uring_setup": (425, 425),
+        "pidfd_send_signal": (424, 424),
+        "pidfd_getfd": (438, 438),
+        "openat2": (437, 437),
+        "clone3": (435, 435),
+        "keyctl": (250, 219),
+        "add_key": (248, 217),
+        "bpf": (321, 280),
+        "userfaultfd": (323, 282),
+        "perf_event_open": (298, 241),
+        "seccomp": (317, 277),
+        "kexec_load": (246, 104),
+        "one to come": (1000, 1000),
+    }
+    libc = ctypes.CDLL(None, use_errno=True)
+    column = platform.machine() == "aarch64"
+    attempts = {name: functools.partial(getattr(libc, name), *values) for name, values in calls.items()}
+    attempts |= {name: functools.partial(libc.syscall, both[column], 0, 0, 0, 0) for name, both in numbers.items()}
+    attempts["fcntl F_SETOWN"] = functools.partial(libc.fcntl, _config().answers, 8, pid)
+    attempts["x32 socket"] = functools.partial(libc.syscall, 0x40000000 + 41, 1, 1, 0)
+    return [name for name, attempt in attempts.items() if not _unseen(attempt)]
+
+
+def _unseen(attempt: Callable[[], int]) -> bool:
+    ctypes.set_errno(0)
+    return attempt() == -1 and ctypes.get_errno() in (errno.EPERM, errno.ENOSYS)
 
 
 def open_file(path: str) -> dict[str, bool]:
@@ -114,7 +194,7 @@ def write_much() -> bool:
     size = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
 
     def grow() -> None:
-        with (_config().outbox / "much").open("wb") as stream:
+        with (_config().outbox / ANSWER_FILE).open("wb") as stream:
             stream.seek(size)
             stream.write(b"x")
 
@@ -180,6 +260,7 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "limits": limits,
     "reach": reach,
     "open": open_file,
+    "call": call,
     "write_much": write_much,
     "forge": forge,
     "babble": babble,
