@@ -411,7 +411,8 @@ def test_which_are_full_batch_and_need_a_closure() -> None:
     assert {name for name in OPTIMIZERS if needs_closure(name)} == {"lbfgs"}
     for function in (full_batch, needs_closure):
         with pytest.raises(
-            ConfigError, match=r"unknown optimizer 'adm': expected one of gradient-descent, sgd, .*lbfgs"
+            ConfigError,
+            match=r"unknown optimizer 'adm' \(did you mean 'adam'\?\): expected one of gradient-descent, sgd, .*lbfgs",
         ):
             function("adm")
 

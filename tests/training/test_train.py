@@ -474,7 +474,9 @@ def test_the_network_of_a_configuration_without_model_is_that_of_its_weights(tmp
         network = config.model.model_dump()
         assert {key: network[key] for key in card.config} == card.config
     assert load_config(config_file(Path("fine-tune"))).run.weights == "unrolled"
-    with pytest.raises(CheckpointError, match="unknown model 'unroled': expected one of"):
+    with pytest.raises(
+        CheckpointError, match=r"unknown model 'unroled' \(did you mean 'unrolled'\?\): expected one of"
+    ):
         load_config(config_file(Path("fine-tune")), ["run.weights=unroled"])
 
 

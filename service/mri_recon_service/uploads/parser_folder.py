@@ -39,6 +39,7 @@ class ParserFolder:
         try:
             for folder in (self.inbox, self.inbox / "scan", self.inbox / "mask", self.outbox):
                 folder.mkdir(mode=0o700)
+            self.renew_outbox()  # so that the file is for its owner only, whoever writes first
         except OSError:
             self.remove()
             raise

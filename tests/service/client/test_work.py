@@ -24,6 +24,7 @@ from tests.support.service import until
 
 Kspace = Callable[..., Any]
 SIZES = [(1, 1, 25, 36), (2, 3, 33, 21)]
+MATLAB_TEXT = 116  # bytes at the head of a MATLAB file, with the second in which it was made
 
 
 @pytest.fixture
@@ -103,7 +104,9 @@ def test_every_format_is_the_services(service: Any, client: httpx.Client, file: 
         left_out = result.save(path)
         answer = client.get(f"/v1/jobs/{result.job.id}/result", headers={"Accept": media})
         assert left_out == answer.headers.get("x-left-out", "")
-        assert path.read_bytes() == answer.content, suffix  # identifiers too: a PACS takes both for one image
+        head = MATLAB_TEXT if suffix == ".mat" else 0
+        # Identifiers too: a PACS takes both for one image.
+        assert path.read_bytes()[head:] == answer.content[head:], suffix
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), result.image)
     assert not [one for one in tmp_path.iterdir() if one.name.startswith(".")]
 

@@ -251,8 +251,16 @@ def test_a_run_that_diverges_is_told_and_not_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "overrides", "message"),
     [
-        ("optimisers", [], "unknown study 'optimisers': expected one of optimizers, norms"),
-        ("optimizers", ['study.candidates=["adm"]'], "unknown optimizer 'adm': expected one of gradient-descent, sgd"),
+        (
+            "optimisers",
+            [],
+            r"unknown study 'optimisers' \(did you mean 'optimizers'\?\): expected one of optimizers, norms",
+        ),
+        (
+            "optimizers",
+            ['study.candidates=["adm"]'],
+            r"unknown optimizer 'adm' \(did you mean 'adam'\?\): expected one of gradient-descent, sgd",
+        ),
         ("norms", ['study.candidates=["adam"]'], "unknown norm 'adam': expected one of group, batch, layer, instance"),
         ("optimizers", ["optimizers.sgd.betas=[0.9, 0.99]"], r"optimizer\.betas: belongs to adam, amsgrad, adamw"),
     ],
@@ -266,8 +274,11 @@ def test_unknown_names_list_the_valid_ones(tmp_path: Path, kind: str, overrides:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("study.stepz=3", r"unknown key study\.stepz: expected one of batch_sizes, candidates"),
-        ("optimizers.adm.lr=3", "unknown optimizer 'adm': expected one of gradient-descent"),
+        (
+            "study.stepz=3",
+            r"unknown key study\.stepz \(did you mean 'steps'\?\): expected one of batch_sizes, candidates",
+        ),
+        ("optimizers.adm.lr=3", r"unknown optimizer 'adm' \(did you mean 'adam'\?\): expected one of gradient-descent"),
         ("study.optimizer=adm", "unknown optimizer 'adm'"),
         ("study.batch_sizes=[7]", r"expected batches of at most study\.examples = 6, got 7: raise study\.examples"),
         ("study.steps=1", r"study\.steps: .*greater than or equal to 2, got 1"),
@@ -319,7 +330,9 @@ def test_studies_in_the_repository_are_valid() -> None:
 def test_a_wrong_kind_is_said_before_a_configuration_is_looked_for(tmp_path: Path) -> None:
     result = CliRunner().invoke(build_app(), ["study", "optimisers", "-o", str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert result.stderr == "mri-recon: error: unknown study 'optimisers': expected one of optimizers, norms\n"
+    assert result.stderr == (
+        "mri-recon: error: unknown study 'optimisers' (did you mean 'optimizers'?): expected one of optimizers, norms\n"
+    )
     assert not (tmp_path / "out").exists()
 
 
